@@ -1,0 +1,86 @@
+//! What is handed to the state machine: in order, once, bounded, and never beyond what is both
+//! committed and durable here (RULE 4).
+
+use std::collections::VecDeque;
+
+use quorate_types::Index;
+
+use crate::kernel::Kernel;
+use crate::ready::{Committed, Fetch, Reader};
+use crate::run::Run;
+
+/// How far the state machine is, and what it has been handed.
+pub(crate) struct ApplyCursor {
+    /// Last index handed out.
+    handed: Index,
+    /// Ranges handed out and not yet applied: last index, bytes.
+    outstanding: VecDeque<(Index, usize)>,
+    outstanding_bytes: usize,
+    /// Read back from disk; begins right after `handed`.
+    fetched: Vec<Run>,
+}
+
+impl ApplyCursor {
+    pub(crate) fn new(applied: Index) -> ApplyCursor {
+        ApplyCursor {
+            handed: applied,
+            outstanding: VecDeque::new(),
+            outstanding_bytes: 0,
+            fetched: Vec::new(),
+        }
+    }
+
+    pub(crate) fn handed(&self) -> Index {
+        self.handed
+    }
+
+    /// # Panics
+    /// If `index` was never handed out.
+    pub(crate) fn handle_applied(&mut self, index: Index) {
+        assert!(index <= self.handed, "{index:?} is applied and was never handed out");
+        while let Some((last, bytes)) = self.outstanding.front()
+            && *last <= index
+        {
+            self.outstanding_bytes -= bytes;
+            self.outstanding.pop_front();
+        }
+    }
+}
+
+impl Kernel {
+    /// The next committed entries, or a wish to have them read back.
+    pub(crate) fn take_committed(&mut self) -> Option<Committed> {
+        let from = self.apply.handed.next();
+        let until = self.commit.min(self.log.durable()).next();
+        let room_bytes = self.config.apply_bytes_max.saturating_sub(self.apply.outstanding_bytes);
+        if from >= until || room_bytes == 0 {
+            return None;
+        }
+        let runs = if !self.apply.fetched.is_empty() {
+            std::mem::take(&mut self.apply.fetched)
+        } else if from >= self.log.first_cached() {
+            self.log.runs(from, until, room_bytes)
+        } else {
+            let until = until.min(self.log.first_cached());
+            self.fetch(Fetch { reader: Reader::Apply, range: from..until, bytes_max: room_bytes });
+            return None;
+        };
+        let last = runs.last().expect("never empty").last();
+        let bytes = runs.iter().map(Run::len_bytes).sum();
+        self.apply.handed = last;
+        self.apply.outstanding.push_back((last, bytes));
+        self.apply.outstanding_bytes += bytes;
+        Some(Committed { range: from..last.next(), runs })
+    }
+
+    /// Entries for the state machine came back. They were committed when they were asked for, so
+    /// nothing can have replaced them since.
+    pub(crate) fn handle_fetched_apply(&mut self, runs: Vec<Run>) {
+        let first = runs.first().expect("a fetch gives at least one run").first();
+        assert!(first == self.apply.handed.next(), "fetched {first:?} out of turn");
+        for run in &runs {
+            assert!(self.log.holds(run.last_id()), "fetched {run:?} is not what the log holds");
+        }
+        self.apply.fetched = runs;
+    }
+}

@@ -1,0 +1,54 @@
+//! What a kernel is configured with.
+
+use quorate_types::{Duration, ReplicaId, limits};
+
+/// Fixed for the life of a kernel. [`Config::new`] takes every bound from `limits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This replica.
+    pub replica: ReplicaId,
+    /// Seed of the election jitter; the only randomness there is.
+    pub seed: u64,
+    /// Read contexts start here and grow; the host puts its incarnation into the upper bits, so
+    /// that a context is not reused after a restart either.
+    pub read_context_first: u64,
+    /// A follower campaigns after a random time in `[election_timeout, 2 * election_timeout)`.
+    pub election_timeout: Duration,
+    /// A leader's heartbeat interval.
+    pub heartbeat: Duration,
+    /// Time after which a transfer of leadership is given up.
+    pub transfer_timeout: Duration,
+    /// Append messages in flight to one follower.
+    pub window_messages_max: usize,
+    /// Bytes in flight to one follower.
+    pub window_bytes_max: usize,
+    /// Bytes of one append message, unless one run is larger.
+    pub append_bytes_max: usize,
+    /// Bytes proposed and not committed.
+    pub uncommitted_bytes_max: usize,
+    /// Bytes handed out to be applied and not yet applied.
+    pub apply_bytes_max: usize,
+    /// Reads waiting for confirmation or for the leader's answer.
+    pub reads_pending_max: usize,
+}
+
+impl Config {
+    /// The bounds and times of `limits`.
+    #[must_use]
+    pub fn new(replica: ReplicaId, seed: u64, read_context_first: u64) -> Config {
+        Config {
+            replica,
+            seed,
+            read_context_first,
+            election_timeout: limits::ELECTION_TIMEOUT,
+            heartbeat: limits::HEARTBEAT,
+            transfer_timeout: limits::TRANSFER_TIMEOUT,
+            window_messages_max: limits::WINDOW_MESSAGES_MAX,
+            window_bytes_max: limits::WINDOW_BYTES_MAX,
+            append_bytes_max: limits::APPEND_BYTES_MAX,
+            uncommitted_bytes_max: limits::UNCOMMITTED_BYTES_MAX,
+            apply_bytes_max: limits::APPLY_BYTES_MAX,
+            reads_pending_max: limits::READS_PENDING_MAX,
+        }
+    }
+}

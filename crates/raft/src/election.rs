@@ -1,0 +1,273 @@
+//! Elections: pre-vote with leader stickiness (thesis 9.6, 4.2.3), votes, becoming and ceasing to
+//! be a leader.
+
+use quorate_types::{Duration, LogId, Monotonic, ReplicaId, Term};
+
+use crate::kernel::Kernel;
+use crate::message::{Body, TransferOf};
+use crate::outbox::Lane;
+use crate::quorum::{self, Tally};
+use crate::ready::Role;
+use crate::replication::Leading;
+use crate::run::{EntryKind, RunDraft};
+
+/// The pause after a refused pre-vote doubles with every refusal, up to this many times: a replica
+/// that the leader can't reach still asks every few seconds, and disturbs nobody.
+const REFUSAL_DOUBLINGS_MAX: u32 = 3;
+
+/// A replica's part in elections.
+pub(crate) struct Election {
+    /// When to campaign, unless a leader is heard before.
+    pub(crate) deadline: Monotonic,
+    /// The random timeout drawn last.
+    timeout: Duration,
+    /// Pre-votes refused one after the other because a leader is alive.
+    refusals: u32,
+    /// The running pre-campaign was refused so, and the deadline is set accordingly.
+    is_backed_off: bool,
+    /// Answers of the running (pre-)campaign.
+    votes: Vec<(ReplicaId, bool)>,
+}
+
+impl Election {
+    pub(crate) fn new() -> Election {
+        Election {
+            deadline: Monotonic(u64::MAX),
+            timeout: Duration::ZERO,
+            refusals: 0,
+            is_backed_off: false,
+            votes: Vec::new(),
+        }
+    }
+
+    fn vote_of(&self, replica: ReplicaId) -> Option<bool> {
+        self.votes.iter().find(|(voter, _)| *voter == replica).map(|(_, granted)| *granted)
+    }
+
+    fn record(&mut self, voter: ReplicaId, granted: bool) {
+        // The first answer counts: a second one is a duplicate.
+        if self.vote_of(voter).is_none() {
+            self.votes.push((voter, granted));
+        }
+    }
+}
+
+impl Kernel {
+    /// Follows `leader`, or nobody yet, in `term`.
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
+        assert!(term >= self.term, "{term:?} is older than {:?}", self.term);
+        if self.leading.take().is_some() {
+            self.fail_led_reads();
+        }
+        if term > self.term || leader != self.leader {
+            self.fail_asked_reads();
+            self.leader_heard_at = None;
+        }
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+            self.hard_state_is_dirty = true;
+            self.accepted = None;
+        }
+        self.role = Role::Follower;
+        self.leader = leader;
+        self.election.votes.clear();
+        self.draw_election_deadline();
+    }
+
+    /// A message that only the leader of the own term can have sent arrived.
+    pub(crate) fn hear_leader(&mut self, leader: ReplicaId) {
+        if self.role != Role::Follower || self.leader != Some(leader) {
+            self.become_follower(self.term, Some(leader));
+        }
+        self.leader_heard_at = Some(self.now);
+        self.election.refusals = 0;
+        self.election.deadline = self.now + self.election.timeout;
+    }
+
+    /// The election timer ran out: asks whether an election could be won. Nothing durable changes
+    /// before a quorum says so, so a replica that was cut off does not disturb a working group.
+    pub(crate) fn handle_election_timeout(&mut self) {
+        self.fail_asked_reads();
+        self.leader = None;
+        self.election.votes.clear();
+        self.election.is_backed_off = false;
+        self.draw_election_deadline();
+        if !self.log.membership().is_voter(self.config.replica) {
+            self.role = Role::Follower;
+            return;
+        }
+        self.role = Role::PreCandidate;
+        self.request_votes(Lane::Now, self.term.next(), true, None);
+        self.election.record(self.config.replica, true);
+        self.count_votes();
+    }
+
+    /// Asks for votes in the next term; at the order of a leader without asking first.
+    pub(crate) fn campaign(&mut self, transfer: Option<TransferOf>) {
+        self.become_follower(self.term.next(), None);
+        self.role = Role::Candidate;
+        self.vote = Some(self.config.replica);
+        // The requests wait for the sync as the own vote does: a candidate that forgets its term
+        // in a crash could otherwise ask for votes in it twice, with two different logs.
+        self.request_votes(Lane::AfterSync, self.term, false, transfer);
+    }
+
+    /// The own vote counts once no crash can take it back (RULE 2).
+    pub(crate) fn count_own_vote(&mut self) {
+        if self.role == Role::Candidate && self.is_hard_state_durable() {
+            self.election.record(self.config.replica, true);
+            self.count_votes();
+        }
+    }
+
+    /// Whether to vote for `from`, which asks in `term`. Also a replica that is no voter as far as
+    /// it knows answers: it may have been promoted by an entry that it has not got yet.
+    pub(crate) fn handle_vote_request(
+        &mut self,
+        from: ReplicaId,
+        term: Term,
+        last: LogId,
+        transfer: Option<TransferOf>,
+    ) {
+        if term > self.term {
+            if self.follows_other_than(from) && !self.honours(transfer) {
+                return;
+            }
+            self.become_follower(term, None);
+        }
+        let is_free = match self.vote {
+            Some(candidate) => candidate == from,
+            None => self.leader.is_none(),
+        };
+        let granted = term == self.term && is_free && last >= self.log.last();
+        if !granted {
+            let body = Body::VoteReply { pre: false, granted: false, leader_alive: false };
+            self.send(Lane::Settled, from, body);
+            return;
+        }
+        if self.vote.is_none() {
+            self.vote = Some(from);
+            self.hard_state_is_dirty = true;
+        }
+        self.draw_election_deadline();
+        let body = Body::VoteReply { pre: false, granted: true, leader_alive: false };
+        self.send(Lane::AfterSync, from, body);
+    }
+
+    /// Whether a vote would be given in `term`. A grant promises nothing and changes nothing.
+    pub(crate) fn handle_pre_vote_request(&mut self, from: ReplicaId, term: Term, last: LogId) {
+        let leader_alive = self.follows_other_than(from);
+        let granted = !leader_alive && term > self.term && last >= self.log.last();
+        let body = Body::VoteReply { pre: true, granted, leader_alive };
+        if granted {
+            self.send_in(term, Lane::Now, from, body);
+        } else {
+            self.send(Lane::Settled, from, body);
+        }
+    }
+
+    /// An answer in the own term, from a member.
+    pub(crate) fn handle_vote_reply(&mut self, from: ReplicaId, granted: bool) {
+        if self.role == Role::Candidate {
+            self.election.record(from, granted);
+            self.count_votes();
+        }
+    }
+
+    /// An answer to a pre-vote. Of a refusal `term` is the voter's own, which may be
+    /// an older one: that of a leader who has yet to hear of ours.
+    pub(crate) fn handle_pre_vote_reply(
+        &mut self,
+        from: ReplicaId,
+        term: Term,
+        granted: bool,
+        leader_alive: bool,
+    ) {
+        if !self.is_member(from) {
+            return;
+        }
+        if !granted && term > self.term {
+            self.become_follower(term, None);
+            return;
+        }
+        if self.role != Role::PreCandidate || (granted && term != self.term.next()) {
+            return;
+        }
+        self.election.record(from, granted);
+        self.count_votes();
+        if leader_alive && matches!(self.role, Role::Follower | Role::PreCandidate) {
+            self.back_off();
+        }
+    }
+
+    /// True if a leader other than `candidate` was heard within the shortest election timeout, or
+    /// is this replica. A request from the leader followed proves that it does not lead any more.
+    fn follows_other_than(&self, candidate: ReplicaId) -> bool {
+        let heard = |at| self.now.since(at) < self.config.election_timeout;
+        self.role == Role::Leader
+            || (self.leader.is_some_and(|leader| leader != candidate)
+                && self.leader_heard_at.is_some_and(heard))
+    }
+
+    /// RULE 6: an override names the leader that gave it, and only who follows that one honours it.
+    fn honours(&self, transfer: Option<TransferOf>) -> bool {
+        transfer.is_some_and(|of| Some(of.leader) == self.leader && of.term == self.term)
+    }
+
+    fn request_votes(&mut self, lane: Lane, term: Term, pre: bool, transfer: Option<TransferOf>) {
+        let last = self.log.last();
+        let own = self.config.replica;
+        let membership = self.log.membership().clone();
+        let voters = membership.members().filter(|m| membership.is_voter(m.replica));
+        for member in voters.filter(|m| m.replica != own) {
+            let body = Body::VoteRequest { pre, last, transfer };
+            self.send_in(term, lane, member.replica, body);
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let tally = quorum::tally(self.log.membership(), |voter| self.election.vote_of(voter));
+        match (tally, self.role) {
+            (Tally::Won, Role::PreCandidate) => self.campaign(None),
+            (Tally::Won, _) => self.become_leader(),
+            (Tally::Lost, _) => self.become_follower(self.term, None),
+            (Tally::Open, _) => {}
+        }
+    }
+
+    fn become_leader(&mut self) {
+        assert!(self.role == Role::Candidate, "only a candidate can win");
+        assert!(self.is_hard_state_durable(), "a leader's term is durable");
+        let own = self.config.replica;
+        self.role = Role::Leader;
+        self.leader = Some(own);
+        self.election.refusals = 0;
+        let others = self.log.membership().members().filter(|member| member.replica != own);
+        let next = self.log.last().index.next();
+        let base = self.log.base().index;
+        let leading = Leading::new(others, base, next, self.now, self.config.heartbeat);
+        self.leading = Some(Box::new(leading));
+        // Commits what earlier terms left, which can't be committed by counting (Raft paper, 5.4.2).
+        let mut blank = RunDraft::new();
+        blank.push(EntryKind::Blank, &[]);
+        self.append_own(blank);
+    }
+
+    /// Refused because a leader is alive: waits longer before each next attempt, until a leader is
+    /// heard. A quorum that says yes still wins: one voter may hear a leader that all others lost.
+    fn back_off(&mut self) {
+        if !self.election.is_backed_off {
+            self.election.is_backed_off = true;
+            let doublings = self.election.refusals.min(REFUSAL_DOUBLINGS_MAX);
+            self.election.refusals = self.election.refusals.saturating_add(1);
+            self.election.deadline = self.now + self.election.timeout * (1 << doublings);
+        }
+    }
+
+    /// A random timeout per attempt, so that candidates do not meet again and again (Raft paper, 5.2).
+    pub(crate) fn draw_election_deadline(&mut self) {
+        self.election.timeout = self.random.stretch(self.config.election_timeout);
+        self.election.deadline = self.now + self.election.timeout;
+    }
+}

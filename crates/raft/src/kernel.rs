@@ -1,0 +1,423 @@
+//! The kernel: one replica of one group. State, public interface, dispatch; each part of the
+//! protocol has a file of its own.
+
+use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term, WriteNumber};
+
+use crate::apply::ApplyCursor;
+use crate::config::Config;
+use crate::election::Election;
+use crate::errors::{ProposeError, ReadError, TransferError};
+use crate::follower::is_well_formed;
+use crate::log::Log;
+use crate::membership::{Member, Membership};
+use crate::message::{Body, Message};
+use crate::outbox::{Lane, Outbox};
+use crate::random::Random;
+use crate::reads::Reads;
+use crate::ready::{Fetch, HardState, Reader, Ready, Restored, Role, RoleState, Write};
+use crate::replication::Leading;
+use crate::run::{Run, RunDraft};
+
+/// No election reaches it in practice; a message beyond it is a forgery that would end all terms.
+const TERM_MAX: Term = Term(u64::MAX / 2);
+/// Addresses kept of replicas that the membership does not name (yet).
+const STRANGERS_MAX: usize = 16;
+
+/// One replica's consensus.
+pub struct Kernel {
+    pub(crate) config: Config,
+    pub(crate) random: Random,
+    /// The newest reading of the clock that came in.
+    pub(crate) now: Monotonic,
+    pub(crate) term: Term,
+    pub(crate) vote: Option<ReplicaId>,
+    /// Term or vote differ from what the newest write holds.
+    pub(crate) hard_state_is_dirty: bool,
+    /// The newest write with a hard state, while it is under way.
+    hard_state_write: Option<WriteNumber>,
+    write_last: WriteNumber,
+    pub(crate) role: Role,
+    pub(crate) leader: Option<ReplicaId>,
+    pub(crate) leader_heard_at: Option<Monotonic>,
+    pub(crate) election: Election,
+    pub(crate) log: Log,
+    pub(crate) commit: Index,
+    /// What to acknowledge to the leader of this term with the next `Ready`.
+    pub(crate) accepted: Option<(ReplicaId, Index)>,
+    pub(crate) apply: ApplyCursor,
+    pub(crate) reads: Reads,
+    /// Boxed: few replicas lead, and thousands of kernels live in one process.
+    pub(crate) leading: Option<Box<Leading>>,
+    pub(crate) outbox: Outbox,
+    fetches: Vec<Fetch>,
+    /// Readers that wait for their runs.
+    fetching: Vec<Reader>,
+    strangers: Vec<Member>,
+    reported: RoleState,
+}
+
+impl Kernel {
+    /// A replica as its log left it, a follower at `now`.
+    ///
+    /// # Panics
+    /// If `restored` contradicts itself (the log checks that before).
+    #[must_use]
+    pub fn new(config: Config, restored: Restored, now: Monotonic) -> Kernel {
+        let HardState { term, vote, committed } = restored.hard_state;
+        let applied = restored.applied;
+        assert!(restored.last.term <= term.max(restored.base.term), "entries of a future term");
+        let log = Log::new(restored);
+        let last = log.last().index;
+        assert!(log.base().index <= applied && applied <= last, "applied beyond the log's ends");
+        // A replica made with a base has at least the base's term.
+        let term = term.max(log.base().term);
+        let mut kernel = Kernel {
+            random: Random::new(config.seed),
+            now,
+            term,
+            vote,
+            hard_state_is_dirty: false,
+            hard_state_write: None,
+            write_last: WriteNumber(0),
+            role: Role::Follower,
+            leader: None,
+            leader_heard_at: None,
+            election: Election::new(),
+            log,
+            commit: applied.max(committed.min(last)),
+            accepted: None,
+            apply: ApplyCursor::new(applied),
+            reads: Reads::new(config.read_context_first),
+            leading: None,
+            outbox: Outbox::default(),
+            fetches: Vec::new(),
+            fetching: Vec::new(),
+            strangers: Vec::new(),
+            reported: RoleState { role: Role::Follower, term, leader: None, serving: false },
+            config,
+        };
+        kernel.draw_election_deadline();
+        kernel
+    }
+
+    /// A message arrived. Messages for another replica id are dropped.
+    pub fn handle_message(&mut self, now: Monotonic, message: Message) {
+        self.advance_clock(now);
+        let Message { from, to, term, body } = message;
+        if to != self.config.replica || from == to || term > TERM_MAX {
+            return;
+        }
+        match body {
+            Body::VoteRequest { pre: true, last, .. } => {
+                self.handle_pre_vote_request(from, term, last);
+            }
+            Body::VoteRequest { pre: false, last, transfer } => {
+                self.handle_vote_request(from, term, last, transfer);
+            }
+            Body::VoteReply { pre: true, granted, leader_alive } => {
+                self.handle_pre_vote_reply(from, term, granted, leader_alive);
+            }
+            Body::Append { .. } | Body::Heartbeat { .. } => self.handle_leader(from, term, body),
+            _ if self.is_member(from) || self.leader == Some(from) => {
+                self.handle_in_term(from, term, body);
+            }
+            // A stranger that is not the leader answers what was asked of somebody else: an earlier
+            // admission of its node, or a member that was removed since (RULE 3).
+            _ => {}
+        }
+    }
+
+    /// Time passed; does nothing before [`Kernel::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Monotonic) {
+        self.advance_clock(now);
+        if self.role == Role::Leader {
+            self.handle_leader_timeout();
+            return;
+        }
+        self.expire_asked_reads();
+        if self.election.deadline <= self.now {
+            self.handle_election_timeout();
+        }
+    }
+
+    /// When `handle_timeout` wants to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Monotonic {
+        match &self.leading {
+            Some(leading) => self.leader_deadline(leading),
+            None => {
+                let reads = self.reads.deadline().unwrap_or(Monotonic(u64::MAX));
+                self.election.deadline.min(reads)
+            }
+        }
+    }
+
+    /// Appends the draft's entries to the log of a leader; gives the id of the first.
+    ///
+    /// # Errors
+    /// [`ProposeError`], with the draft unharmed: it did not happen.
+    ///
+    /// # Panics
+    /// If the draft is empty or holds a membership.
+    pub fn propose(
+        &mut self,
+        now: Monotonic,
+        draft: RunDraft,
+    ) -> Result<LogId, (ProposeError, RunDraft)> {
+        self.advance_clock(now);
+        self.accept_proposal(draft)
+    }
+
+    /// Begins a linearizable read; its end comes as a [`ReadOutcome`](crate::ReadOutcome) with the
+    /// same context. Works on leaders (one round for all reads begun since the last `take_ready`) and
+    /// on followers and learners (which ask the leader).
+    ///
+    /// # Errors
+    /// [`ReadError`]; nothing was begun.
+    pub fn read(&mut self, now: Monotonic) -> Result<u64, ReadError> {
+        self.advance_clock(now);
+        self.begin_read()
+    }
+
+    /// Hands leadership to the voter `to`. Proposals are refused until it ended, one way or the other.
+    ///
+    /// # Errors
+    /// [`TransferError`]; nothing was begun.
+    pub fn transfer_leader(&mut self, now: Monotonic, to: ReplicaId) -> Result<(), TransferError> {
+        self.advance_clock(now);
+        self.begin_transfer(to)
+    }
+
+    /// The write of this number, and so every one before it, is durable.
+    ///
+    /// # Panics
+    /// If there was no such write.
+    pub fn handle_persisted(&mut self, number: WriteNumber) {
+        assert!(number <= self.write_last, "{number:?} was never asked for");
+        self.log.handle_persisted(number);
+        if self.hard_state_write.is_some_and(|newest| newest <= number) {
+            self.hard_state_write = None;
+            self.count_own_vote();
+        }
+        self.advance_commit();
+    }
+
+    /// The state machine has applied everything up to and with `index`.
+    ///
+    /// # Panics
+    /// If `index` was not handed out as committed.
+    pub fn handle_applied(&mut self, index: Index) {
+        self.apply.handle_applied(index);
+    }
+
+    /// Runs read back for a [`Fetch`]: a non-empty head of its range, contiguous.
+    ///
+    /// # Panics
+    /// If there was no such fetch, or the runs for [`Reader::Apply`] are not those asked for.
+    pub fn handle_fetched(&mut self, reader: Reader, runs: Vec<Run>) {
+        let position = self.fetching.iter().position(|waiting| *waiting == reader);
+        self.fetching.swap_remove(position.expect("answers follow fetches"));
+        match reader {
+            Reader::Apply => self.handle_fetched_apply(runs),
+            Reader::Follower(replica) => self.handle_fetched_follower(replica, runs),
+        }
+    }
+
+    /// Tells where a replica lives that the membership here may not name yet, as known from the
+    /// connection that its message came over: a candidate admitted by entries that have not arrived
+    /// can be answered only so. A few are kept, the newest.
+    pub fn handle_address(&mut self, replica: ReplicaId, node: NodeId) {
+        self.strangers.retain(|stranger| stranger.replica != replica);
+        if self.log.membership().node_of(replica).is_none() {
+            if self.strangers.len() == STRANGERS_MAX {
+                self.strangers.remove(0);
+            }
+            self.strangers.push(Member { replica, node });
+        }
+    }
+
+    /// Forgets cached runs that are durable, handed out for apply and wholly below `index`; they
+    /// can be fetched again.
+    pub fn evict_below(&mut self, index: Index) {
+        self.log.evict_below(index.min(self.apply.handed().next()));
+    }
+
+    /// Bytes of runs held in memory.
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.log.cached_bytes()
+    }
+
+    /// Everything the kernel wants done. Empty if nothing changed.
+    #[must_use]
+    pub fn take_ready(&mut self) -> Ready {
+        self.begin_read_round();
+        self.replicate();
+        self.acknowledge();
+        let write = self.take_write();
+        let committed = self.take_committed();
+        let (send_now, send_after_sync) = self.outbox.take(self.is_hard_state_durable());
+        let role = self.role();
+        let changed = role != self.reported;
+        self.reported = role;
+        Ready {
+            send_now,
+            write,
+            send_after_sync,
+            committed,
+            reads: self.reads.take_ended(),
+            fetches: std::mem::take(&mut self.fetches),
+            role: changed.then_some(role),
+        }
+    }
+
+    /// The current role, term and leader.
+    #[must_use]
+    pub fn role(&self) -> RoleState {
+        RoleState {
+            role: self.role,
+            term: self.term,
+            leader: self.leader_address(),
+            serving: self.is_serving(),
+        }
+    }
+
+    /// Commit index.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// Last entry of the log.
+    #[must_use]
+    pub fn last(&self) -> LogId {
+        self.log.last()
+    }
+
+    /// Membership in force.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        self.log.membership()
+    }
+
+    /// An append or a heartbeat, which only a leader of `term` sends.
+    fn handle_leader(&mut self, from: ReplicaId, term: Term, body: Body) {
+        if let Body::Append { previous, runs, .. } = &body
+            && !is_well_formed(term, *previous, runs)
+        {
+            return;
+        }
+        if term < self.term {
+            // A leader that was cut off learns the newer term, and a replica whose term ran ahead
+            // gets a new election that takes it along, instead of being deaf for ever.
+            self.send(Lane::Settled, from, Body::HeartbeatReply { round: 0 });
+            return;
+        }
+        if term > self.term {
+            self.become_follower(term, Some(from));
+        }
+        // Two leaders of one term: somebody voted twice, against which nothing here helps. The
+        // first one is kept.
+        if self.leader.is_some_and(|leader| leader != from) {
+            return;
+        }
+        self.hear_leader(from);
+        match body {
+            Body::Append { previous, runs, commit } => {
+                self.handle_append(from, previous, runs, commit);
+            }
+            Body::Heartbeat { commit, round } => self.handle_heartbeat(from, commit, round),
+            _ => unreachable!("only appends and heartbeats come here"),
+        }
+    }
+
+    /// Messages that mean something in the own term only; of older ones they are dropped.
+    fn handle_in_term(&mut self, from: ReplicaId, term: Term, body: Body) {
+        if term > self.term {
+            self.become_follower(term, None);
+        }
+        if term < self.term {
+            return;
+        }
+        self.hear_follower(from);
+        match body {
+            Body::VoteReply { granted, .. } => self.handle_vote_reply(from, granted),
+            Body::Accepted { matched } => self.handle_accepted(from, matched),
+            Body::Rejected { previous, hint } => self.handle_rejected(from, previous, hint),
+            Body::HeartbeatReply { round } => self.handle_heartbeat_reply(from, round),
+            Body::ReadIndex { context } => self.handle_read_index(from, context),
+            Body::ReadIndexReply { context, index } => self.handle_read_index_reply(context, index),
+            Body::TimeoutNow => self.handle_timeout_now(from),
+            Body::VoteRequest { .. } | Body::Append { .. } | Body::Heartbeat { .. } => {
+                unreachable!("dispatched before")
+            }
+        }
+    }
+
+    fn advance_clock(&mut self, now: Monotonic) {
+        self.now = self.now.max(now);
+    }
+
+    pub(crate) fn is_member(&self, replica: ReplicaId) -> bool {
+        self.log.membership().node_of(replica).is_some()
+    }
+
+    pub(crate) fn is_hard_state_durable(&self) -> bool {
+        !self.hard_state_is_dirty && self.hard_state_write.is_none()
+    }
+
+    /// True if this replica leads and an entry of its term is committed.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.leading.as_ref().is_some_and(|leading| self.commit >= leading.term_start)
+    }
+
+    pub(crate) fn leader_address(&self) -> Option<(ReplicaId, NodeId)> {
+        let leader = self.leader?;
+        Some((leader, self.node_of(leader)?))
+    }
+
+    fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
+        let stranger = || self.strangers.iter().find(|stranger| stranger.replica == replica);
+        self.log.membership().node_of(replica).or_else(|| stranger().map(|member| member.node))
+    }
+
+    pub(crate) fn send(&mut self, lane: Lane, to: ReplicaId, body: Body) {
+        self.send_in(self.term, lane, to, body);
+    }
+
+    /// Sends with a term that is not the own one: about pre-votes. Nothing is sent to a replica
+    /// whose node is unknown; it will ask again.
+    pub(crate) fn send_in(&mut self, term: Term, lane: Lane, to: ReplicaId, body: Body) {
+        if let Some(node) = self.node_of(to) {
+            let from = self.config.replica;
+            self.outbox.push(lane, node, Message { from, to, term, body });
+        }
+    }
+
+    /// Asks for runs, unless the reader waits already.
+    pub(crate) fn fetch(&mut self, fetch: Fetch) {
+        if !self.fetching.contains(&fetch.reader) {
+            self.fetching.push(fetch.reader);
+            self.fetches.push(fetch);
+        }
+    }
+
+    fn take_write(&mut self) -> Option<Write> {
+        if !self.hard_state_is_dirty && !self.log.is_dirty() {
+            return None;
+        }
+        let number = self.write_last.next();
+        self.write_last = number;
+        let hard_state = self.hard_state_is_dirty.then_some(HardState {
+            term: self.term,
+            vote: self.vote,
+            committed: self.commit,
+        });
+        if hard_state.is_some() {
+            self.hard_state_is_dirty = false;
+            self.hard_state_write = Some(number);
+        }
+        let log = self.log.take_write(number);
+        Some(Write { number, hard_state, truncate_from: log.truncate_from, runs: log.runs })
+    }
+}

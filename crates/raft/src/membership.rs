@@ -1,0 +1,141 @@
+//! Who belongs to a group. A membership lives in the log (or in the base state) and nowhere else.
+
+use quorate_types::{NodeId, ReplicaId};
+
+/// One replica of a group and the node it lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Unique per admission to the group.
+    pub replica: ReplicaId,
+    /// Where its messages go.
+    pub node: NodeId,
+}
+
+/// The members of a group. While `outgoing` is not empty the group is in joint consensus (Raft
+/// paper, section 6): decisions need a majority of `voters` and one of `outgoing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Voters, ascending by replica id.
+    pub voters: Vec<Member>,
+    /// Voters of the configuration that is being left; empty outside joint consensus.
+    pub outgoing: Vec<Member>,
+    /// Members that receive the log and don't vote.
+    pub learners: Vec<Member>,
+}
+
+/// The bytes are no membership.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("membership of {found} bytes is malformed: {what}")]
+pub struct MembershipError {
+    /// Length of what was given.
+    pub found: usize,
+    /// What does not fit.
+    pub what: &'static str,
+}
+
+impl Membership {
+    /// A plain configuration of these voters.
+    #[must_use]
+    pub fn of_voters(voters: impl IntoIterator<Item = Member>) -> Membership {
+        let mut voters: Vec<Member> = voters.into_iter().collect();
+        voters.sort();
+        Membership { voters, ..Membership::default() }
+    }
+
+    /// Every member once, voters first.
+    pub fn members(&self) -> impl Iterator<Item = Member> {
+        let more = self.outgoing.iter().filter(|m| !self.voters.contains(m));
+        let learners = self.learners.iter().filter(|m| !self.is_voter(m.replica));
+        self.voters.iter().chain(more).chain(learners).copied()
+    }
+
+    /// True if `replica` votes in either configuration.
+    #[must_use]
+    pub fn is_voter(&self, replica: ReplicaId) -> bool {
+        self.voters.iter().chain(&self.outgoing).any(|m| m.replica == replica)
+    }
+
+    /// Where `replica` lives.
+    #[must_use]
+    pub fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
+        self.members().find(|m| m.replica == replica).map(|m| m.node)
+    }
+
+    /// True in joint consensus.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Bytes: format 1, then the three lists, each a u16 count and per member replica and node as
+    /// u64, little-endian.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![1u8];
+        for list in [&self.voters, &self.outgoing, &self.learners] {
+            let count = u16::try_from(list.len()).expect("a group has few members");
+            bytes.extend_from_slice(&count.to_le_bytes());
+            for member in list {
+                bytes.extend_from_slice(&member.replica.0.to_le_bytes());
+                bytes.extend_from_slice(&member.node.0.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// Reads what [`Membership::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`MembershipError`] for anything else, also for trailing bytes. Never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Membership, MembershipError> {
+        let error = |what| MembershipError { found: bytes.len(), what };
+        let (version, mut rest) = bytes.split_first().ok_or(error("empty"))?;
+        if *version != 1 {
+            return Err(error("unknown version"));
+        }
+        let mut lists = [Vec::new(), Vec::new(), Vec::new()];
+        for list in &mut lists {
+            let (count, after) = rest.split_first_chunk::<2>().ok_or(error("cut short"))?;
+            rest = after;
+            for _ in 0..u16::from_le_bytes(*count) {
+                let (replica, after) = rest.split_first_chunk::<8>().ok_or(error("cut short"))?;
+                let (node, after) = after.split_first_chunk::<8>().ok_or(error("cut short"))?;
+                rest = after;
+                list.push(Member {
+                    replica: ReplicaId(u64::from_le_bytes(*replica)),
+                    node: NodeId(u64::from_le_bytes(*node)),
+                });
+            }
+        }
+        if !rest.is_empty() {
+            return Err(error("trailing bytes"));
+        }
+        let [voters, outgoing, learners] = lists;
+        Ok(Membership { voters, outgoing, learners })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64) -> Member {
+        Member { replica: ReplicaId(id), node: NodeId(id + 10) }
+    }
+
+    #[test]
+    fn bytes_survive_and_every_cut_is_refused() {
+        let membership = Membership {
+            voters: vec![member(1), member(2)],
+            outgoing: vec![member(2), member(3)],
+            learners: vec![member(4)],
+        };
+        let bytes = membership.encode();
+        assert_eq!(Membership::decode(&bytes), Ok(membership.clone()));
+        for cut in 0..bytes.len() {
+            assert!(Membership::decode(&bytes[..cut]).is_err());
+        }
+        assert_eq!(membership.members().count(), 4);
+        assert_eq!(membership.node_of(ReplicaId(3)), Some(NodeId(13)));
+    }
+}

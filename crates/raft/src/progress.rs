@@ -1,0 +1,287 @@
+//! What a leader knows of one follower, and the window of what is under way to it.
+
+use std::collections::VecDeque;
+
+use quorate_types::{Index, Monotonic};
+
+use crate::config::Config;
+use crate::membership::Member;
+use crate::run::Run;
+
+/// Heartbeats without an answer to an append, after which it counts as lost the first time.
+const PATIENCE_BEATS_MIN: u32 = 2;
+/// The longest pause between attempts at a peer that answers heartbeats and no appends.
+const PATIENCE_BEATS_MAX: u32 = 32;
+
+/// How appends are sent to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Where the logs match is unknown: one append at a time.
+    Probe {
+        /// One is under way.
+        waiting: bool,
+    },
+    /// The logs match through `next`: appends are pipelined.
+    Replicate,
+}
+
+/// Appends under way, bounded in messages and bytes. Acknowledgements drain it in order, since an
+/// index acknowledged covers every one below it.
+#[derive(Default)]
+pub(crate) struct Window {
+    appends: VecDeque<(Index, usize)>,
+    bytes: usize,
+}
+
+impl Window {
+    fn has_room(&self, config: &Config) -> bool {
+        self.appends.len() < config.window_messages_max && self.bytes < config.window_bytes_max
+    }
+
+    /// Bytes that still fit; an append larger than this may go only into an empty window.
+    fn room_bytes(&self, config: &Config) -> usize {
+        config.window_bytes_max.saturating_sub(self.bytes)
+    }
+
+    fn push(&mut self, last: Index, bytes: usize) {
+        self.appends.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    fn drain(&mut self, matched: Index) {
+        while let Some((last, bytes)) = self.appends.front()
+            && *last <= matched
+        {
+            self.bytes -= bytes;
+            self.appends.pop_front();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.appends.clear();
+        self.bytes = 0;
+    }
+}
+
+/// See the module.
+pub(crate) struct Progress {
+    pub(crate) member: Member,
+    /// Highest index acknowledged: durable there and equal to ours.
+    pub(crate) matched: Index,
+    /// First index of the next append; above `matched`.
+    pub(crate) next: Index,
+    pub(crate) pace: Pace,
+    /// When the follower last said anything in this term.
+    pub(crate) heard_at: Monotonic,
+    /// Newest read round that it confirmed.
+    pub(crate) round: u64,
+    /// Highest commit index that it was told and can follow.
+    pub(crate) commit_told: Index,
+    window: Window,
+    /// What was read back did not fit the window: nothing is read before it is empty, or the same
+    /// runs would be read again and again.
+    awaits_empty_window: bool,
+    /// Heartbeats since the last answer to an append, while one is awaited.
+    beats: u32,
+    patience_beats: u32,
+}
+
+impl Progress {
+    /// The base is committed everywhere, so nobody needs to be told of it.
+    pub(crate) fn new(member: Member, base: Index, next: Index, now: Monotonic) -> Progress {
+        Progress {
+            member,
+            matched: Index(0),
+            next,
+            pace: Pace::Probe { waiting: false },
+            heard_at: now,
+            round: 0,
+            commit_told: base,
+            window: Window::default(),
+            awaits_empty_window: false,
+            beats: 0,
+            patience_beats: PATIENCE_BEATS_MIN,
+        }
+    }
+
+    /// Bytes the next append may have, or `None` if it has to wait.
+    pub(crate) fn room_bytes(&self, config: &Config) -> Option<usize> {
+        match self.pace {
+            Pace::Probe { waiting: true } => None,
+            Pace::Probe { waiting: false } => Some(config.append_bytes_max),
+            Pace::Replicate if self.window.has_room(config) => {
+                Some(config.append_bytes_max.min(self.window.room_bytes(config)))
+            }
+            Pace::Replicate => None,
+        }
+    }
+
+    /// True if an append of `bytes` may leave. One larger than the whole window still may, alone.
+    pub(crate) fn admits(&self, config: &Config, bytes: usize) -> bool {
+        self.window.appends.is_empty() || bytes <= self.window.room_bytes(config)
+    }
+
+    /// True if runs may be read back for this follower.
+    pub(crate) fn may_fetch(&self) -> bool {
+        !self.awaits_empty_window || self.window.appends.is_empty()
+    }
+
+    /// The head of fetched `runs` that may leave now.
+    pub(crate) fn admit_head(&mut self, config: &Config, mut runs: Vec<Run>) -> Vec<Run> {
+        let mut bytes = 0;
+        let fits = |run: &&Run| {
+            bytes += run.len_bytes();
+            self.admits(config, bytes)
+        };
+        let count = runs.iter().take_while(fits).count();
+        runs.truncate(count);
+        self.awaits_empty_window = runs.is_empty();
+        runs
+    }
+
+    /// An append of `bytes` left that ends with `last`.
+    pub(crate) fn sent(&mut self, last: Index, bytes: usize) {
+        match &mut self.pace {
+            Pace::Probe { waiting } => *waiting = true,
+            Pace::Replicate => {
+                self.window.push(last, bytes);
+                self.next = last.next();
+            }
+        }
+    }
+
+    /// The follower is durable and equal through `matched`. True if that is news.
+    pub(crate) fn accept(&mut self, matched: Index) -> bool {
+        self.answered();
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        self.window.drain(matched);
+        if matched >= self.matched && self.pace != Pace::Replicate {
+            self.pace = Pace::Replicate;
+            self.next = self.matched.next();
+        }
+        self.next = self.next.max(self.matched.next());
+        news
+    }
+
+    /// True if the refusal of an append after `previous` is the answer to what is asked now, and
+    /// not a late one.
+    pub(crate) fn is_current_refusal(&self, previous: Index) -> bool {
+        match self.pace {
+            Pace::Probe { .. } => previous == self.next.previous() && previous > self.matched,
+            Pace::Replicate => previous > self.matched && previous < self.next,
+        }
+    }
+
+    /// The follower lacks the entry at `refused`: goes back to probing at `next`. Where that is no
+    /// step back nothing but a snapshot helps, and the next attempt waits for the patience to end.
+    pub(crate) fn step_back(&mut self, refused: Index, next: Index) {
+        self.answered();
+        let next = next.max(self.matched.next());
+        self.pace = Pace::Probe { waiting: next > refused };
+        self.next = next;
+        self.window.clear();
+    }
+
+    /// The follower is silent: nothing more is sent until it answers a heartbeat.
+    pub(crate) fn suspend(&mut self) {
+        if self.pace == Pace::Replicate {
+            self.pace = Pace::Probe { waiting: true };
+            self.next = self.matched.next();
+            self.window.clear();
+        }
+        self.beats = self.patience_beats;
+    }
+
+    /// A heartbeat leaves.
+    pub(crate) fn beat(&mut self) {
+        self.beats = if self.is_waiting() { self.beats.saturating_add(1) } else { 0 };
+    }
+
+    /// A heartbeat was answered: true if an append is overdue meanwhile and counts as lost. Each
+    /// attempt in vain doubles the pause before the next.
+    pub(crate) fn is_overdue(&mut self) -> bool {
+        if !self.is_waiting() || self.beats < self.patience_beats {
+            return false;
+        }
+        self.beats = 0;
+        self.patience_beats = (self.patience_beats * 2).min(PATIENCE_BEATS_MAX);
+        true
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.pace == Pace::Probe { waiting: true } || !self.window.appends.is_empty()
+    }
+
+    fn answered(&mut self) {
+        self.beats = 0;
+        self.patience_beats = PATIENCE_BEATS_MIN;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_types::{NodeId, ReplicaId};
+
+    fn progress() -> (Progress, Config) {
+        let member = Member { replica: ReplicaId(2), node: NodeId(2) };
+        let mut config = Config::new(ReplicaId(1), 0, 0);
+        config.window_messages_max = 3;
+        config.window_bytes_max = 100;
+        let mut progress = Progress::new(member, Index(1), Index(10), Monotonic(0));
+        progress.accept(Index(9));
+        (progress, config)
+    }
+
+    #[test]
+    fn the_window_is_bounded_in_messages() {
+        let (mut progress, config) = progress();
+        for last in 10..13 {
+            assert!(progress.room_bytes(&config).is_some());
+            progress.sent(Index(last), 1);
+        }
+        assert_eq!(progress.room_bytes(&config), None);
+        progress.accept(Index(11));
+        assert_eq!(progress.room_bytes(&config), Some(99));
+        assert_eq!(progress.window.appends.len(), 1);
+    }
+
+    #[test]
+    fn the_window_is_bounded_in_bytes() {
+        let (mut progress, config) = progress();
+        assert!(progress.admits(&config, 500), "a large append may go alone");
+        progress.sent(Index(10), 60);
+        assert!(!progress.admits(&config, 41));
+        assert!(progress.admits(&config, 40));
+        progress.sent(Index(11), 40);
+        assert_eq!(progress.room_bytes(&config), None);
+    }
+
+    #[test]
+    fn patience_doubles_and_the_first_success_clears_it() {
+        let (mut progress, _) = progress();
+        progress.sent(Index(10), 1);
+        for expected in [2, 4, 8, 16, 32, 32] {
+            let mut beats = 0;
+            while !progress.is_overdue() {
+                progress.beat();
+                beats += 1;
+            }
+            assert_eq!(beats, expected);
+        }
+        progress.accept(Index(9));
+        assert_eq!(progress.patience_beats, PATIENCE_BEATS_MIN);
+    }
+
+    #[test]
+    fn late_refusals_are_told_apart() {
+        let (mut progress, _) = progress();
+        progress.sent(Index(12), 1);
+        assert!(!progress.is_current_refusal(Index(9)), "acknowledged since");
+        assert!(progress.is_current_refusal(Index(12)));
+        progress.step_back(Index(12), Index(11));
+        assert!(progress.is_current_refusal(Index(10)));
+        assert!(!progress.is_current_refusal(Index(12)), "answered already");
+    }
+}

@@ -1,0 +1,155 @@
+//! What a kernel asks of its host, and what it is told at birth.
+
+use std::ops::Range;
+
+use quorate_types::{Index, LogId, NodeId, ReplicaId, Term, WriteNumber};
+
+use crate::membership::Membership;
+use crate::message::Message;
+use crate::run::Run;
+
+/// What must be on disk before a promise made from it leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// Current term.
+    pub term: Term,
+    /// Who got this term's vote.
+    pub vote: Option<ReplicaId>,
+    /// Known to be committed when this was written; may lag, never leads. Written along, never
+    /// for its own sake.
+    pub committed: Index,
+}
+
+/// A replica's durable state, as its log hands it back after a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// As last written.
+    pub hard_state: HardState,
+    /// The entry before the first of the log: the state the replica was made with (RULE 14). Its
+    /// index is not 0.
+    pub base: LogId,
+    /// The membership in force at `base`.
+    pub base_membership: Membership,
+    /// Where each term begins: `(first index of the term, term)`, ascending, beyond `base`.
+    pub terms: Vec<(Index, Term)>,
+    /// Membership entries beyond `base`, ascending.
+    pub memberships: Vec<(Index, Membership)>,
+    /// The last entry, or `base`.
+    pub last: LogId,
+    /// Applied to the data store and durable there; at least `base.index`, at most `last.index`.
+    pub applied: Index,
+}
+
+/// A write of one replica, to be made durable as one unit together with other replicas' writes.
+/// The parts take effect in the order of the fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Grows by one per write of this kernel; completions come back in this order (RULE 2).
+    pub number: WriteNumber,
+    /// New hard state, if it changed.
+    pub hard_state: Option<HardState>,
+    /// Forget every entry at this index and beyond, before the runs are written.
+    pub truncate_from: Option<Index>,
+    /// Contiguous runs to append.
+    pub runs: Vec<Run>,
+}
+
+/// Entries that are committed and may be applied, in order, exactly once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Indexes `[start, end)`; `start` follows the last range handed out.
+    pub range: Range<Index>,
+    /// Runs that together hold exactly `range`.
+    pub runs: Vec<Run>,
+}
+
+/// Whom entries are read back from disk for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reader {
+    /// The state machine: entries left over from before a restart, or evicted from memory.
+    Apply,
+    /// A follower that lags behind what is held in memory.
+    Follower(ReplicaId),
+}
+
+/// Asks for runs that are no longer in memory. Answered by
+/// [`Kernel::handle_fetched`](crate::Kernel::handle_fetched); one at a time per reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// For whom.
+    pub reader: Reader,
+    /// Indexes `[start, end)`; a non-empty head of it will do.
+    pub range: Range<Index>,
+    /// Stop after the run that passes this many bytes.
+    pub bytes_max: usize,
+}
+
+/// How a read ended that [`Kernel::read`](crate::Kernel::read) began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOutcome {
+    /// As given by `read`.
+    pub context: u64,
+    /// `Some`: linearizable once this index is applied here. `None`: leadership changed or could
+    /// not be confirmed; nothing was read, ask again.
+    pub index: Option<Index>,
+}
+
+/// The part a replica plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows, or waits for a leader.
+    Follower,
+    /// Asks whether it would win.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads its term.
+    Leader,
+}
+
+/// Role, term and leader, reported whenever one of them changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleState {
+    /// Own role.
+    pub role: Role,
+    /// Current term.
+    pub term: Term,
+    /// The leader of `term`, if known.
+    pub leader: Option<(ReplicaId, NodeId)>,
+    /// True on a leader whose own-term entry is committed: it can confirm reads.
+    pub serving: bool,
+}
+
+/// Everything a kernel wants done since it was last asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// May leave at once, beside the disk write. With the node each is meant for.
+    pub send_now: Vec<(NodeId, Message)>,
+    /// To be made durable.
+    pub write: Option<Write>,
+    /// Leave once the newest write submitted so far, this one included, is durable (RULE 2): also
+    /// when this `Ready` has no write of its own.
+    pub send_after_sync: Vec<(NodeId, Message)>,
+    /// To be applied.
+    pub committed: Option<Committed>,
+    /// Reads that ended.
+    pub reads: Vec<ReadOutcome>,
+    /// To be read back from the log.
+    pub fetches: Vec<Fetch>,
+    /// The new role, if it changed.
+    pub role: Option<RoleState>,
+}
+
+impl Ready {
+    /// True if nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.send_now.is_empty()
+            && self.write.is_none()
+            && self.send_after_sync.is_empty()
+            && self.committed.is_none()
+            && self.reads.is_empty()
+            && self.fetches.is_empty()
+            && self.role.is_none()
+    }
+}

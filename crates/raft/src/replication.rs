@@ -1,0 +1,316 @@
+//! The sending side of replication, and what else only a leader does.
+
+use std::collections::VecDeque;
+
+use quorate_types::{Duration, Index, LogId, Monotonic, ReplicaId};
+
+use crate::errors::ProposeError;
+use crate::kernel::Kernel;
+use crate::membership::Member;
+use crate::message::{Body, Message};
+use crate::outbox::Lane;
+use crate::progress::{Pace, Progress};
+use crate::quorum;
+use crate::ready::{Fetch, Reader};
+use crate::run::{Run, RunDraft};
+use crate::transfer::Transfer;
+
+/// What a replica holds while it leads.
+pub(crate) struct Leading {
+    /// Every member but this replica; voters and learners alike.
+    pub(crate) followers: Vec<Progress>,
+    /// The blank entry that opened the term.
+    pub(crate) term_start: Index,
+    pub(crate) heartbeat_at: Monotonic,
+    pub(crate) transfer: Option<Transfer>,
+    /// Own proposals that are not committed: last index, bytes.
+    uncommitted: VecDeque<(Index, usize)>,
+    uncommitted_bytes: usize,
+}
+
+impl Leading {
+    pub(crate) fn new(
+        others: impl Iterator<Item = Member>,
+        base: Index,
+        term_start: Index,
+        now: Monotonic,
+        heartbeat: Duration,
+    ) -> Leading {
+        let progress = |member| Progress::new(member, base, term_start, now);
+        Leading {
+            followers: others.map(progress).collect(),
+            term_start,
+            // The append of the blank entry is the first sign of life.
+            heartbeat_at: now + heartbeat,
+            transfer: None,
+            uncommitted: VecDeque::new(),
+            uncommitted_bytes: 0,
+        }
+    }
+
+    pub(crate) fn follower(&self, replica: ReplicaId) -> Option<&Progress> {
+        self.followers.iter().find(|follower| follower.member.replica == replica)
+    }
+
+    fn follower_mut(&mut self, replica: ReplicaId) -> Option<&mut Progress> {
+        self.followers.iter_mut().find(|follower| follower.member.replica == replica)
+    }
+
+    fn forget_committed(&mut self, commit: Index) {
+        while let Some((last, bytes)) = self.uncommitted.front()
+            && *last <= commit
+        {
+            self.uncommitted_bytes -= bytes;
+            self.uncommitted.pop_front();
+        }
+    }
+}
+
+impl Kernel {
+    /// Takes a proposal, or gives it back.
+    pub(crate) fn accept_proposal(
+        &mut self,
+        draft: RunDraft,
+    ) -> Result<LogId, (ProposeError, RunDraft)> {
+        let leader = self.leader_address();
+        let Some(leading) = &self.leading else {
+            return Err((ProposeError::NotLeader { leader }, draft));
+        };
+        if let Some(transfer) = &leading.transfer {
+            return Err((ProposeError::Transferring { to: transfer.to }, draft));
+        }
+        let (pending_bytes, bytes_max) =
+            (leading.uncommitted_bytes, self.config.uncommitted_bytes_max);
+        // The first always enters, or a draft larger than the bound never could.
+        if pending_bytes > 0 && pending_bytes + draft.len_bytes() > bytes_max {
+            return Err((ProposeError::Full { pending_bytes, bytes_max }, draft));
+        }
+        Ok(self.append_own(draft))
+    }
+
+    /// Appends to the own log of a leader; gives the id of the first entry.
+    pub(crate) fn append_own(&mut self, draft: RunDraft) -> LogId {
+        let leading = self.leading.as_mut().expect("only a leader appends of its own");
+        let run = draft.seal(self.term, self.log.last().index.next());
+        assert!(!run.has_membership(), "a membership is no proposal: it has to be checked first");
+        let first = LogId::new(self.term, run.first());
+        leading.uncommitted.push_back((run.last(), run.len_bytes()));
+        leading.uncommitted_bytes += run.len_bytes();
+        self.log.append(run);
+        first
+    }
+
+    /// Commits what a quorum holds durably, if it ends with an entry of the own term: older ones
+    /// are committed by it alone (Raft paper, 5.4.2 and figure 8).
+    pub(crate) fn advance_commit(&mut self) {
+        let Some(leading) = &mut self.leading else { return };
+        let own = self.config.replica;
+        let durable = self.log.durable();
+        let agreed = Index(quorum::agreed(self.log.membership(), |replica| {
+            let matched = leading.follower(replica).map_or(Index(0), |f| f.matched);
+            if replica == own { durable.0 } else { matched.0 }
+        }));
+        if agreed > self.commit && self.log.term_at(agreed) == Some(self.term) {
+            self.commit = agreed;
+            leading.forget_committed(agreed);
+        }
+    }
+
+    /// A member of the group said something in the own term.
+    pub(crate) fn hear_follower(&mut self, replica: ReplicaId) {
+        let now = self.now;
+        if let Some(follower) = self.leading.as_mut().and_then(|l| l.follower_mut(replica)) {
+            follower.heard_at = now;
+        }
+    }
+
+    pub(crate) fn handle_accepted(&mut self, from: ReplicaId, matched: Index) {
+        // More than this log holds was never asked for; it can't be trusted for anything.
+        if matched > self.log.last().index {
+            return;
+        }
+        let Some(leading) = &mut self.leading else { return };
+        let Some(follower) = leading.follower_mut(from) else { return };
+        if follower.accept(matched) {
+            self.advance_commit();
+            self.advance_transfer();
+        }
+    }
+
+    /// The follower lacks `previous`. Its hint skips everything of a term that this log can't match
+    /// either, so each divergent term costs one round at most.
+    pub(crate) fn handle_rejected(&mut self, from: ReplicaId, previous: LogId, hint: LogId) {
+        let Some(leading) = &mut self.leading else { return };
+        let Some(follower) = leading.follower_mut(from) else { return };
+        if !follower.is_current_refusal(previous.index) {
+            return;
+        }
+        let closest = self.log.closest(hint).index.min(previous.index.previous());
+        let next = closest.max(self.log.base().index).next();
+        follower.step_back(previous.index, next);
+    }
+
+    pub(crate) fn handle_heartbeat_reply(&mut self, from: ReplicaId, round: u64) {
+        let newest = self.reads.round;
+        let Some(leading) = &mut self.leading else { return };
+        let Some(follower) = leading.follower_mut(from) else { return };
+        follower.round = follower.round.max(round.min(newest));
+        if follower.is_overdue() {
+            match follower.pace {
+                Pace::Probe { .. } => follower.pace = Pace::Probe { waiting: false },
+                // Whether the last append arrived is found out by an empty one behind it, which
+                // costs nothing if it did.
+                Pace::Replicate => {
+                    let (to, end) = (follower.member, follower.next.previous());
+                    self.send_append(to, end, Vec::new());
+                }
+            }
+        }
+        self.confirm_reads();
+    }
+
+    /// Heartbeats to everybody, with the newest read round.
+    pub(crate) fn send_heartbeats(&mut self) {
+        let (term, from, commit) = (self.term, self.config.replica, self.commit);
+        let round = self.reads.round;
+        let Some(leading) = &mut self.leading else { return };
+        for follower in &mut leading.followers {
+            let to = follower.member;
+            let commit = commit.min(follower.matched);
+            follower.commit_told = follower.commit_told.max(commit);
+            let body = Body::Heartbeat { commit, round };
+            self.outbox.push(Lane::Now, to.node, Message { from, to: to.replica, term, body });
+        }
+    }
+
+    /// Sends followers what they lack and may be sent, and the commit index to those that get no
+    /// append to carry it. Runs once per `Ready`, so that a turn's proposals travel together.
+    pub(crate) fn replicate(&mut self) {
+        let Some(mut leading) = self.leading.take() else { return };
+        for follower in &mut leading.followers {
+            while self.replicate_to(follower) {}
+            let commit = self.commit.min(follower.matched);
+            if commit > follower.commit_told {
+                follower.commit_told = commit;
+                let body = Body::Heartbeat { commit, round: self.reads.round };
+                self.send_to(follower.member, body);
+            }
+        }
+        self.leading = Some(leading);
+    }
+
+    /// Sends at most one append. True if another may follow.
+    fn replicate_to(&mut self, follower: &mut Progress) -> bool {
+        let Some(room_bytes) = follower.room_bytes(&self.config) else { return false };
+        let until = self.log.last().index.next();
+        let (next, first_cached) = (follower.next, self.log.first_cached());
+        let is_probe = follower.pace != Pace::Replicate;
+        let runs = if next == until {
+            Vec::new()
+        } else if next >= first_cached {
+            self.log.runs(next, until, room_bytes)
+        } else if is_probe {
+            // Where the logs match is not known: too early to read anything back.
+            Vec::new()
+        } else if !follower.may_fetch() {
+            return false;
+        } else {
+            let reader = Reader::Follower(follower.member.replica);
+            let bytes_max = self.config.append_bytes_max;
+            self.fetch(Fetch { reader, range: next..until.min(first_cached), bytes_max });
+            return false;
+        };
+        let bytes = runs.iter().map(Run::len_bytes).sum();
+        let is_idle = runs.is_empty() && !is_probe;
+        if is_idle || !follower.admits(&self.config, bytes) {
+            return false;
+        }
+        self.send_runs(follower, runs, bytes);
+        true
+    }
+
+    /// Runs for a lagging follower came back from the log. Leadership may have changed meanwhile,
+    /// or the follower may have been sent elsewhere: then they are dropped and asked for again.
+    pub(crate) fn handle_fetched_follower(&mut self, replica: ReplicaId, runs: Vec<Run>) {
+        let is_current = runs.iter().all(|run| self.log.holds(run.last_id()));
+        let Some(mut leading) = self.leading.take() else { return };
+        if let Some(follower) = leading.follower_mut(replica)
+            && is_current
+            && follower.pace == Pace::Replicate
+            && runs.first().is_some_and(|run| run.first() == follower.next)
+        {
+            let runs = follower.admit_head(&self.config, runs);
+            if !runs.is_empty() {
+                let bytes = runs.iter().map(Run::len_bytes).sum();
+                self.send_runs(follower, runs, bytes);
+            }
+        }
+        self.leading = Some(leading);
+    }
+
+    fn send_runs(&mut self, follower: &mut Progress, runs: Vec<Run>, bytes: usize) {
+        let previous = follower.next.previous();
+        let last = runs.last().map_or(previous, Run::last);
+        if follower.pace == Pace::Replicate {
+            follower.commit_told = follower.commit_told.max(self.commit.min(last));
+        }
+        follower.sent(last, bytes);
+        self.send_append(follower.member, previous, runs);
+    }
+
+    fn send_append(&mut self, to: Member, previous: Index, runs: Vec<Run>) {
+        let term = self.log.term_at(previous).expect("followers are sent what the log holds");
+        let previous = LogId::new(term, previous);
+        self.send_to(to, Body::Append { previous, runs, commit: self.commit });
+    }
+
+    fn send_to(&mut self, to: Member, body: Body) {
+        let (from, term) = (self.config.replica, self.term);
+        self.outbox.push(Lane::Now, to.node, Message { from, to: to.replica, term, body });
+    }
+
+    /// When a leader gives up unless a quorum answers: one election timeout after the latest time
+    /// at which a quorum had been heard. Its followers may elect another from then on.
+    pub(crate) fn quorum_deadline(&self, leading: &Leading) -> Monotonic {
+        let own = self.config.replica;
+        let heard_at = quorum::agreed(self.log.membership(), |replica| {
+            let heard = leading.follower(replica).map_or(0, |f| f.heard_at.0);
+            if replica == own { u64::MAX } else { heard }
+        });
+        Monotonic(heard_at) + self.config.election_timeout
+    }
+
+    pub(crate) fn leader_deadline(&self, leading: &Leading) -> Monotonic {
+        let mut deadline = self.quorum_deadline(leading);
+        if let Some(transfer) = &leading.transfer {
+            deadline = deadline.min(transfer.deadline);
+        }
+        // Alone there is nobody to send heartbeats to.
+        if !leading.followers.is_empty() {
+            deadline = deadline.min(leading.heartbeat_at);
+        }
+        deadline
+    }
+
+    pub(crate) fn handle_leader_timeout(&mut self) {
+        let Some(leading) = &self.leading else { return };
+        if self.quorum_deadline(leading) <= self.now {
+            self.become_follower(self.term, None);
+            return;
+        }
+        self.expire_transfer();
+        let (now, silence_max) = (self.now, self.config.election_timeout);
+        let Some(leading) = &mut self.leading else { return };
+        if leading.heartbeat_at > now {
+            return;
+        }
+        leading.heartbeat_at = now + self.config.heartbeat;
+        for follower in &mut leading.followers {
+            follower.beat();
+            if now.since(follower.heard_at) >= silence_max {
+                follower.suspend();
+            }
+        }
+        self.send_heartbeats();
+    }
+}

@@ -1,0 +1,68 @@
+//! Handing leadership over (thesis 3.10): drain, wait until the target has everything, tell it to
+//! campaign. A target that does not take over in time costs a pause of writes, not more.
+
+use quorate_types::{Monotonic, ReplicaId};
+
+use crate::errors::TransferError;
+use crate::kernel::Kernel;
+use crate::message::{Body, TransferOf};
+use crate::outbox::Lane;
+use crate::ready::Role;
+
+/// A transfer under way.
+pub(crate) struct Transfer {
+    pub(crate) to: ReplicaId,
+    pub(crate) deadline: Monotonic,
+    /// TimeoutNow was sent. It is sent once: a second could arrive after the deadline too.
+    told: bool,
+}
+
+impl Kernel {
+    pub(crate) fn begin_transfer(&mut self, to: ReplicaId) -> Result<(), TransferError> {
+        let leader = self.leader_address();
+        let Some(leading) = &mut self.leading else {
+            return Err(TransferError::NotLeader { leader });
+        };
+        if let Some(transfer) = &leading.transfer {
+            return Err(TransferError::Transferring { to: transfer.to });
+        }
+        if to == self.config.replica || !self.log.membership().is_voter(to) {
+            return Err(TransferError::NotAVoter { to });
+        }
+        let deadline = self.now + self.config.transfer_timeout;
+        leading.transfer = Some(Transfer { to, deadline, told: false });
+        self.advance_transfer();
+        Ok(())
+    }
+
+    /// Tells the target to campaign once it has the whole log, which no proposal makes longer.
+    pub(crate) fn advance_transfer(&mut self) {
+        let last = self.log.last().index;
+        let Some(leading) = &mut self.leading else { return };
+        let Some(transfer) = &mut leading.transfer else { return };
+        let to = transfer.to;
+        let is_warm = leading.followers.iter().any(|f| f.member.replica == to && f.matched == last);
+        if is_warm && !transfer.told {
+            transfer.told = true;
+            self.send(Lane::Now, to, Body::TimeoutNow);
+        }
+    }
+
+    /// Gives a transfer up whose time is over: proposals are taken again.
+    pub(crate) fn expire_transfer(&mut self) {
+        if let Some(leading) = &mut self.leading
+            && leading.transfer.as_ref().is_some_and(|transfer| transfer.deadline <= self.now)
+        {
+            leading.transfer = None;
+        }
+    }
+
+    /// TimeoutNow arrived in the own term. Only the leader followed may ask for this, and only of a
+    /// voter: anything else is late or astray.
+    pub(crate) fn handle_timeout_now(&mut self, from: ReplicaId) {
+        let is_asked = self.role == Role::Follower && self.leader == Some(from);
+        if is_asked && self.log.membership().is_voter(self.config.replica) {
+            self.campaign(Some(TransferOf { leader: from, term: self.term }));
+        }
+    }
+}

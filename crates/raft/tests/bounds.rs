@@ -1,0 +1,92 @@
+//! Goal: what a kernel holds is bounded, and what it refuses did not happen. Method: one or two
+//! kernels by hand, at each bound.
+
+mod support;
+
+use quorate_raft::{Body, Config, Membership, Message, ProposeError, ReadError, Role};
+use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
+use support::{BASE, Disk, Site, commands, member};
+
+fn site(voters: u64, change: impl Fn(&mut Config)) -> Site {
+    let mut config = Config::new(ReplicaId(1), 7, 0);
+    change(&mut config);
+    let disk = Disk::new(Membership::of_voters((1..=voters).map(member)));
+    Site::new(config, disk, BASE.index, Monotonic(0))
+}
+
+/// Elects the only voter and completes its writes.
+fn elect(site: &mut Site) {
+    site.now = site.kernel.poll_timeout();
+    site.kernel.handle_timeout(site.now);
+    while !site.take_ready().is_empty() {
+        if !site.flights.is_empty() {
+            site.persist();
+        }
+    }
+    site.kernel.handle_applied(site.applied);
+    assert_eq!(site.kernel.role().role, Role::Leader);
+}
+
+#[test]
+fn proposals_are_refused_while_too_many_bytes_wait() {
+    let mut site = site(1, |config| config.uncommitted_bytes_max = 100);
+    elect(&mut site);
+    let now = site.now;
+    let large = site.kernel.propose(now, commands(&[&[0; 500]]));
+    let large = large.expect("the first always enters");
+    let (error, draft) = site.kernel.propose(now, commands(&[b"x"])).expect_err("full");
+    assert!(matches!(error, ProposeError::Full { bytes_max: 100, .. }));
+    assert_eq!(site.kernel.last(), large);
+    drop(site.take_ready());
+    site.persist();
+    let next = site.kernel.propose(now, draft).map_err(|(error, _)| error);
+    assert_eq!(next, Ok(LogId::new(large.term, large.index.next())), "the draft is unharmed");
+}
+
+#[test]
+fn reads_are_refused_while_too_many_wait() {
+    let mut site = site(1, |config| config.reads_pending_max = 2);
+    assert_eq!(site.kernel.read(Monotonic(0)), Err(ReadError::NoLeader));
+    elect(&mut site);
+    let now = site.now;
+    assert_eq!((site.kernel.read(now), site.kernel.read(now)), (Ok(0), Ok(1)));
+    assert_eq!(site.kernel.read(now), Err(ReadError::Full { pending: 2 }));
+    assert_eq!(site.take_ready().reads.len(), 2);
+    assert_eq!(site.kernel.read(now), Ok(2), "contexts go on");
+}
+
+#[test]
+fn entries_are_handed_out_within_the_apply_bound() {
+    let mut site = site(1, |config| config.apply_bytes_max = 1);
+    elect(&mut site);
+    let now = site.now;
+    for _ in 0..2 {
+        assert!(site.kernel.propose(now, commands(&[b"x"])).is_ok());
+    }
+    drop(site.take_ready());
+    site.persist();
+    let first = site.take_ready().committed.expect("one run always goes").range;
+    assert_eq!(first, Index(3)..Index(4));
+    assert_eq!(site.take_ready().committed, None, "it is not applied yet");
+    site.kernel.handle_applied(Index(3));
+    assert_eq!(site.take_ready().committed.expect("the next").range, Index(4)..Index(5));
+}
+
+/// A candidate may have been admitted by entries that the voter has not got: it is answered once
+/// its node is known from the connection.
+#[test]
+fn an_unknown_candidate_is_answered() {
+    let mut site = site(3, |_| {});
+    let last = LogId::new(Term(4), Index(9));
+    let body = Body::VoteRequest { pre: false, last, transfer: None };
+    let request = Message { from: ReplicaId(9), to: ReplicaId(1), term: Term(5), body };
+    site.kernel.handle_message(Monotonic(0), request.clone());
+    drop(site.take_ready());
+    assert!(site.persist().held.is_empty(), "nobody knows where it lives");
+    site.kernel.handle_address(ReplicaId(9), NodeId(90));
+    site.kernel.handle_message(Monotonic(0), request);
+    let ready = site.take_ready();
+    let (node, reply) = &ready.send_after_sync[0];
+    assert_eq!((*node, reply.term), (NodeId(90), Term(5)));
+    assert!(matches!(reply.body, Body::VoteReply { pre: false, granted: true, .. }));
+}

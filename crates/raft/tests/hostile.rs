@@ -1,0 +1,144 @@
+//! Goal: no message, however senseless, makes a kernel panic or break its contract. Method: random
+//! messages with small and with extreme numbers, at kernels in every role. A leader that replaces
+//! what is committed is meant to be refused loudly, so the entries that arrive follow one history,
+//! and a kernel that makes entries of its own gets none.
+
+mod support;
+
+use proptest::prelude::*;
+use quorate_raft::{Body, Config, EntryKind, Membership, Message, Run, RunDraft, TransferOf};
+use quorate_types::{Index, LogId, Monotonic, ReplicaId, Term};
+use support::{BASE, Disk, Site, member};
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![20 => 0u64..9, 1 => Just(u64::MAX), 1 => Just(u64::MAX - 1), 1 => Just(u64::MAX / 2)]
+}
+
+fn log_id() -> impl Strategy<Value = LogId> {
+    let any = (number(), number()).prop_map(|(term, index)| LogId::new(Term(term), Index(index)));
+    let known = (1u64..9).prop_map(|index| LogId::new(term_of(index), Index(index)));
+    prop_oneof![any, known]
+}
+
+/// The one history: two entries per term.
+fn term_of(index: u64) -> Term {
+    Term(1 + index / 2)
+}
+
+/// A run, contiguous with the others or not; at times with bytes for a membership that are none.
+fn run() -> impl Strategy<Value = Run> {
+    (2u64..12, prop::sample::select(vec![0u8, 1, 1, 1, 1, 2])).prop_map(|(index, kind)| {
+        let mut draft = RunDraft::new();
+        match kind {
+            0 => draft.push(EntryKind::Blank, &[]),
+            1 => draft.push(EntryKind::Command, &[b"x"]),
+            _ => draft.push(EntryKind::Membership, &[b"no membership"]),
+        }
+        draft.seal(term_of(index), Index(index))
+    })
+}
+
+fn contiguous_append() -> impl Strategy<Value = Body> {
+    (1u64..9, 0u64..5, number()).prop_map(|(previous, count, commit)| {
+        let run = |index| {
+            let mut draft = RunDraft::new();
+            draft.push(EntryKind::Command, &[b"x"]);
+            draft.seal(term_of(index), Index(index))
+        };
+        let previous_term = if previous == BASE.index.0 { BASE.term } else { term_of(previous) };
+        Body::Append {
+            previous: LogId::new(previous_term, Index(previous)),
+            runs: (previous + 1..=previous + count).map(run).collect(),
+            commit: Index(commit),
+        }
+    })
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let transfer = (number(), number())
+        .prop_map(|(leader, term)| TransferOf { leader: ReplicaId(leader), term: Term(term) });
+    let runs = prop::collection::vec(run(), 0..4);
+    prop_oneof![
+        (any::<bool>(), log_id(), prop::option::of(transfer))
+            .prop_map(|(pre, last, transfer)| Body::VoteRequest { pre, last, transfer }),
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(pre, granted, leader_alive)| {
+            Body::VoteReply { pre, granted, leader_alive }
+        }),
+        (log_id(), runs, number()).prop_map(|(previous, runs, commit)| Body::Append {
+            previous,
+            runs,
+            commit: Index(commit)
+        }),
+        contiguous_append(),
+        contiguous_append(),
+        number().prop_map(|matched| Body::Accepted { matched: Index(matched) }),
+        (log_id(), log_id()).prop_map(|(previous, hint)| Body::Rejected { previous, hint }),
+        (number(), number())
+            .prop_map(|(commit, round)| Body::Heartbeat { commit: Index(commit), round }),
+        number().prop_map(|round| Body::HeartbeatReply { round }),
+        number().prop_map(|context| Body::ReadIndex { context }),
+        (number(), prop::option::of(number()))
+            .prop_map(|(context, index)| Body::ReadIndexReply { context, index: index.map(Index) }),
+        Just(Body::TimeoutNow),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    (1u64..6, number(), body()).prop_map(|(from, term, body)| Message {
+        from: ReplicaId(from),
+        to: ReplicaId(1),
+        term: Term(term),
+        body,
+    })
+}
+
+/// Does what a kernel wants; `Site` checks the contract on the way.
+fn settle(site: &mut Site) {
+    loop {
+        let ready = site.take_ready();
+        if ready.is_empty() && site.flights.is_empty() {
+            return;
+        }
+        for fetch in &ready.fetches {
+            site.serve(fetch);
+        }
+        if !site.flights.is_empty() {
+            site.persist();
+        }
+        site.kernel.handle_applied(site.applied);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_message_breaks_a_kernel(
+        steps in prop::collection::vec((message(), 0u64..100, any::<bool>()), 1..60),
+        voters in 0u64..4,
+    ) {
+        let is_voter = voters > 0;
+        let ids = if is_voter { 1..=voters } else { 2..=4 };
+        let disk = Disk::new(Membership::of_voters(ids.map(member)));
+        let mut site = Site::new(Config::new(ReplicaId(1), 7, 0), disk, BASE.index, Monotonic(0));
+        for (message, dice, lazy) in steps {
+            let now = site.now;
+            if !is_voter || !matches!(message.body, Body::Append { .. }) {
+                site.kernel.handle_message(now, message);
+            }
+            match dice {
+                0..20 => {
+                    site.now = site.kernel.poll_timeout();
+                    site.kernel.handle_timeout(site.now);
+                }
+                20..25 => drop(site.kernel.read(now)),
+                25..30 => drop(site.kernel.transfer_leader(now, ReplicaId(2))),
+                30..35 => site.kernel.evict_below(site.applied),
+                _ => {}
+            }
+            if !lazy {
+                settle(&mut site);
+            }
+        }
+    }
+}

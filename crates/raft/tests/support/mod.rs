@@ -1,0 +1,177 @@
+//! A replica with a disk of its own, as the tests here drive it. The disk holds what completed
+//! writes left, and nothing else: a crash loses the rest.
+
+// Every test binary uses a part of this.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use quorate_raft::{
+    Config, EntryKind, Fetch, HardState, Kernel, Member, Membership, Message, Ready, Restored, Run,
+    RunDraft, Write,
+};
+use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
+
+/// The base of every log here.
+pub const BASE: LogId = LogId::new(Term(1), Index(1));
+
+/// The member with this number; its node has the same one.
+pub fn member(id: u64) -> Member {
+    Member { replica: ReplicaId(id), node: NodeId(id) }
+}
+
+/// One run of commands.
+pub fn commands(payloads: &[&[u8]]) -> RunDraft {
+    let mut draft = RunDraft::new();
+    payloads.iter().for_each(|payload| draft.push(EntryKind::Command, &[payload]));
+    draft
+}
+
+/// What survives a crash.
+#[derive(Clone)]
+pub struct Disk {
+    pub membership: Membership,
+    pub hard_state: HardState,
+    pub runs: Vec<Run>,
+}
+
+impl Disk {
+    pub fn new(membership: Membership) -> Disk {
+        Disk {
+            membership,
+            hard_state: HardState { term: BASE.term, ..HardState::default() },
+            runs: Vec::new(),
+        }
+    }
+
+    pub fn last(&self) -> LogId {
+        self.runs.last().map_or(BASE, Run::last_id)
+    }
+
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        let holds = |run: &&Run| run.range().contains(&index);
+        let term = self.runs.iter().find(holds).map(Run::term);
+        if index == BASE.index { Some(BASE.term) } else { term }
+    }
+
+    pub fn write(&mut self, write: &Write) {
+        if let Some(hard_state) = write.hard_state {
+            assert!(hard_state.term >= self.hard_state.term, "the term went back");
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = write.truncate_from {
+            self.runs.retain(|run| run.first() < from);
+            if let Some(run) = self.runs.pop() {
+                self.runs.push(run.cut(run.first(), run.range().end.min(from)));
+            }
+        }
+        for run in &write.runs {
+            assert_eq!(run.first(), self.last().index.next(), "writes leave no gap");
+            self.runs.push(run.clone());
+        }
+    }
+
+    pub fn read(&self, range: &Range<Index>, bytes_max: usize) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut bytes = 0;
+        for run in self.runs.iter().filter(|run| run.last() >= range.start) {
+            if run.first() >= range.end || bytes > bytes_max {
+                break;
+            }
+            bytes += run.len_bytes();
+            runs.push(run.cut(run.first().max(range.start), run.range().end.min(range.end)));
+        }
+        runs
+    }
+
+    pub fn restored(&self, applied: Index) -> Restored {
+        let mut terms: Vec<(Index, Term)> = Vec::new();
+        for run in &self.runs {
+            if terms.last().map(|(_, term)| *term) != Some(run.term()) {
+                terms.push((run.first(), run.term()));
+            }
+        }
+        Restored {
+            hard_state: self.hard_state,
+            base: BASE,
+            base_membership: self.membership.clone(),
+            terms,
+            memberships: Vec::new(),
+            last: self.last(),
+            applied,
+        }
+    }
+}
+
+/// A write under way, and what leaves when it is durable.
+pub struct Flight {
+    pub write: Write,
+    pub held: Vec<Message>,
+}
+
+/// A replica, its disk, and the host's part between them (RULE 2).
+pub struct Site {
+    pub config: Config,
+    pub kernel: Kernel,
+    pub disk: Disk,
+    pub flights: VecDeque<Flight>,
+    pub applied: Index,
+    pub now: Monotonic,
+}
+
+impl Site {
+    pub fn new(config: Config, disk: Disk, applied: Index, now: Monotonic) -> Site {
+        let kernel = Kernel::new(config.clone(), disk.restored(applied), now);
+        Site { config, kernel, disk, flights: VecDeque::new(), applied, now }
+    }
+
+    /// Takes the next `Ready`. Its write is under way, what waits for a write is held with it; what
+    /// remains in `send_now` and `send_after_sync` leaves at once.
+    pub fn take_ready(&mut self) -> Ready {
+        let mut ready = self.kernel.take_ready();
+        if let Some(write) = ready.write.clone() {
+            self.flights.push_back(Flight { write, held: Vec::new() });
+        }
+        if let Some(newest) = self.flights.back_mut() {
+            newest.held.extend(ready.send_after_sync.drain(..).map(|(_, message)| message));
+        }
+        if let Some(committed) = &ready.committed {
+            assert_eq!(committed.range.start, self.applied.next(), "applied in order, once");
+            let mut end = committed.range.start;
+            for run in &committed.runs {
+                assert_eq!(run.first(), end);
+                end = run.range().end;
+            }
+            assert_eq!(committed.range.end, end, "the runs hold exactly the range");
+            assert!(end.previous() <= self.disk.last().index, "RULE 4: applied before durable");
+            self.applied = end.previous();
+        }
+        ready
+    }
+
+    pub fn serve(&mut self, fetch: &Fetch) {
+        let runs = self.disk.read(&fetch.range, fetch.bytes_max);
+        self.kernel.handle_fetched(fetch.reader, runs);
+    }
+
+    /// Completes the oldest write; gives what it held back.
+    pub fn persist(&mut self) -> Flight {
+        let flight = self.flights.pop_front().expect("a write is under way");
+        self.disk.write(&flight.write);
+        self.kernel.handle_persisted(flight.write.number);
+        flight
+    }
+
+    /// A crash after the first `survivors` writes under way reached the disk unreported, then a
+    /// start with a state machine that kept everything up to `applied`.
+    pub fn restart(&mut self, survivors: usize, applied: Index) {
+        for flight in self.flights.drain(..).take(survivors) {
+            self.disk.write(&flight.write);
+        }
+        self.config.read_context_first += 1 << 40;
+        self.config.seed = self.config.seed.wrapping_add(101);
+        let config = self.config.clone();
+        *self = Site::new(config, self.disk.clone(), applied, self.now);
+    }
+}

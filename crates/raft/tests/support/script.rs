@@ -1,0 +1,420 @@
+//! A group driven by commands, which tells in text what it does: the language of the transcripts.
+//!
+//! Nothing happens by itself: time stands still until `wait`, messages lie in the network until
+//! `deliver`. Disks write at once unless they are told to `hold`. See `tests/transcripts/README.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use quorate_raft::{
+    Body, Config, EntryKind, HardState, Membership, Message, Ready, Role, RoleState, RunDraft,
+};
+use quorate_types::{Duration, Index, Monotonic, ReplicaId, Term};
+
+use crate::support::{BASE, Disk, Site, commands, member};
+
+/// The group, its network, and the text so far.
+#[derive(Default)]
+pub(crate) struct Script {
+    sites: BTreeMap<u64, Site>,
+    holding: BTreeSet<u64>,
+    isolated: BTreeSet<u64>,
+    network: Vec<Message>,
+    saved: BTreeMap<String, Message>,
+    out: String,
+}
+
+/// No command here has that much to tell: more is two replicas that answer each other for ever.
+const OUTPUT_BYTES_MAX: usize = 100_000;
+
+type Words<'a> = &'a [&'a str];
+
+impl Script {
+    /// Carries one command out and tells what came of it.
+    pub(crate) fn run(&mut self, command: &str) -> String {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let rest = &words[1..];
+        match words[0] {
+            "new" => self.new_group(rest),
+            "load" => self.load(rest),
+            "elect" => self.elect(number(rest[0])),
+            "campaign" => self.campaign(number(rest[0])),
+            "pass" => self.pass(rest),
+            "wait" => self.wait(rest),
+            "propose" => self.propose(number(rest[0]), &rest[1..]),
+            "read" => self.read(number(rest[0])),
+            "transfer" => self.transfer(number(rest[0]), number(rest[1])),
+            "deliver" => self.deliver(rest.first().copied()),
+            "drop" => self.drop_messages(rest.first().copied()),
+            "save" => self.save(rest[0], rest[1]),
+            "send" => self.send_saved(rest),
+            "isolate" => drop(self.isolated.insert(number(rest[0]))),
+            "heal" => self.isolated.clear(),
+            "hold" => drop(self.holding.insert(number(rest[0]))),
+            "persist" => self.persist_one(number(rest[0])),
+            "release" => self.release(number(rest[0])),
+            "crash" => self.crash(number(rest[0])),
+            "evict" => self.evict(number(rest[0])),
+            "status" => self.status(),
+            other => panic!("unknown command {other}"),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn say(&mut self, line: &str) {
+        assert!(self.out.len() < OUTPUT_BYTES_MAX, "a command without end: {}", &self.out[..2_000]);
+        writeln!(self.out, "{line}").expect("strings take everything");
+    }
+
+    /// `new 3 [learners=1] [window=2]`: voters 1 to 3, then learners, all with empty logs.
+    fn new_group(&mut self, words: Words) {
+        let voters = number(words[0]);
+        let learners = option(words, "learners").unwrap_or(0);
+        let membership = Membership {
+            learners: (voters + 1..=voters + learners).map(member).collect(),
+            ..Membership::of_voters((1..=voters).map(member))
+        };
+        for id in 1..=voters + learners {
+            let mut config = Config::new(ReplicaId(id), id, 0);
+            config.election_timeout = Duration::from_millis(1_000);
+            config.heartbeat = Duration::from_millis(100);
+            config.transfer_timeout = Duration::from_millis(1_000);
+            config.append_bytes_max = option(words, "append").unwrap_or(1 << 20) as usize;
+            config.window_messages_max = option(words, "window").unwrap_or(256) as usize;
+            let disk = Disk::new(membership.clone());
+            self.sites.insert(id, Site::new(config, disk, BASE.index, Monotonic(0)));
+        }
+    }
+
+    /// `load 2 1 1 3 [term=4] [commit=3] [learners=2]`: replica 2 starts with entries of these
+    /// terms behind the base; with `learners` it knows its last replicas as such.
+    fn load(&mut self, words: Words) {
+        let site = self.sites.get_mut(&number(words[0])).expect("a replica");
+        let terms: Vec<u64> = words[1..].iter().filter_map(|word| word.parse().ok()).collect();
+        site.disk.runs.clear();
+        for (position, term) in terms.iter().enumerate() {
+            let mut draft = RunDraft::new();
+            draft.push(EntryKind::Command, &[b"x"]);
+            site.disk.runs.push(draft.seal(Term(*term), BASE.index.plus(1 + position as u64)));
+        }
+        let newest = terms.iter().max().copied().unwrap_or(1);
+        let term = Term(option(words, "term").unwrap_or(newest));
+        let committed = Index(option(words, "commit").unwrap_or(1));
+        site.disk.hard_state = HardState { term, vote: None, committed };
+        if let Some(learners) = option(words, "learners") {
+            let voters = &mut site.disk.membership.voters;
+            let learners = voters.split_off(voters.len() - learners as usize);
+            site.disk.membership.learners = learners;
+        }
+        site.restart(0, BASE.index);
+    }
+
+    /// A whole election, of which only the outcome is told.
+    fn elect(&mut self, id: u64) {
+        self.campaign(id);
+        self.deliver(None);
+        self.out.clear();
+        self.status();
+    }
+
+    /// Advances one replica's clock until its election timer has run out.
+    fn campaign(&mut self, id: u64) {
+        let site = self.site(id);
+        assert_ne!(site.kernel.role().role, Role::Leader, "leaders do not campaign");
+        // The timers of its reads may run out before.
+        loop {
+            site.now = site.kernel.poll_timeout();
+            site.kernel.handle_timeout(site.now);
+            if site.kernel.role().role != Role::Follower {
+                break;
+            }
+        }
+        self.settle(id);
+    }
+
+    /// `wait 2 500`: replica 2's clock alone; `wait 500`: everybody's.
+    fn wait(&mut self, words: Words) {
+        let (ids, millis) = match words {
+            [id, millis] => (vec![number(id)], number(millis)),
+            _ => (self.sites.keys().copied().collect(), number(words[0])),
+        };
+        for id in ids {
+            let until = self.site(id).now + Duration::from_millis(millis);
+            while self.site(id).kernel.poll_timeout() <= until {
+                let site = self.site(id);
+                site.now = site.now.max(site.kernel.poll_timeout());
+                site.kernel.handle_timeout(site.now);
+                self.settle(id);
+            }
+            self.site(id).now = until;
+        }
+    }
+
+    /// `pass [2] 600`: waits in steps of 100 ms, everything is delivered, and only changes of roles,
+    /// ended reads and applied entries are told.
+    fn pass(&mut self, words: Words) {
+        let (last, ids) = words.split_last().expect("a time");
+        for _ in 0..number(last) / 100 {
+            self.wait(&[ids, &["100"]].concat());
+            self.deliver(None);
+        }
+        let is_told = |line: &&str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            line.starts_with("  ")
+                && !["sends", "writes", "synced"].contains(&words[0])
+                && !["writes", "synced"].contains(&words[1])
+        };
+        let told: Vec<&str> = self.out.lines().filter(is_told).collect();
+        self.out = told.iter().map(|line| format!("{line}\n")).collect();
+    }
+
+    fn propose(&mut self, id: u64, payloads: Words) {
+        let payloads: Vec<&[u8]> = payloads.iter().map(|text| text.as_bytes()).collect();
+        let site = self.site(id);
+        let result = site.kernel.propose(site.now, commands(&payloads));
+        match result {
+            Ok(first) => self.say(&format!("  {id} takes it at {first}")),
+            Err((error, _)) => self.say(&format!("  {id} refuses: {error}")),
+        }
+        self.settle(id);
+    }
+
+    fn read(&mut self, id: u64) {
+        let site = self.site(id);
+        match site.kernel.read(site.now) {
+            Ok(context) => self.say(&format!("  {id} begins read {}", context % (1 << 40))),
+            Err(error) => self.say(&format!("  {id} refuses: {error}")),
+        }
+        self.settle(id);
+    }
+
+    fn transfer(&mut self, id: u64, to: u64) {
+        let site = self.site(id);
+        if let Err(error) = site.kernel.transfer_leader(site.now, ReplicaId(to)) {
+            self.say(&format!("  {id} refuses: {error}"));
+        }
+        self.settle(id);
+    }
+
+    /// `deliver`: everything, and what comes of it, until the network is empty. `deliver 1->2`, `->2`,
+    /// `1->`: what lies there now, in order.
+    fn deliver(&mut self, link: Option<&str>) {
+        match link {
+            Some(link) => self.take_from_network(link).into_iter().for_each(|m| self.arrive(m)),
+            None => {
+                while !self.network.is_empty() {
+                    let message = self.network.remove(0);
+                    self.arrive(message);
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, message: Message) {
+        let ends = [message.from.0, message.to.0];
+        if ends.iter().any(|end| self.isolated.contains(end)) {
+            self.say(&format!("lost {}", describe(&message)));
+            return;
+        }
+        self.say(&describe(&message));
+        // A message with a made-up replica id still goes to the node that it was made for.
+        let id = if message.to.0 > 100 { message.to.0 - 100 } else { message.to.0 };
+        let site = self.site(id);
+        site.kernel.handle_message(site.now, message);
+        self.settle(id);
+    }
+
+    fn drop_messages(&mut self, link: Option<&str>) {
+        for message in self.take_from_network(link.unwrap_or("->")) {
+            self.say(&format!("lost {}", describe(&message)));
+        }
+    }
+
+    fn take_from_network(&mut self, link: &str) -> Vec<Message> {
+        let (from, to) = link.split_once("->").expect("a link like 1->2");
+        let matches = |end: &str, id: ReplicaId| end.is_empty() || number(end) == id.0;
+        let all = std::mem::take(&mut self.network);
+        let (taken, left) =
+            all.into_iter().partition(|m| matches(from, m.from) && matches(to, m.to));
+        self.network = left;
+        taken
+    }
+
+    /// `save 1->2 late`: takes the last message of the link out of the network, to be sent later.
+    fn save(&mut self, link: &str, name: &str) {
+        let mut taken = self.take_from_network(link);
+        let message = taken.pop().expect("a message to save");
+        self.network.extend(taken);
+        self.say(&format!("saved {}", describe(&message)));
+        self.saved.insert(name.to_owned(), message);
+    }
+
+    /// `send late [to=102] [from=101]`: a copy, perhaps for another replica id of the same node.
+    fn send_saved(&mut self, words: Words) {
+        let mut message = self.saved[words[0]].clone();
+        message.to = option(words, "to").map_or(message.to, ReplicaId);
+        message.from = option(words, "from").map_or(message.from, ReplicaId);
+        self.arrive(message);
+    }
+
+    fn persist_one(&mut self, id: u64) {
+        let flight = self.site(id).persist();
+        self.say(&format!("  {id} synced {:?}", flight.write.number));
+        flight.held.into_iter().for_each(|message| self.leave(message));
+        self.settle(id);
+    }
+
+    fn release(&mut self, id: u64) {
+        self.holding.remove(&id);
+        self.settle(id);
+    }
+
+    fn crash(&mut self, id: u64) {
+        let lost: Vec<String> = self
+            .site(id)
+            .flights
+            .iter()
+            .map(|flight| format!("{:?}", flight.write.number))
+            .collect();
+        self.site(id).restart(0, BASE.index);
+        let lost = if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") };
+        self.say(&format!("  {id} crashed, lost {lost}, and starts again"));
+        self.settle(id);
+    }
+
+    fn evict(&mut self, id: u64) {
+        let site = self.site(id);
+        site.kernel.evict_below(Index(u64::MAX));
+        let cached_bytes = site.kernel.cached_bytes();
+        self.say(&format!("  {id} holds {cached_bytes} bytes in memory"));
+    }
+
+    fn status(&mut self) {
+        let lines: Vec<String> =
+            self.sites.iter().map(|(id, site)| status_line(*id, site)).collect();
+        lines.iter().for_each(|line| self.say(line));
+    }
+
+    fn site(&mut self, id: u64) -> &mut Site {
+        self.sites.get_mut(&id).unwrap_or_else(|| panic!("there is no replica {id}"))
+    }
+
+    /// Carries out what the kernel wants until it wants nothing.
+    fn settle(&mut self, id: u64) {
+        loop {
+            let ready = self.site(id).take_ready();
+            if !ready.is_empty() {
+                self.tell(id, ready);
+            } else if self.site(id).flights.is_empty() || self.holding.contains(&id) {
+                return;
+            } else {
+                self.persist_one(id);
+            }
+        }
+    }
+
+    fn tell(&mut self, id: u64, ready: Ready) {
+        if let Some(role) = ready.role {
+            self.say(&format!("  {id} {}", describe_role(id, &role)));
+        }
+        ready.send_now.into_iter().for_each(|(_, message)| self.leave(message));
+        if let Some(write) = ready.write {
+            let mut parts = Vec::new();
+            if let Some(HardState { term, vote, committed }) = write.hard_state {
+                let vote = vote.map_or("nobody".to_owned(), |vote| vote.to_string());
+                parts.push(format!("term {term} vote {vote} commit {committed}"));
+            }
+            parts.extend(write.truncate_from.map(|from| format!("cut from {from}")));
+            parts.extend(write.runs.iter().map(|run| format!("{run:?}")));
+            self.say(&format!("  {id} writes {:?}: {}", write.number, parts.join(", ")));
+        }
+        ready.send_after_sync.into_iter().for_each(|(_, message)| self.leave(message));
+        for read in ready.reads {
+            let context = read.context % (1 << 40);
+            let end = read.index.map_or("fails".to_owned(), |index| format!("is good at {index}"));
+            self.say(&format!("  {id} read {context} {end}"));
+        }
+        if let Some(committed) = ready.committed {
+            let range = committed.range;
+            self.say(&format!("  {id} applies [{}..{}]", range.start, range.end.previous()));
+            self.site(id).kernel.handle_applied(range.end.previous());
+        }
+        for fetch in ready.fetches {
+            let range = &fetch.range;
+            let text = format!("{:?} [{}..{}]", fetch.reader, range.start, range.end.previous());
+            self.say(&format!("  {id} reads back for {text}"));
+            self.site(id).serve(&fetch);
+        }
+    }
+
+    fn leave(&mut self, message: Message) {
+        self.say(&format!("  sends {}", describe(&message)));
+        self.network.push(message);
+    }
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().unwrap_or_else(|_| panic!("{word} is no number"))
+}
+
+fn option(words: Words, name: &str) -> Option<u64> {
+    let value = |word: &&str| word.strip_prefix(name)?.strip_prefix('=').map(number);
+    words.iter().find_map(value)
+}
+
+fn status_line(id: u64, site: &Site) -> String {
+    let kernel = &site.kernel;
+    let runs: Vec<String> = site.disk.runs.iter().map(|run| format!("{run:?}")).collect();
+    let role = describe_role(id, &kernel.role());
+    format!("  {id} {role}, commit {}, disk {}", kernel.commit(), runs.join(" "))
+}
+
+fn describe_role(id: u64, state: &RoleState) -> String {
+    let term = state.term;
+    match (state.role, state.leader) {
+        (Role::Leader, _) if state.serving => format!("leads term {term} and serves"),
+        (Role::Leader, _) => format!("leads term {term}"),
+        (Role::Candidate, _) => format!("is a candidate in term {term}"),
+        (Role::PreCandidate, _) => format!("asks whether it would win, in term {term}"),
+        (Role::Follower, Some((leader, _))) => {
+            assert_ne!(leader.0, id, "nobody follows itself");
+            format!("follows {leader} in term {term}")
+        }
+        (Role::Follower, None) => format!("follows nobody in term {term}"),
+    }
+}
+
+fn describe(message: &Message) -> String {
+    let Message { from, to, term, body } = message;
+    format!("{from}->{to} term {term} {}", describe_body(body))
+}
+
+fn describe_body(body: &Body) -> String {
+    let index = |index: &Option<Index>| index.map_or("none".to_owned(), |index| index.to_string());
+    match body {
+        Body::VoteRequest { pre, last, transfer } => {
+            let name = if *pre { "PreVote" } else { "Vote" };
+            let order = transfer
+                .map_or(String::new(), |t| format!(" by order of {} in term {}", t.leader, t.term));
+            format!("{name} last {last}{order}")
+        }
+        Body::VoteReply { pre, granted, leader_alive } => {
+            let name = if *pre { "PreVoteReply" } else { "VoteReply" };
+            let answer = if *granted { "granted" } else { "refused" };
+            let reason = if *leader_alive { ", a leader is alive" } else { "" };
+            format!("{name} {answer}{reason}")
+        }
+        Body::Append { previous, runs, commit } => {
+            format!("Append after {previous} {runs:?} commit {commit}")
+        }
+        Body::Accepted { matched } => format!("Accepted {matched}"),
+        Body::Rejected { previous, hint } => format!("Rejected {previous}, has {hint}"),
+        Body::Heartbeat { commit, round } => format!("Heartbeat commit {commit} round {round}"),
+        Body::HeartbeatReply { round } => format!("HeartbeatReply round {round}"),
+        Body::ReadIndex { context } => format!("ReadIndex {}", context % (1 << 40)),
+        Body::ReadIndexReply { context, index: at } => {
+            format!("ReadIndexReply {} {}", context % (1 << 40), index(at))
+        }
+        Body::TimeoutNow => "TimeoutNow".to_owned(),
+    }
+}
