@@ -1,0 +1,237 @@
+//! One shard's place in a host: its kernel, and the callers who wait for it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_raft::{Committed, EntryKind, Kernel, ProposeError, ReadError, RunDraft};
+use quorate_types::{Index, LogId, Monotonic, NodeId, ShardId, WallMillis, WriteNumber, limits};
+
+use crate::command::{Envelope, SessionStamp};
+use crate::turn::{Answer, Refusal, Ticket};
+
+/// Entries that this node proposed together and that wait to be committed.
+struct Pending {
+    first: LogId,
+    tickets: Vec<Ticket>,
+    /// How many of `tickets` have been answered, from the front.
+    answered: usize,
+}
+
+impl Pending {
+    fn next(&self) -> Index {
+        self.first.index.plus(self.answered as u64)
+    }
+
+    fn end(&self) -> Index {
+        self.first.index.plus(self.tickets.len() as u64)
+    }
+}
+
+/// A kernel with its waiting callers.
+pub(crate) struct Shard {
+    pub(crate) id: ShardId,
+    pub(crate) kernel: Kernel,
+    pub(crate) descriptor_version: u64,
+    pub(crate) applied: Index,
+    /// Number of the newest turn that holds a write of this shard; 0 before the first.
+    pub(crate) submitted_turn: u64,
+    /// When the host's timer heap will look at this shard.
+    pub(crate) armed: Monotonic,
+    pub(crate) dirty: bool,
+    /// As of the last turn, for the node's cache budget.
+    pub(crate) cached_bytes: usize,
+    draft: RunDraft,
+    draft_tickets: Vec<Ticket>,
+    pending: VecDeque<Pending>,
+    reads_new: Vec<Ticket>,
+    reads_unconfirmed: BTreeMap<u64, Vec<Ticket>>,
+    reads_unapplied: BTreeMap<Index, Vec<Ticket>>,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        id: ShardId,
+        kernel: Kernel,
+        descriptor_version: u64,
+        applied: Index,
+    ) -> Shard {
+        Shard {
+            id,
+            kernel,
+            descriptor_version,
+            applied,
+            submitted_turn: 0,
+            armed: Monotonic(u64::MAX),
+            dirty: false,
+            cached_bytes: 0,
+            draft: RunDraft::new(),
+            draft_tickets: Vec::new(),
+            pending: VecDeque::new(),
+            reads_new: Vec::new(),
+            reads_unconfirmed: BTreeMap::new(),
+            reads_unapplied: BTreeMap::new(),
+        }
+    }
+
+    /// Where the leader lives, if known.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.kernel.role().leader.map(|(_, node)| node)
+    }
+
+    /// Adds a command to the run that the next turn proposes.
+    pub(crate) fn write(
+        &mut self,
+        now: Monotonic,
+        wall: WallMillis,
+        ticket: Ticket,
+        session: Option<SessionStamp>,
+        command: &[u8],
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
+        if self.draft.len_bytes() + command.len() > limits::RUN_BYTES_MAX
+            || self.draft.count() >= limits::RUN_ENTRIES_MAX
+        {
+            self.propose(now, answers);
+        }
+        let envelope =
+            Envelope { descriptor_version: self.descriptor_version, leader_time: wall, session };
+        self.draft.push(EntryKind::Command, &[&envelope.encode(), command]);
+        self.draft_tickets.push(ticket);
+    }
+
+    pub(crate) fn read(&mut self, ticket: Ticket) {
+        self.reads_new.push(ticket);
+    }
+
+    /// Hands what callers asked for since the last turn to the kernel.
+    pub(crate) fn submit(&mut self, now: Monotonic, answers: &mut Vec<(Ticket, Answer)>) {
+        self.propose(now, answers);
+        if self.reads_new.is_empty() {
+            return;
+        }
+        let tickets = std::mem::take(&mut self.reads_new);
+        match self.kernel.read(now) {
+            Ok(context) => {
+                let clash = self.reads_unconfirmed.insert(context, tickets);
+                assert!(clash.is_none(), "{}: read context {context} was reused", self.id);
+            }
+            Err(error) => {
+                let refusal = match error {
+                    ReadError::NoLeader => Refusal::NotLeader { leader: None },
+                    ReadError::Full { .. } => Refusal::Busy,
+                };
+                answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
+            }
+        }
+    }
+
+    fn propose(&mut self, now: Monotonic, answers: &mut Vec<(Ticket, Answer)>) {
+        if self.draft.is_empty() {
+            return;
+        }
+        let draft = std::mem::take(&mut self.draft);
+        let tickets = std::mem::take(&mut self.draft_tickets);
+        match self.kernel.propose(now, draft) {
+            Ok(first) => {
+                self.forget_pending_from(first.index, answers);
+                self.pending.push_back(Pending { first, tickets, answered: 0 });
+            }
+            Err((error, _)) => {
+                let refusal = match error {
+                    ProposeError::NotLeader { leader } => {
+                        Refusal::NotLeader { leader: leader.map(|(_, node)| node) }
+                    }
+                    ProposeError::Transferring { .. } | ProposeError::Full { .. } => Refusal::Busy,
+                };
+                answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
+            }
+        }
+    }
+
+    /// Proposals of an earlier leadership that this log no longer holds. Another replica may still
+    /// hold them and win an election, so nobody can say that they did not happen.
+    fn forget_pending_from(&mut self, index: Index, answers: &mut Vec<(Ticket, Answer)>) {
+        while let Some(last) = self.pending.back_mut() {
+            if last.end() <= index {
+                return;
+            }
+            let keep = usize::try_from(index.since(last.first.index)).expect("fits a run");
+            let keep = keep.max(last.answered);
+            let lost = last.tickets.drain(keep..);
+            answers.extend(lost.map(|ticket| (ticket, Answer::OutcomeUnknown)));
+            if last.answered < last.tickets.len() {
+                return;
+            }
+            self.pending.pop_back();
+        }
+    }
+
+    /// Takes the tickets of the entries in `committed`. A ticket whose place went to an entry of
+    /// another term is answered: term and index together name an entry, an index alone does not.
+    pub(crate) fn take_tickets(
+        &mut self,
+        committed: &Committed,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) -> Vec<(Index, Ticket)> {
+        let mut taken = Vec::new();
+        for run in &committed.runs {
+            while let Some(front) = self.pending.front_mut() {
+                let index = front.next();
+                if index >= run.range().end {
+                    break;
+                }
+                let ticket = front.tickets[front.answered];
+                if front.first.term == run.term() && index >= run.first() {
+                    taken.push((index, ticket));
+                } else {
+                    answers.push((ticket, Answer::Overwritten));
+                }
+                front.answered += 1;
+                if front.answered == front.tickets.len() {
+                    self.pending.pop_front();
+                }
+            }
+        }
+        taken
+    }
+
+    /// A confirmed read waits until its index is applied; an unconfirmed one is over.
+    pub(crate) fn end_read(
+        &mut self,
+        context: u64,
+        index: Option<Index>,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
+        let Some(tickets) = self.reads_unconfirmed.remove(&context) else {
+            return;
+        };
+        match index {
+            Some(index) if index > self.applied => {
+                self.reads_unapplied.entry(index).or_default().extend(tickets);
+            }
+            Some(index) => {
+                answers.extend(tickets.into_iter().map(|t| (t, Answer::ReadAt(index))));
+            }
+            None => {
+                let answer = Answer::NotConfirmed { leader: self.leader() };
+                answers.extend(tickets.into_iter().map(|t| (t, answer)));
+            }
+        }
+    }
+
+    pub(crate) fn handle_applied(&mut self, index: Index, answers: &mut Vec<(Ticket, Answer)>) {
+        assert!(index >= self.applied, "{}: applied index went back", self.id);
+        self.applied = index;
+        self.kernel.handle_applied(index);
+        while let Some(entry) = self.reads_unapplied.first_entry() {
+            if *entry.key() > index {
+                return;
+            }
+            let (at, tickets) = entry.remove_entry();
+            answers.extend(tickets.into_iter().map(|t| (t, Answer::ReadAt(at))));
+        }
+    }
+
+    pub(crate) fn handle_persisted(&mut self, number: WriteNumber) {
+        self.kernel.handle_persisted(number);
+    }
+}

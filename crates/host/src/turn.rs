@@ -1,0 +1,190 @@
+//! What goes into a host and what comes out of it.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use quorate_raft::{Committed, Message, Reader, RoleState, Run, Write};
+use quorate_types::{Index, NodeId, ShardId};
+
+use crate::command::SessionStamp;
+
+/// Names a waiting caller; chosen by the driver, opaque to the host, answered exactly once: by an
+/// [`Answer`], or by the reply to the applied entry it is handed along with in [`Apply`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A peer's message for a replica here.
+    Message {
+        /// The shard.
+        shard: ShardId,
+        /// The message; already validated.
+        message: Message,
+    },
+    /// A caller wants a command replicated.
+    Write {
+        /// The shard it was routed to.
+        shard: ShardId,
+        /// Who waits.
+        ticket: Ticket,
+        /// Version of the descriptor it was routed by.
+        descriptor_version: u64,
+        /// Set for exactly-once commands.
+        session: Option<SessionStamp>,
+        /// The command, for the state machine.
+        command: Bytes,
+    },
+    /// A caller wants to read.
+    Read {
+        /// The shard it was routed to.
+        shard: ShardId,
+        /// Who waits.
+        ticket: Ticket,
+        /// Version of the descriptor it was routed by.
+        descriptor_version: u64,
+    },
+    /// Every turn's write up to and with this number is durable.
+    Persisted {
+        /// As in [`Turn::write`].
+        turn: u64,
+    },
+    /// A shard's state machine has applied everything up to and with `index`.
+    Applied {
+        /// The shard.
+        shard: ShardId,
+        /// The index.
+        index: Index,
+    },
+    /// The answer to a [`ShardFetch`].
+    Fetched {
+        /// The shard.
+        shard: ShardId,
+        /// As asked.
+        reader: Reader,
+        /// A non-empty, contiguous head of the range asked for.
+        runs: Vec<Run>,
+    },
+    /// An operator wants another leader.
+    TransferLeader {
+        /// The shard.
+        shard: ShardId,
+        /// Who waits; answered when the transfer began or was refused.
+        ticket: Ticket,
+        /// Where the next leader lives.
+        to: NodeId,
+    },
+}
+
+/// Why a request was refused. It did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No replica of the shard lives here.
+    NoReplica,
+    /// The replica here does not lead.
+    NotLeader {
+        /// Who does, if known.
+        leader: Option<NodeId>,
+    },
+    /// Routed by another version of the descriptor.
+    StaleVersion {
+        /// Version in force.
+        current: u64,
+    },
+    /// Too much is under way in this shard, or leadership is being transferred: wait.
+    Busy,
+    /// The target of a transfer is no other voter.
+    NotAVoter,
+}
+
+/// The end of a caller's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing was done and nothing will be.
+    Refused(Refusal),
+    /// The write's place in the log was committed with another entry: it did not happen.
+    Overwritten,
+    /// The write left this log and nobody here can tell whether it lives on elsewhere.
+    OutcomeUnknown,
+    /// The read is linearizable now: `index` is applied here.
+    ReadAt(Index),
+    /// The read could not be confirmed, because leadership changed; ask again.
+    NotConfirmed {
+        /// The leader, if known.
+        leader: Option<NodeId>,
+    },
+    /// The transfer of leadership has begun.
+    TransferBegun,
+}
+
+/// Committed entries of one shard for its state machine, with those who wait for them.
+#[derive(Debug)]
+pub struct Apply {
+    /// The shard.
+    pub shard: ShardId,
+    /// The entries.
+    pub committed: Committed,
+    /// Who waits for which index; ascending. These tickets get no [`Answer`] any more.
+    pub tickets: Vec<(Index, Ticket)>,
+}
+
+/// Runs to be read back from the log.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ShardFetch {
+    /// The shard.
+    pub shard: ShardId,
+    /// For whom; to be given back with the answer.
+    pub reader: Reader,
+    /// Indexes `[start, end)`.
+    pub range: Range<Index>,
+    /// Stop after the run that passes this many bytes.
+    pub bytes_max: usize,
+}
+
+/// A shard's new role here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardRole {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its role.
+    pub role: RoleState,
+}
+
+/// All that the shards of one host want done, in one piece.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// To be sent at once, beside the write. One element per peer; messages of one shard in order.
+    pub send: Vec<(NodeId, Vec<(ShardId, Message)>)>,
+    /// To be made durable together, under this number; then [`Event::Persisted`].
+    pub write: Option<(u64, Vec<(ShardId, Write)>)>,
+    /// To be applied.
+    pub applies: Vec<Apply>,
+    /// Ends of waits.
+    pub answers: Vec<(Ticket, Answer)>,
+    /// To be read back.
+    pub fetches: Vec<ShardFetch>,
+    /// Roles that changed.
+    pub roles: Vec<ShardRole>,
+}
+
+impl Turn {
+    /// True if there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.send.is_empty()
+            && self.write.is_none()
+            && self.applies.is_empty()
+            && self.answers.is_empty()
+            && self.fetches.is_empty()
+            && self.roles.is_empty()
+    }
+
+    pub(crate) fn push_message(&mut self, to: NodeId, shard: ShardId, message: Message) {
+        // A handful of peers: a scan beats a map.
+        match self.send.iter_mut().find(|(node, _)| *node == to) {
+            Some((_, messages)) => messages.push((shard, message)),
+            None => self.send.push((to, vec![(shard, message)])),
+        }
+    }
+}
