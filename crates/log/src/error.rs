@@ -1,0 +1,195 @@
+//! What can go wrong, each with the thing, what was found and what to do about it.
+
+use std::path::PathBuf;
+
+use quorate_types::{ClusterId, Index, NodeId, ReplicaId, ShardId};
+
+/// Why a directory could not be opened as a log.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A living process has it.
+    #[error("log directory {} is in use by another process: stop that one, or use another directory", dir.display())]
+    InUse {
+        /// The log's directory.
+        dir: PathBuf,
+    },
+    /// It belongs to another cluster.
+    #[error(
+        "log directory {} belongs to cluster {found}, this node was started for {expected}: \
+         correct the configuration, or use an empty directory", dir.display()
+    )]
+    OtherCluster {
+        /// The log's directory.
+        dir: PathBuf,
+        /// As configured.
+        expected: ClusterId,
+        /// As stored.
+        found: ClusterId,
+    },
+    /// It belongs to another node.
+    #[error(
+        "log directory {} belongs to node {found}, this is node {expected}: correct the \
+         configuration, or use an empty directory", dir.display()
+    )]
+    OtherNode {
+        /// The log's directory.
+        dir: PathBuf,
+        /// As configured.
+        expected: NodeId,
+        /// As stored.
+        found: NodeId,
+    },
+    /// A newer release wrote it.
+    #[error(
+        "log directory {} has format {found}, this release reads up to {supported}: start the \
+         release that wrote it, or a newer one", dir.display()
+    )]
+    NewerFormat {
+        /// The log's directory.
+        dir: PathBuf,
+        /// As stored.
+        found: u32,
+        /// The newest that this release reads.
+        supported: u32,
+    },
+    /// Bytes that were durable are gone or changed. Nothing was cut and nothing was written: what
+    /// replicas of this directory promised can't be known any more (RULE 5, RULE 9).
+    #[error(
+        "log directory {} is damaged: {what}; its replicas may have lost promises and must not \
+         vote again: keep the directory for inspection, start the node on an empty one and let \
+         the cluster replace its replicas", dir.display()
+    )]
+    Damaged {
+        /// The log's directory.
+        dir: PathBuf,
+        /// What was found where.
+        what: String,
+    },
+    /// The storage engine refuses for another reason.
+    #[error("log directory {} can't be opened: {detail}; correct that and start again", dir.display())]
+    Storage {
+        /// The log's directory.
+        dir: PathBuf,
+        /// In the storage engine's words.
+        detail: String,
+    },
+    /// The directory can't be made, listed or synced.
+    #[error("log directory {} can't be prepared: {source}; check its path, owner and disk", dir.display())]
+    Directory {
+        /// The directory concerned.
+        dir: PathBuf,
+        /// From the operating system.
+        source: std::io::Error,
+    },
+    /// The first write after opening failed.
+    #[error(transparent)]
+    Fault(#[from] LogFault),
+}
+
+/// The first failure of the store. It latches: every later call is refused with the same fault,
+/// because a sync that succeeds after one that failed proves nothing about the bytes of the first
+/// (RULE 8). Only a new start may find out what is there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogFault {
+    /// A write or its sync failed.
+    #[error(
+        "write to the log in {} failed: {detail}; nothing more is written until a restart: check \
+         the disk first", dir.display()
+    )]
+    Write {
+        /// The log's directory.
+        dir: PathBuf,
+        /// In the storage engine's words.
+        detail: String,
+    },
+    /// A flush or compaction failed behind the callers' back.
+    #[error(
+        "background work on the log in {} failed: {detail}; nothing more is written until a \
+         restart: check the disk first", dir.display()
+    )]
+    Background {
+        /// The log's directory.
+        dir: PathBuf,
+        /// In the storage engine's words.
+        detail: String,
+    },
+    /// A write had to look at older runs and found them unreadable.
+    #[error(
+        "log of shard {shard} in {} is unreadable: {detail}; restart the node, which then reports \
+         the replica as damaged", dir.display()
+    )]
+    Unreadable {
+        /// The log's directory.
+        dir: PathBuf,
+        /// Whose runs.
+        shard: ShardId,
+        /// What was found where.
+        detail: String,
+    },
+    /// A caller or the writer thread met a broken invariant in the middle of a change.
+    #[error(
+        "a change of the log in {} has panicked: see the panic message, then restart", dir.display()
+    )]
+    Panicked {
+        /// The log's directory.
+        dir: PathBuf,
+    },
+}
+
+/// Why replicas were not created. None of the call's list was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// The shard has a replica here, or is named twice in the list.
+    #[error("shard {shard} has replica {found} on this node already: bury that one first")]
+    Exists {
+        /// The shard.
+        shard: ShardId,
+        /// Its living replica.
+        found: ReplicaId,
+    },
+    /// A replica of this id or a later one was removed here (RULE 3).
+    #[error(
+        "replica {found} of shard {shard} is refused: {buried} was removed from this node, a new \
+         admission has a higher id"
+    )]
+    Buried {
+        /// The shard.
+        shard: ShardId,
+        /// The id asked for.
+        found: ReplicaId,
+        /// The highest id that was removed.
+        buried: ReplicaId,
+    },
+    /// The store has failed, now or earlier.
+    #[error(transparent)]
+    Fault(#[from] LogFault),
+}
+
+/// Why entries could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No living replica of the shard is here.
+    #[error("shard {shard} has no living replica in this log: ask the node that has one")]
+    Unknown {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The entry is not held: purged, or not yet written.
+    #[error("entry {index} of shard {shard} is not in the log: send a snapshot if it was purged")]
+    Absent {
+        /// The shard.
+        shard: ShardId,
+        /// The first index asked for.
+        index: Index,
+    },
+    /// Stored bytes are not what was written, or can't be read.
+    #[error(
+        "log of shard {shard} is unreadable: {detail}; this replica has to be replaced (RULE 5)"
+    )]
+    Damaged {
+        /// The shard.
+        shard: ShardId,
+        /// What was found where.
+        detail: String,
+    },
+}

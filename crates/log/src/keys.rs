@@ -1,0 +1,125 @@
+//! Keys, in the families of runs and in the family of records. All big-endian, so that RocksDB's
+//! byte order is the order of shards and indexes.
+//!
+//! ```text
+//! run      shard u64, first index u64       in whatever family the shard was placed
+//! record   kind u8, shard u64               in the family `default`; shard 0 for the node's own
+//! ```
+
+use quorate_types::{Index, ShardId};
+
+/// Bytes of a run's key.
+pub(crate) const RUN_KEY_BYTES: usize = 16;
+/// Bytes of a record's key.
+pub(crate) const RECORD_KEY_BYTES: usize = 9;
+
+/// The key of the run of `shard` that begins at `first`.
+pub(crate) fn run_key(shard: ShardId, first: Index) -> [u8; RUN_KEY_BYTES] {
+    let mut key = [0; RUN_KEY_BYTES];
+    key[..8].copy_from_slice(&shard.0.to_be_bytes());
+    key[8..].copy_from_slice(&first.0.to_be_bytes());
+    key
+}
+
+/// Where the keys of `shard` end. No run begins at the largest index: its end would overflow.
+pub(crate) fn run_keys_end(shard: ShardId) -> [u8; RUN_KEY_BYTES] {
+    run_key(shard, Index(u64::MAX))
+}
+
+/// Reads what [`run_key`] wrote; `None` for anything of another length.
+pub(crate) fn parse_run_key(key: &[u8]) -> Option<(ShardId, Index)> {
+    let (shard, first) = key.split_first_chunk::<8>()?;
+    let first: [u8; 8] = first.try_into().ok()?;
+    Some((ShardId(u64::from_be_bytes(*shard)), Index(u64::from_be_bytes(first))))
+}
+
+/// What a record is about. The format comes first in the order of keys, so that a reader learns
+/// whether it understands the rest before it looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RecordKey {
+    /// Version of all bytes in the directory.
+    Format,
+    /// Cluster, node and store.
+    Identity,
+    /// How often the directory was opened.
+    Incarnation,
+    /// Where unused space ids begin.
+    Spaces,
+    /// The family that holds a shard's runs.
+    Family(ShardId),
+    /// A replica's facts that change rarely.
+    Replica(ShardId),
+    /// A replica's term, vote and commit.
+    HardState(ShardId),
+}
+
+impl RecordKey {
+    pub(crate) fn bytes(self) -> [u8; RECORD_KEY_BYTES] {
+        let (kind, shard) = match self {
+            RecordKey::Format => (1, ShardId(0)),
+            RecordKey::Identity => (2, ShardId(0)),
+            RecordKey::Incarnation => (3, ShardId(0)),
+            RecordKey::Spaces => (4, ShardId(0)),
+            RecordKey::Family(shard) => (5, shard),
+            RecordKey::Replica(shard) => (6, shard),
+            RecordKey::HardState(shard) => (7, shard),
+        };
+        let mut key = [kind; RECORD_KEY_BYTES];
+        key[1..].copy_from_slice(&shard.0.to_be_bytes());
+        key
+    }
+
+    /// Reads what [`RecordKey::bytes`] wrote; `None` for anything else.
+    pub(crate) fn parse(key: &[u8]) -> Option<RecordKey> {
+        let (kind, shard) = key.split_first()?;
+        let shard = ShardId(u64::from_be_bytes(shard.try_into().ok()?));
+        let parsed = match kind {
+            1 => RecordKey::Format,
+            2 => RecordKey::Identity,
+            3 => RecordKey::Incarnation,
+            4 => RecordKey::Spaces,
+            5 => RecordKey::Family(shard),
+            6 => RecordKey::Replica(shard),
+            7 => RecordKey::HardState(shard),
+            _ => return None,
+        };
+        (parsed.bytes() == key).then_some(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Goal: a change of the format must show. Method: every kind of key, in full.
+    #[test]
+    fn golden_bytes() {
+        let shard = ShardId(0x0102_0304_0506_0708);
+        assert_eq!(
+            run_key(shard, Index(0x1112_1314_1516_1718)),
+            [1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18]
+        );
+        assert_eq!(RecordKey::Format.bytes(), [1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::Identity.bytes(), [2, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::Incarnation.bytes(), [3, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::Spaces.bytes(), [4, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::Family(shard).bytes(), [5, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(RecordKey::Replica(shard).bytes(), [6, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(RecordKey::HardState(shard).bytes(), [7, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_to_a_key_that_gives_them_back(
+            bytes in prop::collection::vec(0u8..9, 0..18),
+        ) {
+            if let Some(key) = RecordKey::parse(&bytes) {
+                prop_assert_eq!(&key.bytes()[..], &bytes[..]);
+            }
+            if let Some((shard, first)) = parse_run_key(&bytes) {
+                prop_assert_eq!(&run_key(shard, first)[..], &bytes[..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The first failure, kept for good (RULE 8).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use crate::error::LogFault;
+
+/// Open until the first fault; then closed for the life of the store.
+#[derive(Debug)]
+pub(crate) struct Latch {
+    dir: PathBuf,
+    fault: OnceLock<LogFault>,
+}
+
+impl Latch {
+    pub(crate) fn new(dir: &Path) -> Latch {
+        Latch { dir: dir.to_owned(), fault: OnceLock::new() }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Closes with `fault` and gives back the fault that closed it first.
+    pub(crate) fn close(&self, fault: LogFault) -> LogFault {
+        let first = self.fault.get_or_init(|| {
+            tracing::error!(%fault, "the log has failed and accepts nothing more");
+            fault
+        });
+        first.clone()
+    }
+
+    pub(crate) fn fault(&self) -> Option<&LogFault> {
+        self.fault.get()
+    }
+
+    /// Closes the latch if the holder unwinds: what it was about is half done in memory, so nobody
+    /// may go on with it.
+    pub(crate) fn guard(self: &Arc<Self>) -> PanicGuard {
+        PanicGuard { latch: Arc::clone(self) }
+    }
+
+    /// `Err` with the first fault once there was one.
+    pub(crate) fn check(&self) -> Result<(), LogFault> {
+        self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+}
+
+/// See [`Latch::guard`].
+pub(crate) struct PanicGuard {
+    latch: Arc<Latch>,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let dir = self.latch.dir.clone();
+            self.latch.close(LogFault::Panicked { dir });
+        }
+    }
+}

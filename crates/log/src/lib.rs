@@ -1,0 +1,92 @@
+//! Every shard's durable log, in one RocksDB.
+//!
+//! A turn of the engine ends in one batch and one sync for all shards that it touched: what a
+//! sync costs is shared by everything that was waiting for it. A log is stored as the runs that
+//! its kernel made, byte for byte; hard states, identities and bases are small records beside
+//! them.
+//!
+//! What it is not: it decides nothing about consensus (that is `quorate-raft`), keeps no entries in
+//! memory for readers (the kernel and the engine's cache do), and holds no data of state machines.
+//!
+//! ```text
+//!  worker ─┐ TurnWrite            ┌───────────────────────── LogStore ─────────────────────────┐
+//!  worker ─┼──────────▶ LogWriter │ one batch ─▶ write-ahead log ─▶ sync ─▶ memtables ─▶ tables │
+//!  worker ─┘   queue     thread ──▶   runs      families s1 s2 .. (own), p0 p1 .. (shared)       │
+//!     ▲                     │     │   records   family default: identity, places, hard states  │
+//!     └─────────────────────┘     └──────────────▲──────────────────────────────────────────────┘
+//!       completions, in order                    └─ read: contiguous verified runs, any thread
+//! ```
+//!
+//! - A failed write or sync latches the store for good (RULE 8), and a start syncs what it replayed
+//!   before it returns.
+//! - Runs are disjoint (RULE 7); a start verifies each and that none is missing. A replica whose
+//!   runs are damaged is reported, never repaired by guessing (RULE 5).
+//! - A torn tail of the write-ahead log was never acknowledged and is dropped; any other damage in
+//!   it refuses the directory (RULE 9).
+//!
+//! ```
+//! use quorate_log::{LogOptions, LogStore, NewReplica, ShardWrite};
+//! use quorate_raft::{EntryKind, HardState, Member, Membership, RunDraft, Write};
+//! use quorate_types::{
+//!     ClusterId, Index, LogId, NodeId, ReplicaId, ShardId, StoreId, Term, WriteNumber,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! let open = || {
+//!     let path = dir.path().join("log");
+//!     LogStore::open(&path, ClusterId(7), NodeId(1), StoreId(9), LogOptions::default())
+//! };
+//! let (log, _) = open()?;
+//! let member = Member { replica: ReplicaId(1), node: NodeId(1) };
+//! log.create_replicas(&[NewReplica {
+//!     shard: ShardId(1),
+//!     replica: member.replica,
+//!     space: log.next_space()?,
+//!     base: LogId::new(Term(1), Index(1)),
+//!     base_membership: Membership::of_voters([member]),
+//!     hard_state: HardState { term: Term(1), vote: None, committed: Index(1) },
+//! }])?;
+//!
+//! let mut draft = RunDraft::new();
+//! draft.push(EntryKind::Command, &[b"hello"]);
+//! let write = Write {
+//!     number: WriteNumber(1),
+//!     hard_state: None,
+//!     truncate_from: None,
+//!     runs: vec![draft.seal(Term(1), Index(2))],
+//! };
+//! log.write(&[ShardWrite { shard: ShardId(1), write }])?;
+//! log.close()?;
+//!
+//! let (log, recovery) = open()?;
+//! assert_eq!(recovery.replicas[0].restored.last, LogId::new(Term(1), Index(2)));
+//! let runs = log.read(ShardId(1), Index(2)..Index(3), 1 << 20)?;
+//! assert_eq!(&runs[0].payload(Index(2))[..], b"hello");
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod families;
+mod keys;
+mod latch;
+mod open;
+mod options;
+mod record;
+mod recovery;
+mod replicas;
+mod runs;
+mod settings;
+mod statistics;
+mod store;
+mod writer;
+
+pub use error::{CreateError, LogFault, OpenError, ReadError};
+pub use options::{LogOptions, SyncMode, WriteHook};
+pub use record::Identity;
+pub use recovery::{RecoveredReplica, Recovery};
+pub use replicas::NewReplica;
+pub use statistics::{LatencyHistogram, LogStatistics};
+pub use store::{LogStore, ShardWrite};
+pub use writer::{LogWriter, TurnWrite};

@@ -1,0 +1,173 @@
+//! From a path to an open RocksDB whose records have been read and belong to this node.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{ColumnFamilyDescriptor, ErrorKind, IteratorMode};
+
+use quorate_raft::HardState;
+use quorate_types::{ClusterId, NodeId, ShardId, StoreId};
+
+use crate::error::OpenError;
+use crate::families::{Families, RECORDS_FAMILY};
+use crate::keys::RecordKey;
+use crate::latch::Latch;
+use crate::options::LogOptions;
+use crate::record::{
+    FORMAT, Family, RecordError, ReplicaRecord, decode_hard_state, decode_identity, decode_u32,
+    decode_u64, unseal,
+};
+use crate::settings::{self, Db};
+
+/// Every record of a directory, decoded.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    pub(crate) format: Option<u32>,
+    pub(crate) identity: Option<(ClusterId, NodeId, StoreId)>,
+    pub(crate) incarnation: Option<u64>,
+    pub(crate) spaces: Option<u64>,
+    pub(crate) families: BTreeMap<ShardId, Family>,
+    pub(crate) replicas: BTreeMap<ShardId, ReplicaRecord>,
+    /// A damaged one ends its replica only, so the error is kept.
+    pub(crate) hard_states: BTreeMap<ShardId, Result<HardState, RecordError>>,
+}
+
+/// An open directory, before anything was written to it.
+pub(crate) struct Opened {
+    pub(crate) db: Db,
+    pub(crate) records: Records,
+    pub(crate) families: Families,
+}
+
+/// Opens `dir`, or makes it if it holds nothing yet, and reads its records.
+pub(crate) fn open(
+    dir: &Path,
+    options: &LogOptions,
+    latch: Arc<Latch>,
+) -> Result<Opened, OpenError> {
+    let fresh = prepare(dir)?;
+    let mut database = settings::database(options, latch);
+    database.create_if_missing(fresh);
+    let names = if fresh {
+        vec![RECORDS_FAMILY.to_owned()]
+    } else {
+        Db::list_cf(&database, dir).map_err(|error| refusal(dir, &error))?
+    };
+    let family = settings::family(options);
+    let describe = |name: &String| ColumnFamilyDescriptor::new(name, family.clone());
+    let db = Db::open_cf_descriptors(&database, dir, names.iter().map(describe))
+        .map_err(|error| refusal(dir, &error))?;
+    let mut records = read_records(dir, &db)?;
+    let placed = std::mem::take(&mut records.families);
+    let families = Families::new(placed, names, options, family);
+    if let Some((shard, family)) = families.missing() {
+        let what = format!("family {} of shard {shard} is missing", family.name());
+        return Err(damaged(dir, what));
+    }
+    Ok(Opened { db, records, families })
+}
+
+/// An [`OpenError::Damaged`].
+pub(crate) fn damaged(dir: &Path, what: impl Into<String>) -> OpenError {
+    OpenError::Damaged { dir: dir.to_owned(), what: what.into() }
+}
+
+/// Makes `dir` if need be. True if RocksDB never lived in it.
+fn prepare(dir: &Path) -> Result<bool, OpenError> {
+    make_durably(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+    let names =
+        names_in(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+    if names.iter().any(|name| name == "CURRENT") {
+        return Ok(false);
+    }
+    // RocksDB writes CURRENT before its first data file. Data without it is no fresh directory,
+    // and making a database on top would delete the rest of the evidence.
+    match names.iter().find(|name| name.ends_with(".sst") || name.ends_with(".log")) {
+        Some(name) => Err(damaged(dir, format!("file CURRENT is missing beside {name}"))),
+        None => Ok(true),
+    }
+}
+
+/// Makes `dir` and its missing ancestors, each one's name synced in its parent: a directory whose
+/// name is lost in a power cut takes everything in it along.
+fn make_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_durably(parent)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
+}
+
+fn names_in(dir: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(dir)?.map(|file| Ok(file?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// What RocksDB's refusal to open means.
+fn refusal(dir: &Path, error: &rocksdb::Error) -> OpenError {
+    let detail = error.to_string();
+    if settings::is_lock_held(error, dir) {
+        return OpenError::InUse { dir: dir.to_owned() };
+    }
+    // A file that the manifest names and the directory lacks is damage like any other.
+    if error.kind() == ErrorKind::Corruption || detail.contains("No such file") {
+        return damaged(dir, detail);
+    }
+    OpenError::Storage { dir: dir.to_owned(), detail }
+}
+
+fn read_records(dir: &Path, db: &Db) -> Result<Records, OpenError> {
+    let mut records = Records::default();
+    for item in db.iterator(IteratorMode::Start) {
+        let (key, value) = item.map_err(|error| refusal(dir, &error))?;
+        let parsed = RecordKey::parse(&key)
+            .ok_or_else(|| damaged(dir, format!("unknown record key {key:02x?}")))?;
+        records
+            .take(parsed, &value)
+            .map_err(|error| damaged(dir, format!("record {parsed:?}: {error}")))?;
+        // The format is the first key: past this line the rest is known to be of a known form.
+        match records.format {
+            Some(found) if found > FORMAT => {
+                let dir = dir.to_owned();
+                return Err(OpenError::NewerFormat { dir, found, supported: FORMAT });
+            }
+            Some(_) => {}
+            None => return Err(damaged(dir, "the record of the format is missing")),
+        }
+    }
+    Ok(records)
+}
+
+impl Records {
+    fn take(&mut self, key: RecordKey, bytes: &[u8]) -> Result<(), RecordError> {
+        if let RecordKey::HardState(shard) = key {
+            self.hard_states.insert(shard, unseal(key, bytes).and_then(decode_hard_state));
+            return Ok(());
+        }
+        let body = unseal(key, bytes)?;
+        match key {
+            RecordKey::Format => self.format = Some(decode_u32(body)?),
+            RecordKey::Identity => self.identity = Some(decode_identity(body)?),
+            RecordKey::Incarnation => self.incarnation = Some(decode_u64(body)?),
+            RecordKey::Spaces => self.spaces = Some(decode_u64(body)?),
+            RecordKey::Family(shard) => {
+                self.families.insert(shard, Family::decode(body)?);
+            }
+            RecordKey::Replica(shard) => {
+                self.replicas.insert(shard, ReplicaRecord::decode(body)?);
+            }
+            RecordKey::HardState(_) => unreachable!("taken above"),
+        }
+        Ok(())
+    }
+}

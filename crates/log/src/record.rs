@@ -1,0 +1,254 @@
+//! Records: the small facts beside the runs. Each has a version of its own and a checksum that
+//! covers its key, so that a sound record in the wrong place is found too.
+//!
+//! Layout, little-endian:
+//!
+//! ```text
+//! 0        version    u8      of this kind of record
+//! 1        body               fixed fields, see each `encode`
+//! end - 4  checksum   u32     crc32c of key, version and body
+//! ```
+
+use quorate_raft::{HardState, Membership};
+use quorate_types::{
+    ClusterId, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, SpaceId, StoreId, Term,
+};
+
+use crate::keys::RecordKey;
+
+/// The newest version of the directory's bytes that this release reads, and the one it writes.
+pub(crate) const FORMAT: u32 = 1;
+/// The version of every kind of record so far.
+const VERSION: u8 = 1;
+const CHECKSUM_BYTES: usize = 4;
+
+/// The bytes are no record of the kind that the key promises.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RecordError {
+    #[error("{found} bytes are shorter than any record")]
+    Short { found: usize },
+    #[error("checksum is {found:08x}, expected {expected:08x}")]
+    Checksum { expected: u32, found: u32 },
+    #[error("record version is {found}, this release reads {supported}")]
+    Version { found: u8, supported: u8 },
+    #[error("record is malformed: {what}")]
+    Malformed { what: &'static str },
+}
+
+/// Wraps `body` for storage under `key`.
+pub(crate) fn seal(key: RecordKey, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + body.len() + CHECKSUM_BYTES);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(&checksum(key, &bytes).to_le_bytes());
+    bytes
+}
+
+/// The body of what [`seal`] wrote under `key`.
+pub(crate) fn unseal(key: RecordKey, bytes: &[u8]) -> Result<&[u8], RecordError> {
+    let short = RecordError::Short { found: bytes.len() };
+    let (covered, stored) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(short.clone())?;
+    let (version, body) = covered.split_first().ok_or(short)?;
+    let (expected, found) = (u32::from_le_bytes(*stored), checksum(key, covered));
+    if expected != found {
+        return Err(RecordError::Checksum { expected, found });
+    }
+    if *version != VERSION {
+        return Err(RecordError::Version { found: *version, supported: VERSION });
+    }
+    Ok(body)
+}
+
+fn checksum(key: RecordKey, covered: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&key.bytes()), covered)
+}
+
+/// Who the directory belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster; a directory never changes it.
+    pub cluster: ClusterId,
+    /// The node; a directory never changes it.
+    pub node: NodeId,
+    /// The directory itself, drawn at random when it was made (RULE 9).
+    pub store: StoreId,
+    /// How often it was opened, this time included.
+    pub incarnation: Incarnation,
+}
+
+/// Body of [`RecordKey::Identity`]: cluster u128, node u64, store u128. The incarnation has its
+/// own record, so that the one that never changes is never rewritten.
+pub(crate) fn encode_identity(cluster: ClusterId, node: NodeId, store: StoreId) -> Vec<u8> {
+    let mut body = Vec::with_capacity(40);
+    body.extend_from_slice(&cluster.0.to_le_bytes());
+    body.extend_from_slice(&node.0.to_le_bytes());
+    body.extend_from_slice(&store.0.to_le_bytes());
+    body
+}
+
+/// Reads [`encode_identity`].
+pub(crate) fn decode_identity(body: &[u8]) -> Result<(ClusterId, NodeId, StoreId), RecordError> {
+    let mut fields = Fields(body);
+    let cluster = ClusterId(u128::from_le_bytes(fields.take()?));
+    let node = NodeId(fields.u64()?);
+    let store = StoreId(u128::from_le_bytes(fields.take()?));
+    fields.end()?;
+    Ok((cluster, node, store))
+}
+
+/// Reads a body of one u64: [`RecordKey::Incarnation`], [`RecordKey::Spaces`].
+pub(crate) fn decode_u64(body: &[u8]) -> Result<u64, RecordError> {
+    let mut fields = Fields(body);
+    let value = fields.u64()?;
+    fields.end()?;
+    Ok(value)
+}
+
+/// Reads a body of one u32: [`RecordKey::Format`].
+pub(crate) fn decode_u32(body: &[u8]) -> Result<u32, RecordError> {
+    let mut fields = Fields(body);
+    let value = u32::from_le_bytes(fields.take()?);
+    fields.end()?;
+    Ok(value)
+}
+
+/// A family that holds runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    /// Made for this shard.
+    Dedicated(ShardId),
+    /// Shared; numbered from 0.
+    Pooled(u64),
+}
+
+impl Family {
+    /// Its name in RocksDB.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Family::Dedicated(shard) => format!("s{shard}"),
+            Family::Pooled(number) => format!("p{number}"),
+        }
+    }
+
+    /// Body of [`RecordKey::Family`]: kind u8 (0 dedicated, 1 pooled), number u64.
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let (kind, number) = match self {
+            Family::Dedicated(shard) => (0u8, shard.0),
+            Family::Pooled(number) => (1, number),
+        };
+        let mut body = vec![kind];
+        body.extend_from_slice(&number.to_le_bytes());
+        body
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Family, RecordError> {
+        let mut fields = Fields(body);
+        let kind = fields.u8()?;
+        let number = fields.u64()?;
+        fields.end()?;
+        match kind {
+            0 => Ok(Family::Dedicated(ShardId(number))),
+            1 => Ok(Family::Pooled(number)),
+            _ => Err(RecordError::Malformed { what: "unknown kind of family" }),
+        }
+    }
+}
+
+/// A replica's facts that change only by purge, install and removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReplicaRecord {
+    pub(crate) replica: ReplicaId,
+    pub(crate) space: SpaceId,
+    /// True once removed: only the id still counts (RULE 3).
+    pub(crate) tombstone: bool,
+    pub(crate) base: LogId,
+    pub(crate) base_membership: Membership,
+}
+
+impl ReplicaRecord {
+    /// Body of [`RecordKey::Replica`]: replica u64, space u64, tombstone u8, base term u64, base
+    /// index u64, membership to the end.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let membership = self.base_membership.encode();
+        let mut body = Vec::with_capacity(33 + membership.len());
+        body.extend_from_slice(&self.replica.0.to_le_bytes());
+        body.extend_from_slice(&self.space.0.to_le_bytes());
+        body.push(u8::from(self.tombstone));
+        body.extend_from_slice(&self.base.term.0.to_le_bytes());
+        body.extend_from_slice(&self.base.index.0.to_le_bytes());
+        body.extend_from_slice(&membership);
+        body
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<ReplicaRecord, RecordError> {
+        let mut fields = Fields(body);
+        let replica = ReplicaId(fields.u64()?);
+        let space = SpaceId(fields.u64()?);
+        let tombstone = fields.flag()?;
+        let base = LogId::new(Term(fields.u64()?), Index(fields.u64()?));
+        let base_membership = Membership::decode(fields.0)
+            .map_err(|error| RecordError::Malformed { what: error.what })?;
+        Ok(ReplicaRecord { replica, space, tombstone, base, base_membership })
+    }
+}
+
+/// Body of [`RecordKey::HardState`]: term u64, voted u8, vote u64 (0 without one), committed u64.
+pub(crate) fn encode_hard_state(state: &HardState) -> [u8; 25] {
+    let mut body = [0; 25];
+    body[0..8].copy_from_slice(&state.term.0.to_le_bytes());
+    body[8] = u8::from(state.vote.is_some());
+    body[9..17].copy_from_slice(&state.vote.map_or(0, |vote| vote.0).to_le_bytes());
+    body[17..25].copy_from_slice(&state.committed.0.to_le_bytes());
+    body
+}
+
+/// Reads [`encode_hard_state`].
+pub(crate) fn decode_hard_state(body: &[u8]) -> Result<HardState, RecordError> {
+    let mut fields = Fields(body);
+    let term = Term(fields.u64()?);
+    let voted = fields.flag()?;
+    let vote = ReplicaId(fields.u64()?);
+    let committed = Index(fields.u64()?);
+    fields.end()?;
+    if !voted && vote != ReplicaId(0) {
+        return Err(RecordError::Malformed { what: "a vote that was not cast" });
+    }
+    Ok(HardState { term, vote: voted.then_some(vote), committed })
+}
+
+/// The rest of a body, eaten from the front.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], RecordError> {
+        let cut_short = RecordError::Malformed { what: "cut short" };
+        let (field, rest) = self.0.split_first_chunk::<BYTES>().ok_or(cut_short)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+
+    fn u8(&mut self) -> Result<u8, RecordError> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordError> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    fn flag(&mut self) -> Result<bool, RecordError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(RecordError::Malformed { what: "a flag that is neither 0 nor 1" }),
+        }
+    }
+
+    fn end(&self) -> Result<(), RecordError> {
+        let trailing = RecordError::Malformed { what: "trailing bytes" };
+        if self.0.is_empty() { Ok(()) } else { Err(trailing) }
+    }
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

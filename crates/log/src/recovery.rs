@@ -1,0 +1,109 @@
+//! What a start hands back: every replica's durable state, verified.
+
+use quorate_raft::{HardState, Restored};
+use quorate_types::{ReplicaId, ShardId, SpaceId};
+
+use crate::open::{Opened, Records};
+use crate::record::{Identity, RecordError, ReplicaRecord};
+use crate::runs::{Place, Scan};
+
+/// Everything an opened directory held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Whose directory it is, with this start's incarnation.
+    pub identity: Identity,
+    /// Every replica that was ever here, by shard.
+    pub replicas: Vec<RecoveredReplica>,
+}
+
+/// One replica's durable state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredReplica {
+    /// Its group.
+    pub shard: ShardId,
+    /// Its admission to the group.
+    pub replica: ReplicaId,
+    /// Where its data is kept.
+    pub space: SpaceId,
+    /// True if it was removed: this id and lower ones are refused for ever (RULE 3).
+    pub tombstone: bool,
+    /// `Some` says what of it can't be read or does not fit together. It may have lost a vote or
+    /// entries that it acknowledged, so it must not vote, promise or acknowledge again (RULE 5);
+    /// `restored` then holds only what could be read.
+    pub damaged: Option<String>,
+    /// For its kernel. `applied` is the base's index: the data store knows better.
+    pub restored: Restored,
+}
+
+/// Reads and verifies every replica's runs.
+pub(crate) fn recover(opened: &Opened) -> Vec<RecoveredReplica> {
+    let replicas = opened.records.replicas.iter();
+    replicas.map(|(shard, record)| recover_one(opened, *shard, record)).collect()
+}
+
+fn recover_one(opened: &Opened, shard: ShardId, record: &ReplicaRecord) -> RecoveredReplica {
+    let mut recovered = RecoveredReplica {
+        shard,
+        replica: record.replica,
+        space: record.space,
+        tombstone: record.tombstone,
+        damaged: None,
+        restored: Restored {
+            hard_state: HardState::default(),
+            base: record.base,
+            base_membership: record.base_membership.clone(),
+            terms: Vec::new(),
+            memberships: Vec::new(),
+            last: record.base,
+            applied: record.base.index,
+        },
+    };
+    if record.tombstone {
+        return recovered;
+    }
+    if let Err(what) = fill(opened, shard, &mut recovered.restored) {
+        tracing::error!(%shard, replica = %record.replica, %what, "replica is damaged");
+        recovered.damaged = Some(what);
+    }
+    recovered
+}
+
+/// Fills in hard state and log, or says what is wrong with them.
+fn fill(opened: &Opened, shard: ShardId, restored: &mut Restored) -> Result<(), String> {
+    restored.hard_state = hard_state(&opened.records, shard)?;
+    let family = opened.families.of(shard).ok_or("it was placed in no family")?;
+    let name = family.name();
+    let family = opened.db.cf_handle(&name).ok_or(format!("family {name} is missing"))?;
+    let place = Place { db: &opened.db, family, shard };
+    let scan = place.scan(restored.base).map_err(|fault| fault.to_string())?;
+    check_promises(&restored.hard_state, restored, &scan)?;
+    restored.terms = scan.terms;
+    restored.memberships = scan.memberships;
+    restored.last = scan.last;
+    Ok(())
+}
+
+fn hard_state(records: &Records, shard: ShardId) -> Result<HardState, String> {
+    let missing = RecordError::Malformed { what: "missing" };
+    let found = records.hard_states.get(&shard).cloned().unwrap_or(Err(missing));
+    found.map_err(|error| format!("hard state: {error}"))
+}
+
+/// A hard state never leads its log, and no log leads its hard state: each batch holds both. One
+/// that does has lost the other's half.
+fn check_promises(state: &HardState, restored: &Restored, scan: &Scan) -> Result<(), String> {
+    let last = scan.last;
+    if state.committed > last.index {
+        return Err(format!(
+            "committed through {}, but the log ends at {last}: entries are lost",
+            state.committed
+        ));
+    }
+    if last.index > restored.base.index && last.term > state.term {
+        return Err(format!(
+            "the log ends at {last}, but the hard state knows term {} only: a vote may be lost",
+            state.term
+        ));
+    }
+    Ok(())
+}

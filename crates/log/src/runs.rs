@@ -1,0 +1,212 @@
+//! One shard's runs within its family: scan, read, cut, purge.
+//!
+//! RULE 7: runs are disjoint. Every function here relies on it to find the run that holds an index
+//! (the last one that begins at or before it), and every change keeps it.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use rocksdb::{AsColumnFamilyRef, DBRawIteratorWithThreadMode, ReadOptions, WriteBatch};
+
+use quorate_raft::{EntryKind, Membership, MembershipError, Run, RunError};
+use quorate_types::{Index, LogId, ShardId, Term};
+
+use crate::keys::{parse_run_key, run_key, run_keys_end};
+use crate::settings::Db;
+
+/// Stored bytes that are not what was written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunFault {
+    #[error("{0}")]
+    Storage(#[from] rocksdb::Error),
+    #[error("key {found:02x?} is no run's")]
+    Key { found: Vec<u8> },
+    #[error("run stored at {at} begins at {found}")]
+    Place { at: Index, found: Index },
+    #[error("run at {at}: {source}")]
+    Run { at: Index, source: RunError },
+    #[error("membership entry at {at}: {source}")]
+    Membership { at: Index, source: MembershipError },
+    #[error("hole or overlap: expected a run at {expected}, found one at {found}")]
+    Hole { expected: Index, found: Index },
+    #[error("first run ends at {last}, at or below the base {base}")]
+    BelowBase { last: Index, base: LogId },
+    #[error("term falls from {before} to {found} at {at}")]
+    TermFalls { at: Index, before: Term, found: Term },
+}
+
+/// What a start needs to know of a log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    pub(crate) terms: Vec<(Index, Term)>,
+    pub(crate) memberships: Vec<(Index, Membership)>,
+    pub(crate) last: LogId,
+}
+
+/// One shard's place: where its runs are found.
+pub(crate) struct Place<'a, F: AsColumnFamilyRef> {
+    pub(crate) db: &'a Db,
+    pub(crate) family: F,
+    pub(crate) shard: ShardId,
+}
+
+type RunIterator<'a> = DBRawIteratorWithThreadMode<'a, Db>;
+
+impl<F: AsColumnFamilyRef> Place<'_, F> {
+    /// Verifies every run above `base` and the absence of holes between them.
+    pub(crate) fn scan(&self, base: LogId) -> Result<Scan, RunFault> {
+        let mut scan = Scan { terms: Vec::new(), memberships: Vec::new(), last: base };
+        let mut runs = self.iterator();
+        runs.seek(run_key(self.shard, Index(0)));
+        while let Some(run) = current(&runs)? {
+            self.check_follows(base, scan.last, &run)?;
+            let from = run.first().max(base.index.next());
+            if scan.terms.last().is_none_or(|(_, term)| *term < run.term()) {
+                scan.terms.push((from, run.term()));
+            }
+            if run.has_membership() {
+                collect_memberships(&run, from, &mut scan.memberships)?;
+            }
+            scan.last = run.last_id();
+            runs.next();
+        }
+        Ok(scan)
+    }
+
+    /// `last` is the entry before the run's first, or, for the first run, the base, which the run
+    /// may span: purge drops whole runs only.
+    fn check_follows(&self, base: LogId, last: LogId, run: &Run) -> Result<(), RunFault> {
+        let (expected, found) = (last.index.next(), run.first());
+        if last == base && found <= base.index && run.last() <= base.index {
+            return Err(RunFault::BelowBase { last: run.last(), base });
+        }
+        let spans_base = last == base && found <= base.index;
+        if found != expected && !spans_base {
+            return Err(RunFault::Hole { expected, found });
+        }
+        let (before, found) = (last.term, run.term());
+        if found < before || (spans_base && found != before) {
+            return Err(RunFault::TermFalls { at: run.first(), before, found });
+        }
+        Ok(())
+    }
+
+    /// Contiguous runs from the start of `range`, cut to it at both ends, up to its end, the end
+    /// of the log, or the run that passes `bytes_max`. Empty if the first entry is not there.
+    pub(crate) fn read(&self, range: Range<Index>, bytes_max: usize) -> Result<Vec<Run>, RunFault> {
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        let mut next = range.start;
+        let mut runs = self.iterator();
+        runs.seek_for_prev(run_key(self.shard, range.start));
+        while let Some(run) = current(&runs)? {
+            if run.last() < next && found.is_empty() {
+                break;
+            }
+            if !found.is_empty() && run.first() != next {
+                return Err(RunFault::Hole { expected: next, found: run.first() });
+            }
+            let part = run.cut(next, range.end.min(run.range().end));
+            next = part.range().end;
+            bytes += part.len_bytes();
+            found.push(part);
+            if next == range.end || bytes >= bytes_max {
+                break;
+            }
+            runs.next();
+        }
+        Ok(found)
+    }
+
+    /// Adds to `batch` what forgets every entry at `from` and beyond: the run that spans it is
+    /// rewritten as its head, later runs are deleted one by one, so that no dead tail is left for
+    /// a later purge to uncover. A head that would end at or below `base` goes as a whole: it holds
+    /// nothing that is still part of the log.
+    pub(crate) fn truncate(
+        &self,
+        base: Index,
+        from: Index,
+        batch: &mut WriteBatch,
+    ) -> Result<(), RunFault> {
+        let mut runs = self.iterator();
+        runs.seek_for_prev(run_key(self.shard, from.previous()));
+        if let Some(run) = current(&runs)?
+            && run.last() >= from
+        {
+            let key = run_key(self.shard, run.first());
+            if from == base.next() {
+                batch.delete_cf(&self.family, key);
+            } else {
+                batch.put_cf(&self.family, key, run.cut(run.first(), from).bytes());
+            }
+        }
+        runs.seek(run_key(self.shard, from));
+        while let Some(key) = runs.key() {
+            batch.delete_cf(&self.family, key);
+            runs.next();
+        }
+        Ok(runs.status()?)
+    }
+
+    /// Adds to `batch` what drops the runs that lie at or below `base` as a whole.
+    pub(crate) fn purge(&self, base: LogId, batch: &mut WriteBatch) -> Result<(), RunFault> {
+        let mut runs = self.iterator();
+        runs.seek_for_prev(run_key(self.shard, base.index));
+        if let Some(run) = current(&runs)? {
+            if run.last() <= base.index {
+                batch.delete_cf(&self.family, run_key(self.shard, run.first()));
+            }
+            runs.prev();
+        }
+        while let Some(key) = runs.key() {
+            batch.delete_cf(&self.family, key);
+            runs.prev();
+        }
+        Ok(runs.status()?)
+    }
+
+    /// Adds to `batch` what drops every run.
+    pub(crate) fn clear(&self, batch: &mut WriteBatch) {
+        let (start, end) = (run_key(self.shard, Index(0)), run_keys_end(self.shard));
+        batch.delete_range_cf(&self.family, start, end);
+    }
+
+    fn iterator(&self) -> RunIterator<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(run_key(self.shard, Index(0)));
+        options.set_iterate_upper_bound(run_keys_end(self.shard));
+        options.fill_cache(false);
+        self.db.raw_iterator_cf_opt(&self.family, options)
+    }
+}
+
+/// The run under the iterator, verified; `None` past either end.
+fn current(runs: &RunIterator<'_>) -> Result<Option<Run>, RunFault> {
+    let Some((key, value)) = runs.item() else {
+        runs.status()?;
+        return Ok(None);
+    };
+    let (_, at) = parse_run_key(key).ok_or_else(|| RunFault::Key { found: key.to_vec() })?;
+    let run = Run::decode(Bytes::copy_from_slice(value))
+        .map_err(|source| RunFault::Run { at, source })?;
+    if run.first() != at {
+        return Err(RunFault::Place { at, found: run.first() });
+    }
+    Ok(Some(run))
+}
+
+fn collect_memberships(
+    run: &Run,
+    from: Index,
+    memberships: &mut Vec<(Index, Membership)>,
+) -> Result<(), RunFault> {
+    for entry in run.entries() {
+        let at = entry.id.index;
+        if entry.kind == EntryKind::Membership && at >= from {
+            let membership = Membership::decode(entry.payload)
+                .map_err(|source| RunFault::Membership { at, source })?;
+            memberships.push((at, membership));
+        }
+    }
+    Ok(())
+}

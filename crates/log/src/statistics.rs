@@ -1,0 +1,132 @@
+//! What the store has done so far, for metrics and benches.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Buckets of the latency histogram: one per power of two nanoseconds, up to 2^40 (18 minutes).
+const BUCKETS: usize = 41;
+
+/// A copy of the counters. All grow from 0 at open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogStatistics {
+    /// Shards' writes made.
+    pub writes: u64,
+    /// Batches handed to the storage engine, synced or not.
+    pub batches: u64,
+    /// Batches that were synced.
+    pub syncs: u64,
+    /// Runs stored.
+    pub runs: u64,
+    /// Entries in those runs.
+    pub entries: u64,
+    /// Encoded bytes of those runs.
+    pub run_bytes: u64,
+    /// Bytes of all batches: runs, keys and records. A table file written later is not in it.
+    pub batch_bytes: u64,
+    /// How long synced batches took, from submission to stable storage.
+    pub sync_latency: LatencyHistogram,
+}
+
+/// Counts by power of two: bucket `n` holds latencies in `[2^n, 2^(n+1))` nanoseconds, bucket 0
+/// also zero, the last one everything longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LatencyHistogram {
+    /// Latencies per bucket.
+    pub counts: [u64; BUCKETS],
+}
+
+impl Default for LatencyHistogram {
+    fn default() -> Self {
+        LatencyHistogram { counts: [0; BUCKETS] }
+    }
+}
+
+impl LatencyHistogram {
+    /// An upper bound, at most twice too high, of the latency that `share` (0.0 to 1.0) of all
+    /// stay below; zero if nothing was counted.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Duration {
+        let total: u64 = self.counts.iter().sum();
+        let wanted = (total as f64 * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= wanted {
+                return Duration::from_nanos(2 << bucket);
+            }
+        }
+        Duration::ZERO
+    }
+}
+
+/// The living counters. Relaxed throughout: each is a fact of its own.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    pub(crate) writes: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) runs: AtomicU64,
+    pub(crate) entries: AtomicU64,
+    pub(crate) run_bytes: AtomicU64,
+    pub(crate) batch_bytes: AtomicU64,
+    sync_latency: [AtomicU64; BUCKETS],
+}
+
+impl Counters {
+    pub(crate) fn new() -> Counters {
+        Counters {
+            writes: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            runs: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            run_bytes: AtomicU64::new(0),
+            batch_bytes: AtomicU64::new(0),
+            sync_latency: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    pub(crate) fn count_sync(&self, latency: Duration) {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = (nanos.max(1).ilog2() as usize).min(BUCKETS - 1);
+        add(&self.sync_latency[bucket], 1);
+    }
+
+    pub(crate) fn snapshot(&self) -> LogStatistics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts: [u64; BUCKETS] = std::array::from_fn(|at| read(&self.sync_latency[at]));
+        LogStatistics {
+            writes: read(&self.writes),
+            batches: read(&self.batches),
+            syncs: counts.iter().sum(),
+            runs: read(&self.runs),
+            entries: read(&self.entries),
+            run_bytes: read(&self.run_bytes),
+            batch_bytes: read(&self.batch_bytes),
+            sync_latency: LatencyHistogram { counts },
+        }
+    }
+}
+
+/// Raises `counter` by `amount`.
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_bound_from_above_by_at_most_two() {
+        let counters = Counters::new();
+        assert_eq!(counters.snapshot().sync_latency.quantile(0.5), Duration::ZERO);
+        for _ in 0..99 {
+            counters.count_sync(Duration::from_micros(100));
+        }
+        counters.count_sync(Duration::MAX);
+        let latency = counters.snapshot().sync_latency;
+        let median = latency.quantile(0.5);
+        assert!(median >= Duration::from_micros(100) && median <= Duration::from_micros(200));
+        assert!(latency.quantile(1.0) > Duration::from_secs(1_000));
+        assert_eq!(counters.snapshot().syncs, 100);
+    }
+}

@@ -1,0 +1,131 @@
+//! The thread that writes: all workers' turns, gathered into as few syncs as the disk allows.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::error::LogFault;
+use crate::store::{LogStore, ShardWrite};
+
+/// Turns that wait for the writer. A worker has few in flight, so this is never the limit in
+/// practice; it is there so that a hung disk can't fill the memory.
+const QUEUE_TURNS_MAX: usize = 1_024;
+/// Bytes of runs after which a batch is closed and synced: past this a sync is bound by bandwidth,
+/// and waiting for more would only add latency.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// One worker's turn: the writes of all shards that it stepped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnWrite {
+    /// Who is told.
+    pub worker: usize,
+    /// The worker's number for this turn, returned with the completion.
+    pub number: u64,
+    /// In the order in which they take effect.
+    pub writes: Vec<ShardWrite>,
+}
+
+/// The writer thread of one store. While batch N is with the disk, the turns of batch N+1 gather
+/// in its queue; a turn that finds the writer idle is written at once, alone, and nothing ever
+/// waits for company.
+///
+/// A second thread that encodes batch N+1 while N syncs was rejected: encoding is one copy of the
+/// runs, far below a sync, and the hand-over would cost every quiet write a wake-up.
+pub struct LogWriter {
+    turns: Option<Sender<TurnWrite>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LogWriter {
+    /// Starts the thread. `completed` is called on it, once per batch: with the worker and number
+    /// of every turn that is durable now, in the order of submission; or with the store's first
+    /// fault, once per batch that failed, for ever after (RULE 8). It must not block, and must not
+    /// submit.
+    ///
+    /// # Panics
+    /// If the operating system refuses a thread.
+    pub fn spawn(
+        store: Arc<LogStore>,
+        completed: impl Fn(Result<&[(usize, u64)], &LogFault>) + Send + 'static,
+    ) -> LogWriter {
+        let (turns, queue) = bounded(QUEUE_TURNS_MAX);
+        let thread = thread::Builder::new()
+            .name("quorate-log".to_owned())
+            .spawn(move || {
+                // A panic of `completed` leaves turns that nobody was told of.
+                let _guard = store.latch().guard();
+                run(&store, &queue, completed);
+            })
+            .expect("a thread for the log writer");
+        LogWriter { turns: Some(turns), thread: Some(thread) }
+    }
+
+    /// Hands a turn over. Turns of one worker complete in the order of submission. Blocks only
+    /// while 1,024 turns wait.
+    ///
+    /// # Panics
+    /// If the writer thread has panicked.
+    pub fn submit(&self, turn: TurnWrite) {
+        let turns = self.turns.as_ref().expect("open until shutdown");
+        assert!(turns.send(turn).is_ok(), "the log writer has panicked");
+    }
+
+    /// Writes what was submitted and ends the thread.
+    ///
+    /// # Panics
+    /// If the writer thread has panicked.
+    pub fn shutdown(mut self) {
+        assert!(self.end().is_ok(), "the log writer has panicked");
+    }
+
+    fn end(&mut self) -> thread::Result<()> {
+        self.turns = None;
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        // A panic was reported by the thread itself, and the store is latched.
+        if self.end().is_err() {
+            tracing::error!("the log writer has panicked");
+        }
+    }
+}
+
+fn run(
+    store: &LogStore,
+    queue: &Receiver<TurnWrite>,
+    completed: impl Fn(Result<&[(usize, u64)], &LogFault>),
+) {
+    let mut numbers = Vec::new();
+    let mut writes = Vec::new();
+    while let Ok(first) = queue.recv() {
+        gather(first, queue, &mut numbers, &mut writes);
+        match store.write(&writes) {
+            Ok(()) => completed(Ok(&numbers)),
+            Err(fault) => completed(Err(&fault)),
+        }
+        numbers.clear();
+        writes.clear();
+    }
+}
+
+/// Takes `first` and whatever else waits already, up to a batch's bytes.
+fn gather(
+    first: TurnWrite,
+    queue: &Receiver<TurnWrite>,
+    numbers: &mut Vec<(usize, u64)>,
+    writes: &mut Vec<ShardWrite>,
+) {
+    let mut next = Some(first);
+    let mut bytes = 0;
+    while let Some(turn) = next {
+        let runs = turn.writes.iter().flat_map(|item| &item.write.runs);
+        bytes += runs.map(|run| run.len_bytes()).sum::<usize>();
+        numbers.push((turn.worker, turn.number));
+        writes.extend(turn.writes);
+        next = if bytes < BATCH_BYTES_MAX { queue.try_recv().ok() } else { None };
+    }
+}
