@@ -1,0 +1,455 @@
+//! Who may speak: one authority per cluster, one certificate per node.
+//!
+//! A certificate names exactly one node of one cluster, as the DNS name
+//! `n<node>.<cluster, 32 hexadecimal digits>.quorate`. A DNS name and no custom extension, because
+//! every TLS library then checks it: the dialer's while it connects, the acceptor's by one call.
+//! Certificates do not expire: taking a node out is a decision of the cluster, not of a clock.
+
+use std::fmt;
+
+use quorate_types::{ClusterId, NodeId};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage};
+
+const SUFFIX: &str = ".quorate";
+
+/// Which of the three PEM texts an error speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PemRole {
+    /// The certificate of the cluster's authority, the same on every node.
+    Authority,
+    /// The private key of the authority; it belongs to the operator, not onto nodes.
+    AuthorityKey,
+    /// The node's own certificate.
+    Certificate,
+    /// The private key of the node's certificate.
+    Key,
+}
+
+impl fmt::Display for PemRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PemRole::Authority => "authority certificate",
+            PemRole::AuthorityKey => "authority private key",
+            PemRole::Certificate => "node certificate",
+            PemRole::Key => "node private key",
+        })
+    }
+}
+
+/// The PEM texts don't make an identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// A text is no PEM of its kind, or what it holds can't be read.
+    #[error("the {role} can't be read ({detail}); expected one PEM block of that kind")]
+    Unreadable {
+        /// Which text.
+        role: PemRole,
+        /// What the parser said.
+        detail: String,
+    },
+    /// The name inside is not of this format.
+    #[error(
+        "the {role} names {found:?}, expected {expected}; issue it with `quorate cert`, other \
+         tools don't write these names"
+    )]
+    Name {
+        /// Which text.
+        role: PemRole,
+        /// The names found.
+        found: Vec<String>,
+        /// The form expected.
+        expected: &'static str,
+    },
+    /// A private key of another certificate.
+    #[error("the {key} does not belong to the {certificate} ({detail}); files were mixed up")]
+    KeyMismatch {
+        /// The certificate.
+        certificate: PemRole,
+        /// The key.
+        key: PemRole,
+        /// What the check said.
+        detail: String,
+    },
+    /// The certificate was issued by another authority.
+    #[error(
+        "the node certificate is not signed by the authority certificate ({detail}); both must \
+         come from the same `cert init`"
+    )]
+    NotIssuedByAuthority {
+        /// What the verification said.
+        detail: String,
+    },
+    /// The authority belongs to another cluster than the node certificate.
+    #[error("the authority is of cluster {authority}, the node certificate of {certificate}")]
+    Cluster {
+        /// As the authority's certificate says.
+        authority: ClusterId,
+        /// As the node's certificate says.
+        certificate: ClusterId,
+    },
+    /// Making a key or a certificate failed.
+    #[error("a certificate could not be made: {detail}")]
+    Generate {
+        /// What the library said.
+        detail: String,
+    },
+}
+
+/// The authority of one cluster: its certificate and its private key.
+pub struct ClusterAuthority {
+    cluster: ClusterId,
+    certificate_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl ClusterAuthority {
+    /// Draws a new authority for `cluster`.
+    ///
+    /// # Errors
+    /// [`CertificateError::Generate`] if the system gives no randomness.
+    pub fn generate(cluster: ClusterId) -> Result<ClusterAuthority, CertificateError> {
+        let key = KeyPair::generate().map_err(generate_error)?;
+        let parameters = authority_parameters(cluster)?;
+        let certificate = parameters.self_signed(&key).map_err(generate_error)?;
+        let issuer = Issuer::new(parameters, key);
+        Ok(ClusterAuthority { cluster, certificate_pem: certificate.pem(), issuer })
+    }
+
+    /// Reads back what [`ClusterAuthority::certificate_pem`] and [`ClusterAuthority::key_pem`]
+    /// gave.
+    ///
+    /// # Errors
+    /// [`CertificateError`] that names the text at fault.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<ClusterAuthority, CertificateError> {
+        let der = certificate_der(PemRole::Authority, certificate)?;
+        let cluster = cluster_of_authority(&der)?;
+        let key = KeyPair::from_pem(key)
+            .map_err(|error| unreadable(PemRole::AuthorityKey, error.to_string()))?;
+        let public = parse(PemRole::Authority, &der)?.subject_public_key_info();
+        if public.as_ref() != key.subject_public_key_info() {
+            return Err(CertificateError::KeyMismatch {
+                certificate: PemRole::Authority,
+                key: PemRole::AuthorityKey,
+                detail: "the public keys differ".to_owned(),
+            });
+        }
+        // The issuer's name and key identifier follow from cluster and key alone.
+        let issuer = Issuer::new(authority_parameters(cluster)?, key);
+        Ok(ClusterAuthority { cluster, certificate_pem: certificate.to_owned(), issuer })
+    }
+
+    /// The cluster this authority speaks for.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The certificate that every node trusts.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The private key: whoever has it can be any node.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// Issues a certificate with a new private key to `node`.
+    ///
+    /// # Errors
+    /// [`CertificateError::Generate`] if the system gives no randomness.
+    pub fn issue(&self, node: NodeId) -> Result<NodeTls, CertificateError> {
+        let key = KeyPair::generate().map_err(generate_error)?;
+        let name = node_name(node, self.cluster);
+        let mut parameters = CertificateParams::new(vec![name.clone()]).map_err(generate_error)?;
+        parameters.distinguished_name.push(DnType::CommonName, format!("quorate node {node}"));
+        parameters.use_authority_key_identifier_extension = true;
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = parameters.signed_by(&key, &self.issuer).map_err(generate_error)?;
+        NodeTls::from_pem(&self.certificate_pem, &certificate.pem(), &key.serialize_pem())
+    }
+}
+
+/// What one node proves itself with: three PEM texts, checked against each other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeTls {
+    authority_pem: String,
+    certificate_pem: String,
+    key_pem: String,
+    node: NodeId,
+    cluster: ClusterId,
+}
+
+impl NodeTls {
+    /// Checks that the texts can be read, belong together, and name a node of a cluster.
+    ///
+    /// # Errors
+    /// [`CertificateError`] that names the text at fault.
+    pub fn from_pem(
+        authority: &str,
+        certificate: &str,
+        key: &str,
+    ) -> Result<NodeTls, CertificateError> {
+        let authority_der = certificate_der(PemRole::Authority, authority)?;
+        let certificate_der = certificate_der(PemRole::Certificate, certificate)?;
+        let key_der = key_der(key)?;
+        let authority_cluster = cluster_of_authority(&authority_der)?;
+        let (node, cluster) = node_of_certificate(&certificate_der)?;
+        if authority_cluster != cluster {
+            return Err(CertificateError::Cluster {
+                authority: authority_cluster,
+                certificate: cluster,
+            });
+        }
+        check_issued(&authority_der, &certificate_der)?;
+        check_key(&certificate_der, key_der)?;
+        Ok(NodeTls {
+            authority_pem: authority.to_owned(),
+            certificate_pem: certificate.to_owned(),
+            key_pem: key.to_owned(),
+            node,
+            cluster,
+        })
+    }
+
+    /// The node that the certificate names.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The cluster that the certificate names.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The authority's certificate.
+    #[must_use]
+    pub fn authority_pem(&self) -> &str {
+        &self.authority_pem
+    }
+
+    /// The node's certificate.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The node's private key.
+    #[must_use]
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+}
+
+/// Never shows the private key.
+impl fmt::Debug for NodeTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeTls({:?} of {:?})", self.node, self.cluster)
+    }
+}
+
+/// The name in the certificate of `node` of `cluster`.
+pub(crate) fn node_name(node: NodeId, cluster: ClusterId) -> String {
+    format!("n{node}.{cluster}{SUFFIX}")
+}
+
+/// Checks that a certificate, whose chain TLS has verified, is that of `node` of `cluster`.
+pub(crate) fn check_names(
+    certificate: &CertificateDer<'_>,
+    node: NodeId,
+    cluster: ClusterId,
+) -> Result<(), String> {
+    let certificate = EndEntityCert::try_from(certificate).map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(node_name(node, cluster)).map_err(|e| e.to_string())?;
+    certificate.verify_is_valid_for_subject_name(&name).map_err(|_| {
+        format!("it names {}", certificate.valid_dns_names().collect::<Vec<_>>().join(", "))
+    })
+}
+
+pub(crate) fn certificate_der(
+    role: PemRole,
+    pem: &str,
+) -> Result<CertificateDer<'static>, CertificateError> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| unreadable(role, e.to_string()))
+}
+
+pub(crate) fn key_der(pem: &str) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| unreadable(PemRole::Key, error.to_string()))
+}
+
+fn unreadable(role: PemRole, detail: String) -> CertificateError {
+    CertificateError::Unreadable { role, detail }
+}
+
+fn generate_error(error: rcgen::Error) -> CertificateError {
+    CertificateError::Generate { detail: error.to_string() }
+}
+
+fn authority_parameters(cluster: ClusterId) -> Result<CertificateParams, CertificateError> {
+    let mut parameters =
+        CertificateParams::new(vec![format!("{cluster}{SUFFIX}")]).map_err(generate_error)?;
+    parameters.distinguished_name.push(DnType::CommonName, format!("quorate cluster {cluster}"));
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(parameters)
+}
+
+fn parse<'a>(
+    role: PemRole,
+    der: &'a CertificateDer<'_>,
+) -> Result<EndEntityCert<'a>, CertificateError> {
+    EndEntityCert::try_from(der).map_err(|error| unreadable(role, error.to_string()))
+}
+
+fn cluster_of_authority(der: &CertificateDer<'_>) -> Result<ClusterId, CertificateError> {
+    let names: Vec<&str> = parse(PemRole::Authority, der)?.valid_dns_names().collect();
+    let cluster = match names.as_slice() {
+        [name] => name.strip_suffix(SUFFIX).and_then(|hex| hex.parse().ok()),
+        _ => None,
+    };
+    cluster.ok_or_else(|| CertificateError::Name {
+        role: PemRole::Authority,
+        found: names.iter().map(|&name| name.to_owned()).collect(),
+        expected: "one name <cluster id>.quorate",
+    })
+}
+
+fn node_of_certificate(der: &CertificateDer<'_>) -> Result<(NodeId, ClusterId), CertificateError> {
+    let names: Vec<&str> = parse(PemRole::Certificate, der)?.valid_dns_names().collect();
+    let parse_name = |name: &str| {
+        let (node, cluster) = name.strip_suffix(SUFFIX)?.strip_prefix('n')?.split_once('.')?;
+        Some((NodeId(node.parse().ok()?), cluster.parse().ok()?))
+    };
+    let identity = match names.as_slice() {
+        [name] => parse_name(name),
+        _ => None,
+    };
+    identity.ok_or_else(|| CertificateError::Name {
+        role: PemRole::Certificate,
+        found: names.iter().map(|&name| name.to_owned()).collect(),
+        expected: "one name n<node id>.<cluster id>.quorate",
+    })
+}
+
+fn check_issued(
+    authority: &CertificateDer<'_>,
+    certificate: &CertificateDer<'_>,
+) -> Result<(), CertificateError> {
+    let anchor = webpki::anchor_from_trusted_cert(authority)
+        .map_err(|error| unreadable(PemRole::Authority, error.to_string()))?;
+    parse(PemRole::Certificate, certificate)?
+        .verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &[anchor],
+            &[],
+            UnixTime::now(),
+            KeyUsage::client_auth(),
+            None,
+            None,
+        )
+        .map(|_| ())
+        .map_err(|error| CertificateError::NotIssuedByAuthority { detail: error.to_string() })
+}
+
+fn check_key(
+    certificate: &CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<(), CertificateError> {
+    let provider = rustls::crypto::ring::default_provider();
+    rustls::sign::CertifiedKey::from_der(vec![certificate.clone()], key, &provider)
+        .map(|_| ())
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => CertificateError::KeyMismatch {
+                certificate: PemRole::Certificate,
+                key: PemRole::Key,
+                detail: error.to_string(),
+            },
+            other => unreadable(PemRole::Key, other.to_string()),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId(0xC1);
+
+    #[test]
+    fn an_issued_certificate_names_node_and_cluster() {
+        let authority = ClusterAuthority::generate(CLUSTER).unwrap();
+        let tls = authority.issue(NodeId(3)).unwrap();
+        assert_eq!((tls.node(), tls.cluster()), (NodeId(3), CLUSTER));
+        let der = certificate_der(PemRole::Certificate, tls.certificate_pem()).unwrap();
+        assert_eq!(check_names(&der, NodeId(3), CLUSTER), Ok(()));
+        let reason = check_names(&der, NodeId(4), CLUSTER).unwrap_err();
+        assert!(reason.contains("n3."), "{reason}");
+        assert!(check_names(&der, NodeId(3), ClusterId(0xC2)).is_err());
+        assert!(!format!("{tls:?}").contains("PRIVATE"));
+    }
+
+    /// Goal: an authority read back from its files issues what nodes of the first one accept.
+    #[test]
+    fn an_authority_survives_its_pem() {
+        let authority = ClusterAuthority::generate(CLUSTER).unwrap();
+        let read_back =
+            ClusterAuthority::from_pem(authority.certificate_pem(), &authority.key_pem()).unwrap();
+        assert_eq!(read_back.cluster(), CLUSTER);
+        let tls = read_back.issue(NodeId(7)).unwrap();
+        let again =
+            NodeTls::from_pem(authority.certificate_pem(), tls.certificate_pem(), tls.key_pem());
+        assert_eq!(again, Ok(tls));
+    }
+
+    /// Goal: every way to mix up files is told apart. Method: one wrong text at a time.
+    #[test]
+    fn mixed_up_texts_are_refused_by_name() {
+        let authority = ClusterAuthority::generate(CLUSTER).unwrap();
+        let twin = ClusterAuthority::generate(CLUSTER).unwrap();
+        let other = ClusterAuthority::generate(ClusterId(0xC2)).unwrap();
+        let (one, two) = (authority.issue(NodeId(1)).unwrap(), authority.issue(NodeId(2)).unwrap());
+        let check = |a: &str, c: &str, k: &str| NodeTls::from_pem(a, c, k).unwrap_err();
+        let (pem, key) = (one.certificate_pem(), one.key_pem());
+        assert!(matches!(
+            check(authority.certificate_pem(), pem, two.key_pem()),
+            CertificateError::KeyMismatch { key: PemRole::Key, .. }
+        ));
+        assert!(matches!(
+            check(twin.certificate_pem(), pem, key),
+            CertificateError::NotIssuedByAuthority { .. }
+        ));
+        assert!(matches!(
+            check(other.certificate_pem(), pem, key),
+            CertificateError::Cluster { .. }
+        ));
+        assert!(matches!(
+            check(pem, pem, key),
+            CertificateError::Name { role: PemRole::Authority, .. }
+        ));
+        assert!(matches!(
+            check(authority.certificate_pem(), "no pem", key),
+            CertificateError::Unreadable { role: PemRole::Certificate, .. }
+        ));
+        assert!(matches!(
+            check(authority.certificate_pem(), pem, pem),
+            CertificateError::Unreadable { role: PemRole::Key, .. }
+        ));
+        let mixed = ClusterAuthority::from_pem(authority.certificate_pem(), &twin.key_pem());
+        assert!(matches!(
+            mixed.err().unwrap(),
+            CertificateError::KeyMismatch { key: PemRole::AuthorityKey, .. }
+        ));
+    }
+}

@@ -1,0 +1,356 @@
+//! The first thing two nodes say: who they are, which versions they speak, which limits they keep.
+//!
+//! Not rkyv: a hello must be readable by every later version, or two versions could not tell each
+//! other apart. So its layout is fixed for ever, and longer ones are read by their known head.
+//!
+//! ```text
+//! 0   magic "QRH1"          4 bytes
+//! 4   length                u16      the whole hello; at least 80, at most 1,024
+//! 6   version min           u16
+//! 8   version max           u16
+//! 10  append lanes          u16
+//! 12  frame bytes max       u32
+//! 16  frame messages max    u32
+//! 20  reserved              u32      0
+//! 24  cluster               u128
+//! 40  store                 u128
+//! 56  node                  u64
+//! 64  incarnation           u64
+//! 72  reserved              u64      0
+//! ```
+//!
+//! Integers are little-endian.
+
+use quorate_types::{ClusterId, Incarnation, NodeId, StoreId, limits};
+
+/// Oldest protocol version spoken.
+pub const VERSION_MIN: u16 = 1;
+/// Newest protocol version spoken.
+pub const VERSION_MAX: u16 = 1;
+
+const MAGIC: [u8; 4] = *b"QRH1";
+pub(crate) const HELLO_BYTES: usize = 80;
+pub(crate) const HELLO_BYTES_MAX: usize = 1024;
+/// Bytes needed to know how many more there are.
+pub(crate) const HELLO_HEAD_BYTES: usize = 6;
+
+/// Who a peer says it is. Node and cluster are proven by its certificate when
+/// [`Receiver::admit`](crate::Receiver::admit) sees it; the rest is its word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerHello {
+    /// The peer.
+    pub node: NodeId,
+    /// Its cluster, the same as ours.
+    pub cluster: ClusterId,
+    /// The directory it runs from.
+    pub store: StoreId,
+    /// How often it has started.
+    pub incarnation: Incarnation,
+    /// The protocol version both sides speak from here on.
+    pub version: u16,
+}
+
+/// A hello as it stands on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Oldest version spoken.
+    pub version_min: u16,
+    /// Newest version spoken.
+    pub version_max: u16,
+    /// Lanes for append messages in each direction.
+    pub append_lanes: u16,
+    /// Largest frame accepted.
+    pub frame_bytes_max: u32,
+    /// Most messages accepted in a frame.
+    pub frame_messages_max: u32,
+    /// The sender's cluster.
+    pub cluster: ClusterId,
+    /// The sender's store.
+    pub store: StoreId,
+    /// The sender.
+    pub node: NodeId,
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+}
+
+/// Why two nodes don't talk. Its text is what both sides log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are no hello.
+    #[error("hello of {found} bytes is malformed: {what}; is another program at this address?")]
+    Malformed {
+        /// Bytes there.
+        found: usize,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// No version in common.
+    #[error(
+        "{peer:?} speaks protocol versions {peer_min} to {peer_max}, {own:?} speaks {VERSION_MIN} \
+         to {VERSION_MAX}: upgrade the older one"
+    )]
+    Version {
+        /// The peer.
+        peer: NodeId,
+        /// Its oldest.
+        peer_min: u16,
+        /// Its newest.
+        peer_max: u16,
+        /// This node.
+        own: NodeId,
+    },
+    /// The peers were built with other limits.
+    #[error("{peer:?} has {what} {found}, {own:?} has {expected}: the builds don't match")]
+    Limit {
+        /// The peer.
+        peer: NodeId,
+        /// This node.
+        own: NodeId,
+        /// Which limit.
+        what: &'static str,
+        /// The peer's.
+        found: u64,
+        /// This node's.
+        expected: u64,
+    },
+    /// Another cluster.
+    #[error("{peer:?} is of cluster {found}, {own:?} of {expected}: check the peer addresses")]
+    Cluster {
+        /// The peer.
+        peer: NodeId,
+        /// This node.
+        own: NodeId,
+        /// The peer's cluster.
+        found: ClusterId,
+        /// This node's cluster.
+        expected: ClusterId,
+    },
+    /// Another node than was dialed.
+    #[error("{found:?} answers where {expected:?} was expected: check the peer addresses")]
+    Node {
+        /// Who answered.
+        found: NodeId,
+        /// Who was dialed.
+        expected: NodeId,
+    },
+    /// The lower id dials, so that a pair has one connection.
+    #[error("{found:?} dialed {own:?}, but the lower id dials: two nodes may share an id")]
+    Direction {
+        /// Who dialed.
+        found: NodeId,
+        /// This node.
+        own: NodeId,
+    },
+    /// The certificate is not that of the node that the hello names.
+    #[error("the certificate is not that of {node:?} of cluster {cluster}: {detail}")]
+    Certificate {
+        /// As the hello says.
+        node: NodeId,
+        /// As the hello says.
+        cluster: ClusterId,
+        /// What the check said.
+        detail: String,
+    },
+    /// The [`Receiver`](crate::Receiver) did not admit the peer.
+    #[error("{peer:?} is not admitted by {own:?}: {reason}")]
+    NotAdmitted {
+        /// The peer.
+        peer: NodeId,
+        /// This node.
+        own: NodeId,
+        /// The receiver's words.
+        reason: String,
+    },
+}
+
+impl Hello {
+    /// This build's hello.
+    #[must_use]
+    pub fn new(
+        cluster: ClusterId,
+        node: NodeId,
+        store: StoreId,
+        incarnation: Incarnation,
+    ) -> Hello {
+        Hello {
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
+            append_lanes: limits::APPEND_LANES as u16,
+            frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
+            frame_messages_max: limits::FRAME_MESSAGES_MAX as u32,
+            cluster,
+            store,
+            node,
+            incarnation,
+        }
+    }
+
+    /// The bytes on the wire.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HELLO_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&(HELLO_BYTES as u16).to_le_bytes());
+        bytes.extend_from_slice(&self.version_min.to_le_bytes());
+        bytes.extend_from_slice(&self.version_max.to_le_bytes());
+        bytes.extend_from_slice(&self.append_lanes.to_le_bytes());
+        bytes.extend_from_slice(&self.frame_bytes_max.to_le_bytes());
+        bytes.extend_from_slice(&self.frame_messages_max.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.cluster.0.to_le_bytes());
+        bytes.extend_from_slice(&self.store.0.to_le_bytes());
+        bytes.extend_from_slice(&self.node.0.to_le_bytes());
+        bytes.extend_from_slice(&self.incarnation.0.to_le_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        assert_eq!(bytes.len(), HELLO_BYTES);
+        bytes
+    }
+
+    /// Reads a hello of this or a later version. Never panics.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Hello, Refusal> {
+        let malformed = |what| Refusal::Malformed { found: bytes.len(), what };
+        let head = bytes.first_chunk::<HELLO_HEAD_BYTES>().ok_or(malformed("cut short"))?;
+        if Hello::decode_length(head)? != bytes.len() {
+            return Err(malformed("its length field does not match"));
+        }
+        Ok(Hello {
+            version_min: u16::from_le_bytes(field(bytes, 6)),
+            version_max: u16::from_le_bytes(field(bytes, 8)),
+            append_lanes: u16::from_le_bytes(field(bytes, 10)),
+            frame_bytes_max: u32::from_le_bytes(field(bytes, 12)),
+            frame_messages_max: u32::from_le_bytes(field(bytes, 16)),
+            cluster: ClusterId(u128::from_le_bytes(field(bytes, 24))),
+            store: StoreId(u128::from_le_bytes(field(bytes, 40))),
+            node: NodeId(u64::from_le_bytes(field(bytes, 56))),
+            incarnation: Incarnation(u64::from_le_bytes(field(bytes, 64))),
+        })
+    }
+
+    /// Length of the whole hello, from its first bytes; within its bounds.
+    pub(crate) fn decode_length(head: &[u8; HELLO_HEAD_BYTES]) -> Result<usize, Refusal> {
+        let malformed = |what| Refusal::Malformed { found: head.len(), what };
+        if head[0..4] != MAGIC {
+            return Err(malformed("it does not begin with QRH1"));
+        }
+        let length = usize::from(u16::from_le_bytes(field(head, 4)));
+        if !(HELLO_BYTES..=HELLO_BYTES_MAX).contains(&length) {
+            return Err(malformed("its length is out of bounds"));
+        }
+        Ok(length)
+    }
+
+    /// Whether `self`, this node's own, can talk to `peer`, and in which version.
+    pub(crate) fn agree(&self, peer: &Hello) -> Result<PeerHello, Refusal> {
+        let version = self.version_max.min(peer.version_max);
+        if version < self.version_min.max(peer.version_min) {
+            return Err(Refusal::Version {
+                peer: peer.node,
+                peer_min: peer.version_min,
+                peer_max: peer.version_max,
+                own: self.node,
+            });
+        }
+        if self.cluster != peer.cluster {
+            return Err(Refusal::Cluster {
+                peer: peer.node,
+                own: self.node,
+                found: peer.cluster,
+                expected: self.cluster,
+            });
+        }
+        let limits = [
+            ("append lanes", peer.append_lanes.into(), self.append_lanes.into()),
+            ("frame bytes max", peer.frame_bytes_max.into(), self.frame_bytes_max.into()),
+            ("frame messages max", peer.frame_messages_max.into(), self.frame_messages_max.into()),
+        ];
+        for (what, found, expected) in limits {
+            if found != expected {
+                let (peer, own) = (peer.node, self.node);
+                return Err(Refusal::Limit { peer, own, what, found, expected });
+            }
+        }
+        Ok(PeerHello {
+            node: peer.node,
+            cluster: peer.cluster,
+            store: peer.store,
+            incarnation: peer.incarnation,
+            version,
+        })
+    }
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("a slice of N bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hello(node: u64) -> Hello {
+        Hello::new(ClusterId(0xC1), NodeId(node), StoreId(0x51), Incarnation(4))
+    }
+
+    /// Goal: a change of the layout must show; it is fixed for ever.
+    #[test]
+    fn golden_bytes() {
+        let hex: String = hello(3).encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = "51524831".to_owned()
+            + "5000"
+            + "0100"
+            + "0100"
+            + "0400"
+            + "00000002"
+            + "00400000"
+            + "00000000"
+            + "c1000000000000000000000000000000"
+            + "51000000000000000000000000000000"
+            + "0300000000000000"
+            + "0400000000000000"
+            + "0000000000000000";
+        assert_eq!(hex, expected);
+    }
+
+    #[test]
+    fn a_longer_hello_is_read_by_its_head() {
+        let mut bytes = hello(3).encode();
+        bytes.extend_from_slice(&[9; 20]);
+        bytes[4..6].copy_from_slice(&100u16.to_le_bytes());
+        assert_eq!(Hello::decode(&bytes), Ok(hello(3)));
+    }
+
+    #[test]
+    fn versions_meet_at_the_newest_in_common() {
+        let newer = Hello { version_max: 9, ..hello(2) };
+        assert_eq!(hello(1).agree(&newer).unwrap().version, VERSION_MAX);
+        let too_new = Hello { version_min: 8, version_max: 9, ..hello(2) };
+        let text = hello(1).agree(&too_new).unwrap_err().to_string();
+        assert!(text.contains("8 to 9") && text.contains("1 to 1"), "{text}");
+    }
+
+    #[test]
+    fn other_clusters_and_limits_are_refused_by_name() {
+        let foreign = Hello { cluster: ClusterId(0xC2), ..hello(2) };
+        assert!(matches!(hello(1).agree(&foreign), Err(Refusal::Cluster { .. })));
+        let lanes = Hello { append_lanes: 7, ..hello(2) };
+        let text = hello(1).agree(&lanes).unwrap_err().to_string();
+        assert!(text.contains("append lanes 7") && text.contains("n1 has 4"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_does_not_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Hello::decode(&bytes).is_err());
+            if bytes.len() >= 6 {
+                bytes[0..4].copy_from_slice(&MAGIC);
+                let length = bytes.len() as u16;
+                bytes[4..6].copy_from_slice(&length.to_le_bytes());
+                prop_assert_eq!(Hello::decode(&bytes).is_ok(), bytes.len() >= HELLO_BYTES);
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Every shard's messages over one QUIC connection per pair of nodes.
+//!
+//! A node claims one UDP port, proves itself with the certificate of its cluster's authority, and
+//! keeps one connection to each peer (the lower id dials, and dials again). Messages are queued
+//! without ever blocking the caller, gathered into few, large frames, and handed to a [`Receiver`]
+//! on the other side, with their runs as slices of the one buffer they arrived in.
+//!
+//! What it is not: a general RPC framework, a reliable queue, or a judge of liveness. What does
+//! not fit a bound, or meets a broken connection, is dropped and counted: Raft sends again, and of
+//! a forward the engine says "outcome unknown". It knows nothing of terms, shards' places or disks.
+//!
+//! ```text
+//!  worker threads            this crate, on the tokio runtime it is given               Receiver
+//!  send_messages ──▶ control queue  ─▶ frames ─▶ stream ┐           ┌ frames ─▶ handle_messages
+//!                 ├▶ append queue 0 ─▶ frames ─▶ stream ┤  one QUIC ├ frames ─▶ handle_messages
+//!                 └▶ append queue 3 ─▶ frames ─▶ stream ┼▶ connec- ─┼ ...
+//!  send_forwards ──▶ forward queue  ─▶ frames ─▶ stream ┤  tion     ├ frames ─▶ handle_forwards
+//!  send_datagram ───────────────────────────────────────┘           └ ───────── handle_datagram
+//!
+//!  connection:  TLS (both certificates)  ▶  hello both ways, admit  ▶  handle_connected
+//!               ... lanes ...            ▶  handle_disconnected     ▶  dialer backs off
+//! ```
+//!
+//! [`decode_frame`] is the gate: bytes of a peer are validated there, once, before anything else
+//! looks at them. Whatever is not sound closes its connection with a reason that both sides log.
+//!
+//! ```no_run
+//! use std::collections::BTreeMap;
+//! use std::sync::Arc;
+//!
+//! use quorate_transport::{
+//!     ClusterAuthority, Forward, PeerHello, Receiver, ShardMessage, Transport, TransportConfig,
+//! };
+//! use quorate_types::{ClusterId, Incarnation, NodeId, StoreId};
+//!
+//! struct Printer;
+//!
+//! impl Receiver for Printer {
+//!     fn admit(&self, peer: &PeerHello) -> Result<(), String> {
+//!         if peer.store == StoreId(0) { Err("a store has an id".into()) } else { Ok(()) }
+//!     }
+//!     fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>) {
+//!         println!("{} messages of node {from}", messages.len());
+//!     }
+//!     fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>) {
+//!         println!("{} forwards of node {from}", forwards.len());
+//!     }
+//!     fn handle_connected(&self, peer: &PeerHello) {
+//!         println!("node {} is here", peer.node);
+//!     }
+//!     fn handle_disconnected(&self, peer: NodeId, reason: &str) {
+//!         println!("node {peer} is gone: {reason}");
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let authority = ClusterAuthority::generate(ClusterId(7))?;
+//! let bound = Transport::bind(TransportConfig {
+//!     cluster: ClusterId(7),
+//!     node: NodeId(1),
+//!     store: StoreId(1),
+//!     incarnation: Incarnation(1),
+//!     listen: "127.0.0.1:0".parse()?,
+//!     peers: BTreeMap::from([(NodeId(2), "127.0.0.1:7402".parse()?)]),
+//!     tls: authority.issue(NodeId(1))?,
+//! })?;
+//! let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+//! let transport = Transport::start(bound, runtime.handle(), Arc::new(Printer))?;
+//! println!("listening at {}", transport.local_address());
+//! transport.shutdown_blocking();
+//! # Ok(())
+//! # }
+//! ```
+
+mod certificates;
+mod frame;
+mod hello;
+mod lane;
+mod peer;
+mod reader;
+mod session;
+mod statistics;
+mod tls;
+mod transport;
+mod wire;
+
+pub use certificates::{CertificateError, ClusterAuthority, NodeTls, PemRole};
+pub use frame::{
+    EncodedFrame, Forward, ForwardKind, Frame, FrameError, ShardMessage, decode_frame,
+    encode_forwards, encode_messages,
+};
+pub use hello::{Hello, PeerHello, Refusal, VERSION_MAX, VERSION_MIN};
+pub use lane::SendError;
+pub use statistics::{PeerStatistics, TransportStatistics};
+pub use transport::{BindError, Bound, Receiver, Transport, TransportConfig};

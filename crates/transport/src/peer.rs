@@ -1,0 +1,147 @@
+//! One peer: its queues, its counters, and the connection that stands or not.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use quinn::Connection;
+use quorate_types::NodeId;
+use tokio::sync::Notify;
+
+use crate::frame::{Forward, ShardMessage};
+use crate::lane::{Outbox, SendError};
+use crate::statistics::{Counters, PeerStatistics, UdpTotals, add};
+
+pub(crate) struct Peer {
+    pub(crate) node: NodeId,
+    pub(crate) outbox: Outbox,
+    pub(crate) counters: Counters,
+    /// Held by the session that serves this peer, from before `handle_connected` until after
+    /// `handle_disconnected`: a successor waits here, so the receiver sees them in order.
+    pub(crate) session: tokio::sync::Mutex<()>,
+    /// Connections that were to be served so far.
+    arrivals: AtomicU64,
+    address: Mutex<Option<SocketAddr>>,
+    address_changed: Notify,
+    connected: AtomicBool,
+    link: Mutex<Link>,
+}
+
+#[derive(Default)]
+struct Link {
+    connection: Option<Connection>,
+    /// What former connections have counted.
+    past: UdpTotals,
+    last_failure: Option<String>,
+}
+
+impl Peer {
+    pub(crate) fn new(node: NodeId) -> Peer {
+        Peer {
+            node,
+            outbox: Outbox::new(),
+            counters: Counters::default(),
+            session: tokio::sync::Mutex::new(()),
+            arrivals: AtomicU64::new(0),
+            address: Mutex::new(None),
+            address_changed: Notify::new(),
+            connected: AtomicBool::new(false),
+            link: Mutex::new(Link::default()),
+        }
+    }
+
+    /// Sets the address; true if it is the first one.
+    pub(crate) fn set_address(&self, address: SocketAddr) -> bool {
+        let before = self.address.lock().replace(address);
+        if before.is_some_and(|before| before != address) {
+            self.address_changed.notify_one();
+        }
+        before.is_none()
+    }
+
+    /// The address, if one is known.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        *self.address.lock()
+    }
+
+    /// Returns when the address was changed.
+    pub(crate) async fn address_changed(&self) {
+        self.address_changed.notified().await;
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
+    /// The standing connection.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        self.link.lock().connection.clone()
+    }
+
+    /// Numbers a connection that is to be served.
+    pub(crate) fn arrive(&self) -> u64 {
+        self.arrivals.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Whether a newer connection than `arrival` is there.
+    pub(crate) fn is_outdated(&self, arrival: u64) -> bool {
+        self.arrivals.load(Ordering::SeqCst) != arrival
+    }
+
+    /// A connection stands from here on.
+    pub(crate) fn attach(&self, connection: Connection) {
+        let before = self.link.lock().connection.replace(connection);
+        assert!(before.is_none(), "one session at a time holds the peer");
+        add(&self.counters.connections, 1);
+        self.outbox.open();
+        self.connected.store(true, Ordering::Release);
+    }
+
+    /// The connection is gone, and with it whatever waited for it.
+    pub(crate) fn detach(&self, reason: &str) {
+        self.connected.store(false, Ordering::Release);
+        self.outbox.close();
+        let mut link = self.link.lock();
+        if let Some(connection) = link.connection.take() {
+            link.past = link.past.plus(&connection.stats());
+        }
+        link.last_failure = Some(reason.to_owned());
+    }
+
+    /// Keeps the reason; true if it is not the one before.
+    pub(crate) fn set_failure(&self, reason: &str) -> bool {
+        let before = self.link.lock().last_failure.replace(reason.to_owned());
+        before.as_deref() != Some(reason)
+    }
+
+    pub(crate) fn send_messages(&self, messages: Vec<ShardMessage>) {
+        let offered = self.outbox.push_messages(messages);
+        add(&self.counters.dropped_full, offered.full);
+        add(&self.counters.dropped_unconnected, offered.unconnected);
+        add(&self.counters.dropped_oversize, offered.oversize);
+    }
+
+    pub(crate) fn send_forwards(
+        &self,
+        forwards: Vec<Forward>,
+    ) -> Result<(), (SendError, Vec<Forward>)> {
+        self.outbox.forwards().push_all(forwards)
+    }
+
+    pub(crate) fn statistics(&self) -> PeerStatistics {
+        let mut statistics = self.counters.read();
+        statistics.connected = self.is_connected();
+        statistics.waiting = self.outbox.waiting() as u64;
+        let link = self.link.lock();
+        statistics.last_failure.clone_from(&link.last_failure);
+        let mut udp = link.past;
+        if let Some(connection) = &link.connection {
+            let current = connection.stats();
+            udp = udp.plus(&current);
+            statistics.round_trip = Some(current.path.rtt);
+            statistics.mtu_bytes = Some(current.path.current_mtu);
+        }
+        udp.write_to(&mut statistics);
+        statistics
+    }
+}

@@ -1,0 +1,61 @@
+//! Cuts a lane's stream into frames.
+
+use bytes::{Bytes, BytesMut};
+use quinn::RecvStream;
+
+use crate::frame::{HEADER_BYTES, decode_header};
+
+/// Pieces fetched from the stream under one lock of the connection.
+const CHUNKS: usize = 64;
+
+/// A stream and the pieces of it that are not yet part of a frame.
+pub(crate) struct FrameReader {
+    stream: RecvStream,
+    chunks: Vec<Bytes>,
+    /// `chunks[next..filled]` is still to be read.
+    next: usize,
+    filled: usize,
+}
+
+impl FrameReader {
+    pub(crate) fn new(stream: RecvStream) -> FrameReader {
+        FrameReader { stream, chunks: vec![Bytes::new(); CHUNKS], next: 0, filled: 0 }
+    }
+
+    /// The next frame, whole and in one buffer of its own.
+    ///
+    /// # Errors
+    /// The stream's end, its error, or a header out of bounds, as text: the connection ends by it.
+    pub(crate) async fn next_frame(&mut self) -> Result<Bytes, String> {
+        let mut header = [0; HEADER_BYTES];
+        let mut filled = 0;
+        while filled < HEADER_BYTES {
+            let piece = self.piece(HEADER_BYTES - filled).await?;
+            header[filled..filled + piece.len()].copy_from_slice(&piece);
+            filled += piece.len();
+        }
+        let (length, _) = decode_header(&header).map_err(|error| error.to_string())?;
+        let mut frame = BytesMut::with_capacity(length);
+        frame.extend_from_slice(&header);
+        while frame.len() < length {
+            let piece = self.piece(length - frame.len()).await?;
+            frame.extend_from_slice(&piece);
+        }
+        Ok(frame.freeze())
+    }
+
+    /// Some bytes of the stream, at most `bytes_max`.
+    async fn piece(&mut self, bytes_max: usize) -> Result<Bytes, String> {
+        if self.next == self.filled {
+            let read = self.stream.read_chunks(&mut self.chunks).await;
+            self.filled = read.map_err(|error| error.to_string())?.ok_or("the lane was closed")?;
+            self.next = 0;
+        }
+        let chunk = &mut self.chunks[self.next];
+        if chunk.len() > bytes_max {
+            return Ok(chunk.split_to(bytes_max));
+        }
+        self.next += 1;
+        Ok(std::mem::take(chunk))
+    }
+}

@@ -1,0 +1,366 @@
+//! One connection's life after TLS: the hello both ways, then a task per lane until it ends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use quorate_types::{ClusterId, NodeId};
+use rustls_pki_types::CertificateDer;
+use tokio::task::JoinSet;
+
+use crate::certificates::check_names;
+use crate::frame::{Frame, Item, decode_frame, frame_count};
+use crate::hello::{HELLO_HEAD_BYTES, Hello, PeerHello, Refusal};
+use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
+use crate::peer::Peer;
+use crate::reader::FrameReader;
+use crate::statistics::add;
+use crate::transport::{Receiver, Shared};
+
+/// Application code of a close: the peer is not wanted; the reason says why.
+pub(crate) const CODE_REFUSED: VarInt = VarInt::from_u32(1);
+/// The peer sent what can't be understood.
+pub(crate) const CODE_MALFORMED: VarInt = VarInt::from_u32(2);
+/// A newer connection of the same peer takes over.
+pub(crate) const CODE_REPLACED: VarInt = VarInt::from_u32(3);
+const REPLACED: &[u8] = b"replaced by a newer connection of the same node";
+/// This node stops.
+pub(crate) const CODE_STOPPED: VarInt = VarInt::from_u32(0);
+
+/// Time for the hello after TLS stands.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// Room for items that a lane keeps between two batches.
+const TAKEN_KEPT: usize = 4_096;
+/// What the dialer says when it accepts the acceptor's hello; only then the acceptor is connected.
+const WELCOME: [u8; 1] = *b"!";
+
+/// The dialer's half of the hello.
+///
+/// # Errors
+/// The reason why there is no session; if it was this side's, the connection is closed with it.
+pub(crate) async fn greet_as_dialer(
+    shared: &Shared,
+    expected: NodeId,
+    connection: &Connection,
+) -> Result<PeerHello, String> {
+    let (mut send, mut receive) = connection.open_bi().await.map_err(describe)?;
+    send.write_all(&shared.hello.encode()).await.map_err(|e| failed(connection, e))?;
+    let hello = read_hello(connection, &mut receive).await?;
+    let peer = check_peer(shared, connection, &hello).and_then(|peer| {
+        if peer.node == expected {
+            admit(shared, peer)
+        } else {
+            Err(Refusal::Node { found: peer.node, expected })
+        }
+    });
+    let peer = peer.map_err(|refusal| refuse(connection, &refusal))?;
+    send.write_all(&WELCOME).await.map_err(|error| failed(connection, error))?;
+    send.finish().map_err(|error| error.to_string())?;
+    Ok(peer)
+}
+
+/// The acceptor's half of the hello.
+///
+/// # Errors
+/// As for [`greet_as_dialer`].
+pub(crate) async fn greet_as_acceptor(
+    shared: &Shared,
+    connection: &Connection,
+) -> Result<PeerHello, (Option<NodeId>, String)> {
+    let (mut send, mut receive) =
+        connection.accept_bi().await.map_err(|error| (None, describe(error)))?;
+    let hello = read_hello(connection, &mut receive).await.map_err(|reason| (None, reason))?;
+    let own = shared.hello.node;
+    let peer = check_peer(shared, connection, &hello).and_then(|peer| {
+        if peer.node < own {
+            admit(shared, peer)
+        } else {
+            Err(Refusal::Direction { found: peer.node, own })
+        }
+    });
+    let named = |reason| (Some(hello.node), reason);
+    let peer = peer.map_err(|refusal| named(refuse(connection, &refusal)))?;
+    let welcomed = async {
+        send.write_all(&shared.hello.encode()).await.map_err(|e| failed(connection, e))?;
+        send.finish().map_err(|error| error.to_string())?;
+        let mut welcome = [0];
+        receive.read_exact(&mut welcome).await.map_err(|error| failed(connection, error))?;
+        if welcome == WELCOME {
+            Ok(())
+        } else {
+            let found = welcome.len();
+            let what = "the dialer's welcome is another byte";
+            Err(refuse(connection, &Refusal::Malformed { found, what }))
+        }
+    };
+    welcomed.await.map_err(named)?;
+    Ok(peer)
+}
+
+/// Serves the peer until the connection ends, and returns why. Waits for a former session of the
+/// same peer, which it ends, so that the receiver sees one after the other.
+pub(crate) async fn serve(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    connection: Connection,
+    hello: &PeerHello,
+) -> String {
+    let arrival = peer.arrive();
+    if let Some(former) = peer.connection() {
+        former.close(CODE_REPLACED, REPLACED);
+    }
+    let _session = peer.session.lock().await;
+    peer.attach(connection.clone());
+    // One that came while this one waited saw the former connection only, or none.
+    if peer.is_outdated(arrival) {
+        connection.close(CODE_REPLACED, REPLACED);
+    }
+    tracing::info!(own = %shared.hello.node, peer = %peer.node, store = %hello.store,
+        incarnation = %hello.incarnation, "peer connected");
+    shared.receiver.handle_connected(hello);
+    let mut tasks = JoinSet::new();
+    let reason = run_lanes(shared, peer, &connection, &mut tasks).await;
+    // No lane may hand anything to the receiver once it hears of the end.
+    tasks.shutdown().await;
+    peer.detach(&reason);
+    tracing::info!(own = %shared.hello.node, peer = %peer.node, %reason, "peer disconnected");
+    shared.receiver.handle_disconnected(peer.node, &reason);
+    reason
+}
+
+/// In words that an operator can act on.
+pub(crate) fn describe(error: ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            format!("closed by the peer: {}", String::from_utf8_lossy(&close.reason))
+        }
+        ConnectionError::ConnectionClosed(close) => format!(
+            "refused by the peer during TLS ({close}): do both certificates come from the same \
+             cluster authority, and does the address belong to that node?"
+        ),
+        ConnectionError::TransportError(error) => {
+            format!("refused during TLS or by QUIC: {error}")
+        }
+        ConnectionError::TimedOut => "timed out: nothing answers at the address".to_owned(),
+        ConnectionError::Reset => "reset: the peer has restarted".to_owned(),
+        ConnectionError::LocallyClosed => "closed by this node".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+async fn run_lanes(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    connection: &Connection,
+    tasks: &mut JoinSet<String>,
+) -> String {
+    for lane in Lane::all() {
+        tasks.spawn(write_lane(peer.clone(), connection.clone(), lane));
+    }
+    tasks.spawn(read_datagrams(shared.receiver.clone(), peer.node, connection.clone()));
+    let mut accepted = BTreeSet::new();
+    loop {
+        tokio::select! {
+            stream = connection.accept_uni() => match stream {
+                Err(error) => return describe(error),
+                Ok(mut stream) => {
+                    // A lane's head is sent with its opening, so it is no wait that others feel.
+                    match read_lane_head(&mut stream).await {
+                        Ok(lane) if accepted.insert(lane) => {
+                            let receiver = shared.receiver.clone();
+                            let reader = FrameReader::new(stream);
+                            tasks.spawn(read_lane(receiver, peer.clone(), lane, reader));
+                        }
+                        Ok(lane) => {
+                            return malformed(connection, &format!("{lane:?} was opened twice"));
+                        }
+                        Err(reason) => return malformed(connection, &reason),
+                    }
+                }
+            },
+            Some(ended) = tasks.join_next() => {
+                let reason = ended.unwrap_or_else(|error| format!("a lane's task failed: {error}"));
+                // Usually the connection has ended and says why better than a stream does.
+                return match connection.close_reason() {
+                    Some(ConnectionError::LocallyClosed) => reason,
+                    Some(error) => describe(error),
+                    None => malformed(connection, &reason),
+                };
+            }
+        }
+    }
+}
+
+async fn read_lane_head(stream: &mut RecvStream) -> Result<Lane, String> {
+    let mut head = [0; LANE_HEAD_BYTES];
+    let read = stream.read_exact(&mut head);
+    let read = tokio::time::timeout(HELLO_TIMEOUT, read).await;
+    read.map_err(|_| "a stream was opened without a head".to_owned())?
+        .map_err(|error| error.to_string())?;
+    Lane::decode(head).ok_or_else(|| format!("a stream begins with {head:02x?}, which no lane has"))
+}
+
+async fn write_lane(peer: Arc<Peer>, connection: Connection, lane: Lane) -> String {
+    let mut stream = match connection.open_uni().await {
+        Ok(stream) => stream,
+        Err(error) => return describe(error),
+    };
+    let counters = &peer.counters;
+    let ended = match stream.set_priority(lane.priority()) {
+        Err(closed) => Err(closed.into()),
+        Ok(()) => match stream.write_all(&lane.encode()).await {
+            Err(error) => Err(error),
+            Ok(()) if lane == Lane::Forward => {
+                let queue = peer.outbox.forwards();
+                write_items(&peer, &mut stream, queue, &counters.forwards_sent).await
+            }
+            Ok(()) => {
+                let queue = peer.outbox.messages(lane);
+                write_items(&peer, &mut stream, queue, &counters.messages_sent).await
+            }
+        },
+    };
+    match ended {
+        Ok(never) => match never {},
+        Err(error) => failed(&connection, error),
+    }
+}
+
+/// Takes all that waits, writes it in few frames, and again.
+async fn write_items<T: Item>(
+    peer: &Peer,
+    stream: &mut SendStream,
+    queue: &Queue<T>,
+    sent: &std::sync::atomic::AtomicU64,
+) -> Result<std::convert::Infallible, quinn::WriteError> {
+    let mut taken = Vec::new();
+    loop {
+        queue.take(&mut taken).await;
+        let mut rest = &taken[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(frame_count(rest));
+            let mut frame = T::encode(now);
+            // Counted before: the peer may have it sooner than this task runs again.
+            add(&peer.counters.frames_sent, 1);
+            add(&peer.counters.bytes_sent, frame.len_bytes as u64);
+            add(sent, now.len() as u64);
+            stream.write_all_chunks(&mut frame.chunks).await?;
+            queue.release(now.len(), now.iter().map(Item::frame_bytes).sum());
+            rest = later;
+        }
+        taken.clear();
+        // One burst must not hold its room for ever.
+        taken.shrink_to(TAKEN_KEPT);
+    }
+}
+
+/// Delivers frames until one is not sound; the reason is returned, not acted on, because the first
+/// to close the connection is the one whose reason is told.
+async fn read_lane(
+    receiver: Arc<dyn Receiver>,
+    peer: Arc<Peer>,
+    lane: Lane,
+    mut reader: FrameReader,
+) -> String {
+    let counters = &peer.counters;
+    loop {
+        let bytes = match reader.next_frame().await {
+            Ok(bytes) => bytes,
+            Err(reason) => return format!("{lane:?}: {reason}"),
+        };
+        let length = bytes.len() as u64;
+        let decoded = decode_frame(bytes);
+        // Counted before it is delivered: who was told of a message finds it in the figures.
+        if decoded.is_ok() {
+            add(&counters.frames_received, 1);
+            add(&counters.bytes_received, length);
+        }
+        match (decoded, lane) {
+            (Ok(Frame::Messages(messages)), Lane::Control | Lane::Append(_)) => {
+                add(&counters.messages_received, messages.len() as u64);
+                receiver.handle_messages(peer.node, messages);
+            }
+            (Ok(Frame::Forwards(forwards)), Lane::Forward) => {
+                add(&counters.forwards_received, forwards.len() as u64);
+                receiver.handle_forwards(peer.node, forwards);
+            }
+            (Ok(_), lane) => return format!("{lane:?} carries frames of another lane"),
+            (Err(error), lane) => return format!("{lane:?}: {error}"),
+        }
+    }
+}
+
+async fn read_datagrams(
+    receiver: Arc<dyn Receiver>,
+    node: NodeId,
+    connection: Connection,
+) -> String {
+    loop {
+        match connection.read_datagram().await {
+            Ok(bytes) => receiver.handle_datagram(node, bytes),
+            Err(error) => return describe(error),
+        }
+    }
+}
+
+async fn read_hello(connection: &Connection, stream: &mut RecvStream) -> Result<Hello, String> {
+    let mut bytes = vec![0; HELLO_HEAD_BYTES];
+    stream.read_exact(&mut bytes).await.map_err(|error| failed(connection, error))?;
+    let head = bytes.first_chunk().expect("just as many bytes were read");
+    let length = Hello::decode_length(head).map_err(|refusal| refuse(connection, &refusal))?;
+    bytes.resize(length, 0);
+    let rest = stream.read_exact(&mut bytes[HELLO_HEAD_BYTES..]);
+    rest.await.map_err(|error| failed(connection, error))?;
+    Hello::decode(&bytes).map_err(|refusal| refuse(connection, &refusal))
+}
+
+/// Versions, cluster, limits, and that the certificate is the one of the node named.
+fn check_peer(
+    shared: &Shared,
+    connection: &Connection,
+    hello: &Hello,
+) -> Result<PeerHello, Refusal> {
+    let peer = shared.hello.agree(hello)?;
+    check_certificate(connection, peer.node, peer.cluster).map_err(|detail| {
+        Refusal::Certificate { node: peer.node, cluster: peer.cluster, detail }
+    })?;
+    Ok(peer)
+}
+
+fn check_certificate(
+    connection: &Connection,
+    node: NodeId,
+    cluster: ClusterId,
+) -> Result<(), String> {
+    let identity = connection.peer_identity().ok_or("no certificate was presented")?;
+    let chain = identity
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .map_err(|_| "the TLS library gives no certificates")?;
+    check_names(chain.first().ok_or("no certificate was presented")?, node, cluster)
+}
+
+fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, Refusal> {
+    match shared.receiver.admit(&peer) {
+        Ok(()) => Ok(peer),
+        Err(reason) => {
+            Err(Refusal::NotAdmitted { peer: peer.node, own: shared.hello.node, reason })
+        }
+    }
+}
+
+fn refuse(connection: &Connection, refusal: &Refusal) -> String {
+    let reason = refusal.to_string();
+    connection.close(CODE_REFUSED, reason.as_bytes());
+    reason
+}
+
+fn malformed(connection: &Connection, reason: &str) -> String {
+    connection.close(CODE_MALFORMED, reason.as_bytes());
+    reason.to_owned()
+}
+
+/// The reason behind a stream's error: the connection's, if that has ended.
+fn failed(connection: &Connection, error: impl std::fmt::Display) -> String {
+    connection.close_reason().map_or_else(|| error.to_string(), describe)
+}

@@ -1,0 +1,494 @@
+//! The transport of one node: one UDP port, one connection per peer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime};
+use quorate_types::{ClusterId, Incarnation, NodeId, StoreId};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::certificates::{CertificateError, NodeTls, node_name};
+use crate::frame::{Forward, ShardMessage};
+use crate::hello::{Hello, PeerHello};
+use crate::lane::SendError;
+use crate::peer::Peer;
+use crate::session::{
+    CODE_STOPPED, HELLO_TIMEOUT, describe, greet_as_acceptor, greet_as_dialer, serve,
+};
+use crate::statistics::{TransportStatistics, add};
+use crate::tls::{QuicConfig, quic_config};
+
+/// Kernel buffers asked for on both sides of the socket; the system may give less. Bursts of a
+/// whole frame then wait instead of being dropped and sent again.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Time for a connection attempt, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// First wait after a failed attempt; doubled by each further one.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// Longest wait between attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Incoming connections that are at TLS or hello at the same time; more are turned away.
+const HANDSHAKES_MAX: usize = 256;
+/// Interval of looking whether the socket is closed at shutdown.
+const SOCKET_POLL: Duration = Duration::from_millis(1);
+/// Time for connections to say goodbye at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the transport delivers. Called on QUIC threads, several at once: an implementation hands
+/// over to its own threads and must not block.
+pub trait Receiver: Send + Sync + 'static {
+    /// Whether this peer may talk to us; node and cluster are proven, the store id and the
+    /// incarnation are its word.
+    ///
+    /// # Errors
+    /// The reason of the refusal, which the peer is told and both sides log.
+    fn admit(&self, hello: &PeerHello) -> Result<(), String>;
+
+    /// Messages in the order of their lane.
+    fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>);
+
+    /// Requests to answer, and answers.
+    fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>);
+
+    /// A connection stands. Between this and [`Receiver::handle_disconnected`] there is no other
+    /// of the same peer.
+    fn handle_connected(&self, peer: &PeerHello);
+
+    /// The connection is gone, and with it what was queued: of every forward that was sent and is
+    /// not answered, the outcome is unknown.
+    fn handle_disconnected(&self, peer: NodeId, reason: &str);
+
+    /// A datagram of [`Transport::send_datagram`]; any may be lost, doubled or late.
+    fn handle_datagram(&self, from: NodeId, datagram: Bytes) {
+        let _unused = (from, datagram);
+    }
+
+    /// No connection came about. `peer` is whom we dialed or who named itself; `None` if an
+    /// incoming connection failed before that.
+    fn handle_refused(&self, peer: Option<NodeId>, reason: &str) {
+        let _unused = (peer, reason);
+    }
+}
+
+/// What a node's transport is made from.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// The cluster; its certificates must agree.
+    pub cluster: ClusterId,
+    /// This node; its certificate must agree.
+    pub node: NodeId,
+    /// The directory this node runs from.
+    pub store: StoreId,
+    /// How often this node has started.
+    pub incarnation: Incarnation,
+    /// The UDP address to claim; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where the other nodes are, as far as known; an entry for this node is ignored.
+    pub peers: BTreeMap<NodeId, SocketAddr>,
+    /// What this node proves itself with.
+    pub tls: NodeTls,
+}
+
+/// The transport can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The UDP port could not be claimed.
+    #[error("UDP address {address} can't be claimed ({error}); is another process using it?")]
+    Socket {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The certificate is another node's.
+    #[error("the certificate names {found:?}, this is {expected:?}: issue one for this node")]
+    Node {
+        /// As the certificate says.
+        found: NodeId,
+        /// As configured.
+        expected: NodeId,
+    },
+    /// The certificate is another cluster's.
+    #[error("the certificate is of cluster {found}, this node of {expected}")]
+    Cluster {
+        /// As the certificate says.
+        found: ClusterId,
+        /// As configured.
+        expected: ClusterId,
+    },
+    /// The certificates can't be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// A claimed port: its address is known, nothing is received yet.
+pub struct Bound {
+    socket: UdpSocket,
+    address: SocketAddr,
+    config: TransportConfig,
+    quic: QuicConfig,
+}
+
+impl Bound {
+    /// The address with the port that was claimed.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// The running transport. Dropping it closes every connection without waiting.
+pub struct Transport {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    runtime: Handle,
+    /// Taken at shutdown.
+    endpoint: Mutex<Option<Endpoint>>,
+    /// Dead once the port is given back.
+    socket: Weak<dyn AsyncUdpSocket>,
+    tasks: Mutex<JoinSet<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// What tasks and callers share.
+pub(crate) struct Shared {
+    pub(crate) hello: Hello,
+    pub(crate) receiver: Arc<dyn Receiver>,
+    client: quinn::ClientConfig,
+    peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
+    refused: AtomicU64,
+    messages_unknown_peer: AtomicU64,
+    stop: watch::Receiver<bool>,
+}
+
+impl Transport {
+    /// Checks the certificates and claims the UDP port. Blocks for a moment.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(config: TransportConfig) -> Result<Bound, BindError> {
+        let (found, expected) = (config.tls.node(), config.node);
+        if found != expected {
+            return Err(BindError::Node { found, expected });
+        }
+        let (found, expected) = (config.tls.cluster(), config.cluster);
+        if found != expected {
+            return Err(BindError::Cluster { found, expected });
+        }
+        let quic = quic_config(&config.tls)?;
+        let claimed = claim(config.listen).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (address, socket) =
+            claimed.map_err(|error| BindError::Socket { address: config.listen, error })?;
+        Ok(Bound { socket, address, config, quic })
+    }
+
+    /// Begins to listen and to dial, on `runtime` alone.
+    ///
+    /// # Errors
+    /// [`BindError::Socket`] if the socket can't be registered with the runtime.
+    ///
+    /// # Panics
+    /// If `runtime` was built without I/O or without time.
+    pub fn start(
+        bound: Bound,
+        runtime: &Handle,
+        receiver: Arc<dyn Receiver>,
+    ) -> Result<Transport, BindError> {
+        let Bound { socket, address, config, quic } = bound;
+        let _context = runtime.enter();
+        let failed = |error| BindError::Socket { address, error };
+        let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        let weak = Arc::downgrade(&socket);
+        let (server, quinn_runtime) = (Some(quic.server), Arc::new(TokioRuntime));
+        let endpoint =
+            Endpoint::new_with_abstract_socket(quic.endpoint, server, socket, quinn_runtime)
+                .map_err(failed)?;
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            hello: Hello::new(config.cluster, config.node, config.store, config.incarnation),
+            receiver,
+            client: quic.client,
+            peers: RwLock::default(),
+            refused: AtomicU64::new(0),
+            messages_unknown_peer: AtomicU64::new(0),
+            stop: stopped,
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(accept(shared.clone(), endpoint.clone()), runtime);
+        let transport = Transport {
+            shared,
+            address,
+            runtime: runtime.clone(),
+            endpoint: Mutex::new(Some(endpoint)),
+            socket: weak,
+            tasks: Mutex::new(tasks),
+            stop,
+        };
+        for (node, address) in config.peers {
+            transport.set_peer(node, address);
+        }
+        Ok(transport)
+    }
+
+    /// The address with the port that was claimed.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells where a node is: a new one, or one that has moved. A standing connection stays.
+    pub fn set_peer(&self, node: NodeId, address: SocketAddr) {
+        let own = self.shared.hello.node;
+        let endpoint = match &*self.endpoint.lock() {
+            Some(endpoint) if node != own => endpoint.clone(),
+            _ => return,
+        };
+        let peer = self.shared.peer_or_new(node);
+        if peer.set_address(address) && own < node {
+            let dial = dial(self.shared.clone(), endpoint, peer);
+            self.tasks.lock().spawn_on(dial, &self.runtime);
+        }
+    }
+
+    /// Queues messages; never blocks. What does not fit the bounds of its lane, or finds nobody
+    /// connected, is dropped and counted: Raft sends again.
+    pub fn send_messages(&self, to: NodeId, messages: Vec<ShardMessage>) {
+        match self.shared.peer(to) {
+            Some(peer) => peer.send_messages(messages),
+            None => add(&self.shared.messages_unknown_peer, messages.len() as u64),
+        }
+    }
+
+    /// Queues requests or answers, all of them or none; never blocks.
+    ///
+    /// # Errors
+    /// [`SendError`] and the forwards themselves: nothing was sent.
+    pub fn send_forwards(
+        &self,
+        to: NodeId,
+        forwards: Vec<Forward>,
+    ) -> Result<(), (SendError, Vec<Forward>)> {
+        match self.shared.peer(to) {
+            Some(peer) => peer.send_forwards(forwards),
+            None => Err((SendError::Unreachable, forwards)),
+        }
+    }
+
+    /// Sends one unreliable datagram, past every queue; never blocks. About 1,100 bytes always
+    /// fit. When the connection is congested, the oldest waiting datagrams give way.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent.
+    pub fn send_datagram(&self, to: NodeId, datagram: Bytes) -> Result<(), SendError> {
+        let peer = self.shared.peer(to).ok_or(SendError::Unreachable)?;
+        let connection = peer.connection().ok_or(SendError::Unreachable)?;
+        let found = datagram.len();
+        connection.send_datagram(datagram).map_err(|error| match error {
+            quinn::SendDatagramError::TooLarge => {
+                SendError::TooLarge { found, max: connection.max_datagram_size().unwrap_or(0) }
+            }
+            _ => SendError::Unreachable,
+        })
+    }
+
+    /// Whether a connection to the node stands.
+    #[must_use]
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        self.shared.peer(node).is_some_and(|peer| peer.is_connected())
+    }
+
+    /// A reading of every counter.
+    #[must_use]
+    pub fn statistics(&self) -> TransportStatistics {
+        let peers = self.shared.peers.read();
+        TransportStatistics {
+            peers: peers.iter().map(|(node, peer)| (*node, peer.statistics())).collect(),
+            refused: self.shared.refused.load(Ordering::Relaxed),
+            messages_unknown_peer: self.shared.messages_unknown_peer.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Closes every connection and returns when the peers have been told, every
+    /// [`Receiver::handle_disconnected`] has returned and the port is free again, or after a
+    /// bounded time. May be awaited on any runtime.
+    pub async fn shutdown(&self) {
+        let Some(endpoint) = self.close() else { return };
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let socket = self.socket.clone();
+        let stopping = self.runtime.spawn(async move {
+            let all = async {
+                while tasks.join_next().await.is_some() {}
+                endpoint.wait_idle().await;
+                drop(endpoint);
+                // The library's own task lets go of the socket last, and tells nobody.
+                while socket.strong_count() > 0 {
+                    tokio::time::sleep(SOCKET_POLL).await;
+                }
+            };
+            tokio::time::timeout(SHUTDOWN_TIMEOUT, all).await.is_ok()
+        });
+        if !stopping.await.unwrap_or(false) {
+            tracing::warn!(own = %self.shared.hello.node, "shutdown was cut short");
+        }
+    }
+
+    /// [`Transport::shutdown`] for a thread outside of any runtime.
+    ///
+    /// # Panics
+    /// On a thread of a tokio runtime, which must not be blocked.
+    pub fn shutdown_blocking(&self) {
+        self.runtime.block_on(self.shutdown());
+    }
+
+    fn close(&self) -> Option<Endpoint> {
+        self.stop.send_replace(true);
+        let endpoint = self.endpoint.lock().take()?;
+        endpoint.close(CODE_STOPPED, b"the node is stopping");
+        Some(endpoint)
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        let _closed = self.close();
+        // Sessions end by the closed endpoint and still report to the receiver.
+        self.tasks.get_mut().detach_all();
+    }
+}
+
+impl Shared {
+    fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.peers.read().get(&node).cloned()
+    }
+
+    fn peer_or_new(&self, node: NodeId) -> Arc<Peer> {
+        self.peers.write().entry(node).or_insert_with(|| Arc::new(Peer::new(node))).clone()
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Tells of a connection that did not come about.
+    fn report_refused(&self, peer: Option<NodeId>, address: SocketAddr, reason: &str) {
+        if self.is_stopped() {
+            return;
+        }
+        let known = peer.and_then(|node| self.peer(node));
+        // A dialer tries for ever; the same reason again is no news.
+        if known.is_none_or(|peer| peer.set_failure(reason)) {
+            tracing::warn!(own = %self.hello.node, ?peer, %address, reason, "no connection");
+        } else {
+            tracing::debug!(own = %self.hello.node, ?peer, %address, reason, "no connection");
+        }
+        self.receiver.handle_refused(peer, reason);
+    }
+}
+
+fn claim(address: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    for (what, set) in [
+        ("receive", socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)),
+        ("send", socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)),
+    ] {
+        if let Err(error) = set {
+            tracing::warn!(%address, %error, "the socket's {what} buffer stays at its default");
+        }
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Takes in connections until the endpoint closes, then waits for their sessions.
+async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
+    let handshakes = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
+    let mut sessions = JoinSet::new();
+    while let Some(incoming) = endpoint.accept().await {
+        while sessions.try_join_next().is_some() {}
+        match handshakes.clone().try_acquire_owned() {
+            Ok(permit) => {
+                sessions.spawn(accept_one(shared.clone(), incoming, permit));
+            }
+            Err(_) => incoming.refuse(),
+        }
+    }
+    while sessions.join_next().await.is_some() {}
+}
+
+async fn accept_one(
+    shared: Arc<Shared>,
+    incoming: Incoming,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
+    let address = incoming.remote_address();
+    let greeted = async {
+        let connection = incoming.await.map_err(|error| (None, describe(error)))?;
+        let hello = greet_as_acceptor(&shared, &connection).await?;
+        Ok((connection, hello))
+    };
+    let greeted = tokio::time::timeout(CONNECT_TIMEOUT + HELLO_TIMEOUT, greeted)
+        .await
+        .unwrap_or_else(|_| Err((None, "no hello in time".to_owned())));
+    drop(permit);
+    match greeted {
+        Ok((connection, hello)) => {
+            let peer = shared.peer_or_new(hello.node);
+            serve(&shared, &peer, connection, &hello).await;
+        }
+        Err((peer, reason)) => {
+            add(&shared.refused, 1);
+            shared.report_refused(peer, address, &reason);
+        }
+    }
+}
+
+/// Keeps up the connection to a peer with a higher id. The waits need no jitter: each pair of
+/// nodes has one dialer.
+async fn dial(shared: Arc<Shared>, endpoint: Endpoint, peer: Arc<Peer>) {
+    let mut stop = shared.stop.clone();
+    let mut backoff = BACKOFF_FIRST;
+    while !shared.is_stopped() {
+        let address = peer.address().expect("dialing begins with the first address");
+        match connect(&shared, &endpoint, &peer, address).await {
+            Ok((connection, hello)) => {
+                serve(&shared, &peer, connection, &hello).await;
+                backoff = BACKOFF_FIRST;
+            }
+            Err(reason) => shared.report_refused(Some(peer.node), address, &reason),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF_MAX),
+            () = peer.address_changed() => backoff = BACKOFF_FIRST,
+            _ = stop.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}
+
+async fn connect(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    peer: &Peer,
+    address: SocketAddr,
+) -> Result<(quinn::Connection, PeerHello), String> {
+    let name = node_name(peer.node, shared.hello.cluster);
+    let connecting = endpoint.connect_with(shared.client.clone(), address, &name);
+    let connecting = connecting.map_err(|error| error.to_string())?;
+    let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .map_err(|_| "timed out: nothing answers at the address".to_owned())?
+        .map_err(describe)?;
+    let greeting = greet_as_dialer(shared, peer.node, &connection);
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, greeting)
+        .await
+        .map_err(|_| "no hello in time".to_owned())??;
+    Ok((connection, hello))
+}

@@ -1,0 +1,238 @@
+//! Nodes that record what reaches them. Waiting is on channels; the timeout only bounds failure.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quorate_raft::{Body, EntryKind, Message, RunDraft};
+use quorate_transport::{
+    ClusterAuthority, Forward, NodeTls, PeerHello, Receiver, ShardMessage, Transport,
+    TransportConfig,
+};
+use quorate_types::{
+    ClusterId, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId, Term,
+};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+pub(crate) const CLUSTER: ClusterId = ClusterId(0xC1);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    Messages(NodeId, Vec<ShardMessage>),
+    Forwards(NodeId, Vec<Forward>),
+    Connected(PeerHello),
+    Disconnected(NodeId, String),
+    Datagram(NodeId, Bytes),
+    Refused(Option<NodeId>, String),
+}
+
+pub(crate) struct Recorder {
+    events: mpsc::UnboundedSender<Event>,
+    /// Said to every peer that asks to be admitted.
+    pub(crate) refusal: Mutex<Option<String>>,
+}
+
+impl Recorder {
+    fn record(&self, event: Event) {
+        // A test that has seen enough may have dropped its end.
+        let _ended = self.events.send(event);
+    }
+}
+
+impl Receiver for Recorder {
+    fn admit(&self, _hello: &PeerHello) -> Result<(), String> {
+        self.refusal.lock().clone().map_or(Ok(()), Err)
+    }
+
+    fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>) {
+        self.record(Event::Messages(from, messages));
+    }
+
+    fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>) {
+        self.record(Event::Forwards(from, forwards));
+    }
+
+    fn handle_connected(&self, peer: &PeerHello) {
+        self.record(Event::Connected(peer.clone()));
+    }
+
+    fn handle_disconnected(&self, peer: NodeId, reason: &str) {
+        self.record(Event::Disconnected(peer, reason.to_owned()));
+    }
+
+    fn handle_datagram(&self, from: NodeId, datagram: Bytes) {
+        self.record(Event::Datagram(from, datagram));
+    }
+
+    fn handle_refused(&self, peer: Option<NodeId>, reason: &str) {
+        self.record(Event::Refused(peer, reason.to_owned()));
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) transport: Transport,
+    pub(crate) recorder: Arc<Recorder>,
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Node {
+    /// Starts `tls`'s node on a port of the system's choice.
+    pub(crate) fn start(tls: &NodeTls) -> Node {
+        Node::start_at(tls, ([127, 0, 0, 1], 0).into(), None)
+    }
+
+    pub(crate) fn start_at(tls: &NodeTls, listen: SocketAddr, refusal: Option<&str>) -> Node {
+        let (node, cluster) = (tls.node(), tls.cluster());
+        let config = TransportConfig {
+            cluster,
+            node,
+            store: StoreId(u128::from(node.0)),
+            incarnation: Incarnation(1),
+            listen,
+            peers: BTreeMap::new(),
+            tls: tls.clone(),
+        };
+        let (sender, events) = mpsc::unbounded_channel();
+        let refusal = Mutex::new(refusal.map(str::to_owned));
+        let recorder = Arc::new(Recorder { events: sender, refusal });
+        let bound = Transport::bind(config).unwrap();
+        let transport = Transport::start(bound, &Handle::current(), recorder.clone()).unwrap();
+        Node { transport, recorder, events }
+    }
+
+    /// Starts at an address that a dying process may still hold.
+    pub(crate) async fn start_when_free(tls: &NodeTls, listen: SocketAddr) -> Node {
+        let free = async {
+            while std::net::UdpSocket::bind(listen).is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, free).await.expect("the port is given back");
+        Node::start_at(tls, listen, None)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.transport.local_address()
+    }
+
+    /// The first event that `choose` takes; others before it are dropped.
+    pub(crate) async fn expect<T>(&mut self, choose: impl Fn(Event) -> Option<T>) -> T {
+        let chosen = async {
+            loop {
+                let event = self.events.recv().await.expect("the recorder lives");
+                if let Some(chosen) = choose(event) {
+                    return chosen;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, chosen).await.expect("the event came in time")
+    }
+
+    pub(crate) async fn expect_connected(&mut self, node: NodeId) -> PeerHello {
+        self.expect(|event| match event {
+            Event::Connected(hello) if hello.node == node => Some(hello),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn expect_disconnected(&mut self, node: NodeId) -> String {
+        self.expect(|event| match event {
+            Event::Disconnected(from, reason) if from == node => Some(reason),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn expect_refused(&mut self) -> (Option<NodeId>, String) {
+        self.expect(|event| match event {
+            Event::Refused(peer, reason) => Some((peer, reason)),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn expect_forwards(&mut self) -> Vec<Forward> {
+        self.expect(|event| match event {
+            Event::Forwards(_, forwards) => Some(forwards),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Messages of `from` until there are `count`.
+    pub(crate) async fn expect_messages(
+        &mut self,
+        from: NodeId,
+        count: usize,
+    ) -> Vec<ShardMessage> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            let more = self.expect(|event| match event {
+                Event::Messages(sender, messages) if sender == from => Some(messages),
+                _ => None,
+            });
+            all.extend(more.await);
+        }
+        all
+    }
+}
+
+pub(crate) fn authority() -> ClusterAuthority {
+    ClusterAuthority::generate(CLUSTER).unwrap()
+}
+
+/// Certificates of nodes 1 to `count` of one cluster.
+pub(crate) fn identities(count: u64) -> Vec<NodeTls> {
+    let authority = authority();
+    (1..=count).map(|node| authority.issue(NodeId(node)).unwrap()).collect()
+}
+
+/// Starts nodes 1 to `count` and waits until each is connected to each.
+pub(crate) async fn cluster(count: u64) -> Vec<Node> {
+    let mut nodes: Vec<Node> = identities(count).iter().map(Node::start).collect();
+    let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+    for node in &nodes {
+        for (peer, address) in (1..).zip(&addresses) {
+            node.transport.set_peer(NodeId(peer), *address);
+        }
+    }
+    for (own, node) in (1..).zip(&mut nodes) {
+        let mut missing: Vec<_> = (1..=count).filter(|&peer| peer != own).collect();
+        while !missing.is_empty() {
+            let hello = node.expect(|event| match event {
+                Event::Connected(hello) => Some(hello),
+                _ => None,
+            });
+            let hello = hello.await;
+            missing.retain(|&peer| peer != hello.node.0);
+        }
+    }
+    nodes
+}
+
+pub(crate) fn message(shard: u64, body: Body) -> ShardMessage {
+    let message = Message { from: ReplicaId(1), to: ReplicaId(2), term: Term(3), body };
+    ShardMessage { shard: ShardId(shard), message }
+}
+
+pub(crate) fn heartbeat(shard: u64) -> ShardMessage {
+    message(shard, Body::Heartbeat { commit: Index(1), round: 0 })
+}
+
+/// An append of `entries` payloads of `bytes` bytes, after index `previous`.
+pub(crate) fn append(shard: u64, previous: u64, entries: usize, bytes: usize) -> ShardMessage {
+    let mut draft = RunDraft::new();
+    for entry in 0..entries {
+        draft.push(EntryKind::Command, &[&vec![entry as u8; bytes]]);
+    }
+    let runs = vec![draft.seal(Term(3), Index(previous + 1))];
+    let previous = LogId::new(Term(2), Index(previous));
+    message(shard, Body::Append { previous, runs, commit: Index(1) })
+}

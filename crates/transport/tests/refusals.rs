@@ -1,0 +1,265 @@
+//! Peers that must not get in, and peers that misbehave once they are: the reason is clear on both
+//! sides, and nobody else is disturbed.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{CLUSTER, Node, authority, heartbeat, identities};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ConnectionError, Endpoint};
+use quorate_transport::{ClusterAuthority, Hello, NodeTls, encode_messages};
+use quorate_types::{ClusterId, Incarnation, NodeId, StoreId, limits};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A client that speaks QUIC and TLS as node `tls`, and otherwise what a test wants.
+struct Rogue {
+    connection: quinn::Connection,
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+    _endpoint: Endpoint,
+}
+
+impl Rogue {
+    async fn connect(tls: &NodeTls, target: &Node, name: &str) -> Rogue {
+        let client = client_config(tls, tls.authority_pem());
+        let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let connecting = endpoint.connect_with(client, target.address(), name).unwrap();
+        let connection = connecting.await.unwrap();
+        let (send, receive) = connection.open_bi().await.unwrap();
+        Rogue { connection, send, receive, _endpoint: endpoint }
+    }
+
+    /// Says `hello` and returns the reason with which the connection is closed.
+    async fn say(mut self, hello: &[u8]) -> String {
+        self.send.write_all(hello).await.unwrap();
+        self.closed().await
+    }
+
+    /// Goes through the hello as an honest node does.
+    async fn greet(&mut self, hello: &Hello) {
+        self.send.write_all(&hello.encode()).await.unwrap();
+        let mut answer = [0; 80];
+        self.receive.read_exact(&mut answer).await.unwrap();
+        Hello::decode(&answer).unwrap();
+        self.send.write_all(b"!").await.unwrap();
+    }
+
+    async fn closed(&self) -> String {
+        match self.connection.closed().await {
+            ConnectionError::ApplicationClosed(close) => {
+                String::from_utf8_lossy(&close.reason).into_owned()
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+fn hello(cluster: ClusterId, node: u64) -> Hello {
+    Hello::new(cluster, NodeId(node), StoreId(1), Incarnation(1))
+}
+
+fn name_of(node: u64) -> String {
+    format!("n{node}.{CLUSTER}.quorate")
+}
+
+/// Goal: a certificate of another authority is refused during TLS, with a hint on both sides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_authority_is_refused() {
+    let mut server = Node::start(&authority().issue(NodeId(2)).unwrap());
+    let mut stranger = Node::start(&authority().issue(NodeId(1)).unwrap());
+    stranger.transport.set_peer(NodeId(2), server.address());
+    let (peer, reason) = stranger.expect_refused().await;
+    assert_eq!(peer, Some(NodeId(2)));
+    assert!(reason.contains("certificate"), "{reason}");
+    let (_, reason) = server.expect_refused().await;
+    assert!(reason.contains("certificate") && reason.contains("authority"), "{reason}");
+    assert!(server.transport.statistics().refused > 0);
+    let failure = stranger.transport.statistics().peers[&NodeId(2)].last_failure.clone();
+    assert!(failure.is_some(), "the failure is kept for the status");
+}
+
+/// Goal: a wrong entry among the peer addresses is found during TLS, and both names are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_of_another_node_is_refused() {
+    let identities = identities(3);
+    let mut dialer = Node::start(&identities[0]);
+    let mut third = Node::start(&identities[2]);
+    dialer.transport.set_peer(NodeId(2), third.address());
+    let (peer, reason) = dialer.expect_refused().await;
+    assert_eq!(peer, Some(NodeId(2)));
+    assert!(reason.contains("certificate") && reason.contains("n3."), "{reason}");
+    let (_, reason) = third.expect_refused().await;
+    assert!(reason.contains("TLS"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receiver_can_refuse_in_either_role() {
+    let identities = identities(2);
+    for refusing in [0, 1] {
+        let mut nodes: Vec<Node> = (0..2)
+            .map(|at| {
+                let refusal = (at == refusing).then_some("expected store 77, found 1");
+                Node::start_at(&identities[at], "127.0.0.1:0".parse().unwrap(), refusal)
+            })
+            .collect();
+        let address = nodes[1].address();
+        nodes[0].transport.set_peer(NodeId(2), address);
+        for node in &mut nodes {
+            let (_, reason) = node.expect_refused().await;
+            assert!(reason.contains("expected store 77, found 1"), "{reason}");
+        }
+        // Once the cause is gone, the next attempt succeeds by itself.
+        *nodes[refusing].recorder.refusal.lock() = None;
+        nodes[0].expect_connected(NodeId(2)).await;
+        nodes[1].expect_connected(NodeId(1)).await;
+    }
+}
+
+/// Goal: every lie in a hello is found, and the liar and the acceptor read the same reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lying_hellos_are_refused() {
+    let identities = identities(3);
+    let mut server = Node::start(&identities[2]);
+    let old = Hello { version_min: 7, version_max: 9, ..hello(CLUSTER, 1) };
+    let narrow = Hello { frame_bytes_max: 1000, ..hello(CLUSTER, 1) };
+    let cases: [(Vec<u8>, &str); 7] = [
+        (hello(ClusterId(0xC2), 1).encode(), "is of cluster"),
+        (hello(CLUSTER, 2).encode(), "it names n1."),
+        (hello(CLUSTER, 3).encode(), "it names n1."),
+        (old.encode(), "speaks protocol versions 7 to 9, n3 speaks 1 to 1"),
+        (narrow.encode(), "frame bytes max 1000"),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "does not begin with QRH1"),
+        (b"QRH1\xff\xff".to_vec(), "length is out of bounds"),
+    ];
+    for (bytes, expected) in cases {
+        let rogue = Rogue::connect(&identities[0], &server, &name_of(3)).await;
+        let told = rogue.say(&bytes).await;
+        assert!(told.contains(expected), "{told}, expected {expected}");
+        let (_, logged) = server.expect_refused().await;
+        assert_eq!(logged, told);
+    }
+}
+
+/// Goal: the higher id may not dial, or a pair could have two connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_higher_id_may_not_dial() {
+    let identities = identities(2);
+    let server = Node::start(&identities[0]);
+    let rogue = Rogue::connect(&identities[1], &server, &name_of(1)).await;
+    let told = rogue.say(&hello(CLUSTER, 2).encode()).await;
+    assert!(told.contains("the lower id dials"), "{told}");
+}
+
+/// Goal: a member that sends what is no frame loses its own connection, with a reason, and nobody
+/// else's. Method: one kind of damage per connection, beside a healthy pair.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_frames_close_their_connection_only() {
+    let identities = identities(3);
+    let mut server = Node::start(&identities[2]);
+    let mut healthy = Node::start(&identities[1]);
+    healthy.transport.set_peer(NodeId(3), server.address());
+    healthy.expect_connected(NodeId(3)).await;
+
+    let frame = encode_messages(&[heartbeat(1)]).chunks.concat();
+    let mut flipped = frame.clone();
+    flipped[8 + 32] = 0xFF; // The kind of the message.
+    let oversize = (limits::FRAME_BYTES_MAX as u32 + 1).to_le_bytes();
+    let control = |bytes: &[u8]| [&[1, 0], bytes].concat();
+    let cases = [
+        (control(&flipped), "meta part is malformed"),
+        (control(&[oversize, oversize].concat()), "a frame has 8 to"),
+        (control(&[0; 8]), "a frame has 8 to"),
+        (control(&[20, 0, 0, 0, 13, 0, 0, 0]), "meta part of 13 bytes"),
+        (control(&frame[..20]), "the lane was closed"),
+        (vec![9, 9], "which no lane has"),
+        (vec![2, limits::APPEND_LANES as u8], "which no lane has"),
+        ([&[3, 0], &frame[..]].concat(), "frames of another lane"),
+    ];
+    for (bytes, expected) in cases {
+        let mut rogue = Rogue::connect(&identities[0], &server, &name_of(3)).await;
+        rogue.greet(&hello(CLUSTER, 1)).await;
+        let mut lane = rogue.connection.open_uni().await.unwrap();
+        lane.write_all(&bytes).await.unwrap();
+        lane.finish().unwrap();
+        let told = rogue.closed().await;
+        assert!(told.contains(expected), "{told}, expected {expected}");
+        let logged = server.expect_disconnected(NodeId(1)).await;
+        assert!(logged.contains(expected), "{logged}, expected {expected}");
+    }
+    healthy.transport.send_messages(NodeId(3), vec![heartbeat(4)]);
+    assert_eq!(server.expect_messages(NodeId(2), 1).await, [heartbeat(4)]);
+    assert_eq!(healthy.transport.statistics().peers[&NodeId(3)].connections, 1);
+}
+
+/// Goal: a frame that never ends holds up nobody, and a lane opened twice is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_is_opened_once() {
+    let identities = identities(2);
+    let mut server = Node::start(&identities[1]);
+    let mut rogue = Rogue::connect(&identities[0], &server, &name_of(2)).await;
+    rogue.greet(&hello(CLUSTER, 1)).await;
+    let mut first = rogue.connection.open_uni().await.unwrap();
+    first.write_all(&[1, 0, 0, 0, 0, 1]).await.unwrap();
+    let mut second = rogue.connection.open_uni().await.unwrap();
+    second.write_all(&[1, 0]).await.unwrap();
+    assert!(rogue.closed().await.contains("opened twice"));
+    server.expect_disconnected(NodeId(1)).await;
+}
+
+/// Goal: a newer connection of the same node takes over, and the receiver hears of the end of the
+/// old one first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_connection_replaces_the_older() {
+    let identities = identities(2);
+    let mut server = Node::start(&identities[1]);
+    let mut older = Rogue::connect(&identities[0], &server, &name_of(2)).await;
+    older.greet(&hello(CLUSTER, 1)).await;
+    server.expect_connected(NodeId(1)).await;
+    let mut newer = Rogue::connect(&identities[0], &server, &name_of(2)).await;
+    newer.greet(&hello(CLUSTER, 1)).await;
+    assert!(older.closed().await.contains("replaced by a newer connection"));
+    server.expect_disconnected(NodeId(1)).await;
+    server.expect_connected(NodeId(1)).await;
+    assert!(server.transport.is_connected(NodeId(1)));
+}
+
+/// Goal: an authority of the right name and the wrong key does not help.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_authority_is_refused_by_the_acceptor() {
+    let real = authority();
+    let forged = ClusterAuthority::generate(CLUSTER).unwrap();
+    let mut server = Node::start(&real.issue(NodeId(2)).unwrap());
+    let forged = forged.issue(NodeId(1)).unwrap();
+    // The forger trusts the real authority, so only the acceptor can find the fraud.
+    let client = client_config(&forged, real.certificate_pem());
+    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let connecting = endpoint.connect_with(client, server.address(), &name_of(2)).unwrap();
+    // In TLS 1.3 the client is done first; it hears of the refusal afterwards.
+    let told = match connecting.await {
+        Ok(connection) => connection.closed().await.to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(told.contains("cryptographic"), "{told}");
+    let (peer, logged) = server.expect_refused().await;
+    assert_eq!(peer, None);
+    assert!(logged.contains("certificate"), "{logged}");
+}
+
+/// Presents `tls`, trusts `authority`.
+fn client_config(tls: &NodeTls, authority: &str) -> quinn::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(tls.certificate_pem().as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(tls.key_pem().as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut crypto = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    crypto.alpn_protocols = vec![b"quorate/1".to_vec()];
+    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto).unwrap()))
+}
