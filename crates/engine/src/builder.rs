@@ -1,0 +1,180 @@
+//! How an engine is configured. Every fault is found before anything is touched.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use quorate_host::{KvMachine, StateMachine};
+use quorate_log::SyncMode;
+use quorate_transport::NodeTls;
+use quorate_types::{ClusterId, NodeId, ShardId};
+
+use crate::bootstrap::Bootstrap;
+use crate::engine::Engine;
+use crate::error::{OpenError, OpenFault};
+use crate::open;
+use crate::worker::Observer;
+
+/// Makes the interpreter of one shard's commands.
+pub type MachineFactory = Arc<dyn Fn(ShardId) -> Box<dyn StateMachine> + Send + Sync>;
+
+/// Settings of an engine, made by [`Engine::builder`].
+#[must_use = "a builder does nothing until `open`"]
+pub struct EngineBuilder {
+    pub(crate) directory: PathBuf,
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) tls: Option<NodeTls>,
+    pub(crate) bootstrap: Option<Bootstrap>,
+    pub(crate) peers: BTreeMap<NodeId, SocketAddr>,
+    pub(crate) workers: usize,
+    pub(crate) sync: SyncMode,
+    pub(crate) entry_cache_bytes_max: usize,
+    pub(crate) machine: MachineFactory,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+impl EngineBuilder {
+    pub(crate) fn new(directory: PathBuf) -> EngineBuilder {
+        EngineBuilder {
+            directory,
+            cluster: None,
+            node: None,
+            listen: None,
+            tls: None,
+            bootstrap: None,
+            peers: BTreeMap::new(),
+            workers: 1,
+            sync: SyncMode::Sync,
+            entry_cache_bytes_max: 64 << 20,
+            machine: Arc::new(|_| Box::new(KvMachine)),
+            observer: None,
+        }
+    }
+
+    /// The cluster that the node belongs to. Required.
+    pub fn cluster(mut self, cluster: ClusterId) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// The node's id, unique in its cluster for ever. Required.
+    pub fn node(mut self, node: NodeId) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    /// The UDP address for other nodes; port 0 takes a free one. Required.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// The node's certificate, its key, and the cluster's authority. Required.
+    pub fn tls(mut self, tls: NodeTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The cluster's first map, the same on every node. Required.
+    pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
+        self.bootstrap = Some(bootstrap);
+        self
+    }
+
+    /// Where another node listens. Can be given later by [`Engine::set_peer`].
+    pub fn peer(mut self, node: NodeId, address: SocketAddr) -> Self {
+        self.peers.insert(node, address);
+        self
+    }
+
+    /// Step workers; each shard is pinned to one. Default 1: on few cores more cost more than they
+    /// give.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// How the log reaches the disk. Anything but the default loses acknowledged writes when the
+    /// power fails; it exists to measure what a sync costs, and to prove that its absence is seen.
+    pub fn sync(mut self, sync: SyncMode) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// Bytes of log entries kept in memory for followers and apply. Default 64 MiB.
+    pub fn entry_cache_bytes_max(mut self, bytes: usize) -> Self {
+        self.entry_cache_bytes_max = bytes;
+        self
+    }
+
+    /// Another state machine than the built-in key-value commands; see [`StateMachine`]. The same
+    /// on every node.
+    pub fn state_machine(mut self, machine: MachineFactory) -> Self {
+        self.machine = machine;
+        self
+    }
+
+    /// Shows every message to `observer` just before it leaves. For tests.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Opens the directory, recovers what it holds and starts serving. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`] with every fault found; nothing runs then.
+    pub fn open(self) -> Result<Engine, OpenError> {
+        let dir = self.directory.clone();
+        let faults = self.faults();
+        if !faults.is_empty() {
+            return Err(OpenError { dir, faults });
+        }
+        open::open(self).map_err(|fault| OpenError { dir, faults: vec![fault] })
+    }
+
+    fn faults(&self) -> Vec<OpenFault> {
+        let mut faults = Vec::new();
+        let mut fault = |setting, what: &str| {
+            faults.push(OpenFault::Setting { setting, what: what.to_owned() });
+        };
+        if self.cluster.is_none() {
+            fault("cluster", "missing; draw one with ClusterId(random) when the cluster is made");
+        }
+        match self.node {
+            None => fault("node", "missing; give each node of the cluster its own number"),
+            Some(node) if self.peers.contains_key(&node) => {
+                fault("peer", "names this node itself; leave it out");
+            }
+            Some(_) => {}
+        }
+        if self.listen.is_none() {
+            fault("listen", "missing; 127.0.0.1:0 takes a free port on loopback");
+        }
+        if self.tls.is_none() {
+            fault("tls", "missing; ClusterAuthority::issue makes a node's certificate");
+        }
+        if !(1..=256).contains(&self.workers) {
+            fault("workers", "must be from 1 to 256");
+        }
+        match &self.bootstrap {
+            None => fault("bootstrap", "missing; Bootstrap::even_slots makes one"),
+            Some(bootstrap) => {
+                if bootstrap.shards.iter().any(|shard| shard.shard == ShardId(0)) {
+                    fault("bootstrap", "shard 0 is kept for the meta shard; number from 1");
+                }
+                if bootstrap.shards.iter().any(|shard| shard.nodes.is_empty()) {
+                    fault("bootstrap", "every shard needs at least one node");
+                }
+                let map = quorate_router::RouteMap::from_descriptors(bootstrap.descriptors());
+                if let Err(error) = map {
+                    fault("bootstrap", &error.to_string());
+                }
+            }
+        }
+        faults
+    }
+}

@@ -1,0 +1,362 @@
+//! What every thread and every handle of one engine shares, and the way of a call through it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quorate_host::Refusal as HostRefusal;
+use quorate_log::LogStore;
+use quorate_transport::{PeerHello, Transport};
+use quorate_types::{ClusterId, Incarnation, NodeId, ShardId, StoreId, limits};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::call::{Call, CallKind, Completion, Outcome};
+use crate::counters::Counters;
+use crate::data::DataStore;
+use crate::error::{Doubt, Refusal, WriteError};
+use crate::fatal::Fatal;
+use crate::forward::{Request, RequestKind};
+use crate::forwarder::{Forwarder, NotSent};
+use crate::inbox::Inbox;
+use crate::reads::ReadLevel;
+use crate::shard_read::{self, Facts, Question};
+use crate::shards::{ShardState, Shards};
+
+/// First and longest pause before a call is tried again, where nothing announces the right time.
+const RETRY_WAIT: Duration = Duration::from_millis(2);
+const RETRY_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// See the module's documentation.
+pub(crate) struct Core {
+    pub(crate) node: NodeId,
+    pub(crate) cluster: ClusterId,
+    pub(crate) store: StoreId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) log: Arc<LogStore>,
+    pub(crate) data: Arc<DataStore>,
+    pub(crate) fatal: Arc<Fatal>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) stopping: AtomicBool,
+    /// Where the other nodes are, as far as this node was told.
+    pub(crate) addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
+    /// The newest life of every peer that has connected.
+    pub(crate) lives: Mutex<BTreeMap<NodeId, (StoreId, Incarnation)>>,
+}
+
+/// Where a key's shard is, as far as this node knows.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) shard: ShardId,
+    pub(crate) descriptor_version: u64,
+    /// Set if a replica lives here.
+    pub(crate) local: Option<Arc<ShardState>>,
+    pub(crate) members: Vec<NodeId>,
+}
+
+/// Where a try goes.
+enum Target {
+    Here,
+    Node(NodeId),
+    /// Nobody is known to lead.
+    Nowhere,
+}
+
+impl Core {
+    /// Whether a peer may connect: an older life of a node, or another directory under its id, may
+    /// have lost what the newer one promised (RULE 5).
+    pub(crate) fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+        let mut lives = self.lives.lock();
+        if let Some((store, incarnation)) = lives.get(&hello.node) {
+            if *store != hello.store {
+                return Err(format!(
+                    "node {} has store {}, but was known with store {store}: a wiped or foreign \
+                     directory must join as a new node",
+                    hello.node, hello.store
+                ));
+            }
+            if hello.incarnation < *incarnation {
+                return Err(format!(
+                    "node {} speaks as incarnation {}, but {incarnation} was seen: an old process \
+                     or a restored copy of the directory is running",
+                    hello.node, hello.incarnation
+                ));
+            }
+        }
+        lives.insert(hello.node, (hello.store, hello.incarnation));
+        Ok(())
+    }
+
+    /// Hands a call to the worker of its shard, or ends it.
+    pub(crate) fn submit(&self, call: Call) -> Result<(), Outcome> {
+        if self.is_stopped() {
+            return Err(Outcome::Stopping);
+        }
+        let state = self.shards.get(call.shard).ok_or(Outcome::Refused(HostRefusal::NoReplica))?;
+        let pushed = self.inboxes[state.worker].push_call(call);
+        pushed.map_err(|_| Outcome::Refused(HostRefusal::Busy))
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopping.load(Ordering::Acquire) || self.fatal.is_set()
+    }
+
+    /// Why the engine is stopped, for the caller's eyes.
+    pub(crate) fn stopped(&self) -> Refusal {
+        Refusal::Stopped(match self.fatal.get() {
+            Some(error) => error.to_string(),
+            None => "it is shutting down".to_owned(),
+        })
+    }
+
+    pub(crate) fn route(&self, key: &[u8]) -> Result<Route, Refusal> {
+        let routes = self.shards.routes();
+        let descriptor = routes.lookup(key).ok_or(Refusal::NoShard)?;
+        Ok(self.route_to(descriptor))
+    }
+
+    pub(crate) fn route_to(&self, descriptor: &quorate_router::ShardDescriptor) -> Route {
+        let local = self.shards.get(descriptor.shard).cloned();
+        // Members matter only to those who have no replica to ask.
+        let members = match &local {
+            Some(_) => Vec::new(),
+            None => descriptor.members.iter().map(|member| member.node).collect(),
+        };
+        Route {
+            shard: descriptor.shard,
+            descriptor_version: descriptor.epoch.version,
+            local,
+            members,
+        }
+    }
+
+    /// Replicates `command` in the shard of `key`; gives the state machine's reply.
+    pub(crate) async fn write(&self, key: &[u8], command: Bytes) -> Result<Bytes, WriteError> {
+        let result = self.write_until_done(key, command).await;
+        match &result {
+            Ok(_) => {}
+            Err(WriteError::DidNotHappen(_)) => self.counters.writes_refused.add(1),
+            Err(WriteError::OutcomeUnknown(_)) => self.counters.writes_unknown.add(1),
+        }
+        result
+    }
+
+    async fn write_until_done(&self, key: &[u8], command: Bytes) -> Result<Bytes, WriteError> {
+        let mut tries = Tries::new();
+        loop {
+            let route = self.route(key).map_err(WriteError::DidNotHappen)?;
+            let outcome = self.try_write(&route, &command, &tries).await;
+            let leader = match outcome {
+                Ok(Outcome::Reply(reply)) => return Ok(reply),
+                Ok(outcome) => self.next_step(&route, outcome)?,
+                Err(after) => return Err(WriteError::OutcomeUnknown(Doubt::Deadline { after })),
+            };
+            tries.pause(self, &route, leader).await.map_err(WriteError::DidNotHappen)?;
+        }
+    }
+
+    /// One try. An error is the time that passed until the deadline, with the outcome unknown.
+    async fn try_write(
+        &self,
+        route: &Route,
+        command: &Bytes,
+        tries: &Tries,
+    ) -> Result<Outcome, Duration> {
+        let receiver = match tries.target(self.node, route) {
+            Target::Nowhere => {
+                return Ok(Outcome::Refused(HostRefusal::NotLeader { leader: None }));
+            }
+            Target::Here => {
+                let (sender, receiver) = oneshot::channel();
+                let call = Call {
+                    shard: route.shard,
+                    descriptor_version: route.descriptor_version,
+                    kind: CallKind::Write(command.clone()),
+                    completion: Completion::Local(sender),
+                };
+                match self.submit(call) {
+                    Ok(()) => receiver,
+                    Err(outcome) => return Ok(outcome),
+                }
+            }
+            Target::Node(node) => {
+                match self.forward(route, node, RequestKind::Write, command.clone()) {
+                    Ok(receiver) => receiver,
+                    Err(outcome) => return Ok(outcome),
+                }
+            }
+        };
+        match tokio::time::timeout_at(tries.deadline, receiver).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            // The thread that had the call is gone: it can't say how far it came.
+            Ok(Err(_)) => Ok(Outcome::UnknownStopped),
+            Err(_) => Err(tries.started.elapsed()),
+        }
+    }
+
+    fn forward(
+        &self,
+        route: &Route,
+        node: NodeId,
+        kind: RequestKind,
+        body: Bytes,
+    ) -> Result<oneshot::Receiver<Outcome>, Outcome> {
+        let request = Request {
+            kind,
+            shard: route.shard,
+            descriptor_version: route.descriptor_version,
+            body,
+        };
+        let sent = self.forwarder.send(&self.transport, node, &request);
+        self.counters.forwards_sent.add(1);
+        sent.map_err(|error| match error {
+            NotSent::Unreachable => Outcome::Refused(HostRefusal::NotLeader { leader: None }),
+            NotSent::Full => Outcome::Refused(HostRefusal::Busy),
+        })
+    }
+
+    /// Whether another try may help, and where the leader is said to be.
+    fn next_step(&self, route: &Route, outcome: Outcome) -> Result<Option<NodeId>, WriteError> {
+        let unknown = |doubt| Err(WriteError::OutcomeUnknown(doubt));
+        match outcome {
+            Outcome::Refused(HostRefusal::NotLeader { leader })
+            | Outcome::LeaderChanged { leader } => Ok(leader),
+            Outcome::Refused(_) => Ok(None),
+            Outcome::Stopping if self.is_stopped() => Err(WriteError::DidNotHappen(self.stopped())),
+            Outcome::Stopping => Ok(None),
+            Outcome::UnknownLeaderChanged => unknown(Doubt::LeaderChanged { shard: route.shard }),
+            Outcome::UnknownStopped => unknown(Doubt::Stopped),
+            Outcome::UnknownConnectionLost { node } => unknown(Doubt::ConnectionLost { node }),
+            Outcome::Malformed => Err(WriteError::DidNotHappen(Refusal::Stopped(
+                "the command is not known to every node's version".to_owned(),
+            ))),
+            Outcome::Reply(_) | Outcome::ReadAt(_) | Outcome::TransferBegun => {
+                unreachable!("a write is not answered like that")
+            }
+        }
+    }
+
+    /// Asks the shard of `route`: the replica here, or one elsewhere.
+    pub(crate) async fn read(
+        &self,
+        route: Route,
+        question: Question,
+        level: ReadLevel,
+    ) -> Result<Facts, Refusal> {
+        let mut tries = Tries::new();
+        loop {
+            if self.is_stopped() {
+                return Err(self.stopped());
+            }
+            let leader = match self.try_read(&route, &question, level, &tries).await {
+                Ok(facts) => {
+                    self.counters.reads_served.add(1);
+                    return Ok(facts);
+                }
+                Err(Outcome::Refused(HostRefusal::StaleVersion { current })) => {
+                    let routed = route.descriptor_version;
+                    return Err(Refusal::StaleRoute { shard: route.shard, routed, current });
+                }
+                Err(
+                    Outcome::Refused(HostRefusal::NotLeader { leader })
+                    | Outcome::LeaderChanged { leader },
+                ) => leader,
+                Err(_) => None,
+            };
+            if let Err(refusal) = tries.pause(self, &route, leader).await {
+                self.counters.reads_refused.add(1);
+                return Err(refusal);
+            }
+        }
+    }
+
+    async fn try_read(
+        &self,
+        route: &Route,
+        question: &Question,
+        level: ReadLevel,
+        tries: &Tries,
+    ) -> Result<Facts, Outcome> {
+        if route.local.is_some() {
+            return self.read_here(route.shard, route.descriptor_version, question, level).await;
+        }
+        let Target::Node(node) = tries.target(self.node, route) else {
+            return Err(Outcome::Refused(HostRefusal::NoReplica));
+        };
+        let body = shard_read::encode_question(question, level);
+        let receiver = self.forward(route, node, RequestKind::Read, body)?;
+        match tokio::time::timeout_at(tries.deadline, receiver).await {
+            Ok(Ok(Outcome::Reply(bytes))) => {
+                shard_read::decode_facts(bytes).map_err(|_| Outcome::Malformed)
+            }
+            Ok(Ok(outcome)) => Err(outcome),
+            Ok(Err(_)) | Err(_) => Err(Outcome::LeaderChanged { leader: None }),
+        }
+    }
+}
+
+/// The tries of one call: how long they may go on, and where the next one goes.
+struct Tries {
+    started: Instant,
+    deadline: Instant,
+    count: u32,
+    hint: Option<NodeId>,
+}
+
+impl Tries {
+    fn new() -> Tries {
+        let started = Instant::now();
+        Tries { started, deadline: started + limits::REQUEST_TIMEOUT, count: 0, hint: None }
+    }
+
+    fn target(&self, own: NodeId, route: &Route) -> Target {
+        let known = match &route.local {
+            Some(state) => state.leader().or(self.hint),
+            // Without a replica here: the leader named by the last try, or the members in turn.
+            None => self.hint.or_else(|| {
+                let count = self.count as usize;
+                route.members.get(count % route.members.len().max(1)).copied()
+            }),
+        };
+        match known {
+            None => Target::Nowhere,
+            Some(node) if node == own => Target::Here,
+            Some(node) => Target::Node(node),
+        }
+    }
+
+    /// Waits until another try makes sense, or says that the time is up.
+    async fn pause(
+        &mut self,
+        core: &Core,
+        route: &Route,
+        leader: Option<NodeId>,
+    ) -> Result<(), Refusal> {
+        if core.is_stopped() {
+            return Err(core.stopped());
+        }
+        self.count += 1;
+        self.hint = leader;
+        let wait = (RETRY_WAIT * self.count.min(50)).min(RETRY_WAIT_MAX);
+        if Instant::now() + wait >= self.deadline {
+            let leader = route.local.as_ref().and_then(|state| state.leader());
+            return Err(Refusal::NoLeader { shard: route.shard, leader, wait: RETRY_WAIT_MAX });
+        }
+        match &route.local {
+            // The role's change is announced; the time bound covers the race with it.
+            Some(state) => {
+                drop(tokio::time::timeout(wait, state.leader_changed()).await);
+            }
+            None => tokio::time::sleep(wait).await,
+        }
+        Ok(())
+    }
+}

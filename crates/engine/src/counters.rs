@@ -1,0 +1,66 @@
+//! What an engine counts. Per engine: two in one process share nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// See [`CounterValues`] for the meanings.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) writes_applied: Counter,
+    pub(crate) writes_refused: Counter,
+    pub(crate) writes_unknown: Counter,
+    pub(crate) reads_served: Counter,
+    pub(crate) reads_refused: Counter,
+    pub(crate) forwards_sent: Counter,
+    pub(crate) turns: Counter,
+    pub(crate) messages_dropped: Counter,
+}
+
+/// Totals since the engine opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CounterValues {
+    /// Calls answered after their entry was applied here.
+    pub writes_applied: u64,
+    /// Writes that ended as "did not happen" for callers here.
+    pub writes_refused: u64,
+    /// Writes that ended as "outcome unknown" for callers here.
+    pub writes_unknown: u64,
+    /// Reads answered.
+    pub reads_served: u64,
+    /// Reads refused.
+    pub reads_refused: u64,
+    /// Requests forwarded to other nodes.
+    pub forwards_sent: u64,
+    /// Turns of all workers.
+    pub turns: u64,
+    /// Messages of peers dropped because a worker's inbox was full.
+    pub messages_dropped: u64,
+}
+
+impl Counters {
+    pub(crate) fn values(&self) -> CounterValues {
+        CounterValues {
+            writes_applied: self.writes_applied.get(),
+            writes_refused: self.writes_refused.get(),
+            writes_unknown: self.writes_unknown.get(),
+            reads_served: self.reads_served.get(),
+            reads_refused: self.reads_refused.get(),
+            forwards_sent: self.forwards_sent.get(),
+            turns: self.turns.get(),
+            messages_dropped: self.messages_dropped.get(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The data store: every local shard's keys and applied record in one RocksDB without WAL.
+//!
+//! The log is the WAL. What a crash takes from the memtables is applied again from the log, from
+//! where the applied record, which is lost with them or kept with them, says (RULE 10).
+//!
+//! Keys: space u64 big-endian, then the user's key. Space 0 holds the applied records, under the
+//! shard id as u64 big-endian.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use quorate_host::{AppliedRecord, RecordError};
+use quorate_types::{ShardId, SpaceId};
+use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions};
+
+/// The space that holds applied records; never given to a replica.
+pub(crate) const RECORD_SPACE: SpaceId = SpaceId(0);
+const SPACE_BYTES: usize = 8;
+
+/// Memtable size: large, because a flush rewrites what the log already holds.
+const MEMTABLE_BYTES: usize = 64 << 20;
+
+/// Sizes of the data store, for status and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DataStatistics {
+    /// Bytes in memtables.
+    pub memtable_bytes: u64,
+    /// Bytes in table files.
+    pub table_bytes: u64,
+    /// RocksDB's estimate of how many keys there are, applied records included.
+    pub keys_estimate: u64,
+}
+
+/// See the module's documentation.
+pub(crate) struct DataStore {
+    db: DB,
+}
+
+impl DataStore {
+    pub(crate) fn open(directory: &Path) -> Result<DataStore, rocksdb::Error> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_write_buffer_size(MEMTABLE_BYTES);
+        options.set_max_write_buffer_number(4);
+        options.set_max_background_jobs(2);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_bytes_per_sync(1 << 20);
+        options.set_keep_log_file_num(2);
+        options.set_max_open_files(1024);
+        // One apply thread writes at a time; the write group's machinery would only cost.
+        options.set_allow_concurrent_memtable_write(false);
+        options.set_enable_write_thread_adaptive_yield(false);
+        let mut blocks = rocksdb::BlockBasedOptions::default();
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_format_version(5);
+        options.set_block_based_table_factory(&blocks);
+        Ok(DataStore { db: DB::open(&options, directory)? })
+    }
+
+    /// The shard's applied record, if it has one.
+    pub(crate) fn record(
+        &self,
+        shard: ShardId,
+    ) -> Result<Option<Result<AppliedRecord, RecordError>>, rocksdb::Error> {
+        let bytes = self.db.get(record_key(shard))?;
+        Ok(bytes.map(|bytes| AppliedRecord::decode(&bytes)))
+    }
+
+    pub(crate) fn get(&self, space: SpaceId, key: &[u8]) -> Result<Option<Bytes>, rocksdb::Error> {
+        with_prefix(space, key, |full| self.db.get(full)).map(|value| value.map(Bytes::from))
+    }
+
+    /// Shows pairs of `space` in `[start, end)` in order until `visit` returns false.
+    pub(crate) fn scan(
+        &self,
+        space: SpaceId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), rocksdb::Error> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(match end {
+            Some(end) => prefixed(space, end),
+            None => (space.0 + 1).to_be_bytes().to_vec(),
+        });
+        let mut iterator = self.db.raw_iterator_opt(options);
+        iterator.seek(prefixed(space, start));
+        while let Some((key, value)) = iterator.item() {
+            if !visit(&key[SPACE_BYTES..], value) {
+                return Ok(());
+            }
+            iterator.next();
+        }
+        iterator.status()
+    }
+
+    /// Applies a batch to the memtables. It is durable when the log is, or after a flush.
+    pub(crate) fn write(&self, batch: &WriteBatch) -> Result<(), rocksdb::Error> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options)
+    }
+
+    /// Writes the memtables to table files, so that the next start has nothing to apply again.
+    pub(crate) fn flush(&self) -> Result<(), rocksdb::Error> {
+        self.db.flush()
+    }
+
+    pub(crate) fn statistics(&self) -> DataStatistics {
+        let number = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        DataStatistics {
+            memtable_bytes: number("rocksdb.cur-size-all-mem-tables"),
+            table_bytes: number("rocksdb.total-sst-files-size"),
+            keys_estimate: number("rocksdb.estimate-num-keys"),
+        }
+    }
+}
+
+/// Key of a shard's applied record.
+pub(crate) fn record_key(shard: ShardId) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..SPACE_BYTES].copy_from_slice(&RECORD_SPACE.0.to_be_bytes());
+    key[SPACE_BYTES..].copy_from_slice(&shard.0.to_be_bytes());
+    key
+}
+
+/// `key` of `space` as the store's key.
+pub(crate) fn prefixed(space: SpaceId, key: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(SPACE_BYTES + key.len());
+    full.extend_from_slice(&space.0.to_be_bytes());
+    full.extend_from_slice(key);
+    full
+}
+
+/// As [`prefixed`], without an allocation for keys of a usual length.
+fn with_prefix<T>(space: SpaceId, key: &[u8], run: impl FnOnce(&[u8]) -> T) -> T {
+    let mut small = [0; 128];
+    if SPACE_BYTES + key.len() > small.len() {
+        return run(&prefixed(space, key));
+    }
+    small[..SPACE_BYTES].copy_from_slice(&space.0.to_be_bytes());
+    small[SPACE_BYTES..SPACE_BYTES + key.len()].copy_from_slice(key);
+    run(&small[..SPACE_BYTES + key.len()])
+}

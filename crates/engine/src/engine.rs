@@ -1,0 +1,428 @@
+//! The public handle.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_host::{KvCommand, KvReply, Refusal as HostRefusal};
+use quorate_types::{NodeId, ShardId, limits};
+use tokio::sync::oneshot;
+
+use crate::builder::EngineBuilder;
+use crate::call::{Call, CallKind, Completion, Outcome};
+use crate::error::{FatalError, Invalid, ReadError, Refusal, WriteError};
+use crate::reads::ReadLevel;
+use crate::running::Running;
+use crate::shard_read::{Facts, Question};
+use crate::status::Status;
+
+/// The stored value is no 64-bit decimal integer, or adding would overflow. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value is not a 64-bit integer, or would overflow")]
+pub struct NotAnInteger;
+
+/// Why shards were not ready in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("after {after:?} these shards know no serving leader: {shards:?}")]
+pub struct NotReady {
+    /// Time waited.
+    pub after: Duration,
+    /// The shards.
+    pub shards: Vec<ShardId>,
+}
+
+/// One node of a cluster: opened by [`Engine::builder`], cheap to clone, used from any thread.
+///
+/// Its futures need a tokio runtime with time enabled, any one. A dropped future of a write leaves
+/// its outcome unknown. When the last clone is dropped the engine stops as by
+/// [`Engine::shutdown`], blocking the thread that drops it.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) running: Arc<Running>,
+}
+
+impl Engine {
+    /// Begins to configure a node that lives in `directory`.
+    pub fn builder(directory: impl Into<PathBuf>) -> EngineBuilder {
+        EngineBuilder::new(directory.into())
+    }
+
+    /// Sets `key` to `value`. When it returns, a majority of the shard's replicas has synced it.
+    ///
+    /// # Errors
+    /// [`WriteError`] tells "did not happen" from "outcome unknown".
+    pub async fn put(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<(), WriteError> {
+        let command = KvCommand::Put { key: key.into(), value: value.into() };
+        match self.execute(command).await? {
+            KvReply::Done => Ok(()),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Removes `key`; true if it existed.
+    ///
+    /// # Errors
+    /// As [`Engine::put`].
+    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<bool, WriteError> {
+        match self.execute(KvCommand::Delete { key: key.into() }).await? {
+            KvReply::Deleted(keys) => Ok(keys > 0),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Adds `by` to the decimal integer under `key`; an absent key counts as 0. Gives the sum.
+    ///
+    /// # Errors
+    /// As [`Engine::put`]; the inner one if the value is no integer.
+    pub async fn increment(
+        &self,
+        key: impl Into<Bytes>,
+        by: i64,
+    ) -> Result<Result<i64, NotAnInteger>, WriteError> {
+        match self.execute(KvCommand::Increment { key: key.into(), by }).await? {
+            KvReply::Integer(sum) => Ok(Ok(sum)),
+            KvReply::NotAnInteger => Ok(Err(NotAnInteger)),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Replicates any key-value command of one shard.
+    ///
+    /// Futures that are first polled one after the other enter their shard's log in that order,
+    /// unless one of them has to be tried again.
+    ///
+    /// # Errors
+    /// As [`Engine::put`]; [`Invalid`] if keys or values are too long, a range is empty, or the keys
+    /// belong to several shards.
+    pub async fn execute(&self, command: KvCommand) -> Result<KvReply, WriteError> {
+        let invalid = |error: Invalid| WriteError::DidNotHappen(error.into());
+        check(&command).map_err(invalid)?;
+        let Some(key) = command.first_key().cloned() else {
+            return Ok(KvReply::Batch(Vec::new()));
+        };
+        self.check_shard(&key, &command)?;
+        let reply = self.execute_bytes(&key, command.encode()).await?;
+        KvReply::decode(&reply).map_err(|_| unexpected(&KvReply::Unknown))
+    }
+
+    /// Replicates a command of the configured state machine in the shard that owns `key`; gives the
+    /// machine's reply.
+    ///
+    /// # Errors
+    /// As [`Engine::put`].
+    pub async fn execute_bytes(
+        &self,
+        key: &[u8],
+        command: impl Into<Bytes>,
+    ) -> Result<Bytes, WriteError> {
+        self.running.core.write(key, command.into()).await
+    }
+
+    fn check_shard(&self, key: &[u8], command: &KvCommand) -> Result<(), WriteError> {
+        let shard_of = |key: &[u8]| {
+            let routes = self.running.core.shards.routes();
+            routes.lookup(key).map(|descriptor| (descriptor.shard, descriptor.end.clone()))
+        };
+        let Some((first, end)) = shard_of(key) else {
+            return Err(WriteError::DidNotHappen(Refusal::NoShard));
+        };
+        let cross =
+            |other| Err(WriteError::DidNotHappen(Invalid::CrossShard { first, other }.into()));
+        match command {
+            KvCommand::Batch(commands) => {
+                for command in commands {
+                    let key = command.first_key().expect("batches do not nest");
+                    match shard_of(key) {
+                        Some((shard, _)) if shard != first => return cross(shard),
+                        _ => self.check_shard(key, command)?,
+                    }
+                }
+                Ok(())
+            }
+            KvCommand::DeleteRange { end: wanted, .. } => match end {
+                Some(end) if *wanted > end => cross(shard_of(&end).map_or(first, |(s, _)| s)),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`ReadError`]; nothing was changed, so a retry is always safe.
+    pub async fn get(&self, key: &[u8], level: ReadLevel) -> Result<Option<Bytes>, ReadError> {
+        let route = self.running.core.route(key)?;
+        let question = Question::Get(vec![Bytes::copy_from_slice(key)]);
+        match self.running.core.read(route, question, level).await? {
+            Facts::Values(values) => Ok(values.into_iter().next().flatten()),
+            _ => unreachable!("a get is answered with values"),
+        }
+    }
+
+    /// The values of `keys`, in their order. Each shard's part is consistent in itself; the parts
+    /// are read side by side, not at one moment.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn get_many(
+        &self,
+        keys: &[Bytes],
+        level: ReadLevel,
+    ) -> Result<Vec<Option<Bytes>>, ReadError> {
+        let core = &self.running.core;
+        let mut parts: Vec<(crate::core::Route, Vec<usize>)> = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            let route = core.route(key)?;
+            match parts.iter_mut().find(|(known, _)| known.shard == route.shard) {
+                Some((_, places)) => places.push(place),
+                None => parts.push((route, vec![place])),
+            }
+        }
+        let asked: Vec<_> = parts
+            .into_iter()
+            .map(|(route, places)| {
+                let wanted = places.iter().map(|place| keys[*place].clone()).collect();
+                let core = Arc::clone(core);
+                let read = async move { core.read(route, Question::Get(wanted), level).await };
+                (tokio::spawn(read), places)
+            })
+            .collect();
+        let mut values = vec![None; keys.len()];
+        for (read, places) in asked {
+            let facts = read.await.map_err(|error| Refusal::Stopped(error.to_string()))??;
+            let Facts::Values(found) = facts else {
+                unreachable!("a get is answered with values");
+            };
+            for (place, value) in places.into_iter().zip(found) {
+                values[place] = value;
+            }
+        }
+        Ok(values)
+    }
+
+    /// At most `limit` pairs with keys in `[start, end)`, in key order, across shards; no `end` is
+    /// no bound. Each shard's part is linearizable in itself.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn scan(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: usize,
+        level: ReadLevel,
+    ) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
+        let mut pairs = Vec::new();
+        for (route, start, end) in self.parts(start, end) {
+            if pairs.len() >= limit {
+                break;
+            }
+            let question = Question::Scan { start, end, limit: limit - pairs.len() };
+            match self.running.core.read(route, question, level).await? {
+                Facts::Pairs(found) => pairs.extend(found),
+                _ => unreachable!("a scan is answered with pairs"),
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// How many keys lie in `[start, end)`. Exact for each shard at its moment; walks every key.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn count(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        level: ReadLevel,
+    ) -> Result<u64, ReadError> {
+        let mut total = 0;
+        for (route, start, end) in self.parts(start, end) {
+            let question = Question::Count { start, end };
+            match self.running.core.read(route, question, level).await? {
+                Facts::Count(count) => total += count,
+                _ => unreachable!("a count is answered with a number"),
+            }
+        }
+        Ok(total)
+    }
+
+    /// The shards that `[start, end)` touches, in order, with each one's part of it.
+    fn parts(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Vec<(crate::core::Route, Bytes, Option<Bytes>)> {
+        let core = &self.running.core;
+        let routes = core.shards.routes();
+        routes
+            .range(start, end)
+            .map(|descriptor| {
+                let from = descriptor.start.as_ref().max(start);
+                let until = match (descriptor.end.as_deref(), end) {
+                    (Some(own), Some(asked)) => Some(own.min(asked)),
+                    (own, asked) => own.or(asked),
+                };
+                let copy = Bytes::copy_from_slice;
+                (core.route_to(descriptor), copy(from), until.map(copy))
+            })
+            .collect()
+    }
+
+    /// Hands the leadership of `shard` to its replica on `to`. Returns when the transfer has begun;
+    /// must be asked of the node that leads.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was done.
+    pub async fn transfer_leader(&self, shard: ShardId, to: NodeId) -> Result<(), Refusal> {
+        let core = &self.running.core;
+        let no_leader = |leader| Refusal::NoLeader { shard, leader, wait: limits::HEARTBEAT };
+        let state = core.shards.get(shard).ok_or_else(|| no_leader(None))?;
+        let (sender, receiver) = oneshot::channel();
+        let call = Call {
+            shard,
+            descriptor_version: state.version(),
+            kind: CallKind::TransferLeader(to),
+            completion: Completion::Local(sender),
+        };
+        let outcome = match core.submit(call) {
+            Ok(()) => receiver.await.unwrap_or(Outcome::Stopping),
+            Err(outcome) => outcome,
+        };
+        match outcome {
+            Outcome::TransferBegun => Ok(()),
+            Outcome::Refused(HostRefusal::NotLeader { leader }) => Err(no_leader(leader)),
+            Outcome::Refused(HostRefusal::Busy) => {
+                Err(Refusal::Busy { what: "leadership transfer", wait: limits::TRANSFER_TIMEOUT })
+            }
+            Outcome::Refused(_) => Err(Refusal::NoShard),
+            _ => Err(core.stopped()),
+        }
+    }
+
+    /// The UDP address for other nodes.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.running.core.transport.local_address()
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.running.core.node
+    }
+
+    /// Where another node listens from now on.
+    pub fn set_peer(&self, node: NodeId, address: SocketAddr) {
+        self.running.core.addresses.lock().insert(node, address);
+        self.running.core.transport.set_peer(node, address);
+    }
+
+    /// The shard that owns `key` and the node that leads it, as far as this node knows.
+    #[must_use]
+    pub fn leader_of(&self, key: &[u8]) -> Option<(ShardId, Option<NodeId>)> {
+        let route = self.running.core.route(key).ok()?;
+        Some((route.shard, route.local.and_then(|state| state.leader())))
+    }
+
+    /// What this node knows about itself, its shards and its peers.
+    pub async fn status(&self) -> Status {
+        self.running.core.status().await
+    }
+
+    /// The error that ended this engine's service, if one did. It is for ever.
+    #[must_use]
+    pub fn fatal(&self) -> Option<FatalError> {
+        self.running.core.fatal.get()
+    }
+
+    /// Ends when a fatal error ends this engine's service.
+    pub async fn wait_fatal(&self) -> FatalError {
+        self.running.core.fatal.wait().await
+    }
+
+    /// Ends when every shard that lives here knows a leader that serves.
+    ///
+    /// # Errors
+    /// [`NotReady`] names the shards that do not, after `timeout`.
+    pub async fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
+        let core = &self.running.core;
+        let deadline = tokio::time::Instant::now() + timeout;
+        for state in core.shards.all() {
+            loop {
+                let changed = state.leader_changed();
+                if state.is_ready(core.node) {
+                    break;
+                }
+                if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                    let waiting = core.shards.all().into_iter();
+                    let shards = waiting.filter(|s| !s.is_ready(core.node)).map(|s| s.shard);
+                    return Err(NotReady { after: timeout, shards: shards.collect() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops serving, answers every pending call, flushes the data store and joins every thread.
+    /// Other clones of the handle get "stopped" from then on.
+    pub async fn shutdown(self) {
+        let running = Arc::clone(&self.running);
+        // Joining blocks; the runtime's own threads must not.
+        let joined = tokio::task::spawn_blocking(move || running.stop());
+        if let Err(error) = joined.await {
+            tracing::error!(%error, "shutdown");
+        }
+    }
+}
+
+fn unexpected(reply: &KvReply) -> WriteError {
+    WriteError::DidNotHappen(Refusal::Stopped(format!(
+        "the state machine answered {reply:?}: it is not the built-in one, or another version"
+    )))
+}
+
+fn check(command: &KvCommand) -> Result<(), Invalid> {
+    let key = |key: &Bytes| match key.len() {
+        found if found > limits::KEY_BYTES_MAX => {
+            Err(Invalid::KeyTooLong { found, max: limits::KEY_BYTES_MAX })
+        }
+        _ => Ok(()),
+    };
+    let value = |value: &Bytes| match value.len() {
+        found if found > limits::VALUE_BYTES_MAX => {
+            Err(Invalid::ValueTooLong { found, max: limits::VALUE_BYTES_MAX })
+        }
+        _ => Ok(()),
+    };
+    match command {
+        KvCommand::Put { key: k, value: v } => key(k).and_then(|()| value(v)),
+        KvCommand::Delete { key: k } | KvCommand::Increment { key: k, .. } => key(k),
+        KvCommand::DeleteRange { start, end } => {
+            if start >= end {
+                return Err(Invalid::EmptyRange);
+            }
+            key(start).and_then(|()| key(end))
+        }
+        KvCommand::CompareAndSet { key: k, expected, value: new } => {
+            key(k)?;
+            expected.iter().chain(new).try_for_each(value)
+        }
+        KvCommand::Batch(commands) => {
+            commands.iter().try_for_each(check)?;
+            match command.encode().len() {
+                found if found > limits::VALUE_BYTES_MAX => {
+                    Err(Invalid::ValueTooLong { found, max: limits::VALUE_BYTES_MAX })
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+}

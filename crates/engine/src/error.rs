@@ -1,0 +1,206 @@
+//! What can go wrong for a caller. "It did not happen" and "nobody knows" are different types of
+//! answer: the first may be retried blindly, the second only by who knows the operation.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use quorate_types::{Index, NodeId, ShardId};
+
+/// Why a write did not happen, or may not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The write did not happen and never will; trying again is safe.
+    #[error("not written: {0}")]
+    DidNotHappen(Refusal),
+    /// The write may or may not take effect, now or later. Never retried by the engine.
+    #[error("outcome unknown: {0}")]
+    OutcomeUnknown(Doubt),
+}
+
+/// Why a read gave no answer. Reads change nothing, so trying again is always safe.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not read: {0}")]
+pub struct ReadError(
+    /// The reason and the retry advice.
+    #[from]
+    pub Refusal,
+);
+
+/// A definite no, with what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request itself is wrong; retrying it unchanged can't help.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// No leader is known for the shard and none appeared in time. Retry after `wait`.
+    #[error("shard {shard} has no leader that can be reached (last known: {leader:?})")]
+    NoLeader {
+        /// The shard.
+        shard: ShardId,
+        /// The last leader heard of.
+        leader: Option<NodeId>,
+        /// How long to wait before the next try.
+        wait: Duration,
+    },
+    /// The shard's range changed under the request; the router has learnt the new one. Retry now.
+    #[error("shard {shard} is at descriptor version {current}, the request was routed by {routed}")]
+    StaleRoute {
+        /// The shard.
+        shard: ShardId,
+        /// Version the request was routed by.
+        routed: u64,
+        /// Version in force.
+        current: u64,
+    },
+    /// No shard owns the key.
+    #[error("no shard owns this key")]
+    NoShard,
+    /// A queue is full. Retry after `wait`.
+    #[error("{what} is full; wait {wait:?}")]
+    Busy {
+        /// Which queue.
+        what: &'static str,
+        /// How long to wait before the next try.
+        wait: Duration,
+    },
+    /// The deadline passed before the request reached a log.
+    #[error("deadline of {after:?} passed")]
+    DeadlinePassed {
+        /// Time spent.
+        after: Duration,
+    },
+    /// The engine is shutting down, or has met a fatal error.
+    #[error("the engine is stopped: {0}")]
+    Stopped(String),
+}
+
+/// A request that no state of the cluster could accept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// Key longer than `limits::KEY_BYTES_MAX`.
+    #[error("key of {found} bytes; at most {max} are allowed")]
+    KeyTooLong {
+        /// Its length.
+        found: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// Value longer than `limits::VALUE_BYTES_MAX`.
+    #[error("value of {found} bytes; at most {max} are allowed")]
+    ValueTooLong {
+        /// Its length.
+        found: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The keys of a batch belong to different shards.
+    #[error("the keys of one batch must belong to one shard; found {first} and {other}")]
+    CrossShard {
+        /// Shard of the first key.
+        first: ShardId,
+        /// Another one.
+        other: ShardId,
+    },
+    /// A range whose end is not after its start.
+    #[error("the range is empty: its end is not after its start")]
+    EmptyRange,
+}
+
+/// Why the outcome of a write is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// The deadline passed after the command had entered a log or left for another node.
+    #[error("no answer within {after:?}")]
+    Deadline {
+        /// Time spent.
+        after: Duration,
+    },
+    /// The connection to the node that worked on it broke.
+    #[error("the connection to node {node} broke before its answer came")]
+    ConnectionLost {
+        /// The node.
+        node: NodeId,
+    },
+    /// Leadership of the shard changed while it was under way.
+    #[error("shard {shard} changed its leader while the command was under way")]
+    LeaderChanged {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The engine stopped while it was under way.
+    #[error("the engine stopped while the command was under way")]
+    Stopped,
+}
+
+/// Why an engine did not open: every fault found, not only the first.
+#[derive(Debug, thiserror::Error)]
+#[error("can't open {}: {}", dir.display(), join(faults))]
+pub struct OpenError {
+    /// The directory.
+    pub dir: PathBuf,
+    /// At least one.
+    pub faults: Vec<OpenFault>,
+}
+
+fn join(faults: &[OpenFault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// One reason why an engine did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFault {
+    /// A setting is missing or senseless.
+    #[error("setting `{setting}`: {what}")]
+    Setting {
+        /// The builder's method.
+        setting: &'static str,
+        /// What is wrong and what would do.
+        what: String,
+    },
+    /// The log store refused.
+    #[error(transparent)]
+    Log(#[from] quorate_log::OpenError),
+    /// The data store refused.
+    #[error("data store: {0}")]
+    Data(String),
+    /// The port or the certificates were refused.
+    #[error("transport: {0}")]
+    Transport(String),
+    /// A thread or a directory could not be made.
+    #[error("{what}: {cause}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The operating system's answer.
+        cause: std::io::Error,
+    },
+}
+
+/// The first failure that ended an engine's service (RULE 8). It is for ever: open it again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FatalError {
+    /// A write or sync of the log failed.
+    #[error("log: {0}")]
+    Log(String),
+    /// A write of the data store failed.
+    #[error("data store: {0}")]
+    Data(String),
+    /// A thread of the engine met a broken invariant.
+    #[error("thread `{thread}` panicked: {message}")]
+    Panic {
+        /// Its name.
+        thread: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// A replica's data reaches beyond its log: the log has lost acknowledged entries (RULE 4).
+    #[error("shard {shard}: data applied to {applied:?} but the log ends at {last:?}")]
+    Amnesia {
+        /// The shard.
+        shard: ShardId,
+        /// Applied index of the data store.
+        applied: Index,
+        /// End of the log.
+        last: Index,
+    },
+}

@@ -1,0 +1,56 @@
+//! The log reader: runs that left memory are read back beside the workers, not by them.
+
+use std::sync::Arc;
+
+use quorate_host::ShardFetch;
+use quorate_log::LogStore;
+use quorate_raft::Reader;
+
+use crate::error::FatalError;
+use crate::fatal::Fatal;
+use crate::inbox::{Inbox, Input};
+use crate::queue::Queue;
+
+/// A fetch and whose it is.
+pub(crate) struct FetchJob {
+    pub(crate) worker: usize,
+    pub(crate) fetch: ShardFetch,
+}
+
+/// Everything the log reader works with.
+pub(crate) struct FetchThread {
+    pub(crate) queue: Arc<Queue<FetchJob>>,
+    pub(crate) log: Arc<LogStore>,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) fatal: Arc<Fatal>,
+}
+
+impl FetchThread {
+    /// Reads until the queue is closed and empty.
+    pub(crate) fn run(self) {
+        let mut jobs = Vec::new();
+        while self.queue.take(&mut jobs) {
+            for FetchJob { worker, fetch } in jobs.drain(..) {
+                match self.log.read(fetch.shard, fetch.range, fetch.bytes_max) {
+                    Ok(runs) => self.inboxes[worker].push(Input::Fetched {
+                        shard: fetch.shard,
+                        reader: fetch.reader,
+                        runs,
+                    }),
+                    // The range may have been truncated meanwhile, by a leader that followed: the
+                    // kernel asks again if it still leads.
+                    Err(error) if fetch.reader != Reader::Apply => {
+                        tracing::warn!(shard = %fetch.shard, %error, "entries for a follower");
+                        self.inboxes[worker].push(Input::Fetched {
+                            shard: fetch.shard,
+                            reader: fetch.reader,
+                            runs: Vec::new(),
+                        });
+                    }
+                    // A log that can't give back what is committed must not go on voting.
+                    Err(error) => self.fatal.latch(FatalError::Log(error.to_string())),
+                }
+            }
+        }
+    }
+}

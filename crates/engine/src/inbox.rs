@@ -1,0 +1,138 @@
+//! A worker's inbox: bounded, swapped out whole, and woken once per batch.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use quorate_host::ShardView;
+use quorate_raft::{Message, Reader, Run};
+use quorate_types::{Index, ShardId, limits};
+use tokio::sync::oneshot;
+
+use crate::call::Call;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A caller's request. Bounded: refused when the inbox is full.
+    Call(Call),
+    /// Messages of one peer. Bounded: dropped when the inbox is full, as a network may drop them.
+    Messages(Vec<(ShardId, Message)>),
+    /// The log writer made this turn durable.
+    Persisted(u64),
+    /// An apply thread has come this far.
+    Applied(Vec<(ShardId, Index)>),
+    /// The log reader's answer.
+    Fetched { shard: ShardId, reader: Reader, runs: Vec<Run> },
+    /// Somebody wants to see the shards.
+    View(oneshot::Sender<Vec<(ShardId, ShardView)>>),
+    /// Answer everybody and end.
+    Stop,
+}
+
+#[derive(Default)]
+struct State {
+    inputs: Vec<Input>,
+    events: usize,
+    bytes: usize,
+    waiting: bool,
+    closed: bool,
+}
+
+impl State {
+    /// Only calls and messages are counted: everything else is bounded by what they started.
+    fn admits(&self, events: usize, bytes: usize) -> bool {
+        !self.closed
+            && self.events + events <= limits::INBOX_EVENTS_MAX
+            && (self.bytes + bytes <= limits::INBOX_BYTES_MAX || self.bytes == 0)
+    }
+}
+
+/// Many senders, one worker.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+impl Inbox {
+    /// Hands a call over, or gives it back if the inbox is full.
+    pub(crate) fn push_call(&self, call: Call) -> Result<(), Call> {
+        let bytes = call.len_bytes();
+        let mut state = self.state.lock();
+        if !state.admits(1, bytes) {
+            return Err(call);
+        }
+        state.events += 1;
+        state.bytes += bytes;
+        self.finish(state, Input::Call(call));
+        Ok(())
+    }
+
+    /// Hands messages over; false if they were dropped because the inbox is full.
+    pub(crate) fn push_messages(&self, messages: Vec<(ShardId, Message)>) -> bool {
+        let bytes = messages.iter().map(|(_, message)| payload_bytes(message)).sum();
+        let mut state = self.state.lock();
+        if !state.admits(messages.len(), bytes) {
+            return false;
+        }
+        state.events += messages.len();
+        state.bytes += bytes;
+        self.finish(state, Input::Messages(messages));
+        true
+    }
+
+    /// Hands over what was asked for; never refused.
+    pub(crate) fn push(&self, input: Input) {
+        self.finish(self.state.lock(), input);
+    }
+
+    fn finish(&self, mut state: parking_lot::MutexGuard<'_, State>, input: Input) {
+        if state.closed {
+            return;
+        }
+        state.inputs.push(input);
+        if std::mem::take(&mut state.waiting) {
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Swaps everything out for the last time: calls are refused from now on.
+    pub(crate) fn close_and_take(&self, inputs: &mut Vec<Input>) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        inputs.append(&mut state.inputs);
+    }
+
+    /// Swaps everything out into the empty `inputs`; waits for something at most `wait`, or without
+    /// end if that is `None`.
+    pub(crate) fn take(&self, inputs: &mut Vec<Input>, wait: Option<Duration>) {
+        assert!(inputs.is_empty(), "inputs of the last turn were left behind");
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        let mut state = self.state.lock();
+        while state.inputs.is_empty() {
+            state.waiting = true;
+            let timed_out = match deadline {
+                None => {
+                    self.wake.wait(&mut state);
+                    false
+                }
+                Some(deadline) => self.wake.wait_until(&mut state, deadline).timed_out(),
+            };
+            if timed_out {
+                break;
+            }
+        }
+        state.waiting = false;
+        std::mem::swap(&mut state.inputs, inputs);
+        state.events = 0;
+        state.bytes = 0;
+    }
+}
+
+fn payload_bytes(message: &Message) -> usize {
+    match &message.body {
+        quorate_raft::Body::Append { runs, .. } => runs.iter().map(Run::len_bytes).sum(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,84 @@
+//! Quorate: a Multi-Raft sharded storage engine that a database embeds.
+//!
+//! One [`Engine`] is one node of a cluster. It hosts many independent consensus groups (shards)
+//! over one shared log with one sync per turn for all of them, and one QUIC connection per peer.
+//! Any node takes any request and finds the shard's leader itself.
+//!
+//! ```text
+//!  put, get ──▶ router ──▶ worker (kernels of its shards) ──▶ one Turn
+//!                             ▲                                 ├─▶ QUIC lanes to the peers
+//!                             │ persisted, applied              ├─▶ log: one batch, one sync
+//!                             └─────────────────────────────────┴─▶ apply ──▶ the caller's reply
+//! ```
+//!
+//! What it is not: a SQL database, a transaction system across shards, or an RPC framework.
+//!
+//! A cluster of one node, to begin with (see `examples/embedded.rs` for three):
+//!
+//! ```
+//! use quorate::{Bootstrap, ClusterAuthority, ClusterId, Engine, NodeId, ReadLevel};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let directory = tempfile::tempdir()?;
+//! let (cluster, node) = (ClusterId(7), NodeId(1));
+//! let engine = Engine::builder(directory.path())
+//!     .cluster(cluster)
+//!     .node(node)
+//!     .listen("127.0.0.1:0".parse()?)
+//!     .tls(ClusterAuthority::generate(cluster)?.issue(node)?)
+//!     .bootstrap(Bootstrap::even_slots(&[node], 4, 1))
+//!     .open()?;
+//! engine.put("colour", "blue").await?;
+//! let colour = engine.get(b"colour", ReadLevel::Linearizable).await?;
+//! assert_eq!(colour.as_deref(), Some(&b"blue"[..]));
+//! engine.shutdown().await;
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+
+mod apply;
+mod apply_batch;
+mod bootstrap;
+mod builder;
+mod call;
+mod callers;
+mod clock;
+mod core;
+mod counters;
+mod data;
+mod engine;
+mod error;
+mod fatal;
+mod fetch;
+mod forward;
+mod forwarder;
+mod inbox;
+mod open;
+mod queue;
+mod reads;
+mod receiver;
+mod replies;
+mod running;
+mod shard_read;
+mod shards;
+mod status;
+mod worker;
+
+pub use bootstrap::{Bootstrap, BootstrapShard, SLOTS};
+pub use builder::{EngineBuilder, MachineFactory};
+pub use counters::CounterValues;
+pub use data::DataStatistics;
+pub use engine::{Engine, NotAnInteger, NotReady};
+pub use error::{Doubt, FatalError, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError};
+pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
+pub use quorate_log::SyncMode;
+pub use quorate_transport::{CertificateError, ClusterAuthority, NodeTls};
+pub use quorate_types::{
+    ClusterId, Duration, Epoch, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId,
+    Term, limits,
+};
+pub use reads::ReadLevel;
+pub use status::{LogStatus, PeerStatus, ShardStatus, Status};
+pub use worker::Observer;

@@ -1,0 +1,383 @@
+//! From a directory to a running engine.
+//!
+//! Order matters: the stores are recovered first, then the port is claimed, then the threads start,
+//! and only at the very end are peers let in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::Mutex;
+use quorate_host::{AppliedRecord, Host, HostConfig, ReplicaInit};
+use quorate_log::{
+    LogFault, LogOptions, LogStore, LogWriter, NewReplica, RecoveredReplica, Recovery,
+};
+use quorate_raft::{HardState, Member, Membership};
+use quorate_router::{RouteMap, ShardDescriptor};
+use quorate_transport::{Bound, Transport, TransportConfig};
+use quorate_types::{Index, LogId, NodeId, StoreId, Term, WallMillis};
+use rustc_hash::FxHashMap;
+
+use crate::apply::{Applier, ApplyThread};
+use crate::builder::EngineBuilder;
+use crate::callers::Callers;
+use crate::clock;
+use crate::core::Core;
+use crate::counters::Counters;
+use crate::data::DataStore;
+use crate::engine::Engine;
+use crate::error::{FatalError, OpenFault};
+use crate::fatal::Fatal;
+use crate::fetch::FetchThread;
+use crate::forwarder::Forwarder;
+use crate::inbox::Input;
+use crate::queue::Queue;
+use crate::receiver::Inbound;
+use crate::replies::Replies;
+use crate::running::{Running, Started, spawn};
+use crate::shards::{ShardState, Shards};
+use crate::worker::Worker;
+
+/// The entry before the first of every bootstrapped log. Not index 0: a log's base is matched only
+/// by a replica that holds the base state (RULE 14).
+const BOOTSTRAP_BASE: LogId = LogId::new(Term(1), Index(1));
+
+/// A replica as both stores left it.
+struct Replica {
+    recovered: RecoveredReplica,
+    record: AppliedRecord,
+    worker: usize,
+}
+
+pub(crate) fn open(builder: EngineBuilder) -> Result<Engine, OpenFault> {
+    let node = builder.node.expect("checked by the builder");
+    let bootstrap = builder.bootstrap.as_ref().expect("checked by the builder");
+    let descriptors = bootstrap.descriptors();
+
+    let (log, recovery) = open_log(&builder, node)?;
+    let data = open_data(&builder.directory.join("data"))?;
+    let recovered = if recovery.replicas.is_empty() {
+        create_replicas(&log, node, &descriptors)?
+    } else {
+        recovery.replicas
+    };
+    let replicas = join_stores(&data, recovered, &descriptors, builder.workers)?;
+    let bound = bind(&builder, &log, node)?;
+    start(builder, Parts { log: Arc::new(log), data: Arc::new(data), replicas, descriptors, bound })
+}
+
+fn open_log(builder: &EngineBuilder, node: NodeId) -> Result<(LogStore, Recovery), OpenFault> {
+    let mut store = [0; 16];
+    getrandom::fill(&mut store).map_err(|error| OpenFault::System {
+        what: "drawing a random store id".to_owned(),
+        cause: std::io::Error::other(error.to_string()),
+    })?;
+    let options = LogOptions { sync: builder.sync, ..LogOptions::default() };
+    let cluster = builder.cluster.expect("checked by the builder");
+    let fresh_store = StoreId(u128::from_le_bytes(store));
+    let directory = builder.directory.join("log");
+    Ok(LogStore::open(&directory, cluster, node, fresh_store, options)?)
+}
+
+fn open_data(directory: &Path) -> Result<DataStore, OpenFault> {
+    DataStore::open(directory).map_err(|error| OpenFault::Data(error.to_string()))
+}
+
+fn data_fault(error: rocksdb::Error) -> OpenFault {
+    OpenFault::Data(error.to_string())
+}
+
+/// A new directory: the replicas that the bootstrap places here, made in one step.
+fn create_replicas(
+    log: &LogStore,
+    node: NodeId,
+    descriptors: &[ShardDescriptor],
+) -> Result<Vec<RecoveredReplica>, OpenFault> {
+    let log_fault = |error: LogFault| OpenFault::Data(error.to_string());
+    let mut new = Vec::new();
+    for descriptor in descriptors {
+        let Some(own) = descriptor.members.iter().find(|member| member.node == node) else {
+            continue;
+        };
+        let members = descriptor.members.iter();
+        let voters = members.map(|m| Member { replica: m.replica, node: m.node });
+        new.push(NewReplica {
+            shard: descriptor.shard,
+            replica: own.replica,
+            space: log.next_space().map_err(log_fault)?,
+            base: BOOTSTRAP_BASE,
+            base_membership: Membership::of_voters(voters),
+            hard_state: HardState {
+                term: BOOTSTRAP_BASE.term,
+                vote: None,
+                committed: BOOTSTRAP_BASE.index,
+            },
+        });
+    }
+    log.create_replicas(&new).map_err(|error| OpenFault::Data(error.to_string()))?;
+    let recovered = new.into_iter().map(|replica| RecoveredReplica {
+        shard: replica.shard,
+        replica: replica.replica,
+        space: replica.space,
+        tombstone: false,
+        damaged: None,
+        restored: quorate_raft::Restored {
+            hard_state: replica.hard_state,
+            base: replica.base,
+            base_membership: replica.base_membership,
+            terms: Vec::new(),
+            memberships: Vec::new(),
+            last: replica.base,
+            applied: replica.base.index,
+        },
+    });
+    Ok(recovered.collect())
+}
+
+/// Brings log and data store together: each replica goes on applying after its record (RULE 10).
+fn join_stores(
+    data: &DataStore,
+    recovered: Vec<RecoveredReplica>,
+    descriptors: &[ShardDescriptor],
+    workers: usize,
+) -> Result<Vec<Replica>, OpenFault> {
+    let mut replicas = Vec::new();
+    for mut recovered in recovered {
+        if recovered.tombstone {
+            continue;
+        }
+        let shard = recovered.shard;
+        if let Some(damage) = &recovered.damaged {
+            // RULE 5: what it acknowledged may be gone, so this replica must not speak again.
+            return Err(OpenFault::Data(format!(
+                "the log of shard {shard} is damaged: {damage}. Move this directory away and let \
+                 the node join again as a new one"
+            )));
+        }
+        let descriptor =
+            descriptors.iter().find(|d| d.shard == shard).ok_or_else(|| OpenFault::Setting {
+                setting: "bootstrap",
+                what: format!(
+                    "does not name shard {shard}, which lives in this directory: give the \
+                     bootstrap that the cluster was made with"
+                ),
+            })?;
+        let record = match data.record(shard).map_err(data_fault)? {
+            None => first_record(&recovered, descriptor),
+            Some(record) => record.map_err(|error| {
+                OpenFault::Data(format!("applied record of shard {shard}: {error}"))
+            })?,
+        };
+        let (applied, last) = (record.applied.index, recovered.restored.last.index);
+        if applied > last {
+            // RULE 4: the log has forgotten what it acknowledged.
+            return Err(OpenFault::Data(FatalError::Amnesia { shard, applied, last }.to_string()));
+        }
+        if record.start != descriptor.start || record.end != descriptor.end {
+            return Err(OpenFault::Setting {
+                setting: "bootstrap",
+                what: format!(
+                    "gives shard {shard} another range than this directory holds: give the \
+                     bootstrap that the cluster was made with"
+                ),
+            });
+        }
+        recovered.restored.applied = applied;
+        let worker = usize::try_from(shard.0).unwrap_or(0) % workers;
+        replicas.push(Replica { recovered, record, worker });
+    }
+    Ok(replicas)
+}
+
+fn first_record(recovered: &RecoveredReplica, descriptor: &ShardDescriptor) -> AppliedRecord {
+    AppliedRecord {
+        applied: recovered.restored.base,
+        epoch: descriptor.epoch,
+        start: descriptor.start.clone(),
+        end: descriptor.end.clone(),
+        membership: recovered.restored.base_membership.clone(),
+        clock: WallMillis(0),
+    }
+}
+
+fn bind(builder: &EngineBuilder, log: &LogStore, node: NodeId) -> Result<Bound, OpenFault> {
+    let identity = log.identity();
+    let config = TransportConfig {
+        cluster: identity.cluster,
+        node,
+        store: identity.store,
+        incarnation: identity.incarnation,
+        listen: builder.listen.expect("checked by the builder"),
+        peers: builder.peers.clone(),
+        tls: builder.tls.clone().expect("checked by the builder"),
+    };
+    Transport::bind(config).map_err(|error| OpenFault::Transport(error.to_string()))
+}
+
+/// What `start` puts together.
+struct Parts {
+    log: Arc<LogStore>,
+    data: Arc<DataStore>,
+    replicas: Vec<Replica>,
+    descriptors: Vec<ShardDescriptor>,
+    bound: Bound,
+}
+
+fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
+    let Parts { log, data, replicas, descriptors, bound } = parts;
+    let node = builder.node.expect("checked by the builder");
+    let identity = log.identity().clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name(format!("quic-{node}"))
+        .enable_all()
+        .build()
+        .map_err(|cause| OpenFault::System { what: "starting the QUIC runtime".into(), cause })?;
+    let inbound = Arc::new(Inbound::default());
+    let transport = Transport::start(bound, runtime.handle(), Arc::clone(&inbound) as _)
+        .map_err(|error| OpenFault::Transport(error.to_string()))?;
+
+    let routes =
+        RouteMap::from_descriptors(descriptors.iter().cloned()).expect("checked by the builder");
+    let members = descriptors.iter().flat_map(|d| d.members.iter().map(|m| m.node));
+    let peers: std::collections::BTreeSet<NodeId> = members.filter(|n| *n != node).collect();
+    let states: Vec<Arc<ShardState>> = replicas.iter().map(state_of).collect();
+    let core = Arc::new(Core {
+        node,
+        cluster: identity.cluster,
+        store: identity.store,
+        incarnation: identity.incarnation,
+        shards: Arc::new(Shards::new(states, routes)),
+        inboxes: (0..builder.workers).map(|_| Arc::default()).collect(),
+        transport: Arc::new(transport),
+        forwarder: Forwarder::new(peers),
+        log,
+        data,
+        fatal: Arc::new(Fatal::default()),
+        counters: Arc::new(Counters::default()),
+        stopping: AtomicBool::new(false),
+        addresses: Mutex::new(builder.peers.clone()),
+        lives: Mutex::new(BTreeMap::new()),
+    });
+    let running = start_threads(builder, Arc::clone(&core), replicas, runtime, inbound.clone())?;
+    inbound.open(core);
+    Ok(Engine { running: Arc::new(running) })
+}
+
+fn state_of(replica: &Replica) -> Arc<ShardState> {
+    Arc::new(ShardState::new(
+        replica.recovered.shard,
+        replica.recovered.replica,
+        replica.recovered.space,
+        replica.worker,
+        replica.record.epoch.version,
+    ))
+}
+
+fn start_threads(
+    builder: EngineBuilder,
+    core: Arc<Core>,
+    replicas: Vec<Replica>,
+    runtime: tokio::runtime::Runtime,
+    inbound: Arc<Inbound>,
+) -> Result<Running, OpenFault> {
+    let applies = Arc::new(Queue::default());
+    let fetches = Arc::new(Queue::default());
+    let writer = Arc::new(spawn_writer(&core));
+    let mut hosts = hosts(&builder, &core);
+    let now = clock::now();
+    let mut appliers = FxHashMap::default();
+    for Replica { recovered, record, worker } in replicas {
+        let shard = recovered.shard;
+        hosts[worker].add(
+            now,
+            ReplicaInit {
+                shard,
+                replica: recovered.replica,
+                descriptor_version: record.epoch.version,
+                restored: recovered.restored,
+            },
+        );
+        let state = Arc::clone(core.shards.get(shard).expect("made from the same replicas"));
+        appliers.insert(shard, Applier { state, machine: (builder.machine)(shard), record });
+    }
+
+    let mut workers = Vec::new();
+    for (index, host) in hosts.into_iter().enumerate() {
+        let worker = Worker {
+            index,
+            host,
+            inbox: Arc::clone(&core.inboxes[index]),
+            transport: Arc::clone(&core.transport),
+            writer: Arc::clone(&writer),
+            applies: Arc::clone(&applies),
+            fetches: Arc::clone(&fetches),
+            shards: Arc::clone(&core.shards),
+            callers: Callers::default(),
+            replies: Replies::new(Arc::clone(&core.transport)),
+            fatal: Arc::clone(&core.fatal),
+            counters: Arc::clone(&core.counters),
+            observer: builder.observer.clone(),
+        };
+        workers.push(spawn(&core, format!("step-{}-{index}", core.node), move || worker.run())?);
+    }
+    let apply = ApplyThread {
+        queue: Arc::clone(&applies),
+        appliers,
+        store: Arc::clone(&core.data),
+        inboxes: core.inboxes.clone(),
+        replies: Replies::new(Arc::clone(&core.transport)),
+        fatal: Arc::clone(&core.fatal),
+        counters: Arc::clone(&core.counters),
+    };
+    let apply_thread = spawn(&core, format!("apply-{}", core.node), move || apply.run())?;
+    let fetch = FetchThread {
+        queue: Arc::clone(&fetches),
+        log: Arc::clone(&core.log),
+        inboxes: core.inboxes.clone(),
+        fatal: Arc::clone(&core.fatal),
+    };
+    let fetch_thread = spawn(&core, format!("fetch-{}", core.node), move || fetch.run())?;
+    let started = Started {
+        inbound,
+        runtime,
+        workers,
+        writer,
+        applies,
+        apply: apply_thread,
+        fetches,
+        fetch: fetch_thread,
+    };
+    Ok(Running::new(core, started))
+}
+
+fn spawn_writer(core: &Arc<Core>) -> LogWriter {
+    let inboxes = core.inboxes.clone();
+    let fatal = Arc::clone(&core.fatal);
+    LogWriter::spawn(Arc::clone(&core.log), move |result| match result {
+        Ok(turns) => {
+            for (worker, turn) in turns {
+                inboxes[*worker].push(Input::Persisted(*turn));
+            }
+        }
+        Err(fault) => {
+            fatal.latch(FatalError::Log(fault.to_string()));
+            // The workers see the latch when they wake.
+            inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
+        }
+    })
+}
+
+fn hosts(builder: &EngineBuilder, core: &Core) -> Vec<Host> {
+    let mut seed = [0; 8];
+    // Election jitter is the only use: a poor seed costs a split vote, not safety.
+    if getrandom::fill(&mut seed).is_err() {
+        seed = core.node.0.to_le_bytes();
+    }
+    let config = HostConfig {
+        entry_cache_bytes_max: builder.entry_cache_bytes_max / builder.workers,
+        ..HostConfig::new(core.node, core.incarnation, u64::from_le_bytes(seed))
+    };
+    (0..builder.workers).map(|_| Host::new(config.clone())).collect()
+}

@@ -1,0 +1,59 @@
+//! A queue between two threads of the engine: swapped out whole, woken once per batch.
+//!
+//! It has no bound of its own: what goes in is bounded by whoever asked for it (the kernel bounds
+//! what is handed to apply, one fetch runs per reader).
+
+use parking_lot::{Condvar, Mutex};
+
+struct State<T> {
+    items: Vec<T>,
+    waiting: bool,
+    closed: bool,
+}
+
+/// Many senders, one receiver.
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    wake: Condvar,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        let state = State { items: Vec::new(), waiting: false, closed: false };
+        Queue { state: Mutex::new(state), wake: Condvar::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Adds everything in `items`.
+    pub(crate) fn push_all(&self, items: impl IntoIterator<Item = T>) {
+        let mut state = self.state.lock();
+        state.items.extend(items);
+        if !state.items.is_empty() && std::mem::take(&mut state.waiting) {
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits and swaps everything out into the empty `items`; false once closed and empty.
+    pub(crate) fn take(&self, items: &mut Vec<T>) -> bool {
+        assert!(items.is_empty(), "items of the last turn were left behind");
+        let mut state = self.state.lock();
+        while state.items.is_empty() {
+            if state.closed {
+                return false;
+            }
+            state.waiting = true;
+            self.wake.wait(&mut state);
+        }
+        state.waiting = false;
+        std::mem::swap(&mut state.items, items);
+        true
+    }
+}

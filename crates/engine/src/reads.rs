@@ -1,0 +1,99 @@
+//! Reads on the caller's own thread: confirm, wait until applied, look, check the descriptor.
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::call::{Call, CallKind, Completion, Outcome};
+use crate::core::Core;
+use crate::shard_read::{Facts, Question};
+use quorate_host::Refusal as HostRefusal;
+use quorate_types::{ShardId, limits};
+
+/// How fresh a read has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum ReadLevel {
+    /// Sees every write that was answered before the read began (ReadIndex, thesis 6.4). Works on
+    /// any replica; costs one round between leader and quorum, shared by all waiting reads.
+    #[default]
+    Linearizable,
+    /// What the replica here has applied, without asking anybody: may lag by any time.
+    Stale,
+}
+
+impl Core {
+    /// Answers from the replica that lives here.
+    ///
+    /// Errors are outcomes, so that the caller may be on another node.
+    pub(crate) async fn read_here(
+        &self,
+        shard: ShardId,
+        descriptor_version: u64,
+        question: &Question,
+        level: ReadLevel,
+    ) -> Result<Facts, Outcome> {
+        let state = self.shards.get(shard).ok_or(Outcome::Refused(HostRefusal::NoReplica))?.clone();
+        if level == ReadLevel::Linearizable {
+            self.confirm(shard, descriptor_version).await?;
+        }
+        if self.fatal.is_set() {
+            return Err(Outcome::Stopping);
+        }
+        let facts = self.look(state.space, question).map_err(|error| {
+            self.fatal.latch(crate::error::FatalError::Data(error.to_string()));
+            Outcome::Stopping
+        })?;
+        // RULE 1: data that moved away while it was read may have been read half.
+        let current = state.version();
+        if current != descriptor_version {
+            return Err(Outcome::Refused(HostRefusal::StaleVersion { current }));
+        }
+        Ok(facts)
+    }
+
+    /// Ends when everything answered before now is applied here.
+    async fn confirm(&self, shard: ShardId, descriptor_version: u64) -> Result<(), Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        let completion = Completion::Local(sender);
+        self.submit(Call { shard, descriptor_version, kind: CallKind::Read, completion })?;
+        match tokio::time::timeout(limits::REQUEST_TIMEOUT, receiver).await {
+            Ok(Ok(Outcome::ReadAt(_))) => Ok(()),
+            Ok(Ok(outcome)) => Err(outcome),
+            Ok(Err(_)) => Err(Outcome::Stopping),
+            Err(_) => Err(Outcome::LeaderChanged { leader: None }),
+        }
+    }
+
+    fn look(
+        &self,
+        space: quorate_types::SpaceId,
+        question: &Question,
+    ) -> Result<Facts, rocksdb::Error> {
+        match question {
+            Question::Get(keys) => {
+                let values: Result<_, _> =
+                    keys.iter().map(|key| self.data.get(space, key)).collect();
+                Ok(Facts::Values(values?))
+            }
+            Question::Scan { start, end, limit } => {
+                let mut pairs = Vec::new();
+                if *limit == 0 {
+                    return Ok(Facts::Pairs(pairs));
+                }
+                self.data.scan(space, start, end.as_deref(), &mut |key, value| {
+                    let copy = bytes::Bytes::copy_from_slice;
+                    pairs.push((copy(key), copy(value)));
+                    pairs.len() < *limit
+                })?;
+                Ok(Facts::Pairs(pairs))
+            }
+            Question::Count { start, end } => {
+                let mut count = 0;
+                self.data.scan(space, start, end.as_deref(), &mut |_, _| {
+                    count += 1;
+                    true
+                })?;
+                Ok(Facts::Count(count))
+            }
+        }
+    }
+}

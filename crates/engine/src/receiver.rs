@@ -1,0 +1,145 @@
+//! What the transport brings in: messages for the workers, other nodes' requests, answers to ours.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, ShardMessage, Transport};
+use quorate_types::{NodeId, ShardId};
+
+use crate::call::{Call, CallKind, Completion, Outcome};
+use crate::core::Core;
+use crate::forward::{self, RequestKind};
+use crate::shard_read;
+
+/// Runs on QUIC threads, so it only hands over. It is made before the core that it hands over to,
+/// and refuses peers until that is set.
+#[derive(Default)]
+pub(crate) struct Inbound {
+    core: RwLock<Option<Arc<Core>>>,
+}
+
+impl Inbound {
+    pub(crate) fn open(&self, core: Arc<Core>) {
+        *self.core.write() = Some(core);
+    }
+
+    /// Lets go of the core, so that it can be dropped.
+    pub(crate) fn close(&self) {
+        *self.core.write() = None;
+    }
+
+    fn core(&self) -> Option<Arc<Core>> {
+        self.core.read().clone()
+    }
+}
+
+impl Receiver for Inbound {
+    fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+        match self.core() {
+            None => Err("this node is starting or stopping".to_owned()),
+            Some(core) => core.admit(hello),
+        }
+    }
+
+    fn handle_messages(&self, _: NodeId, messages: Vec<ShardMessage>) {
+        let Some(core) = self.core() else {
+            return;
+        };
+        let mut by_worker: Vec<Vec<(ShardId, quorate_raft::Message)>> =
+            core.inboxes.iter().map(|_| Vec::new()).collect();
+        for ShardMessage { shard, message } in messages {
+            // A peer may know of shards that do not live here.
+            if let Some(state) = core.shards.get(shard) {
+                by_worker[state.worker].push((shard, message));
+            }
+        }
+        for (inbox, messages) in core.inboxes.iter().zip(by_worker) {
+            let count = messages.len() as u64;
+            if count > 0 && !inbox.push_messages(messages) {
+                core.counters.messages_dropped.add(count);
+            }
+        }
+    }
+
+    fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>) {
+        let Some(core) = self.core() else {
+            return;
+        };
+        let mut refused = Vec::new();
+        for Forward { id, kind, payload } in forwards {
+            match kind {
+                ForwardKind::Reply => core.forwarder.complete(from, id, &payload),
+                ForwardKind::Request => {
+                    if let Some(outcome) = take_request(&core, from, id, &payload) {
+                        let payload = forward::encode_outcome(&outcome);
+                        refused.push(Forward { id, kind: ForwardKind::Reply, payload });
+                    }
+                }
+            }
+        }
+        if !refused.is_empty() {
+            send_replies(&core.transport, from, refused);
+        }
+    }
+
+    fn handle_connected(&self, peer: &PeerHello) {
+        tracing::info!(node = %peer.node, incarnation = %peer.incarnation, "peer connected");
+    }
+
+    fn handle_disconnected(&self, peer: NodeId, reason: &str) {
+        tracing::info!(node = %peer, reason, "peer disconnected");
+        if let Some(core) = self.core() {
+            core.forwarder.fail_all(peer);
+        }
+    }
+}
+
+/// Starts a peer's request; `Some` if it ended at once.
+fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Option<Outcome> {
+    let request = match forward::decode_request(payload) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::warn!(node = %from, %error, "a forwarded request can't be read");
+            return Some(Outcome::Malformed);
+        }
+    };
+    match request.kind {
+        RequestKind::Write => {
+            let call = Call {
+                shard: request.shard,
+                descriptor_version: request.descriptor_version,
+                kind: CallKind::Write(request.body),
+                completion: Completion::Remote { peer: from, id },
+            };
+            core.submit(call).err()
+        }
+        RequestKind::Read => match shard_read::decode_question(request.body) {
+            Err(error) => {
+                tracing::warn!(node = %from, %error, "a forwarded read can't be read");
+                Some(Outcome::Malformed)
+            }
+            Ok((question, level)) => {
+                let core = Arc::clone(core);
+                tokio::spawn(async move {
+                    let asked =
+                        core.read_here(request.shard, request.descriptor_version, &question, level);
+                    let outcome = asked.await.map_or_else(
+                        |outcome| outcome,
+                        |facts| Outcome::Reply(shard_read::encode_facts(&facts)),
+                    );
+                    let payload = forward::encode_outcome(&outcome);
+                    let reply = Forward { id, kind: ForwardKind::Reply, payload };
+                    send_replies(&core.transport, from, vec![reply]);
+                });
+                None
+            }
+        },
+    }
+}
+
+fn send_replies(transport: &Transport, to: NodeId, replies: Vec<Forward>) {
+    if let Err((error, lost)) = transport.send_forwards(to, replies) {
+        tracing::debug!(node = %to, %error, replies = lost.len(), "replies were not sent");
+    }
+}

@@ -1,0 +1,215 @@
+//! What an engine tells about itself. Plain numbers and text, ready for JSON.
+
+use std::collections::BTreeMap;
+
+use quorate_host::ShardView;
+use quorate_raft::Role;
+use quorate_types::ShardId;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::core::Core;
+use crate::counters::CounterValues;
+use crate::data::DataStatistics;
+use crate::inbox::Input;
+
+/// A node at one moment. Each shard's part is consistent in itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// This node's id.
+    pub node: u64,
+    /// The cluster's id, 32 hexadecimal digits.
+    pub cluster: String,
+    /// The directory's id, 32 hexadecimal digits.
+    pub store: String,
+    /// How often the node has started.
+    pub incarnation: u64,
+    /// The QUIC address.
+    pub address: String,
+    /// The fatal error that ended service, if any.
+    pub fatal: Option<String>,
+    /// The shards that live here, ascending.
+    pub shards: Vec<ShardStatus>,
+    /// The other nodes, ascending.
+    pub peers: Vec<PeerStatus>,
+    /// The log.
+    pub log: LogStatus,
+    /// The data store.
+    pub data: DataStatistics,
+    /// Totals since the engine opened.
+    pub counters: CounterValues,
+}
+
+/// One replica.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShardStatus {
+    /// The shard's id.
+    pub shard: u64,
+    /// This replica's id in the group.
+    pub replica: u64,
+    /// `leader`, `follower`, `candidate` or `pre-candidate`.
+    pub role: &'static str,
+    /// Current term.
+    pub term: u64,
+    /// The node of the leader, if known.
+    pub leader: Option<u64>,
+    /// Last entry's term.
+    pub last_term: u64,
+    /// Last entry's index.
+    pub last_index: u64,
+    /// Commit index.
+    pub commit: u64,
+    /// Applied index.
+    pub applied: u64,
+    /// Version of the descriptor.
+    pub descriptor_version: u64,
+    /// First key, as lower-case hexadecimal.
+    pub start: String,
+    /// First key beyond, as lower-case hexadecimal; none: no bound.
+    pub end: Option<String>,
+    /// Nodes of the members.
+    pub members: Vec<u64>,
+}
+
+/// One connection.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerStatus {
+    /// The peer's node id.
+    pub node: u64,
+    /// Its address.
+    pub address: String,
+    /// Whether the connection stands.
+    pub connected: bool,
+    /// Why the last connection ended or failed, if one did.
+    pub last_failure: Option<String>,
+    /// Smoothed round trip in microseconds; 0 if not connected.
+    pub round_trip_us: u64,
+    /// Frames sent.
+    pub frames_sent: u64,
+    /// Messages sent.
+    pub messages_sent: u64,
+    /// Messages dropped because a lane was full.
+    pub messages_dropped: u64,
+    /// UDP bytes sent.
+    pub udp_bytes_sent: u64,
+    /// UDP bytes received.
+    pub udp_bytes_received: u64,
+}
+
+/// The log.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LogStatus {
+    /// Shards' writes made.
+    pub writes: u64,
+    /// Batches written, each for all shards that had something to write.
+    pub batches: u64,
+    /// Batches that were synced.
+    pub syncs: u64,
+    /// Runs written.
+    pub runs: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Bytes of runs written.
+    pub run_bytes: u64,
+    /// Median time of a synced batch in microseconds; an upper bound, at most twice too high.
+    pub sync_p50_us: u64,
+    /// 99th percentile of it, as rough.
+    pub sync_p99_us: u64,
+}
+
+impl Core {
+    /// Asks every worker, and reads every counter.
+    pub(crate) async fn status(&self) -> Status {
+        let mut views = BTreeMap::new();
+        for inbox in &self.inboxes {
+            let (sender, receiver) = oneshot::channel();
+            inbox.push(Input::View(sender));
+            // A worker that has ended knows nothing any more: its shards are left out.
+            views.extend(receiver.await.unwrap_or_default());
+        }
+        Status {
+            node: self.node.0,
+            cluster: self.cluster.to_string(),
+            store: self.store.to_string(),
+            incarnation: self.incarnation.0,
+            address: self.transport.local_address().to_string(),
+            fatal: self.fatal.get().map(|error| error.to_string()),
+            shards: views.iter().filter_map(|(id, view)| self.shard_status(*id, view)).collect(),
+            peers: self.peer_statuses(),
+            log: self.log_status(),
+            data: self.data.statistics(),
+            counters: self.counters.values(),
+        }
+    }
+
+    fn shard_status(&self, id: ShardId, view: &ShardView) -> Option<ShardStatus> {
+        let state = self.shards.get(id)?;
+        let routes = self.shards.routes();
+        let descriptor = routes.get(id)?;
+        Some(ShardStatus {
+            shard: id.0,
+            replica: state.replica.0,
+            role: match view.role.role {
+                Role::Leader => "leader",
+                Role::Follower => "follower",
+                Role::Candidate => "candidate",
+                Role::PreCandidate => "pre-candidate",
+            },
+            term: view.role.term.0,
+            leader: view.role.leader.map(|(_, node)| node.0),
+            last_term: view.last.term.0,
+            last_index: view.last.index.0,
+            commit: view.commit.0,
+            applied: view.applied.0,
+            descriptor_version: state.version(),
+            start: hex(&descriptor.start),
+            end: descriptor.end.as_deref().map(hex),
+            members: view.membership.members().map(|member| member.node.0).collect(),
+        })
+    }
+
+    fn log_status(&self) -> LogStatus {
+        let log = self.log.statistics();
+        LogStatus {
+            writes: log.writes,
+            batches: log.batches,
+            syncs: log.syncs,
+            runs: log.runs,
+            entries: log.entries,
+            run_bytes: log.run_bytes,
+            sync_p50_us: micros(log.sync_latency.quantile(0.5)),
+            sync_p99_us: micros(log.sync_latency.quantile(0.99)),
+        }
+    }
+
+    fn peer_statuses(&self) -> Vec<PeerStatus> {
+        let addresses = self.addresses.lock();
+        let statistics = self.transport.statistics();
+        let status =
+            |(node, peer): (&quorate_types::NodeId, &quorate_transport::PeerStatistics)| {
+                PeerStatus {
+                    node: node.0,
+                    address: addresses.get(node).map(ToString::to_string).unwrap_or_default(),
+                    connected: peer.connected,
+                    last_failure: peer.last_failure.clone(),
+                    round_trip_us: peer.round_trip.map_or(0, micros),
+                    frames_sent: peer.frames_sent,
+                    messages_sent: peer.messages_sent,
+                    messages_dropped: peer.messages_dropped_full
+                        + peer.messages_dropped_unconnected
+                        + peer.messages_dropped_oversize,
+                    udp_bytes_sent: peer.udp_bytes_sent,
+                    udp_bytes_received: peer.udp_bytes_received,
+                }
+            };
+        statistics.peers.iter().map(status).collect()
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,191 @@
+//! A step worker: the thread that owns the kernels of its shards and carries out their turns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_host::{Answer, Event, Host, Ticket, Turn};
+use quorate_log::{LogWriter, ShardWrite, TurnWrite};
+use quorate_raft::Message;
+use quorate_transport::{ShardMessage, Transport};
+use quorate_types::{NodeId, ShardId};
+
+use crate::apply::ApplyJob;
+use crate::call::{Call, CallKind, Outcome};
+use crate::callers::Callers;
+use crate::clock;
+use crate::counters::Counters;
+use crate::fatal::Fatal;
+use crate::fetch::FetchJob;
+use crate::inbox::{Inbox, Input};
+use crate::queue::Queue;
+use crate::replies::Replies;
+use crate::shards::Shards;
+
+/// Longest sleep of a worker that has no timer to wait for.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Sees what a node promises to others, just before it leaves. For tests that compare promises
+/// with what a crash left on disk.
+pub trait Observer: Send + Sync {
+    /// `message` of `shard` is about to be sent to `to`.
+    fn handle_sent(&self, to: NodeId, shard: ShardId, message: &Message);
+}
+
+/// Everything a worker works with.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) host: Host,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) writer: Arc<LogWriter>,
+    pub(crate) applies: Arc<Queue<ApplyJob>>,
+    pub(crate) fetches: Arc<Queue<FetchJob>>,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) callers: Callers,
+    pub(crate) replies: Replies,
+    pub(crate) fatal: Arc<Fatal>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+impl Worker {
+    /// Steps until it is told to stop or the engine has met a fatal error; then answers everybody.
+    pub(crate) fn run(mut self) {
+        let mut inputs = Vec::new();
+        let mut stopping = false;
+        while !stopping && !self.fatal.is_set() {
+            self.inbox.take(&mut inputs, Some(self.wait()));
+            for input in inputs.drain(..) {
+                stopping |= self.take_in(input);
+            }
+            let now = clock::now();
+            self.host.handle_timeouts(now);
+            let turn = self.host.take_turn(now);
+            self.carry_out(turn);
+            self.counters.turns.add(1);
+        }
+        self.answer_everybody();
+    }
+
+    fn wait(&self) -> Duration {
+        self.host.poll_timeout().map_or(IDLE_WAIT, |at| at.since(clock::now()).min(IDLE_WAIT))
+    }
+
+    /// True if it is time to stop.
+    fn take_in(&mut self, input: Input) -> bool {
+        let (now, wall) = (clock::now(), clock::wall());
+        match input {
+            Input::Call(call) => {
+                let event = self.event_of(call);
+                self.host.handle(now, wall, event);
+            }
+            Input::Messages(messages) => {
+                for (shard, message) in messages {
+                    self.host.handle(now, wall, Event::Message { shard, message });
+                }
+            }
+            Input::Persisted(turn) => self.host.handle(now, wall, Event::Persisted { turn }),
+            Input::Applied(applied) => {
+                for (shard, index) in applied {
+                    self.host.handle(now, wall, Event::Applied { shard, index });
+                }
+            }
+            Input::Fetched { shard, reader, runs } => {
+                self.host.handle(now, wall, Event::Fetched { shard, reader, runs });
+            }
+            Input::View(sender) => {
+                let views = self.host.shards().filter_map(|id| Some((id, self.host.view(id)?)));
+                drop(sender.send(views.collect()));
+            }
+            Input::Stop => return true,
+        }
+        false
+    }
+
+    fn event_of(&mut self, call: Call) -> Event {
+        let Call { shard, descriptor_version, kind, completion } = call;
+        let reads = matches!(kind, CallKind::Read);
+        let ticket = self.callers.insert(completion, reads);
+        match kind {
+            CallKind::Write(command) => {
+                Event::Write { shard, ticket, descriptor_version, session: None, command }
+            }
+            CallKind::Read => Event::Read { shard, ticket, descriptor_version },
+            CallKind::TransferLeader(to) => Event::TransferLeader { shard, ticket, to },
+        }
+    }
+
+    /// Appends leave first, so that the followers' disks work beside ours.
+    fn carry_out(&mut self, turn: Turn) {
+        for (node, messages) in turn.send {
+            if let Some(observer) = &self.observer {
+                messages.iter().for_each(|(shard, m)| observer.handle_sent(node, *shard, m));
+            }
+            let messages = messages
+                .into_iter()
+                .map(|(shard, message)| ShardMessage { shard, message })
+                .collect();
+            self.transport.send_messages(node, messages);
+        }
+        if let Some((number, writes)) = turn.write {
+            let writes =
+                writes.into_iter().map(|(shard, write)| ShardWrite { shard, write }).collect();
+            self.writer.submit(TurnWrite { worker: self.index, number, writes });
+        }
+        for role in turn.roles {
+            let leader = role.role.leader.map(|(_, node)| node);
+            let shard = self.shards.get(role.shard).expect("only hosted shards have roles");
+            shard.set_leader(leader, role.role.serving);
+        }
+        if !turn.applies.is_empty() {
+            let callers = &mut self.callers;
+            self.applies.push_all(turn.applies.into_iter().map(|apply| {
+                ApplyJob {
+                    shard: apply.shard,
+                    committed: apply.committed,
+                    callers: apply
+                        .tickets
+                        .into_iter()
+                        .map(|(index, ticket)| (index, callers.remove(ticket)))
+                        .collect(),
+                }
+            }));
+        }
+        self.fetches
+            .push_all(turn.fetches.into_iter().map(|fetch| FetchJob { worker: self.index, fetch }));
+        for (ticket, answer) in turn.answers {
+            self.answer(ticket, answer);
+        }
+        self.replies.flush();
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        let completion = self.callers.remove(ticket);
+        let outcome = match answer {
+            Answer::Refused(refusal) => Outcome::Refused(refusal),
+            Answer::Overwritten => Outcome::LeaderChanged { leader: None },
+            Answer::OutcomeUnknown => Outcome::UnknownLeaderChanged,
+            Answer::ReadAt(index) => Outcome::ReadAt(index),
+            Answer::NotConfirmed { leader } => Outcome::LeaderChanged { leader },
+            Answer::TransferBegun => Outcome::TransferBegun,
+        };
+        self.replies.complete(completion, outcome);
+    }
+
+    /// No caller is left waiting: what never reached the host did not happen, a write that did has
+    /// an unknown outcome, a read changed nothing.
+    fn answer_everybody(&mut self) {
+        let mut inputs = Vec::new();
+        self.inbox.close_and_take(&mut inputs);
+        for input in inputs {
+            if let Input::Call(call) = input {
+                self.replies.complete(call.completion, Outcome::Stopping);
+            }
+        }
+        for (completion, read) in self.callers.drain() {
+            let outcome = if read { Outcome::Stopping } else { Outcome::UnknownStopped };
+            self.replies.complete(completion, outcome);
+        }
+        self.replies.flush();
+    }
+}
