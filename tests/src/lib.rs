@@ -1,0 +1,3 @@
+//! What the tests of Quorate as a whole share.
+
+pub mod power_loss;
