@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quorate_types::{Index, NodeId, ShardId};
+use quorate_types::{NodeId, ShardId};
 
 /// Why a write did not happen, or may not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +160,23 @@ pub enum OpenFault {
     /// The log store refused.
     #[error(transparent)]
     Log(#[from] quorate_log::OpenError),
+    /// The log store failed while it was opened.
+    #[error(transparent)]
+    LogWrite(#[from] quorate_log::LogFault),
+    /// The bootstrap's replicas could not be made.
+    #[error(transparent)]
+    Create(#[from] quorate_log::CreateError),
+    /// A replica must not speak again: its log or data is damaged or has been rolled back (RULE 5).
+    #[error(
+        "shard {shard}: {what}. Move this directory away and let the node join as a new one; the \
+         other nodes hold what it acknowledged"
+    )]
+    Replica {
+        /// The shard.
+        shard: ShardId,
+        /// What was found.
+        what: String,
+    },
     /// The data store refused.
     #[error("data store: {0}")]
     Data(String),
@@ -192,15 +209,5 @@ pub enum FatalError {
         thread: String,
         /// The panic's message.
         message: String,
-    },
-    /// A replica's data reaches beyond its log: the log has lost acknowledged entries (RULE 4).
-    #[error("shard {shard}: data applied to {applied:?} but the log ends at {last:?}")]
-    Amnesia {
-        /// The shard.
-        shard: ShardId,
-        /// Applied index of the data store.
-        applied: Index,
-        /// End of the log.
-        last: Index,
     },
 }

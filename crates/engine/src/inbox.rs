@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use quorate_host::ShardView;
 use quorate_raft::{Message, Reader, Run};
-use quorate_types::{Index, ShardId, limits};
+use quorate_types::{Index, NodeId, ShardId, limits};
 use tokio::sync::oneshot;
 
 use crate::call::Call;
@@ -16,7 +16,7 @@ pub(crate) enum Input {
     /// A caller's request. Bounded: refused when the inbox is full.
     Call(Call),
     /// Messages of one peer. Bounded: dropped when the inbox is full, as a network may drop them.
-    Messages(Vec<(ShardId, Message)>),
+    Messages { from: NodeId, messages: Vec<(ShardId, Message)> },
     /// The log writer made this turn durable.
     Persisted(u64),
     /// An apply thread has come this far.
@@ -69,7 +69,7 @@ impl Inbox {
     }
 
     /// Hands messages over; false if they were dropped because the inbox is full.
-    pub(crate) fn push_messages(&self, messages: Vec<(ShardId, Message)>) -> bool {
+    pub(crate) fn push_messages(&self, from: NodeId, messages: Vec<(ShardId, Message)>) -> bool {
         let bytes = messages.iter().map(|(_, message)| payload_bytes(message)).sum();
         let mut state = self.state.lock();
         if !state.admits(messages.len(), bytes) {
@@ -77,7 +77,7 @@ impl Inbox {
         }
         state.events += messages.len();
         state.bytes += bytes;
-        self.finish(state, Input::Messages(messages));
+        self.finish(state, Input::Messages { from, messages });
         true
     }
 

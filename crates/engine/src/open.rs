@@ -10,9 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use quorate_host::{AppliedRecord, Host, HostConfig, ReplicaInit};
-use quorate_log::{
-    LogFault, LogOptions, LogStore, LogWriter, NewReplica, RecoveredReplica, Recovery,
-};
+use quorate_log::{LogOptions, LogStore, LogWriter, NewReplica, RecoveredReplica, Recovery};
 use quorate_raft::{HardState, Member, Membership};
 use quorate_router::{RouteMap, ShardDescriptor};
 use quorate_transport::{Bound, Transport, TransportConfig};
@@ -94,7 +92,6 @@ fn create_replicas(
     node: NodeId,
     descriptors: &[ShardDescriptor],
 ) -> Result<Vec<RecoveredReplica>, OpenFault> {
-    let log_fault = |error: LogFault| OpenFault::Data(error.to_string());
     let mut new = Vec::new();
     for descriptor in descriptors {
         let Some(own) = descriptor.members.iter().find(|member| member.node == node) else {
@@ -105,7 +102,7 @@ fn create_replicas(
         new.push(NewReplica {
             shard: descriptor.shard,
             replica: own.replica,
-            space: log.next_space().map_err(log_fault)?,
+            space: log.next_space()?,
             base: BOOTSTRAP_BASE,
             base_membership: Membership::of_voters(voters),
             hard_state: HardState {
@@ -115,7 +112,7 @@ fn create_replicas(
             },
         });
     }
-    log.create_replicas(&new).map_err(|error| OpenFault::Data(error.to_string()))?;
+    log.create_replicas(&new)?;
     let recovered = new.into_iter().map(|replica| RecoveredReplica {
         shard: replica.shard,
         replica: replica.replica,
@@ -150,10 +147,10 @@ fn join_stores(
         let shard = recovered.shard;
         if let Some(damage) = &recovered.damaged {
             // RULE 5: what it acknowledged may be gone, so this replica must not speak again.
-            return Err(OpenFault::Data(format!(
-                "the log of shard {shard} is damaged: {damage}. Move this directory away and let \
-                 the node join again as a new one"
-            )));
+            return Err(OpenFault::Replica {
+                shard,
+                what: format!("its log is damaged: {damage}"),
+            });
         }
         let descriptor =
             descriptors.iter().find(|d| d.shard == shard).ok_or_else(|| OpenFault::Setting {
@@ -165,14 +162,15 @@ fn join_stores(
             })?;
         let record = match data.record(shard).map_err(data_fault)? {
             None => first_record(&recovered, descriptor),
-            Some(record) => record.map_err(|error| {
-                OpenFault::Data(format!("applied record of shard {shard}: {error}"))
-            })?,
+            Some(record) => {
+                record.map_err(|error| OpenFault::Replica { shard, what: error.to_string() })?
+            }
         };
         let (applied, last) = (record.applied.index, recovered.restored.last.index);
         if applied > last {
             // RULE 4: the log has forgotten what it acknowledged.
-            return Err(OpenFault::Data(FatalError::Amnesia { shard, applied, last }.to_string()));
+            let what = format!("data is applied to {applied}, but the log ends at {last}");
+            return Err(OpenFault::Replica { shard, what });
         }
         if record.start != descriptor.start || record.end != descriptor.end {
             return Err(OpenFault::Setting {

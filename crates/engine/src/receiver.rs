@@ -42,7 +42,7 @@ impl Receiver for Inbound {
         }
     }
 
-    fn handle_messages(&self, _: NodeId, messages: Vec<ShardMessage>) {
+    fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>) {
         let Some(core) = self.core() else {
             return;
         };
@@ -56,7 +56,7 @@ impl Receiver for Inbound {
         }
         for (inbox, messages) in core.inboxes.iter().zip(by_worker) {
             let count = messages.len() as u64;
-            if count > 0 && !inbox.push_messages(messages) {
+            if count > 0 && !inbox.push_messages(from, messages) {
                 core.counters.messages_dropped.add(count);
             }
         }

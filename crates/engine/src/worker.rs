@@ -79,9 +79,9 @@ impl Worker {
                 let event = self.event_of(call);
                 self.host.handle(now, wall, event);
             }
-            Input::Messages(messages) => {
+            Input::Messages { from, messages } => {
                 for (shard, message) in messages {
-                    self.host.handle(now, wall, Event::Message { shard, message });
+                    self.host.handle(now, wall, Event::Message { from, shard, message });
                 }
             }
             Input::Persisted(turn) => self.host.handle(now, wall, Event::Persisted { turn }),

@@ -142,12 +142,8 @@ impl Host {
     /// Takes an event in. Its effects show in the next turn.
     pub fn handle(&mut self, now: Monotonic, wall: WallMillis, event: Event) {
         match event {
-            Event::Message { shard, message } => {
-                // A peer may be ahead of us in what lives here; it will ask again.
-                if let Some(slot) = self.slot(shard) {
-                    self.shards[slot].kernel.handle_message(now, message);
-                    self.mark(slot);
-                }
+            Event::Message { from, shard, message } => {
+                self.handle_message(now, from, shard, message)
             }
             Event::Write { shard, ticket, descriptor_version, session, command } => {
                 if let Some(slot) = self.slot_for(shard, ticket, descriptor_version) {
@@ -272,6 +268,22 @@ impl Host {
             Some(flight) => flight.held.push((node, id, message)),
             None => self.turn.push_message(node, id, message),
         }
+    }
+
+    fn handle_message(&mut self, now: Monotonic, from: NodeId, shard: ShardId, message: Message) {
+        // A peer may be ahead of us in what lives here; it will ask again.
+        let Some(slot) = self.slot(shard) else {
+            return;
+        };
+        let kernel = &mut self.shards[slot].kernel;
+        match kernel.membership().node_of(message.from) {
+            // A node speaks for its own replicas only (RULE 3).
+            Some(node) if node != from => return,
+            Some(_) => {}
+            None => kernel.handle_address(message.from, from),
+        }
+        kernel.handle_message(now, message);
+        self.mark(slot);
     }
 
     fn handle_persisted(&mut self, turn: u64) {

@@ -18,6 +18,8 @@ pub struct Ticket(pub u64);
 pub enum Event {
     /// A peer's message for a replica here.
     Message {
+        /// The node it came from, proven by its connection.
+        from: NodeId,
         /// The shard.
         shard: ShardId,
         /// The message; already validated.

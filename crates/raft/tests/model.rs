@@ -82,7 +82,7 @@ impl World {
                 Site::new(config, Disk::new(membership.clone()), BASE.index, Monotonic(0))
             })
             .collect();
-        let rates = sites.iter().map(|_| 60 + dice.below(120)).collect();
+        let rates = sites.iter().map(|_| 30 + dice.below(170)).collect();
         World {
             dice,
             now_ms: 0,
@@ -149,6 +149,15 @@ impl World {
             self.cut.push((ReplicaId(from), ReplicaId(to)));
             if self.dice.chance(500) {
                 self.cut.push((ReplicaId(to), ReplicaId(from)));
+            }
+        }
+        if self.dice.chance(3) {
+            // A leader, if there is one: cut off it does not know yet that others elect.
+            let leads = |site: &&Site| site.kernel.role().role == Role::Leader;
+            let drawn = ReplicaId(1 + self.dice.below(count));
+            let alone = self.sites.iter().find(leads).map_or(drawn, |site| site.config.replica);
+            for other in (1..=count).map(ReplicaId).filter(|other| *other != alone) {
+                self.cut.extend([(alone, other), (other, alone)]);
             }
         }
         if self.dice.chance(2) {

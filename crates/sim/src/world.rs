@@ -68,7 +68,7 @@ pub(crate) enum Caller {
 }
 
 enum Happening {
-    Message { to: usize, shard: ShardId, message: Message },
+    Message { from: NodeId, to: usize, shard: ShardId, message: Message },
     Synced { node: usize, life: u64, turn: u64 },
     Applied { node: usize, life: u64, shard: ShardId, index: Index },
     Fetched { node: usize, life: u64, fetch: ShardFetch },
@@ -172,8 +172,8 @@ impl World {
 
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         match happening {
-            Happening::Message { to, shard, message } => {
-                self.tell(to, Event::Message { shard, message })
+            Happening::Message { from, to, shard, message } => {
+                self.tell(to, Event::Message { from, shard, message })
             }
             Happening::Synced { node, life, turn } => {
                 if self.nodes[node].life != life || self.nodes[node].host.is_none() {
@@ -303,7 +303,8 @@ impl World {
         for _ in 0..copies {
             let slow = if self.random.chance(20) { 200 } else { 8 };
             let after = 1 + self.random.below(slow);
-            self.schedule(after, Happening::Message { to, shard, message: message.clone() });
+            let (from, message) = (self.nodes[from].id, message.clone());
+            self.schedule(after, Happening::Message { from, to, shard, message });
         }
     }
 
