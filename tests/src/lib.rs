@@ -1,3 +1,4 @@
 //! What the tests of Quorate as a whole share.
 
+pub mod cluster;
 pub mod power_loss;

@@ -1,0 +1,97 @@
+//! Three engines in one process, over real QUIC on loopback and real directories.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use quorate::{Bootstrap, ClusterAuthority, ClusterId, Engine, EngineBuilder, NodeId, OpenError};
+
+/// Longest wait for every shard to have a leader.
+pub const READY: Duration = Duration::from_secs(30);
+
+/// What the nodes of a test cluster have in common.
+pub struct ClusterSpec {
+    /// Holds one directory per node.
+    pub directory: PathBuf,
+    /// The cluster's id.
+    pub cluster: ClusterId,
+    /// Its certificate authority.
+    pub authority: ClusterAuthority,
+    /// Its nodes.
+    pub nodes: Vec<NodeId>,
+    /// Its number of shards.
+    pub shards: u32,
+}
+
+impl ClusterSpec {
+    /// Three nodes below `directory`.
+    #[must_use]
+    pub fn new(directory: &Path, shards: u32) -> ClusterSpec {
+        let cluster = ClusterId(0xc1);
+        ClusterSpec {
+            directory: directory.to_owned(),
+            cluster,
+            authority: ClusterAuthority::generate(cluster).expect("certificates can be made"),
+            nodes: (1..=3).map(NodeId).collect(),
+            shards,
+        }
+    }
+
+    /// A builder for `node` that listens on `listen`.
+    #[must_use]
+    pub fn builder(&self, node: NodeId, listen: SocketAddr) -> EngineBuilder {
+        Engine::builder(self.directory.join(format!("node-{node}")))
+            .cluster(self.cluster)
+            .node(node)
+            .listen(listen)
+            .tls(self.authority.issue(node).expect("a certificate can be issued"))
+            .bootstrap(Bootstrap::even_slots(&self.nodes, self.shards, 3))
+    }
+
+    /// Opens `node` on a free port.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::open`].
+    pub fn open(&self, node: NodeId) -> Result<Engine, OpenError> {
+        self.builder(node, SocketAddr::from(([127, 0, 0, 1], 0))).open()
+    }
+
+    /// Opens every node, makes them known to each other and waits until every shard has a leader.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn open_all(&self) -> Vec<Engine> {
+        let open = |node: &NodeId| self.open(*node).expect("a sound directory opens");
+        let engines: Vec<Engine> = self.nodes.iter().map(open).collect();
+        introduce(&engines);
+        for engine in &engines {
+            engine.wait_ready(READY).await.expect("every shard has a leader");
+        }
+        engines
+    }
+}
+
+/// Tells every engine where the others are.
+pub fn introduce(engines: &[Engine]) {
+    for engine in engines {
+        for other in engines {
+            engine.set_peer(other.node(), other.local_address());
+        }
+    }
+}
+
+/// Stops every engine.
+pub async fn close(engines: Vec<Engine>) {
+    for engine in engines {
+        engine.shutdown().await;
+    }
+}
+
+/// A key that is spread over the slots by `number`.
+#[must_use]
+pub fn key(number: u64) -> Vec<u8> {
+    let slot = u16::try_from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50).expect("14 bits");
+    let mut key = slot.to_be_bytes().to_vec();
+    key.extend_from_slice(format!("key-{number}").as_bytes());
+    key
+}
