@@ -1,0 +1,134 @@
+//! `quorate bench`: a measured load on a cluster in this process.
+//!
+//! One operation is one caller's future and one entry of a shard's log; keys are random over a
+//! million. Nodes share nothing but the processor: each has its own directory, databases and
+//! sockets. A figure without its conditions is not a figure, so the report carries them all.
+
+mod host;
+mod load;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use quorate::{Bootstrap, ClusterAuthority, ClusterId, Engine, NodeId, SyncMode};
+
+pub use host::refuse_memory_filesystem;
+pub use report::Report;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Replicated, synced writes.
+    Write,
+    /// Linearizable reads.
+    Read,
+    /// Half of each, at random.
+    Mixed,
+}
+
+/// Where a caller sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientPlace {
+    /// At the node that leads the key's shard: nothing is forwarded.
+    Leader,
+    /// At any node, in turn.
+    Any,
+}
+
+/// What a bench is run with.
+#[derive(Clone, Debug)]
+pub struct BenchConfig {
+    /// What is asked.
+    pub mode: Mode,
+    /// How many nodes.
+    pub nodes: u64,
+    /// How many shards.
+    pub shards: u32,
+    /// Bytes of a value.
+    pub payload: usize,
+    /// Operations under way at any time.
+    pub outstanding: usize,
+    /// Length of the measured window.
+    pub window: Duration,
+    /// Length of the time before it that is not measured.
+    pub warm_up: Duration,
+    /// Where directories are made; `None`: where temporary files go.
+    pub directory: Option<PathBuf>,
+    /// Where callers sit.
+    pub client: ClientPlace,
+    /// How the log reaches the disk.
+    pub sync: SyncMode,
+}
+
+/// Runs a bench in a fresh directory that is removed at its end.
+///
+/// # Errors
+/// If the configuration makes no sense, the directory is in memory, or a node does not start.
+pub async fn run(config: &BenchConfig) -> anyhow::Result<Report> {
+    check(config)?;
+    let parent = config.directory.clone().unwrap_or_else(std::env::temp_dir);
+    let filesystem = refuse_memory_filesystem(&parent)?;
+    let directory = tempfile::Builder::new()
+        .prefix("quorate-bench-")
+        .tempdir_in(&parent)
+        .with_context(|| format!("can't make a directory in {}", parent.display()))?;
+    let disk_sync = host::measure_disk_sync(directory.path())?;
+    let engines = open(config, directory.path()).await?;
+    let measured = measure(config, &engines).await;
+    for engine in engines {
+        engine.shutdown().await;
+    }
+    directory.close().context("can't remove the bench's directory")?;
+    Ok(report::assemble(config, &measured?, disk_sync, filesystem))
+}
+
+async fn measure(config: &BenchConfig, engines: &[Engine]) -> anyhow::Result<load::Measured> {
+    for engine in engines {
+        engine.wait_ready(Duration::from_secs(30)).await?;
+    }
+    load::run(config, engines).await
+}
+
+fn check(config: &BenchConfig) -> anyhow::Result<()> {
+    let ensure = |flag, value: u64, max: u64| {
+        anyhow::ensure!((1..=max).contains(&value), "{flag} {value}: must be from 1 to {max}");
+        Ok(())
+    };
+    ensure("--nodes", config.nodes, crate::demo::NODES_MAX)?;
+    ensure("--shards", config.shards.into(), quorate::SLOTS.into())?;
+    ensure("--payload", config.payload as u64, quorate::limits::VALUE_BYTES_MAX as u64)?;
+    ensure("--outstanding", config.outstanding as u64, 1 << 20)?;
+    ensure("--seconds", config.window.as_secs(), 86_400)
+}
+
+async fn open(config: &BenchConfig, directory: &std::path::Path) -> anyhow::Result<Vec<Engine>> {
+    let cluster = ClusterId(0xbe7c);
+    let authority = ClusterAuthority::generate(cluster)?;
+    let nodes: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
+    let bootstrap = Bootstrap::even_slots(&nodes, config.shards, 3);
+    let mut opening = Vec::new();
+    for &node in &nodes {
+        let builder = Engine::builder(directory.join(format!("node-{node}")))
+            .cluster(cluster)
+            .node(node)
+            .listen("127.0.0.1:0".parse()?)
+            .tls(authority.issue(node)?)
+            .bootstrap(bootstrap.clone())
+            .sync(config.sync);
+        opening.push(tokio::task::spawn_blocking(move || builder.open()));
+    }
+    let mut engines: Vec<Engine> = Vec::new();
+    for engine in opening {
+        engines.push(engine.await??);
+    }
+    for engine in &engines {
+        for peer in engines.iter().filter(|peer| peer.node() != engine.node()) {
+            engine.set_peer(peer.node(), peer.local_address());
+        }
+    }
+    Ok(engines)
+}

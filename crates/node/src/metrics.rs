@@ -1,0 +1,157 @@
+//! Metrics as Prometheus reads them. One registry per node: two in one process share nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use quorate::{Engine, Status};
+
+use crate::redis::RedisStatistics;
+
+/// One node's metrics.
+pub(crate) struct Metrics {
+    registry: Registry,
+    status: Arc<Mutex<Option<Status>>>,
+}
+
+impl Metrics {
+    /// The media type of [`Metrics::text`].
+    pub(crate) const CONTENT_TYPE: &str =
+        "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// Metrics of an engine and its Redis port.
+    #[must_use]
+    pub(crate) fn new(redis: Arc<RedisStatistics>) -> Metrics {
+        let status = Arc::new(Mutex::new(None));
+        let mut registry = Registry::with_prefix("quorate");
+        let engine = EngineCollector { status: Arc::clone(&status) };
+        registry.register_collector(Box::new(engine));
+        registry.register_collector(Box::new(RedisCollector { statistics: redis }));
+        Metrics { registry, status }
+    }
+
+    /// What a scrape reads.
+    ///
+    /// # Errors
+    /// If a metric can't be written as text.
+    pub(crate) async fn text(&self, engine: &Engine) -> Result<String, std::fmt::Error> {
+        let status = engine.status().await;
+        *self.status.lock() = Some(status);
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+/// Writes the engine's last status; the counters live in the engine.
+struct EngineCollector {
+    status: Arc<Mutex<Option<Status>>>,
+}
+
+impl std::fmt::Debug for EngineCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EngineCollector")
+    }
+}
+
+impl Collector for EngineCollector {
+    fn encode(&self, encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let status = self.status.lock();
+        match &*status {
+            Some(status) => write_engine(status, &mut Writer { encoder }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::Error> {
+    let shards = |wanted: &dyn Fn(&quorate::ShardStatus) -> bool| {
+        status.shards.iter().filter(|shard| wanted(shard)).count() as u64
+    };
+    let gauges = [
+        ("healthy", "1, or 0 after a fatal error", u64::from(status.fatal.is_none())),
+        ("incarnation", "How often the node has started", status.incarnation),
+        ("shards", "Replicas on this node", shards(&|_| true)),
+        ("shards_led", "Shards that this node leads", shards(&|shard| shard.role == "leader")),
+        ("shards_leaderless", "Shards without a known leader", shards(&|s| s.leader.is_none())),
+        (
+            "peers_connected",
+            "Peers with a standing connection",
+            status.peers.iter().filter(|peer| peer.connected).count() as u64,
+        ),
+        ("data_keys_estimate", "Estimated keys of the data store", status.data.keys_estimate),
+        ("data_memtable_bytes", "Memtables of the data store", status.data.memtable_bytes),
+        ("data_table_bytes", "Table files of the data store", status.data.table_bytes),
+        ("log_sync_p50_microseconds", "Median synced write", status.log.sync_p50_us),
+        ("log_sync_p99_microseconds", "99th percentile synced write", status.log.sync_p99_us),
+    ];
+    for (name, help, value) in gauges {
+        out.gauge(name, help, value)?;
+    }
+    let counters = &status.counters;
+    let peers = |of: fn(&quorate::PeerStatus) -> u64| status.peers.iter().map(of).sum::<u64>();
+    let totals = [
+        ("writes_applied", "Writes answered after their apply", counters.writes_applied),
+        ("writes_refused", "Writes that did not happen", counters.writes_refused),
+        ("writes_unknown", "Writes of unknown outcome", counters.writes_unknown),
+        ("reads_served", "Reads answered", counters.reads_served),
+        ("reads_refused", "Reads refused", counters.reads_refused),
+        ("forwards_sent", "Requests forwarded to other nodes", counters.forwards_sent),
+        ("turns", "Turns of all workers", counters.turns),
+        ("messages_dropped", "Messages dropped by full inboxes", counters.messages_dropped),
+        ("log_writes", "Batches written to the log", status.log.batches),
+        ("log_syncs", "Syncs of the log", status.log.syncs),
+        ("log_runs", "Runs written to the log", status.log.runs),
+        ("log_entries", "Entries written to the log", status.log.entries),
+        ("log_run_bytes", "Bytes of runs written", status.log.run_bytes),
+        ("peer_frames_sent", "Frames sent", peers(|peer| peer.frames_sent)),
+        ("peer_messages_sent", "Messages sent", peers(|peer| peer.messages_sent)),
+        ("peer_udp_bytes_sent", "UDP bytes sent", peers(|peer| peer.udp_bytes_sent)),
+        ("peer_udp_bytes_received", "UDP bytes received", peers(|p| p.udp_bytes_received)),
+    ];
+    totals.into_iter().try_for_each(|(name, help, value)| out.counter(name, help, value))
+}
+
+#[derive(Debug)]
+struct RedisCollector {
+    statistics: Arc<RedisStatistics>,
+}
+
+impl Collector for RedisCollector {
+    fn encode(&self, encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let mut out = Writer { encoder };
+        let of = &self.statistics;
+        let totals = [
+            ("redis_connections", "Connections accepted", &of.connections),
+            ("redis_connections_refused", "Connections over the bound", &of.connections_refused),
+            ("redis_commands", "Commands answered", &of.commands),
+            ("redis_errors", "Error replies", &of.errors),
+            ("redis_protocol_errors", "Connections of broken protocol", &of.protocol_errors),
+        ];
+        totals.into_iter().try_for_each(|(name, help, value)| {
+            out.counter(name, help, value.load(Ordering::Relaxed))
+        })
+    }
+}
+
+struct Writer<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Writer<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
+        let encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
+        let encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)
+    }
+}

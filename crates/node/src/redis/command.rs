@@ -1,0 +1,275 @@
+//! From arguments to a checked command. Pure: nothing here knows a socket or an engine.
+
+use bytes::Bytes;
+
+use super::parser::{Arguments, parse_integer};
+use super::reply::Reply;
+use super::slot::{KeyMaker, SLOTS};
+use super::table::{self, CommandEntry, CommandId};
+
+/// A command whose shape is right. Keys are the engine's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Answered from the connection alone.
+    Local(Local),
+    /// GET.
+    Get(Bytes),
+    /// A write of one key.
+    Write(SingleWrite),
+    /// MGET.
+    GetMany(Vec<Bytes>),
+    /// EXISTS.
+    Exists(Vec<Bytes>),
+    /// MSET.
+    SetMany(Vec<(Bytes, Bytes)>),
+    /// DEL of several keys.
+    DeleteMany(Vec<Bytes>),
+    /// DBSIZE.
+    CountKeys,
+    /// SCAN.
+    Scan(Scan),
+}
+
+/// A write of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SingleWrite {
+    /// SET.
+    Set {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+    },
+    /// INCR and its kin.
+    Add {
+        /// The key.
+        key: Bytes,
+        /// What to add.
+        by: i64,
+    },
+    /// DEL of one key.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+impl SingleWrite {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &Bytes {
+        match self {
+            SingleWrite::Set { key, .. }
+            | SingleWrite::Add { key, .. }
+            | SingleWrite::Delete { key } => key,
+        }
+    }
+
+    /// Bytes of key and value.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        let value = if let SingleWrite::Set { value, .. } = self { value.len() } else { 0 };
+        self.key().len() + value
+    }
+}
+
+/// SCAN's arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// First slot to look at.
+    pub slot: u16,
+    /// How many keys the client would like.
+    pub count: usize,
+    /// Keys that do not match are left out.
+    pub pattern: Option<Bytes>,
+    /// False if the client asks for a type that no key here has.
+    pub strings: bool,
+}
+
+/// Commands that need no engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// The answer is known.
+    Answer(Reply),
+    /// HELLO; the rest is in the arguments.
+    Hello(Arguments),
+    /// INFO of these sections; none: all.
+    Info(Vec<Bytes>),
+    /// CLIENT; the subcommand is at place 1.
+    Client(Arguments),
+    /// CONFIG GET of these patterns.
+    ConfigGet(Vec<Bytes>),
+    /// Back to a new connection's state.
+    Reset,
+    /// Answer, then close.
+    Quit,
+}
+
+const SYNTAX: Reply = Reply::error("ERR syntax error");
+const NOT_AN_INTEGER: Reply = Reply::error("ERR value is not an integer or out of range");
+/// A SCAN that asks for more is answered with about this many; the rest follows.
+const SCAN_COUNT_MAX: usize = 4096;
+const SCAN_COUNT_DEFAULT: usize = 10;
+
+/// Checks a command's name, number of arguments and options.
+///
+/// # Errors
+/// The error reply for the client; the connection goes on.
+pub fn parse(arguments: Arguments, keys: &mut KeyMaker) -> Result<Command, Reply> {
+    let name = arguments.first().cloned().unwrap_or_default();
+    let entry = table::find(&name).ok_or_else(|| unknown_command(&arguments))?;
+    if !entry.accepts(arguments.len()) {
+        return Err(wrong_arity(entry));
+    }
+    let mut many = |arguments: &[Bytes]| -> Vec<Bytes> {
+        arguments.iter().map(|key| keys.engine_key(key)).collect()
+    };
+    let local = |local| Ok(Command::Local(local));
+    match entry.id {
+        CommandId::Get => Ok(Command::Get(keys.engine_key(&arguments[1]))),
+        CommandId::Set if arguments.len() > 3 => Err(SYNTAX),
+        CommandId::Set => {
+            let key = keys.engine_key(&arguments[1]);
+            Ok(Command::Write(SingleWrite::Set { key, value: arguments[2].clone() }))
+        }
+        CommandId::Incr => add(keys.engine_key(&arguments[1]), 1),
+        CommandId::Decr => add(keys.engine_key(&arguments[1]), -1),
+        CommandId::Incrby => {
+            let by = parse_integer(&arguments[2]).ok_or(NOT_AN_INTEGER)?;
+            add(keys.engine_key(&arguments[1]), by)
+        }
+        CommandId::Decrby => {
+            let by = parse_integer(&arguments[2]).ok_or(NOT_AN_INTEGER)?;
+            let by = by.checked_neg().ok_or(Reply::error("ERR decrement would overflow"))?;
+            add(keys.engine_key(&arguments[1]), by)
+        }
+        CommandId::Del if arguments.len() == 2 => {
+            Ok(Command::Write(SingleWrite::Delete { key: keys.engine_key(&arguments[1]) }))
+        }
+        CommandId::Del => Ok(Command::DeleteMany(many(&arguments[1..]))),
+        CommandId::Exists => Ok(Command::Exists(many(&arguments[1..]))),
+        CommandId::Mget => Ok(Command::GetMany(many(&arguments[1..]))),
+        CommandId::Mset => {
+            let (pairs, []) = arguments[1..].as_chunks::<2>() else {
+                return Err(wrong_arity(entry));
+            };
+            let pair = |[key, value]: &[Bytes; 2]| (keys.engine_key(key), value.clone());
+            Ok(Command::SetMany(pairs.iter().map(pair).collect()))
+        }
+        CommandId::Dbsize => Ok(Command::CountKeys),
+        CommandId::Scan => Ok(Command::Scan(parse_scan(&arguments)?)),
+        CommandId::Ping if arguments.len() > 2 => Err(wrong_arity(entry)),
+        CommandId::Ping => local(Local::Answer(match arguments.get(1) {
+            None => Reply::Status("PONG"),
+            Some(text) => Reply::Bulk(text.clone()),
+        })),
+        CommandId::Echo => local(Local::Answer(Reply::Bulk(arguments[1].clone()))),
+        CommandId::Select => local(Local::Answer(select(&arguments[1]))),
+        CommandId::Command => local(Local::Answer(describe_commands(&arguments))),
+        CommandId::Hello => local(Local::Hello(arguments)),
+        CommandId::Info => local(Local::Info(arguments[1..].to_vec())),
+        CommandId::Config => parse_config(&arguments),
+        CommandId::Client => local(Local::Client(arguments)),
+        CommandId::Reset => local(Local::Reset),
+        CommandId::Quit => local(Local::Quit),
+    }
+}
+
+fn add(key: Bytes, by: i64) -> Result<Command, Reply> {
+    Ok(Command::Write(SingleWrite::Add { key, by }))
+}
+
+fn select(index: &[u8]) -> Reply {
+    match parse_integer(index) {
+        Some(0) => Reply::OK,
+        Some(_) => Reply::error("ERR DB index is out of range"),
+        None => NOT_AN_INTEGER,
+    }
+}
+
+fn parse_scan(arguments: &[Bytes]) -> Result<Scan, Reply> {
+    let slot = parse_integer(&arguments[1])
+        .and_then(|slot| u16::try_from(slot).ok())
+        .filter(|&slot| slot < SLOTS)
+        .ok_or(Reply::error("ERR invalid cursor"))?;
+    let mut scan = Scan { slot, count: SCAN_COUNT_DEFAULT, pattern: None, strings: true };
+    let (options, []) = arguments[2..].as_chunks::<2>() else { return Err(SYNTAX) };
+    for [option, value] in options {
+        if option.eq_ignore_ascii_case(b"match") {
+            scan.pattern = Some(value.clone());
+        } else if option.eq_ignore_ascii_case(b"count") {
+            let count = parse_integer(value).ok_or(NOT_AN_INTEGER)?;
+            let count = usize::try_from(count).ok().filter(|&count| count > 0).ok_or(SYNTAX)?;
+            scan.count = count.min(SCAN_COUNT_MAX);
+        } else if option.eq_ignore_ascii_case(b"type") {
+            scan.strings = value.eq_ignore_ascii_case(b"string");
+        } else {
+            return Err(SYNTAX);
+        }
+    }
+    Ok(scan)
+}
+
+fn parse_config(arguments: &[Bytes]) -> Result<Command, Reply> {
+    let subcommand = &arguments[1];
+    if !subcommand.eq_ignore_ascii_case(b"get") {
+        return Err(unknown_subcommand("CONFIG", subcommand, "CONFIG GET"));
+    }
+    if arguments.len() < 3 {
+        return Err(Reply::error("ERR wrong number of arguments for 'config|get' command"));
+    }
+    Ok(Command::Local(Local::ConfigGet(arguments[2..].to_vec())))
+}
+
+fn describe_commands(arguments: &[Bytes]) -> Reply {
+    let Some(subcommand) = arguments.get(1) else {
+        return Reply::Array(table::COMMANDS.iter().map(CommandEntry::describe).collect());
+    };
+    let known = |name: &Bytes| table::find(name).map_or(Reply::Null, CommandEntry::describe);
+    match subcommand.to_ascii_lowercase().as_slice() {
+        b"docs" => Reply::Map(Vec::new()),
+        b"count" => Reply::Integer(table::COMMANDS.len() as i64),
+        b"info" if arguments.len() == 2 => describe_commands(&[]),
+        b"info" => Reply::Array(arguments[2..].iter().map(known).collect()),
+        b"list" => {
+            Reply::Array(table::COMMANDS.iter().map(|entry| Reply::text(entry.name)).collect())
+        }
+        _ => unknown_subcommand("COMMAND", subcommand, "COMMAND COUNT, DOCS, INFO or LIST"),
+    }
+}
+
+/// The reply to a subcommand that this port does not have.
+#[must_use]
+pub fn unknown_subcommand(command: &str, subcommand: &[u8], try_this: &str) -> Reply {
+    let subcommand = printable(subcommand, 128);
+    Reply::Error(
+        format!("ERR unknown subcommand '{subcommand}' of {command}. Try {try_this}.").into(),
+    )
+}
+
+fn wrong_arity(entry: &CommandEntry) -> Reply {
+    Reply::Error(format!("ERR wrong number of arguments for '{}' command", entry.name).into())
+}
+
+/// To the letter of Redis, with its trailing blank; clients look for this text.
+fn unknown_command(arguments: &[Bytes]) -> Reply {
+    const SHOWN_BYTES_MAX: usize = 128;
+    let name = arguments.first().map(|name| printable(name, SHOWN_BYTES_MAX)).unwrap_or_default();
+    let mut shown = String::new();
+    for argument in arguments.iter().skip(1) {
+        if shown.len() >= SHOWN_BYTES_MAX {
+            break;
+        }
+        let room = SHOWN_BYTES_MAX - shown.len();
+        shown.push_str(&format!("'{}' ", printable(argument, room)));
+    }
+    Reply::Error(format!("ERR unknown command '{name}', with args beginning with: {shown}").into())
+}
+
+fn printable(bytes: &[u8], bytes_max: usize) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(bytes_max)]).into_owned()
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

@@ -1,0 +1,294 @@
+//! Commands on the engine: scattering, holding, and the words for what went wrong.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quorate::{Engine, Invalid, KvCommand, KvReply, ReadError, ReadLevel, Refusal, WriteError};
+use quorate_types::limits;
+
+use super::command::{Command, SingleWrite};
+use super::reply::Reply;
+use super::scan::scan;
+use super::slot::slot_of_engine_key;
+use crate::concurrent::{Task, run_all};
+
+/// How long a request waits for a leader before it is answered with CLUSTERDOWN: an election takes
+/// one to two seconds, and clients repeat CLUSTERDOWN for some more.
+const LEADER_HOLD: Duration = Duration::from_millis(1_000);
+/// Parts of one command that run at once.
+const SCATTER_WIDTH: usize = 256;
+/// Keys of one read of the engine.
+const READ_KEYS_MAX: usize = 1_024;
+/// Bytes that one reply may hold; beyond it the command is refused instead of filling the memory.
+pub(super) const REPLY_BYTES_MAX: usize = 256 << 20;
+/// Bytes of one batch of writes; far below the largest entry.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Commands of one batch of writes.
+const BATCH_COMMANDS_MAX: usize = 1_024;
+
+const CLUSTERDOWN: Reply = Reply::error("CLUSTERDOWN Hash slot not served");
+
+/// Runs a command that needs the engine.
+///
+/// A command of several keys is one request per hash slot, run side by side: each slot's part is
+/// atomic, the whole is not. If a part fails, others may have taken effect.
+pub(super) async fn execute(engine: &Engine, command: Command) -> Reply {
+    let answered = match command {
+        Command::Local(_) => Err(Reply::error("ERR internal: a local command met the engine")),
+        Command::Get(key) => get(engine, &key).await.map(Reply::optional),
+        Command::GetMany(keys) => get_many(engine, &keys)
+            .await
+            .map(|values| Reply::Array(values.into_iter().map(Reply::optional).collect())),
+        Command::Exists(keys) => get_many(engine, &keys).await.map(|values| {
+            Reply::Integer(values.iter().map(|value| i64::from(value.is_some())).sum())
+        }),
+        Command::Write(write) => {
+            Ok(write_together(engine, vec![write]).await.pop().unwrap_or(Reply::Null))
+        }
+        Command::SetMany(pairs) => {
+            let sets = pairs.into_iter().map(|(key, value)| SingleWrite::Set { key, value });
+            write_scattered(engine, sets.collect()).await.map(|_| Reply::OK)
+        }
+        Command::DeleteMany(keys) => {
+            let deletes = keys.into_iter().map(|key| SingleWrite::Delete { key });
+            write_scattered(engine, deletes.collect()).await.map(|replies| {
+                let one = |reply: &Reply| if let Reply::Integer(n) = reply { *n } else { 0 };
+                Reply::Integer(replies.iter().map(one).sum())
+            })
+        }
+        Command::CountKeys => count(engine).await,
+        Command::Scan(wanted) => scan(engine, &wanted).await,
+    };
+    answered.unwrap_or_else(|error| error)
+}
+
+/// Runs writes of one shard as one entry of its log, in their order; one reply each.
+pub(super) async fn write_together(engine: &Engine, mut writes: Vec<SingleWrite>) -> Vec<Reply> {
+    let count = writes.len();
+    let replies = if count == 1 {
+        let command = command_of(writes.swap_remove(0));
+        write(engine, command).await.map(|reply| vec![reply_of(&reply)])
+    } else {
+        let batch = KvCommand::Batch(writes.into_iter().map(command_of).collect());
+        match write(engine, batch).await {
+            Ok(KvReply::Batch(replies)) => Ok(replies.iter().map(reply_of).collect()),
+            Ok(other) => Ok(vec![reply_of(&other); count]),
+            Err(error) => Err(error),
+        }
+    };
+    replies.unwrap_or_else(|error| vec![error; count])
+}
+
+async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Vec<Reply>, Reply> {
+    let tasks = group_by_slot(writes)
+        .into_iter()
+        .map(|group| {
+            let engine = engine.clone();
+            Box::pin(async move { write_together(&engine, group).await }) as Task<Vec<Reply>>
+        })
+        .collect();
+    let replies: Vec<Reply> = run_all(tasks, SCATTER_WIDTH).await.into_iter().flatten().collect();
+    // An unknown outcome weighs more than a definite no: the caller must hear of it.
+    let unknown = replies.iter().find(|reply| is_unknown(reply));
+    let failed = unknown.or_else(|| replies.iter().find(|r| matches!(r, Reply::Error(_))));
+    match failed {
+        Some(error) => Err(error.clone()),
+        None => Ok(replies),
+    }
+}
+
+/// One group per slot, in bounds, each in the order given. A slot's keys always share a shard.
+fn group_by_slot(mut writes: Vec<SingleWrite>) -> Vec<Vec<SingleWrite>> {
+    // The sort is stable: of two writes of one key the later one stays later.
+    writes.sort_by_key(|write| slot_of_engine_key(write.key()));
+    let mut groups: Vec<Vec<SingleWrite>> = Vec::new();
+    let mut slot = None;
+    let mut bytes = 0;
+    for write in writes {
+        let own = slot_of_engine_key(write.key());
+        let room = bytes + write.len_bytes() <= BATCH_BYTES_MAX;
+        match groups.last_mut() {
+            Some(group) if slot == own && room && group.len() < BATCH_COMMANDS_MAX => {
+                bytes += write.len_bytes();
+                group.push(write);
+            }
+            _ => {
+                bytes = write.len_bytes();
+                groups.push(vec![write]);
+            }
+        }
+        slot = own;
+    }
+    groups
+}
+
+fn command_of(write: SingleWrite) -> KvCommand {
+    match write {
+        SingleWrite::Set { key, value } => KvCommand::Put { key, value },
+        SingleWrite::Add { key, by } => KvCommand::Increment { key, by },
+        SingleWrite::Delete { key } => KvCommand::Delete { key },
+    }
+}
+
+fn reply_of(reply: &KvReply) -> Reply {
+    match reply {
+        KvReply::Done | KvReply::Swapped => Reply::OK,
+        KvReply::Deleted(keys) => Reply::Integer(i64::try_from(*keys).unwrap_or(i64::MAX)),
+        KvReply::Integer(value) => Reply::Integer(*value),
+        KvReply::NotAnInteger => Reply::error("ERR value is not an integer or out of range"),
+        KvReply::Conflict { .. } | KvReply::Batch(_) | KvReply::Unknown => {
+            Reply::error("ERR the shard's state machine does not know this command")
+        }
+    }
+}
+
+async fn get(engine: &Engine, key: &[u8]) -> Result<Option<Bytes>, Reply> {
+    let mut patience = Patience::default();
+    loop {
+        match hold(engine, key, engine.get(key, ReadLevel::Linearizable)).await? {
+            Ok(value) => return Ok(value),
+            Err(ReadError(refusal)) => patience.wait(refusal).await?,
+        }
+    }
+}
+
+async fn get_many(engine: &Engine, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Reply> {
+    let mut values = Vec::with_capacity(keys.len());
+    let mut bytes = 0;
+    for part in keys.chunks(READ_KEYS_MAX) {
+        let mut patience = Patience::default();
+        let found = loop {
+            let read = engine.get_many(part, ReadLevel::Linearizable);
+            let leaderless = part.iter().find(|key| !has_leader(engine, key));
+            match hold(engine, leaderless.unwrap_or(&part[0]), read).await? {
+                Ok(found) => break found,
+                Err(ReadError(refusal)) => patience.wait(refusal).await?,
+            }
+        };
+        bytes += found.iter().flatten().map(Bytes::len).sum::<usize>();
+        if bytes > REPLY_BYTES_MAX {
+            return Err(Reply::error("ERR reply of more than 256 MiB; ask for fewer keys"));
+        }
+        values.extend(found);
+    }
+    Ok(values)
+}
+
+/// Exact, at a moment of its own for each shard. Walks every key.
+async fn count(engine: &Engine) -> Result<Reply, Reply> {
+    let mut patience = Patience::default();
+    loop {
+        match engine.count(&[], None, ReadLevel::Linearizable).await {
+            Ok(keys) => return Ok(Reply::Integer(i64::try_from(keys).unwrap_or(i64::MAX))),
+            Err(ReadError(refusal)) => patience.wait(refusal).await?,
+        }
+    }
+}
+
+async fn write(engine: &Engine, command: KvCommand) -> Result<KvReply, Reply> {
+    let mut patience = Patience::default();
+    loop {
+        // A write that has begun can't be given up after a second without an unknown outcome, so
+        // the leader is awaited before it begins, by a read of its key.
+        if let Some(key) = command.first_key()
+            && !has_leader(engine, key)
+        {
+            get(engine, key).await?;
+        }
+        match engine.execute(command.clone()).await {
+            Ok(reply) => return Ok(reply),
+            Err(WriteError::DidNotHappen(refusal)) => patience.wait(refusal).await?,
+            Err(error @ WriteError::OutcomeUnknown(_)) => {
+                return Err(Reply::Error(format!("{UNKNOWN}: {error}").into()));
+            }
+        }
+    }
+}
+
+const UNKNOWN: &str = "ERR outcome unknown";
+
+fn is_unknown(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error(text) if text.starts_with(UNKNOWN))
+}
+
+fn has_leader(engine: &Engine, key: &[u8]) -> bool {
+    engine.leader_of(key).is_some_and(|(_, leader)| leader.is_some())
+}
+
+/// Awaits a read, but only [`LEADER_HOLD`] long if its shard has no leader when it begins.
+async fn hold<T>(engine: &Engine, key: &[u8], read: impl Future<Output = T>) -> Result<T, Reply> {
+    if has_leader(engine, key) {
+        return Ok(read.await);
+    }
+    tokio::time::timeout(LEADER_HOLD, read).await.map_err(|_| CLUSTERDOWN)
+}
+
+/// Decides whether a refused request is tried again. A client is never told that a queue is full:
+/// its connection is just not read while its requests wait.
+#[derive(Default)]
+pub(crate) struct Patience {
+    /// The first refusal.
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// Waits for the next try, or gives the reply that ends the request.
+    pub(crate) async fn wait(&mut self, refusal: Refusal) -> Result<(), Reply> {
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        let in_time = waited < limits::REQUEST_TIMEOUT;
+        let wait = match &refusal {
+            Refusal::Busy { wait, .. } if in_time => *wait,
+            Refusal::StaleRoute { .. } if in_time => Duration::from_millis(1),
+            Refusal::NoLeader { wait, .. } if waited < LEADER_HOLD => *wait,
+            Refusal::NoShard if waited < LEADER_HOLD => Duration::from_millis(50),
+            Refusal::NoLeader { .. } | Refusal::NoShard => return Err(CLUSTERDOWN),
+            Refusal::Invalid(invalid) => return Err(invalid_reply(invalid)),
+            Refusal::Busy { .. }
+            | Refusal::StaleRoute { .. }
+            | Refusal::DeadlinePassed { .. }
+            | Refusal::Stopped(_) => return Err(Reply::Error(format!("ERR {refusal}").into())),
+        };
+        tokio::time::sleep(wait.clamp(Duration::from_millis(1), LEADER_HOLD)).await;
+        Ok(())
+    }
+}
+
+fn invalid_reply(invalid: &Invalid) -> Reply {
+    let remedy = match invalid {
+        // The slot in front of the key counts too, but the client does not know of it.
+        Invalid::KeyTooLong { .. } => "; use a shorter key, two bytes of the bound are the slot's",
+        Invalid::ValueTooLong { .. } => "; split it over several keys",
+        _ => "",
+    };
+    Reply::Error(format!("ERR {invalid}{remedy}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slot::KeyMaker;
+    use super::*;
+
+    /// Goal: a scattered write keeps the order of one key and the bounds of a batch. Method: two
+    /// values of one key among others, and values that are too long for one batch.
+    #[test]
+    fn groups_keep_order_and_bounds() {
+        let mut keys = KeyMaker::default();
+        let mut set = |key: &str, value: Bytes| SingleWrite::Set {
+            key: keys.engine_key(key.as_bytes()),
+            value,
+        };
+        let big = Bytes::from(vec![0; BATCH_BYTES_MAX * 2 / 3]);
+        let writes = vec![
+            set("{a}1", Bytes::from("old")),
+            set("b", Bytes::from("x")),
+            set("{a}1", Bytes::from("new")),
+            set("{c}1", big.clone()),
+            set("{c}2", big),
+        ];
+        let groups = group_by_slot(writes.clone());
+        assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), writes.len());
+        let of_a = groups.iter().find(|group| group.contains(&writes[0])).expect("kept");
+        assert_eq!(of_a, &[writes[0].clone(), writes[2].clone()]);
+        assert_eq!(groups.len(), 4, "the big ones are apart");
+    }
+}

@@ -1,0 +1,55 @@
+//! The Redis port, plain mode: any node serves any key, in RESP2 and RESP3, with pipelining.
+//!
+//! ```text
+//!  bytes ─▶ parser ─▶ command ─▶ pipeline ─▶ execute ─▶ engine
+//!                        │ local     (what may overlap)    │
+//!  bytes ◀─ reply ◀──────┴─────────────── in order ◀───────┘
+//! ```
+//!
+//! Everything left of `execute` is pure. A key is stored as its hash slot (two bytes, big-endian)
+//! and itself, so that keys spread over the shards and a shard is a range of slots.
+
+pub mod command;
+mod connection;
+mod execute;
+pub mod glob;
+pub mod parser;
+pub mod pipeline;
+pub mod reply;
+mod scan;
+mod server;
+mod session;
+pub mod slot;
+pub mod table;
+
+pub use server::{RedisServer, RedisStatistics};
+
+use bytes::BytesMut;
+
+/// Parses `bytes` as a connection would, in pieces of `step`, and checks every command; the entry
+/// for fuzzers. Gives how many requests were whole. Never panics.
+pub fn parse_untrusted(bytes: &[u8], step: usize) -> usize {
+    let mut parser = parser::Parser::default();
+    let mut keys = slot::KeyMaker::default();
+    let mut buffer = BytesMut::new();
+    let mut out = BytesMut::new();
+    let mut found = 0;
+    for piece in bytes.chunks(step.max(1)) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match parser.next(&mut buffer) {
+                Ok(Some(parser::Request::Command(arguments))) => {
+                    if let Err(reply) = command::parse(arguments, &mut keys) {
+                        reply.write(reply::Protocol::Resp3, &mut out);
+                    }
+                    out.clear();
+                    found += 1;
+                }
+                Ok(Some(parser::Request::Oversize(_))) => found += 1,
+                Ok(None) => break,
+                Err(_) => return found,
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,226 @@
+//! Accepting connections, in bounds, and ending them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quorate::Engine;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::connection::Connection;
+
+/// How long connections may go on with what they have begun, once the server stops.
+const DRAIN: Duration = Duration::from_secs(3);
+/// Wait after a failed accept: out of file descriptors is the usual cause, and it passes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Totals of one Redis port since it opened.
+#[derive(Debug, Default)]
+pub struct RedisStatistics {
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections refused because there were too many.
+    pub connections_refused: AtomicU64,
+    /// Commands answered.
+    pub commands: AtomicU64,
+    /// Error replies among the answers.
+    pub errors: AtomicU64,
+    /// Connections ended because their bytes were not the protocol.
+    pub protocol_errors: AtomicU64,
+}
+
+/// What all connections of one port share.
+pub(super) struct Shared {
+    pub(super) engine: Engine,
+    pub(super) statistics: Arc<RedisStatistics>,
+    pub(super) address: SocketAddr,
+    pub(super) clients_max: usize,
+    pub(super) started: Instant,
+    next_id: AtomicI64,
+    clients: Mutex<BTreeMap<i64, Arc<Client>>>,
+}
+
+/// One connection, as others see it.
+pub(super) struct Client {
+    pub(super) id: i64,
+    address: SocketAddr,
+    since: Instant,
+    name: Mutex<Bytes>,
+}
+
+impl Client {
+    pub(super) fn name(&self) -> Bytes {
+        self.name.lock().clone()
+    }
+
+    pub(super) fn set_name(&self, name: Bytes) {
+        *self.name.lock() = name;
+    }
+
+    /// The line of CLIENT INFO and CLIENT LIST.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "id={} addr={} name={} age={} db=0",
+            self.id,
+            self.address,
+            String::from_utf8_lossy(&self.name()),
+            self.since.elapsed().as_secs()
+        )
+    }
+}
+
+impl Shared {
+    pub(super) fn clients_now(&self) -> usize {
+        self.clients.lock().len()
+    }
+
+    pub(super) fn client_lines(&self) -> String {
+        self.clients.lock().values().map(|client| client.line() + "\n").collect()
+    }
+
+    /// A place for one more connection; `None` if there are too many.
+    fn admit(&self, address: SocketAddr) -> Option<Arc<Client>> {
+        let mut clients = self.clients.lock();
+        if clients.len() >= self.clients_max {
+            return None;
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let name = Mutex::default();
+        let client = Arc::new(Client { id, address, since: Instant::now(), name });
+        clients.insert(id, Arc::clone(&client));
+        Some(client)
+    }
+}
+
+/// Gives a connection's place back, also if its task panics.
+struct Place {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.clients.lock().remove(&self.client.id);
+    }
+}
+
+/// A running Redis port.
+pub struct RedisServer {
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+    statistics: Arc<RedisStatistics>,
+}
+
+impl RedisServer {
+    /// Serves `engine` on `listener`, to at most `clients_max` connections.
+    ///
+    /// # Errors
+    /// If the listener does not know its own address.
+    pub fn start(
+        engine: Engine,
+        listener: TcpListener,
+        clients_max: usize,
+    ) -> std::io::Result<RedisServer> {
+        let (stop, stopping) = watch::channel(false);
+        let statistics = Arc::new(RedisStatistics::default());
+        let shared = Arc::new(Shared {
+            engine,
+            statistics: Arc::clone(&statistics),
+            address: listener.local_addr()?,
+            clients_max,
+            started: Instant::now(),
+            next_id: AtomicI64::new(1),
+            clients: Mutex::default(),
+        });
+        let accepting = tokio::spawn(accept(listener, shared, stopping));
+        Ok(RedisServer { stop, accepting, statistics })
+    }
+
+    /// The port's totals.
+    #[must_use]
+    pub fn statistics(&self) -> &Arc<RedisStatistics> {
+        &self.statistics
+    }
+
+    /// Stops accepting and reading, lets running commands end, closes every connection.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.accepting.await {
+            tracing::error!(%error, "the Redis port's task");
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let stop = stopping.clone();
+    loop {
+        tokio::select! {
+            // A dropped sender is a server that was dropped: the same as a stop.
+            () = stopped(&mut stopping) => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    connections.spawn(serve(stream, address, Arc::clone(&shared), stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the Redis port can't accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(DRAIN, async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    });
+    if drained.await.is_err() {
+        tracing::warn!(left = connections.len(), "connections cut off at the stop");
+    }
+    connections.shutdown().await;
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error is the dropped sender.
+    drop(stopping.wait_for(|stop| *stop).await);
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task");
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stopping: watch::Receiver<bool>,
+) {
+    let Some(client) = shared.admit(address) else {
+        shared.statistics.connections_refused.fetch_add(1, Ordering::Relaxed);
+        let refusal = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+        if let Err(error) = refusal {
+            tracing::debug!(%address, %error, "a refused client is already gone");
+        }
+        return;
+    };
+    let place = Place { shared: Arc::clone(&shared), client: Arc::clone(&client) };
+    shared.statistics.connections.fetch_add(1, Ordering::Relaxed);
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%address, %error, "no TCP_NODELAY");
+    }
+    if let Err(error) = Connection::new(stream, shared, client).run(stopping).await {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+    drop(place);
+}

@@ -1,0 +1,162 @@
+//! The command table: every command this port knows, and what `COMMAND` says about it.
+
+use super::reply::Reply;
+
+/// Which command a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each stands for the command of its name")]
+pub enum CommandId {
+    Ping,
+    Echo,
+    Get,
+    Set,
+    Mget,
+    Mset,
+    Del,
+    Exists,
+    Incr,
+    Incrby,
+    Decr,
+    Decrby,
+    Dbsize,
+    Scan,
+    Command,
+    Hello,
+    Info,
+    Config,
+    Client,
+    Select,
+    Reset,
+    Quit,
+}
+
+/// What is known about one command. Some clients refuse, on their side, whatever is missing here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandEntry {
+    /// The command.
+    pub id: CommandId,
+    /// Its name in lower case.
+    pub name: &'static str,
+    /// Number of arguments with the name; negative: at least that many.
+    pub arity: i64,
+    /// The words that `COMMAND` shows.
+    pub flags: &'static [&'static str],
+    /// Place of the first key among the arguments; 0 if there is none.
+    pub first_key: i64,
+    /// Place of the last key; negative counts from the end.
+    pub last_key: i64,
+    /// Places from one key to the next.
+    pub step: i64,
+}
+
+const fn entry(
+    id: CommandId,
+    name: &'static str,
+    arity: i64,
+    flags: &'static [&'static str],
+    (first_key, last_key, step): (i64, i64, i64),
+) -> CommandEntry {
+    CommandEntry { id, name, arity, flags, first_key, last_key, step }
+}
+
+const NO_KEY: (i64, i64, i64) = (0, 0, 0);
+const ONE_KEY: (i64, i64, i64) = (1, 1, 1);
+const ALL_KEYS: (i64, i64, i64) = (1, -1, 1);
+const PAIRS: (i64, i64, i64) = (1, -1, 2);
+const READ: &[&str] = &["readonly", "fast"];
+const WRITE: &[&str] = &["write", "denyoom"];
+const FAST_WRITE: &[&str] = &["write", "denyoom", "fast"];
+const FAST: &[&str] = &["fast"];
+const ADMIN: &[&str] = &["loading", "stale"];
+
+/// All commands, by name.
+pub static COMMANDS: [CommandEntry; 22] = [
+    entry(CommandId::Client, "client", -2, ADMIN, NO_KEY),
+    entry(CommandId::Command, "command", -1, ADMIN, NO_KEY),
+    entry(CommandId::Config, "config", -2, &["admin", "loading", "stale"], NO_KEY),
+    entry(CommandId::Dbsize, "dbsize", 1, &["readonly"], NO_KEY),
+    entry(CommandId::Decr, "decr", 2, FAST_WRITE, ONE_KEY),
+    entry(CommandId::Decrby, "decrby", 3, FAST_WRITE, ONE_KEY),
+    entry(CommandId::Del, "del", -2, &["write"], ALL_KEYS),
+    entry(CommandId::Echo, "echo", 2, FAST, NO_KEY),
+    entry(CommandId::Exists, "exists", -2, READ, ALL_KEYS),
+    entry(CommandId::Get, "get", 2, READ, ONE_KEY),
+    entry(CommandId::Hello, "hello", -1, &["loading", "stale", "fast"], NO_KEY),
+    entry(CommandId::Incr, "incr", 2, FAST_WRITE, ONE_KEY),
+    entry(CommandId::Incrby, "incrby", 3, FAST_WRITE, ONE_KEY),
+    entry(CommandId::Info, "info", -1, ADMIN, NO_KEY),
+    entry(CommandId::Mget, "mget", -2, READ, ALL_KEYS),
+    entry(CommandId::Mset, "mset", -3, WRITE, PAIRS),
+    entry(CommandId::Ping, "ping", -1, FAST, NO_KEY),
+    entry(CommandId::Quit, "quit", -1, &["loading", "stale", "fast"], NO_KEY),
+    entry(CommandId::Reset, "reset", 1, &["loading", "stale", "fast"], NO_KEY),
+    entry(CommandId::Scan, "scan", -2, &["readonly"], NO_KEY),
+    entry(CommandId::Select, "select", 2, &["loading", "stale", "fast"], NO_KEY),
+    entry(CommandId::Set, "set", -3, WRITE, ONE_KEY),
+];
+
+const NAME_BYTES_MAX: usize = 8;
+
+/// Finds a command by name, whatever its case.
+#[must_use]
+pub fn find(name: &[u8]) -> Option<&'static CommandEntry> {
+    let mut lower = [0; NAME_BYTES_MAX];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    let at = COMMANDS.binary_search_by(|entry| entry.name.as_bytes().cmp(lower)).ok()?;
+    Some(&COMMANDS[at])
+}
+
+impl CommandEntry {
+    /// True if the command may have this many arguments, its name included.
+    #[must_use]
+    pub fn accepts(&self, arguments: usize) -> bool {
+        match usize::try_from(self.arity) {
+            Ok(exactly) => arguments == exactly,
+            Err(_) => arguments as u64 >= self.arity.unsigned_abs(),
+        }
+    }
+
+    /// The entry as `COMMAND` shows it: ten elements since Redis 7.
+    #[must_use]
+    pub fn describe(&self) -> Reply {
+        Reply::Array(vec![
+            Reply::text(self.name),
+            Reply::Integer(self.arity),
+            Reply::Set(self.flags.iter().copied().map(Reply::Status).collect()),
+            Reply::Integer(self.first_key),
+            Reply::Integer(self.last_key),
+            Reply::Integer(self.step),
+            Reply::Set(Vec::new()),
+            Reply::Array(Vec::new()),
+            Reply::Array(Vec::new()),
+            Reply::Array(Vec::new()),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_found_in_any_case() {
+        for entry in &COMMANDS {
+            assert_eq!(find(entry.name.as_bytes()), Some(entry));
+            assert_eq!(find(entry.name.to_ascii_uppercase().as_bytes()), Some(entry));
+            assert!(entry.name.len() < NAME_BYTES_MAX);
+        }
+        assert_eq!(find(b"nonsense"), None);
+        assert_eq!(find(b"a-name-longer-than-any"), None);
+        assert_eq!(find(b""), None);
+    }
+
+    #[test]
+    fn arity_counts_the_name() {
+        let get = find(b"get").expect("known");
+        assert!(get.accepts(2) && !get.accepts(1) && !get.accepts(3));
+        let mget = find(b"mget").expect("known");
+        assert!(mget.accepts(2) && mget.accepts(9) && !mget.accepts(1));
+    }
+}
