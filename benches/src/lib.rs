@@ -60,7 +60,7 @@ impl Cluster {
     /// The node that leads the shard of `key`.
     #[must_use]
     pub fn leader_of(&self, key: &[u8]) -> &Engine {
-        let leader = self.engines[0].leader_of(key).and_then(|(_, leader)| leader);
+        let leader = self.engines[0].locate(key).and_then(|location| location.leader);
         let own = |engine: &&Engine| Some(engine.node()) == leader;
         self.engines.iter().find(own).unwrap_or(&self.engines[0])
     }

@@ -120,12 +120,13 @@ async fn a_transfer_under_load_loses_nothing() {
         known
     });
     for round in 0..6u64 {
-        let (shard, leader) = engines[0].leader_of(&key(1)).expect("one shard");
-        let from = leader.and_then(|node| engines.iter().find(|engine| engine.node() == node));
+        let place = engines[0].locate(&key(1)).expect("one shard");
+        let from =
+            place.leader.and_then(|node| engines.iter().find(|engine| engine.node() == node));
         let to = NodeId(1 + round % 3);
         if let Some(from) = from.filter(|from| from.node() != to) {
             // It may be refused while another election runs; the load is what is tested.
-            let _begun = from.transfer_leader(shard, to).await;
+            let _begun = from.transfer_leader(place.shard, to).await;
         }
         engines[0].put(key(9_999), "y").await.expect("writes resume");
     }

@@ -23,6 +23,17 @@ use crate::status::Status;
 #[error("the value is not a 64-bit integer, or would overflow")]
 pub struct NotAnInteger;
 
+/// What a node knows about the place of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The shard that owns it.
+    pub shard: ShardId,
+    /// True if a replica of the shard lives here.
+    pub is_here: bool,
+    /// The node that leads the shard. Only known where a replica lives.
+    pub leader: Option<NodeId>,
+}
+
 /// Why shards were not ready in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("after {after:?} these shards know no serving leader: {shards:?}")]
@@ -325,11 +336,12 @@ impl Engine {
         self.running.core.transport.set_peer(node, address);
     }
 
-    /// The shard that owns `key` and the node that leads it, as far as this node knows.
+    /// Where `key` is, as far as this node knows; `None` if no shard owns it. Asks nobody.
     #[must_use]
-    pub fn leader_of(&self, key: &[u8]) -> Option<(ShardId, Option<NodeId>)> {
+    pub fn locate(&self, key: &[u8]) -> Option<Location> {
         let route = self.running.core.route(key).ok()?;
-        Some((route.shard, route.local.and_then(|state| state.leader())))
+        let leader = route.local.as_ref().and_then(|state| state.leader());
+        Some(Location { shard: route.shard, is_here: route.local.is_some(), leader })
     }
 
     /// What this node knows about itself, its shards and its peers.

@@ -70,7 +70,7 @@ pub use bootstrap::{Bootstrap, BootstrapShard, SLOTS};
 pub use builder::{EngineBuilder, MachineFactory};
 pub use counters::CounterValues;
 pub use data::DataStatistics;
-pub use engine::{Engine, NotAnInteger, NotReady};
+pub use engine::{Engine, Location, NotAnInteger, NotReady};
 pub use error::{Doubt, FatalError, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError};
 pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_log::SyncMode;

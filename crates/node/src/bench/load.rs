@@ -135,7 +135,7 @@ impl Shared {
         if self.client == ClientPlace::Any {
             return any;
         }
-        let leader = any.leader_of(key).and_then(|(_, leader)| leader);
+        let leader = any.locate(key).and_then(|location| location.leader);
         // Nodes are numbered from 1, in the order of their engines.
         let place = leader.and_then(|leader| usize::try_from(leader.0.checked_sub(1)?).ok());
         place.and_then(|place| self.engines.get(place)).unwrap_or(any)

@@ -212,7 +212,8 @@ fn is_unknown(reply: &Reply) -> bool {
 }
 
 fn has_leader(engine: &Engine, key: &[u8]) -> bool {
-    engine.leader_of(key).is_some_and(|(_, leader)| leader.is_some())
+    // A node without a replica does not know, and finds out by asking one that has.
+    engine.locate(key).is_some_and(|location| location.leader.is_some() || !location.is_here)
 }
 
 /// Awaits a read, but only [`LEADER_HOLD`] long if its shard has no leader when it begins.
