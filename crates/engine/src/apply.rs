@@ -44,6 +44,9 @@ pub(crate) struct ApplyThread {
     pub(crate) replies: Replies,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) counters: Arc<Counters>,
+    /// A batch was lost: the records in memory are ahead of the store, so nothing more may be
+    /// applied, or a later batch would write them past the hole.
+    pub(crate) failed: bool,
 }
 
 impl ApplyThread {
@@ -51,8 +54,20 @@ impl ApplyThread {
     pub(crate) fn run(mut self) {
         let mut jobs = Vec::new();
         while self.queue.take(&mut jobs) {
-            self.apply(&mut jobs);
+            if self.failed {
+                self.refuse(&mut jobs);
+            } else {
+                self.apply(&mut jobs);
+            }
         }
+    }
+
+    /// What was committed stays committed and will be applied by the next start.
+    fn refuse(&mut self, jobs: &mut Vec<ApplyJob>) {
+        for (_, caller) in jobs.drain(..).flat_map(|job| job.callers) {
+            self.replies.complete(caller, Outcome::UnknownStopped);
+        }
+        self.replies.flush();
     }
 
     fn apply(&mut self, jobs: &mut Vec<ApplyJob>) {
@@ -80,9 +95,9 @@ impl ApplyThread {
             applied[applier.state.worker].push((job.shard, applier.record.applied.index));
         }
         if let Err(error) = batch.finish() {
-            // Nobody is told anything: what was committed stays committed and will be applied by
-            // the next start; the callers hear that the engine stopped.
+            self.failed = true;
             self.fatal.latch(FatalError::Data(error.to_string()));
+            self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
             ends.iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
             applied.iter_mut().for_each(Vec::clear);
         }
@@ -100,6 +115,14 @@ impl ApplyThread {
             self.replies.complete(completion, outcome);
         }
         self.replies.flush();
+    }
+}
+
+impl Drop for ApplyThread {
+    /// Also when unwinding: nobody who waits for an entry is left without an answer.
+    fn drop(&mut self) {
+        let mut jobs = self.queue.close_and_take();
+        self.refuse(&mut jobs);
     }
 }
 

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::counters::Counters;
 use crate::data::DataStore;
-use crate::error::{Doubt, Refusal, WriteError};
+use crate::error::{Doubt, Invalid, Refusal, WriteError};
 use crate::fatal::Fatal;
 use crate::forward::{Request, RequestKind};
-use crate::forwarder::{Forwarder, NotSent};
+use crate::forwarder::{Asked, Forwarder, NotSent};
 use crate::inbox::Inbox;
 use crate::reads::ReadLevel;
 use crate::shard_read::{self, Facts, Question};
@@ -150,6 +150,7 @@ impl Core {
     }
 
     async fn write_until_done(&self, key: &[u8], command: Bytes) -> Result<Bytes, WriteError> {
+        check_command(&command).map_err(|invalid| WriteError::DidNotHappen(invalid.into()))?;
         let mut tries = Tries::new();
         loop {
             let route = self.route(key).map_err(WriteError::DidNotHappen)?;
@@ -170,10 +171,8 @@ impl Core {
         command: &Bytes,
         tries: &Tries,
     ) -> Result<Outcome, Duration> {
-        let receiver = match tries.target(self.node, route) {
-            Target::Nowhere => {
-                return Ok(Outcome::Refused(HostRefusal::NotLeader { leader: None }));
-            }
+        match tries.target(self.node, route) {
+            Target::Nowhere => Ok(Outcome::Refused(HostRefusal::NotLeader { leader: None })),
             Target::Here => {
                 let (sender, receiver) = oneshot::channel();
                 let call = Call {
@@ -183,22 +182,16 @@ impl Core {
                     completion: Completion::Local(sender),
                 };
                 match self.submit(call) {
-                    Ok(()) => receiver,
-                    Err(outcome) => return Ok(outcome),
+                    Ok(()) => tries.end_of(receiver).await,
+                    Err(outcome) => Ok(outcome),
                 }
             }
             Target::Node(node) => {
                 match self.forward(route, node, RequestKind::Write, command.clone()) {
-                    Ok(receiver) => receiver,
-                    Err(outcome) => return Ok(outcome),
+                    Ok(mut asked) => tries.end_of(asked.answer()).await,
+                    Err(outcome) => Ok(outcome),
                 }
             }
-        };
-        match tokio::time::timeout_at(tries.deadline, receiver).await {
-            Ok(Ok(outcome)) => Ok(outcome),
-            // The thread that had the call is gone: it can't say how far it came.
-            Ok(Err(_)) => Ok(Outcome::UnknownStopped),
-            Err(_) => Err(tries.started.elapsed()),
         }
     }
 
@@ -208,7 +201,7 @@ impl Core {
         node: NodeId,
         kind: RequestKind,
         body: Bytes,
-    ) -> Result<oneshot::Receiver<Outcome>, Outcome> {
+    ) -> Result<Asked<'_>, Outcome> {
         let request = Request {
             kind,
             shard: route.shard,
@@ -292,14 +285,24 @@ impl Core {
             return Err(Outcome::Refused(HostRefusal::NoReplica));
         };
         let body = shard_read::encode_question(question, level);
-        let receiver = self.forward(route, node, RequestKind::Read, body)?;
-        match tokio::time::timeout_at(tries.deadline, receiver).await {
-            Ok(Ok(Outcome::Reply(bytes))) => {
+        let mut asked = self.forward(route, node, RequestKind::Read, body)?;
+        match tries.end_of(asked.answer()).await {
+            Ok(Outcome::Reply(bytes)) => {
                 shard_read::decode_facts(bytes).map_err(|_| Outcome::Malformed)
             }
-            Ok(Ok(outcome)) => Err(outcome),
-            Ok(Err(_)) | Err(_) => Err(Outcome::LeaderChanged { leader: None }),
+            Ok(outcome) => Err(outcome),
+            Err(_) => Err(Outcome::LeaderChanged { leader: None }),
         }
+    }
+}
+
+/// Every way into a log passes this: an entry that no frame can carry would stop its shard.
+pub(crate) fn check_command(command: &[u8]) -> Result<(), Invalid> {
+    match command.len() {
+        found if found > limits::COMMAND_BYTES_MAX => {
+            Err(Invalid::CommandTooLong { found, max: limits::COMMAND_BYTES_MAX })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -315,6 +318,19 @@ impl Tries {
     fn new() -> Tries {
         let started = Instant::now();
         Tries { started, deadline: started + limits::REQUEST_TIMEOUT, count: 0, hint: None }
+    }
+
+    /// Waits for the end of a call. An error is the time that passed until the deadline.
+    async fn end_of(
+        &self,
+        receiver: impl Future<Output = Result<Outcome, oneshot::error::RecvError>>,
+    ) -> Result<Outcome, Duration> {
+        match tokio::time::timeout_at(self.deadline, receiver).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            // The thread that had the call is gone: it can't say how far it came.
+            Ok(Err(_)) => Ok(Outcome::UnknownStopped),
+            Err(_) => Err(self.started.elapsed()),
+        }
     }
 
     fn target(&self, own: NodeId, route: &Route) -> Target {

@@ -70,6 +70,20 @@ impl DataStore {
         with_prefix(space, key, |full| self.db.get(full)).map(|value| value.map(Bytes::from))
     }
 
+    /// The values of `keys`, all of one moment.
+    pub(crate) fn get_many(
+        &self,
+        space: SpaceId,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>, rocksdb::Error> {
+        if let [key] = keys {
+            return Ok(vec![self.get(space, key)?]);
+        }
+        let snapshot = self.db.snapshot();
+        let get = |key: &Bytes| with_prefix(space, key, |full| snapshot.get(full));
+        keys.iter().map(|key| Ok(get(key)?.map(Bytes::from))).collect()
+    }
+
     /// Shows pairs of `space` in `[start, end)` in order until `visit` returns false.
     pub(crate) fn scan(
         &self,

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::builder::EngineBuilder;
 use crate::call::{Call, CallKind, Completion, Outcome};
-use crate::error::{FatalError, Invalid, ReadError, Refusal, WriteError};
+use crate::error::{Doubt, FatalError, Invalid, ReadError, Refusal, WriteError};
 use crate::reads::ReadLevel;
 use crate::running::Running;
-use crate::shard_read::{Facts, Question};
+use crate::shard_read::{Facts, Question, SCAN_BYTES_MAX};
 use crate::status::Status;
 
 /// The stored value is no 64-bit decimal integer, or adding would overflow. Nothing was changed.
@@ -119,7 +119,7 @@ impl Engine {
         };
         self.check_shard(&key, &command)?;
         let reply = self.execute_bytes(&key, command.encode()).await?;
-        KvReply::decode(&reply).map_err(|_| unexpected(&KvReply::Unknown))
+        KvReply::decode(&reply).map_err(|error| unreadable(error.to_string()))
     }
 
     /// Replicates a command of the configured state machine in the shard that owns `key`; gives the
@@ -235,13 +235,39 @@ impl Engine {
             if pairs.len() >= limit {
                 break;
             }
-            let question = Question::Scan { start, end, limit: limit - pairs.len() };
-            match self.running.core.read(route, question, level).await? {
-                Facts::Pairs(found) => pairs.extend(found),
-                _ => unreachable!("a scan is answered with pairs"),
-            }
+            self.scan_shard(route, start, end, limit, level, &mut pairs).await?;
         }
         Ok(pairs)
+    }
+
+    /// Adds one shard's part of a scan to `pairs`, in as many answers as its bytes ask for.
+    async fn scan_shard(
+        &self,
+        route: crate::core::Route,
+        mut start: Bytes,
+        end: Option<Bytes>,
+        limit: usize,
+        level: ReadLevel,
+        pairs: &mut Vec<(Bytes, Bytes)>,
+    ) -> Result<(), ReadError> {
+        while pairs.len() < limit {
+            let asked = limit - pairs.len();
+            let question = Question::Scan { start, end: end.clone(), limit: asked };
+            let Facts::Pairs(found) =
+                self.running.core.read(route.clone(), question, level).await?
+            else {
+                unreachable!("a scan is answered with pairs");
+            };
+            let bytes: usize = found.iter().map(|(key, value)| key.len() + value.len()).sum();
+            let Some((last, _)) = found.last().filter(|_| bytes >= SCAN_BYTES_MAX) else {
+                pairs.extend(found);
+                return Ok(());
+            };
+            // The least key behind the last one.
+            start = [last.as_ref(), &[0]].concat().into();
+            pairs.extend(found);
+        }
+        Ok(())
     }
 
     /// How many keys lie in `[start, end)`. Exact for each shard at its moment; walks every key.
@@ -395,10 +421,19 @@ impl Engine {
     }
 }
 
+/// A reply that the built-in machine does not give to this command. An unknown command was refused
+/// by every replica alike; anything else was applied.
 fn unexpected(reply: &KvReply) -> WriteError {
-    WriteError::DidNotHappen(Refusal::Stopped(format!(
-        "the state machine answered {reply:?}: it is not the built-in one, or another version"
-    )))
+    match reply {
+        KvReply::Unknown => WriteError::DidNotHappen(Refusal::Stopped(
+            "the command is not known to the state machine's version".to_owned(),
+        )),
+        reply => unreadable(format!("{reply:?}")),
+    }
+}
+
+fn unreadable(reply: String) -> WriteError {
+    WriteError::OutcomeUnknown(Doubt::UnreadableReply { reply })
 }
 
 fn check(command: &KvCommand) -> Result<(), Invalid> {
@@ -427,14 +462,6 @@ fn check(command: &KvCommand) -> Result<(), Invalid> {
             key(k)?;
             expected.iter().chain(new).try_for_each(value)
         }
-        KvCommand::Batch(commands) => {
-            commands.iter().try_for_each(check)?;
-            match command.encode().len() {
-                found if found > limits::VALUE_BYTES_MAX => {
-                    Err(Invalid::ValueTooLong { found, max: limits::VALUE_BYTES_MAX })
-                }
-                _ => Ok(()),
-            }
-        }
+        KvCommand::Batch(commands) => commands.iter().try_for_each(check),
     }
 }

@@ -93,6 +93,14 @@ pub enum Invalid {
         /// The bound.
         max: usize,
     },
+    /// Command, keys and values together, longer than `limits::COMMAND_BYTES_MAX`.
+    #[error("command of {found} bytes in all; at most {max} are allowed")]
+    CommandTooLong {
+        /// Its length.
+        found: usize,
+        /// The bound.
+        max: usize,
+    },
     /// The keys of a batch belong to different shards.
     #[error("the keys of one batch must belong to one shard; found {first} and {other}")]
     CrossShard {
@@ -130,6 +138,12 @@ pub enum Doubt {
     /// The engine stopped while it was under way.
     #[error("the engine stopped while the command was under way")]
     Stopped,
+    /// It was applied, but the reply is not the built-in state machine's.
+    #[error("the command was applied, and its reply can't be read: {reply}")]
+    UnreadableReply {
+        /// What was found.
+        reply: String,
+    },
 }
 
 /// Why an engine did not open: every fault found, not only the first.

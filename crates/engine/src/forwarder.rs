@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate_transport::{Forward, ForwardKind, Transport};
-use quorate_types::{NodeId, limits};
+use quorate_types::{Incarnation, NodeId, limits};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
@@ -24,6 +24,29 @@ pub(crate) enum NotSent {
     Full,
 }
 
+/// Requests of one life; the incarnation fills the bits above.
+const ID_BITS: u32 = 40;
+
+/// A request under way. Dropped, it is forgotten: its answer finds nobody.
+pub(crate) struct Asked<'a> {
+    receiver: oneshot::Receiver<Outcome>,
+    waiting: &'a Mutex<Waiting>,
+    id: u64,
+}
+
+impl Asked<'_> {
+    /// Ends with the answer, or with an error if this engine is going down.
+    pub(crate) fn answer(&mut self) -> &mut oneshot::Receiver<Outcome> {
+        &mut self.receiver
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.waiting.lock().remove(&self.id);
+    }
+}
+
 /// See the module's documentation.
 pub(crate) struct Forwarder {
     next_id: AtomicU64,
@@ -31,10 +54,14 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    /// Knows these peers, for ever.
-    pub(crate) fn new(peers: impl IntoIterator<Item = NodeId>) -> Forwarder {
+    /// Knows these peers, for ever. Ids begin with the incarnation: a peer may answer what an
+    /// earlier life of this node asked, and that answer must not find a request of this life.
+    pub(crate) fn new(
+        peers: impl IntoIterator<Item = NodeId>,
+        incarnation: Incarnation,
+    ) -> Forwarder {
         let waiting = peers.into_iter().map(|peer| (peer, Mutex::default())).collect();
-        Forwarder { next_id: AtomicU64::new(1), waiting }
+        Forwarder { next_id: AtomicU64::new((incarnation.0 << ID_BITS) | 1), waiting }
     }
 
     /// Sends `request` to `peer`. Once sent, the answer always comes: the peer's own, or that the
@@ -44,7 +71,7 @@ impl Forwarder {
         transport: &Transport,
         peer: NodeId,
         request: &Request,
-    ) -> Result<oneshot::Receiver<Outcome>, NotSent> {
+    ) -> Result<Asked<'_>, NotSent> {
         let waiting = self.waiting.get(&peer).ok_or(NotSent::Unreachable)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
@@ -56,17 +83,13 @@ impl Forwarder {
             }
             waiting.insert(id, sender);
         }
+        let asked = Asked { receiver, waiting, id };
         let payload = forward::encode_request(request);
         let forwards = vec![Forward { id, kind: ForwardKind::Request, payload }];
         match transport.send_forwards(peer, forwards) {
-            Ok(()) => Ok(receiver),
-            Err((error, _)) => {
-                waiting.lock().remove(&id);
-                match error {
-                    quorate_transport::SendError::Full => Err(NotSent::Full),
-                    _ => Err(NotSent::Unreachable),
-                }
-            }
+            Ok(()) => Ok(asked),
+            Err((quorate_transport::SendError::Full, _)) => Err(NotSent::Full),
+            Err(_) => Err(NotSent::Unreachable),
         }
     }
 

@@ -32,18 +32,30 @@ pub(crate) enum Input {
 #[derive(Default)]
 struct State {
     inputs: Vec<Input>,
-    events: usize,
-    bytes: usize,
+    calls: Load,
+    messages: Load,
     waiting: bool,
     closed: bool,
 }
 
-impl State {
-    /// Only calls and messages are counted: everything else is bounded by what they started.
-    fn admits(&self, events: usize, bytes: usize) -> bool {
-        !self.closed
-            && self.events + events <= limits::INBOX_EVENTS_MAX
-            && (self.bytes + bytes <= limits::INBOX_BYTES_MAX || self.bytes == 0)
+/// How much waits of one kind. Calls and messages are counted apart, so that a flood of calls can't
+/// push out what would drain it; everything else is bounded by what these started.
+#[derive(Default)]
+struct Load {
+    count: usize,
+    bytes: usize,
+}
+
+impl Load {
+    /// Adds, unless that would pass a bound.
+    fn admit(&mut self, count: usize, bytes: usize, count_max: usize) -> bool {
+        let fits = self.count + count <= count_max
+            && (self.bytes + bytes <= limits::INBOX_BYTES_MAX || self.bytes == 0);
+        if fits {
+            self.count += count;
+            self.bytes += bytes;
+        }
+        fits
     }
 }
 
@@ -59,11 +71,9 @@ impl Inbox {
     pub(crate) fn push_call(&self, call: Call) -> Result<(), Call> {
         let bytes = call.len_bytes();
         let mut state = self.state.lock();
-        if !state.admits(1, bytes) {
+        if state.closed || !state.calls.admit(1, bytes, limits::INBOX_EVENTS_MAX) {
             return Err(call);
         }
-        state.events += 1;
-        state.bytes += bytes;
         self.finish(state, Input::Call(call));
         Ok(())
     }
@@ -72,11 +82,9 @@ impl Inbox {
     pub(crate) fn push_messages(&self, from: NodeId, messages: Vec<(ShardId, Message)>) -> bool {
         let bytes = messages.iter().map(|(_, message)| payload_bytes(message)).sum();
         let mut state = self.state.lock();
-        if !state.admits(messages.len(), bytes) {
+        if !state.messages.admit(messages.len(), bytes, limits::INBOX_MESSAGES_MAX) {
             return false;
         }
-        state.events += messages.len();
-        state.bytes += bytes;
         self.finish(state, Input::Messages { from, messages });
         true
     }
@@ -125,8 +133,8 @@ impl Inbox {
         }
         state.waiting = false;
         std::mem::swap(&mut state.inputs, inputs);
-        state.events = 0;
-        state.bytes = 0;
+        state.calls = Load::default();
+        state.messages = Load::default();
     }
 }
 

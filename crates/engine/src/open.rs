@@ -79,6 +79,11 @@ fn open_log(builder: &EngineBuilder, node: NodeId) -> Result<(LogStore, Recovery
 }
 
 fn open_data(directory: &Path) -> Result<DataStore, OpenFault> {
+    // Once the log is purged, losing the name of this directory would lose what it held.
+    quorate_log::make_durably(directory).map_err(|cause| OpenFault::System {
+        what: format!("making the directory {}", directory.display()),
+        cause,
+    })?;
     DataStore::open(directory).map_err(|error| OpenFault::Data(error.to_string()))
 }
 
@@ -249,7 +254,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         shards: Arc::new(Shards::new(states, routes)),
         inboxes: (0..builder.workers).map(|_| Arc::default()).collect(),
         transport: Arc::new(transport),
-        forwarder: Forwarder::new(peers),
+        forwarder: Forwarder::new(peers, identity.incarnation),
         log,
         data,
         fatal: Arc::new(Fatal::default()),
@@ -328,6 +333,7 @@ fn start_threads(
         replies: Replies::new(Arc::clone(&core.transport)),
         fatal: Arc::clone(&core.fatal),
         counters: Arc::clone(&core.counters),
+        failed: false,
     };
     let apply_thread = spawn(&core, format!("apply-{}", core.node), move || apply.run())?;
     let fetch = FetchThread {

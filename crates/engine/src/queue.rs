@@ -25,9 +25,12 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Adds everything in `items`.
+    /// Adds everything in `items`; drops it once the queue is closed.
     pub(crate) fn push_all(&self, items: impl IntoIterator<Item = T>) {
         let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
         state.items.extend(items);
         if !state.items.is_empty() && std::mem::take(&mut state.waiting) {
             drop(state);
@@ -39,6 +42,13 @@ impl<T> Queue<T> {
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.wake.notify_one();
+    }
+
+    /// Nothing more will come, and nobody will take what is there.
+    pub(crate) fn close_and_take(&self) -> Vec<T> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        std::mem::take(&mut state.items)
     }
 
     /// Waits and swaps everything out into the empty `items`; false once closed and empty.

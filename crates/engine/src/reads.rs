@@ -1,13 +1,15 @@
 //! Reads on the caller's own thread: confirm, wait until applied, look, check the descriptor.
 
+use std::sync::Arc;
+
+use quorate_host::Refusal as HostRefusal;
+use quorate_types::{ShardId, limits};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::core::Core;
-use crate::shard_read::{Facts, Question};
-use quorate_host::Refusal as HostRefusal;
-use quorate_types::{ShardId, limits};
+use crate::shard_read::{Facts, Question, SCAN_BYTES_MAX};
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -31,10 +33,35 @@ impl Core {
         question: &Question,
         level: ReadLevel,
     ) -> Result<Facts, Outcome> {
-        let state = self.shards.get(shard).ok_or(Outcome::Refused(HostRefusal::NoReplica))?.clone();
         if level == ReadLevel::Linearizable {
             self.confirm(shard, descriptor_version).await?;
         }
+        self.look_checked(shard, descriptor_version, question)
+    }
+
+    /// As [`Core::read_here`], but the look itself is on a thread that may block.
+    pub(crate) async fn read_for_peer(
+        self: &Arc<Self>,
+        shard: ShardId,
+        descriptor_version: u64,
+        question: Question,
+        level: ReadLevel,
+    ) -> Result<Facts, Outcome> {
+        if level == ReadLevel::Linearizable {
+            self.confirm(shard, descriptor_version).await?;
+        }
+        let core = Arc::clone(self);
+        let look = move || core.look_checked(shard, descriptor_version, &question);
+        tokio::task::spawn_blocking(look).await.unwrap_or(Err(Outcome::Stopping))
+    }
+
+    fn look_checked(
+        &self,
+        shard: ShardId,
+        descriptor_version: u64,
+        question: &Question,
+    ) -> Result<Facts, Outcome> {
+        let state = self.shards.get(shard).ok_or(Outcome::Refused(HostRefusal::NoReplica))?;
         if self.fatal.is_set() {
             return Err(Outcome::Stopping);
         }
@@ -69,20 +96,18 @@ impl Core {
         question: &Question,
     ) -> Result<Facts, rocksdb::Error> {
         match question {
-            Question::Get(keys) => {
-                let values: Result<_, _> =
-                    keys.iter().map(|key| self.data.get(space, key)).collect();
-                Ok(Facts::Values(values?))
-            }
+            Question::Get(keys) => Ok(Facts::Values(self.data.get_many(space, keys)?)),
             Question::Scan { start, end, limit } => {
                 let mut pairs = Vec::new();
                 if *limit == 0 {
                     return Ok(Facts::Pairs(pairs));
                 }
+                let mut bytes = 0;
                 self.data.scan(space, start, end.as_deref(), &mut |key, value| {
                     let copy = bytes::Bytes::copy_from_slice;
+                    bytes += key.len() + value.len();
                     pairs.push((copy(key), copy(value)));
-                    pairs.len() < *limit
+                    pairs.len() < *limit && bytes < SCAN_BYTES_MAX
                 })?;
                 Ok(Facts::Pairs(pairs))
             }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, ShardMessage, Transport};
+use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, ShardMessage};
 use quorate_types::{NodeId, ShardId};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
-use crate::core::Core;
+use crate::core::{Core, check_command};
 use crate::forward::{self, RequestKind};
+use crate::replies::send_replies;
 use crate::shard_read;
 
 /// Runs on QUIC threads, so it only hands over. It is made before the core that it hands over to,
@@ -106,6 +107,9 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
     };
     match request.kind {
         RequestKind::Write => {
+            if check_command(&request.body).is_err() {
+                return Some(Outcome::Malformed);
+            }
             let call = Call {
                 shard: request.shard,
                 descriptor_version: request.descriptor_version,
@@ -122,8 +126,13 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
             Ok((question, level)) => {
                 let core = Arc::clone(core);
                 tokio::spawn(async move {
-                    let asked =
-                        core.read_here(request.shard, request.descriptor_version, &question, level);
+                    // On a thread that may block: this runtime's own one carries the heartbeats.
+                    let asked = core.read_for_peer(
+                        request.shard,
+                        request.descriptor_version,
+                        question,
+                        level,
+                    );
                     let outcome = asked.await.map_or_else(
                         |outcome| outcome,
                         |facts| Outcome::Reply(shard_read::encode_facts(&facts)),
@@ -135,11 +144,5 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
                 None
             }
         },
-    }
-}
-
-fn send_replies(transport: &Transport, to: NodeId, replies: Vec<Forward>) {
-    if let Err((error, lost)) = transport.send_forwards(to, replies) {
-        tracing::debug!(node = %to, %error, replies = lost.len(), "replies were not sent");
     }
 }

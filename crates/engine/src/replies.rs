@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_transport::{Forward, ForwardKind, Transport};
+use quorate_transport::{Forward, ForwardKind, SendError, Transport};
 use quorate_types::NodeId;
 
 use crate::call::{Completion, Outcome};
@@ -37,10 +37,30 @@ impl Replies {
     /// Sends what was gathered: one hand-over per peer.
     pub(crate) fn flush(&mut self) {
         for (peer, replies) in self.remote.drain(..) {
-            // A peer that is gone has already told its callers that the outcome is unknown.
-            if let Err((error, lost)) = self.transport.send_forwards(peer, replies) {
-                tracing::debug!(%peer, %error, replies = lost.len(), "replies were not sent");
+            send_replies(&self.transport, peer, replies);
+        }
+    }
+}
+
+/// Sends answers to a peer. One that no frame can carry is replaced by "unknown", so that it does
+/// not take the others with it.
+pub(crate) fn send_replies(transport: &Transport, to: NodeId, replies: Vec<Forward>) {
+    let Err((_, replies)) = transport.send_forwards(to, replies) else {
+        return;
+    };
+    for Forward { id, kind, payload } in replies {
+        let Err((error, _)) = transport.send_forwards(to, vec![Forward { id, kind, payload }])
+        else {
+            continue;
+        };
+        if let SendError::TooLarge { .. } = error {
+            let payload = forward::encode_outcome(&Outcome::UnknownStopped);
+            if transport.send_forwards(to, vec![Forward { id, kind, payload }]).is_ok() {
+                continue;
             }
         }
+        // A peer that is gone has told its callers already; one that is flooded lets them wait
+        // until their deadline.
+        tracing::debug!(node = %to, %error, "an answer was not sent");
     }
 }

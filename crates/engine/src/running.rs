@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate_log::LogWriter;
@@ -15,6 +16,9 @@ use crate::fetch::FetchJob;
 use crate::inbox::Input;
 use crate::queue::Queue;
 use crate::receiver::Inbound;
+
+/// Longest wait for reads that run for other nodes.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a thread whose panic ends the engine's service: a broken invariant in one thread must
 /// not leave the others answering.
@@ -103,12 +107,14 @@ impl Running {
         // Answers to other nodes are queued by now; closing the transport sends what it can, and
         // tells every peer that its open requests have an unknown outcome.
         // On a thread of its own, because the last handle may be dropped on a runtime's thread.
-        let core = &self.core;
+        let (core, inbound, runtime) = (&self.core, &self.inbound, threads.runtime);
         std::thread::scope(|scope| {
-            scope.spawn(|| core.transport.shutdown_blocking());
+            scope.spawn(move || {
+                core.transport.shutdown_blocking();
+                inbound.close();
+                runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+            });
         });
-        self.inbound.close();
-        threads.runtime.shutdown_background();
     }
 }
 

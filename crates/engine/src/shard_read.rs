@@ -6,12 +6,19 @@
 //! Little-endian.
 
 use bytes::Bytes;
+use quorate_types::limits;
 
 use crate::forward::ForwardError;
 use crate::reads::ReadLevel;
 
 /// Elements that one answer may hold.
 const ELEMENTS_MAX: usize = 1 << 20;
+
+/// Bytes of keys and values after which a scan's answer ends early; the asker goes on behind its
+/// last key. Half a frame, and one pair more still fits.
+pub(crate) const SCAN_BYTES_MAX: usize = limits::FRAME_BYTES_MAX / 2;
+
+const _: () = assert!(SCAN_BYTES_MAX + limits::ENTRY_BYTES_MAX < limits::FRAME_BYTES_MAX);
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

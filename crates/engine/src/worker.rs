@@ -49,7 +49,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Steps until it is told to stop or the engine has met a fatal error; then answers everybody.
+    /// Steps until it is told to stop or the engine has met a fatal error; its end answers everybody.
     pub(crate) fn run(mut self) {
         let mut inputs = Vec::new();
         let mut stopping = false;
@@ -64,7 +64,6 @@ impl Worker {
             self.carry_out(turn);
             self.counters.turns.add(1);
         }
-        self.answer_everybody();
     }
 
     fn wait(&self) -> Duration {
@@ -187,5 +186,12 @@ impl Worker {
             self.replies.complete(completion, outcome);
         }
         self.replies.flush();
+    }
+}
+
+impl Drop for Worker {
+    /// Also when unwinding: nobody who waits is left without an answer, and nobody comes after.
+    fn drop(&mut self) {
+        self.answer_everybody();
     }
 }

@@ -1,5 +1,6 @@
 //! The thread that writes: all workers' turns, gathered into as few syncs as the disk allows.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -40,7 +41,7 @@ pub struct LogWriter {
 impl LogWriter {
     /// Starts the thread. `completed` is called on it, once per batch: with the worker and number
     /// of every turn that is durable now, in the order of submission; or with the store's first
-    /// fault, once per batch that failed, for ever after (RULE 8). It must not block, and must not
+    /// fault, once per batch that failed, for ever after (RULE 8), a panic of the thread included. It must not block, and must not
     /// submit.
     ///
     /// # Panics
@@ -53,30 +54,30 @@ impl LogWriter {
         let thread = thread::Builder::new()
             .name("quorate-log".to_owned())
             .spawn(move || {
-                // A panic of `completed` leaves turns that nobody was told of.
-                let _guard = store.latch().guard();
-                run(&store, &queue, completed);
+                // A panic leaves turns that nobody was told of, and a store half changed.
+                let caught = catch_unwind(AssertUnwindSafe(|| run(&store, &queue, &completed)));
+                if caught.is_err() {
+                    let dir = store.latch().dir().to_owned();
+                    completed(Err(&store.latch().close(LogFault::Panicked { dir })));
+                }
             })
             .expect("a thread for the log writer");
         LogWriter { turns: Some(turns), thread: Some(thread) }
     }
 
     /// Hands a turn over. Turns of one worker complete in the order of submission. Blocks only
-    /// while 1,024 turns wait.
-    ///
-    /// # Panics
-    /// If the writer thread has panicked.
+    /// while 1,024 turns wait. After a panic of the thread, of which `completed` has told, it does
+    /// nothing.
     pub fn submit(&self, turn: TurnWrite) {
         let turns = self.turns.as_ref().expect("open until shutdown");
-        assert!(turns.send(turn).is_ok(), "the log writer has panicked");
+        if turns.send(turn).is_err() {
+            tracing::error!("a turn was handed to a log writer that has panicked");
+        }
     }
 
     /// Writes what was submitted and ends the thread.
-    ///
-    /// # Panics
-    /// If the writer thread has panicked.
-    pub fn shutdown(mut self) {
-        assert!(self.end().is_ok(), "the log writer has panicked");
+    pub fn shutdown(self) {
+        drop(self);
     }
 
     fn end(&mut self) -> thread::Result<()> {
@@ -97,7 +98,7 @@ impl Drop for LogWriter {
 fn run(
     store: &LogStore,
     queue: &Receiver<TurnWrite>,
-    completed: impl Fn(Result<&[(usize, u64)], &LogFault>),
+    completed: &impl Fn(Result<&[(usize, u64)], &LogFault>),
 ) {
     let mut numbers = Vec::new();
     let mut writes = Vec::new();

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
 /// Largest user key in bytes. Keys are copied into every index block that separates tables.
 pub const KEY_BYTES_MAX: usize = 4 << 10;
+/// Largest command of a state machine in bytes: an entry less the room for its envelope.
+pub const COMMAND_BYTES_MAX: usize = ENTRY_BYTES_MAX - 64;
 /// Largest user value in bytes: an entry less the room for the longest key and the envelope.
 pub const VALUE_BYTES_MAX: usize = ENTRY_BYTES_MAX - KEY_BYTES_MAX - (1 << 10);
 
@@ -19,6 +21,9 @@ pub const RUN_ENTRIES_MAX: usize = 4096;
 pub const INBOX_EVENTS_MAX: usize = 16_384;
 /// Payload bytes that wait for one worker.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
+/// Messages of peers that wait for one worker. Apart from the callers' events, so that a flood of
+/// calls can't push out the acknowledgements and heartbeats that would drain it.
+pub const INBOX_MESSAGES_MAX: usize = 65_536;
 /// Events a worker takes from its inbox before it closes the turn.
 pub const TURN_EVENTS_MAX: usize = 8_192;
 
@@ -68,7 +73,7 @@ pub const TRANSFER_TIMEOUT: Duration = Duration::from_millis(1_000);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = {
-    assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX < ENTRY_BYTES_MAX);
+    assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX < COMMAND_BYTES_MAX);
     assert!(ENTRY_BYTES_MAX <= WINDOW_BYTES_MAX, "the largest entry must fit the window");
     assert!(WINDOW_BYTES_MAX < FRAME_BYTES_MAX, "one shard's window must fit a frame");
     assert!(FRAME_BYTES_MAX <= LANE_BYTES_MAX);
