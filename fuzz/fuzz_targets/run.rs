@@ -1,0 +1,6 @@
+//! See `quorate_fuzz::run`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _accepted = quorate_fuzz::run(bytes);
+});
