@@ -35,48 +35,40 @@ pub(crate) struct Applier {
     pub(crate) record: AppliedRecord,
 }
 
-/// Everything an apply thread works with.
-pub(crate) struct ApplyThread {
-    pub(crate) queue: Arc<Queue<ApplyJob>>,
-    pub(crate) appliers: FxHashMap<ShardId, Applier>,
-    pub(crate) store: Arc<DataStore>,
-    pub(crate) inboxes: Vec<Arc<Inbox>>,
-    pub(crate) replies: Replies,
-    pub(crate) fatal: Arc<Fatal>,
-    pub(crate) counters: Arc<Counters>,
+/// The shards' interpreters over one store.
+pub(crate) struct Appliers {
+    by_shard: FxHashMap<ShardId, Applier>,
+    store: Arc<DataStore>,
     /// A batch was lost: the records in memory are ahead of the store, so nothing more may be
     /// applied, or a later batch would write them past the hole.
-    pub(crate) failed: bool,
+    failed: bool,
 }
 
-impl ApplyThread {
-    /// Applies until the queue is closed and empty.
-    pub(crate) fn run(mut self) {
-        let mut jobs = Vec::new();
-        while self.queue.take(&mut jobs) {
-            if self.failed {
-                self.refuse(&mut jobs);
-            } else {
-                self.apply(&mut jobs);
-            }
-        }
+/// What came of a batch of jobs.
+#[derive(Default)]
+pub(crate) struct AppliedJobs {
+    /// Per job: the shard's worker, the shard, and its applied index. Empty if the batch was lost.
+    applied: Vec<(usize, ShardId, Index)>,
+    /// The callers' ends.
+    ends: Vec<(Completion, Outcome)>,
+    /// Why the batch was lost.
+    lost: Option<rocksdb::Error>,
+}
+
+impl Appliers {
+    pub(crate) fn new(by_shard: FxHashMap<ShardId, Applier>, store: Arc<DataStore>) -> Appliers {
+        Appliers { by_shard, store, failed: false }
     }
 
-    /// What was committed stays committed and will be applied by the next start.
-    fn refuse(&mut self, jobs: &mut Vec<ApplyJob>) {
-        for (_, caller) in jobs.drain(..).flat_map(|job| job.callers) {
-            self.replies.complete(caller, Outcome::UnknownStopped);
+    fn apply(&mut self, jobs: &mut Vec<ApplyJob>) -> AppliedJobs {
+        if self.failed {
+            return AppliedJobs { ends: refuse(jobs), ..AppliedJobs::default() };
         }
-        self.replies.flush();
-    }
-
-    fn apply(&mut self, jobs: &mut Vec<ApplyJob>) {
-        let mut ends = Vec::new();
-        let mut applied: Vec<Vec<(ShardId, Index)>> = vec![Vec::new(); self.inboxes.len()];
+        let mut done = AppliedJobs::default();
         let mut batch = ApplyBatch::new(&self.store);
         for job in jobs.drain(..) {
             let applier =
-                self.appliers.get_mut(&job.shard).expect("only hosted shards are applied");
+                self.by_shard.get_mut(&job.shard).expect("only hosted shards are applied");
             batch.begin_shard(job.shard, applier.state.space);
             let mut callers = job.callers.into_iter().peekable();
             apply_committed(
@@ -87,31 +79,67 @@ impl ApplyThread {
                 &mut batch,
                 &mut |index, outcome| {
                     if let Some((_, caller)) = callers.next_if(|(wanted, _)| *wanted == index) {
-                        ends.push((caller, end_of(outcome)));
+                        done.ends.push((caller, end_of(outcome)));
                     }
                 },
             );
             assert!(callers.next().is_none(), "shard {}: a caller's entry is missing", job.shard);
-            applied[applier.state.worker].push((job.shard, applier.record.applied.index));
+            let index = applier.record.applied.index;
+            done.applied.push((applier.state.worker, job.shard, index));
         }
         if let Err(error) = batch.finish() {
+            // What was committed stays committed and will be applied by the next start.
             self.failed = true;
-            self.fatal.latch(FatalError::Data(error.to_string()));
-            self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
-            ends.iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
-            applied.iter_mut().for_each(Vec::clear);
+            done.applied.clear();
+            done.ends.iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
+            done.lost = Some(error);
         }
-        self.report(applied, ends);
+        done
+    }
+}
+
+fn refuse(jobs: &mut Vec<ApplyJob>) -> Vec<(Completion, Outcome)> {
+    let callers = jobs.drain(..).flat_map(|job| job.callers);
+    callers.map(|(_, caller)| (caller, Outcome::UnknownStopped)).collect()
+}
+
+/// Everything an apply thread works with.
+pub(crate) struct ApplyThread {
+    pub(crate) queue: Arc<Queue<ApplyJob>>,
+    pub(crate) appliers: Appliers,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) replies: Replies,
+    pub(crate) fatal: Arc<Fatal>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl ApplyThread {
+    /// Applies until the queue is closed and empty.
+    pub(crate) fn run(mut self) {
+        let mut jobs = Vec::new();
+        while self.queue.take(&mut jobs) {
+            let done = self.appliers.apply(&mut jobs);
+            self.report(done);
+        }
     }
 
-    fn report(&mut self, applied: Vec<Vec<(ShardId, Index)>>, ends: Vec<(Completion, Outcome)>) {
-        for (inbox, applied) in self.inboxes.iter().zip(applied) {
+    /// The workers first, because their followers and readers wait; then the callers.
+    fn report(&mut self, done: AppliedJobs) {
+        if let Some(error) = done.lost {
+            self.fatal.latch(FatalError::Data(error.to_string()));
+            self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
+        }
+        let mut by_worker = vec![Vec::new(); self.inboxes.len()];
+        for (worker, shard, index) in done.applied {
+            by_worker[worker].push((shard, index));
+        }
+        for (inbox, applied) in self.inboxes.iter().zip(by_worker) {
             if !applied.is_empty() {
                 inbox.push(Input::Applied(applied));
             }
         }
-        self.counters.writes_applied.add(ends.len() as u64);
-        for (completion, outcome) in ends {
+        self.counters.writes_applied.add(done.ends.len() as u64);
+        for (completion, outcome) in done.ends {
             self.replies.complete(completion, outcome);
         }
         self.replies.flush();
@@ -121,8 +149,8 @@ impl ApplyThread {
 impl Drop for ApplyThread {
     /// Also when unwinding: nobody who waits for an entry is left without an answer.
     fn drop(&mut self) {
-        let mut jobs = self.queue.close_and_take();
-        self.refuse(&mut jobs);
+        let ends = refuse(&mut self.queue.close_and_take());
+        self.report(AppliedJobs { ends, ..AppliedJobs::default() });
     }
 }
 
@@ -135,3 +163,7 @@ fn end_of(outcome: ApplyOutcome) -> Outcome {
         ApplyOutcome::Malformed => Outcome::Malformed,
     }
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

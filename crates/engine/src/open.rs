@@ -17,7 +17,7 @@ use quorate_transport::{Bound, Transport, TransportConfig};
 use quorate_types::{Index, LogId, NodeId, StoreId, Term, WallMillis};
 use rustc_hash::FxHashMap;
 
-use crate::apply::{Applier, ApplyThread};
+use crate::apply::{Applier, Appliers, ApplyThread};
 use crate::builder::EngineBuilder;
 use crate::callers::Callers;
 use crate::clock;
@@ -327,13 +327,11 @@ fn start_threads(
     }
     let apply = ApplyThread {
         queue: Arc::clone(&applies),
-        appliers,
-        store: Arc::clone(&core.data),
+        appliers: Appliers::new(appliers, Arc::clone(&core.data)),
         inboxes: core.inboxes.clone(),
         replies: Replies::new(Arc::clone(&core.transport)),
         fatal: Arc::clone(&core.fatal),
         counters: Arc::clone(&core.counters),
-        failed: false,
     };
     let apply_thread = spawn(&core, format!("apply-{}", core.node), move || apply.run())?;
     let fetch = FetchThread {
