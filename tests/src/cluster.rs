@@ -38,7 +38,6 @@ impl ClusterSpec {
     }
 
     /// A builder for `node` that listens on `listen`.
-    #[must_use]
     pub fn builder(&self, node: NodeId, listen: SocketAddr) -> EngineBuilder {
         Engine::builder(self.directory.join(format!("node-{node}")))
             .cluster(self.cluster)

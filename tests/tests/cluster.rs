@@ -139,6 +139,30 @@ async fn a_transfer_under_load_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_wiped_node_is_refused_under_its_old_id() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = ClusterSpec::new(directory.path(), 2);
+    let engines = spec.open_all().await;
+    put_all(&engines[0], "kept").await;
+    let addresses: Vec<SocketAddr> = engines.iter().map(Engine::local_address).collect();
+    close(engines).await;
+    // Every node restarts, so that none knows the third but from its disk; the third is empty.
+    std::fs::remove_dir_all(spec.directory.join("node-3")).expect("it was there");
+    let engines: Vec<Engine> = (1..=3u64)
+        .zip(&addresses)
+        .map(|(node, address)| spec.builder(NodeId(node), *address).open().expect("opens"))
+        .collect();
+    introduce(&engines);
+    engines[0].wait_ready(READY).await.expect("two of three go on");
+    assert_all(&engines[1], "kept").await;
+    let third = &engines[0].status().await.peers[1];
+    assert!(!third.connected, "a wiped directory must not speak as the old node");
+    let reason = engines[2].status().await.peers[0].last_failure.clone().unwrap_or_default();
+    assert!(reason.contains("must join as a new node"), "told why: {reason}");
+    close(engines).await;
+}
+
+#[tokio::test]
 async fn without_a_majority_writes_end_with_an_error_and_resume() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let spec = ClusterSpec::new(directory.path(), 2);

@@ -48,7 +48,7 @@ pub(crate) struct Core {
     pub(crate) stopping: AtomicBool,
     /// Where the other nodes are, as far as this node was told.
     pub(crate) addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
-    /// The newest life of every peer that has connected.
+    /// The newest life of every peer that ever connected; as durable in the log.
     pub(crate) lives: Mutex<BTreeMap<NodeId, (StoreId, Incarnation)>>,
 }
 
@@ -91,7 +91,13 @@ impl Core {
                 ));
             }
         }
-        lives.insert(hello.node, (hello.store, hello.incarnation));
+        let life = (hello.store, hello.incarnation);
+        if lives.get(&hello.node) != Some(&life) {
+            // Durable before the peer is let in: a restart must not forget whom it has heard.
+            let recorded = self.log.record_peer(hello.node, life.0, life.1);
+            recorded.map_err(|fault| format!("this node's log has failed: {fault}"))?;
+            lives.insert(hello.node, life);
+        }
         Ok(())
     }
 

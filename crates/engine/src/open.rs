@@ -14,7 +14,7 @@ use quorate_log::{LogOptions, LogStore, LogWriter, NewReplica, RecoveredReplica,
 use quorate_raft::{HardState, Member, Membership};
 use quorate_router::{RouteMap, ShardDescriptor};
 use quorate_transport::{Bound, Transport, TransportConfig};
-use quorate_types::{Index, LogId, NodeId, StoreId, Term, WallMillis};
+use quorate_types::{Incarnation, Index, LogId, NodeId, StoreId, Term, WallMillis};
 use rustc_hash::FxHashMap;
 
 use crate::apply::{Applier, Appliers, ApplyThread};
@@ -55,6 +55,7 @@ pub(crate) fn open(builder: EngineBuilder) -> Result<Engine, OpenFault> {
 
     let (log, recovery) = open_log(&builder, node)?;
     let data = open_data(&builder.directory.join("data"))?;
+    let lives = recovery.peers;
     let recovered = if recovery.replicas.is_empty() {
         create_replicas(&log, node, &descriptors)?
     } else {
@@ -62,7 +63,8 @@ pub(crate) fn open(builder: EngineBuilder) -> Result<Engine, OpenFault> {
     };
     let replicas = join_stores(&data, recovered, &descriptors, builder.workers)?;
     let bound = bind(&builder, &log, node)?;
-    start(builder, Parts { log: Arc::new(log), data: Arc::new(data), replicas, descriptors, bound })
+    let (log, data) = (Arc::new(log), Arc::new(data));
+    start(builder, Parts { log, data, replicas, descriptors, lives, bound })
 }
 
 fn open_log(builder: &EngineBuilder, node: NodeId) -> Result<(LogStore, Recovery), OpenFault> {
@@ -224,11 +226,12 @@ struct Parts {
     data: Arc<DataStore>,
     replicas: Vec<Replica>,
     descriptors: Vec<ShardDescriptor>,
+    lives: BTreeMap<NodeId, (StoreId, Incarnation)>,
     bound: Bound,
 }
 
 fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
-    let Parts { log, data, replicas, descriptors, bound } = parts;
+    let Parts { log, data, replicas, descriptors, lives, bound } = parts;
     let node = builder.node.expect("checked by the builder");
     let identity = log.identity().clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -261,7 +264,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         counters: Arc::new(Counters::default()),
         stopping: AtomicBool::new(false),
         addresses: Mutex::new(builder.peers.clone()),
-        lives: Mutex::new(BTreeMap::new()),
+        lives: Mutex::new(lives),
     });
     let running = start_threads(builder, Arc::clone(&core), replicas, runtime, inbound.clone())?;
     inbound.open(core);

@@ -52,8 +52,9 @@ pub enum OpenError {
         /// The newest that this release reads.
         supported: u32,
     },
-    /// Bytes that were durable are gone or changed. Nothing was cut and nothing was written: what
-    /// replicas of this directory promised can't be known any more (RULE 5, RULE 9).
+    /// Bytes that were durable are gone or changed. Nothing was cut but, at most, a last write that
+    /// nobody was told of: what replicas of this directory promised can't be known any more
+    /// (RULE 5, RULE 9).
     #[error(
         "log directory {} is damaged: {what}; its replicas may have lost promises and must not \
          vote again: keep the directory for inspection, start the node on an empty one and let \

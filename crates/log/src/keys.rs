@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! run      shard u64, first index u64       in whatever family the shard was placed
-//! record   kind u8, shard u64               in the family `default`; shard 0 for the node's own
+//! record   kind u8, shard or node u64       in the family `default`; 0 for the node's own
 //! ```
 
-use quorate_types::{Index, ShardId};
+use quorate_types::{Index, NodeId, ShardId};
 
 /// Bytes of a run's key.
 pub(crate) const RUN_KEY_BYTES: usize = 16;
@@ -51,21 +51,24 @@ pub(crate) enum RecordKey {
     Replica(ShardId),
     /// A replica's term, vote and commit.
     HardState(ShardId),
+    /// The newest life of another node.
+    Peer(NodeId),
 }
 
 impl RecordKey {
     pub(crate) fn bytes(self) -> [u8; RECORD_KEY_BYTES] {
-        let (kind, shard) = match self {
-            RecordKey::Format => (1, ShardId(0)),
-            RecordKey::Identity => (2, ShardId(0)),
-            RecordKey::Incarnation => (3, ShardId(0)),
-            RecordKey::Spaces => (4, ShardId(0)),
-            RecordKey::Family(shard) => (5, shard),
-            RecordKey::Replica(shard) => (6, shard),
-            RecordKey::HardState(shard) => (7, shard),
+        let (kind, about) = match self {
+            RecordKey::Format => (1, 0),
+            RecordKey::Identity => (2, 0),
+            RecordKey::Incarnation => (3, 0),
+            RecordKey::Spaces => (4, 0),
+            RecordKey::Family(shard) => (5, shard.0),
+            RecordKey::Replica(shard) => (6, shard.0),
+            RecordKey::HardState(shard) => (7, shard.0),
+            RecordKey::Peer(node) => (8, node.0),
         };
         let mut key = [kind; RECORD_KEY_BYTES];
-        key[1..].copy_from_slice(&shard.0.to_be_bytes());
+        key[1..].copy_from_slice(&about.to_be_bytes());
         key
     }
 
@@ -81,6 +84,7 @@ impl RecordKey {
             5 => RecordKey::Family(shard),
             6 => RecordKey::Replica(shard),
             7 => RecordKey::HardState(shard),
+            8 => RecordKey::Peer(NodeId(shard.0)),
             _ => return None,
         };
         (parsed.bytes() == key).then_some(parsed)
@@ -107,6 +111,7 @@ mod tests {
         assert_eq!(RecordKey::Family(shard).bytes(), [5, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(RecordKey::Replica(shard).bytes(), [6, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(RecordKey::HardState(shard).bytes(), [7, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(RecordKey::Peer(NodeId(9)).bytes(), [8, 0, 0, 0, 0, 0, 0, 0, 9]);
     }
 
     proptest! {

@@ -21,8 +21,8 @@
 //!   before it returns.
 //! - Runs are disjoint (RULE 7); a start verifies each and that none is missing. A replica whose
 //!   runs are damaged is reported, never repaired by guessing (RULE 5).
-//! - A torn tail of the write-ahead log was never acknowledged and is dropped; any other damage in
-//!   it refuses the directory (RULE 9).
+//! - A torn tail of the write-ahead log was never acknowledged and is dropped, also one with a hole
+//!   instead of an early end; any other damage in it refuses the directory (RULE 9).
 //!
 //! ```
 //! use quorate_log::{LogOptions, LogStore, NewReplica, ShardWrite};
@@ -67,6 +67,7 @@
 //! # }
 //! ```
 
+mod directory;
 mod error;
 mod families;
 mod keys;
@@ -80,8 +81,10 @@ mod runs;
 mod settings;
 mod statistics;
 mod store;
+mod wal_repair;
 mod writer;
 
+pub use directory::make_durably;
 pub use error::{CreateError, LogFault, OpenError, ReadError};
 pub use options::{LogOptions, SyncMode, WriteHook};
 pub use record::Identity;

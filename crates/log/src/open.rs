@@ -1,7 +1,7 @@
 //! From a path to an open RocksDB whose records have been read and belong to this node.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,18 +9,20 @@ use std::sync::Arc;
 use rocksdb::{ColumnFamilyDescriptor, ErrorKind, IteratorMode};
 
 use quorate_raft::HardState;
-use quorate_types::{ClusterId, NodeId, ShardId, StoreId};
+use quorate_types::{ClusterId, Incarnation, NodeId, ShardId, StoreId};
 
+use crate::directory::make_durably;
 use crate::error::OpenError;
 use crate::families::{Families, RECORDS_FAMILY};
 use crate::keys::RecordKey;
 use crate::latch::Latch;
 use crate::options::LogOptions;
 use crate::record::{
-    FORMAT, Family, RecordError, ReplicaRecord, decode_hard_state, decode_identity, decode_u32,
-    decode_u64, unseal,
+    FORMAT, Family, RecordError, ReplicaRecord, decode_hard_state, decode_identity, decode_life,
+    decode_u32, decode_u64, unseal,
 };
 use crate::settings::{self, Db};
+use crate::wal_repair::{Damage, NewestFile};
 
 /// Every record of a directory, decoded.
 #[derive(Debug, Default)]
@@ -31,6 +33,7 @@ pub(crate) struct Records {
     pub(crate) spaces: Option<u64>,
     pub(crate) families: BTreeMap<ShardId, Family>,
     pub(crate) replicas: BTreeMap<ShardId, ReplicaRecord>,
+    pub(crate) peers: BTreeMap<NodeId, (StoreId, Incarnation)>,
     /// A damaged one ends its replica only, so the error is kept.
     pub(crate) hard_states: BTreeMap<ShardId, Result<HardState, RecordError>>,
 }
@@ -58,8 +61,16 @@ pub(crate) fn open(
     };
     let family = settings::family(options);
     let describe = |name: &String| ColumnFamilyDescriptor::new(name, family.clone());
-    let db = Db::open_cf_descriptors(&database, dir, names.iter().map(describe))
-        .map_err(|error| refusal(dir, &error))?;
+    let open = || Db::open_cf_descriptors(&database, dir, names.iter().map(describe));
+    let torn = inspect_newest(dir)?.filter(|newest| newest.damage.is_some());
+    let db = match (open(), torn) {
+        (Err(error), Some(torn)) if error.kind() == ErrorKind::Corruption => {
+            torn.cut().map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+            open()
+        }
+        (outcome, _) => outcome,
+    };
+    let db = db.map_err(|error| refusal(dir, &error))?;
     let mut records = read_records(dir, &db)?;
     let placed = std::mem::take(&mut records.families);
     let families = Families::new(placed, names, options, family);
@@ -75,38 +86,38 @@ pub(crate) fn damaged(dir: &Path, what: impl Into<String>) -> OpenError {
     OpenError::Damaged { dir: dir.to_owned(), what: what.into() }
 }
 
+/// The newest file of the write-ahead log. Read before RocksDB sees it: some damage it takes for the
+/// end of the file, and would go on without what lies behind.
+fn inspect_newest(dir: &Path) -> Result<Option<NewestFile>, OpenError> {
+    let newest = NewestFile::inspect(dir)
+        .map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+    if let Some(NewestFile {
+        path, damage: Some(Damage { at, follower: Some(follower) }), ..
+    }) = &newest
+    {
+        let path = path.display();
+        let what = format!("{path}: the record at {at} is unreadable, and another at {follower}");
+        return Err(damaged(dir, format!("{what} shows that it was synced")));
+    }
+    Ok(newest)
+}
+
 /// Makes `dir` if need be. True if RocksDB never lived in it.
 fn prepare(dir: &Path) -> Result<bool, OpenError> {
-    make_durably(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
-    let names =
-        names_in(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+    let unprepared = |source| OpenError::Directory { dir: dir.to_owned(), source };
+    make_durably(dir).map_err(unprepared)?;
+    let names = names_in(dir).map_err(unprepared)?;
     if names.iter().any(|name| name == "CURRENT") {
         return Ok(false);
     }
     // RocksDB writes CURRENT before its first data file. Data without it is no fresh directory,
     // and making a database on top would delete the rest of the evidence.
-    match names.iter().find(|name| name.ends_with(".sst") || name.ends_with(".log")) {
-        Some(name) => Err(damaged(dir, format!("file CURRENT is missing beside {name}"))),
-        None => Ok(true),
+    if let Some(name) = names.iter().find(|name| name.ends_with(".sst") || name.ends_with(".log")) {
+        return Err(damaged(dir, format!("file CURRENT is missing beside {name}")));
     }
-}
-
-/// Makes `dir` and its missing ancestors, each one's name synced in its parent: a directory whose
-/// name is lost in a power cut takes everything in it along.
-fn make_durably(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    make_durably(parent)?;
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    File::open(parent)?.sync_all()
+    // Nothing was promised yet. From now on the node's directory must stay, whoever made it.
+    dir.parent().map_or(Ok(()), make_durably).map_err(unprepared)?;
+    Ok(true)
 }
 
 fn names_in(dir: &Path) -> io::Result<Vec<String>> {
@@ -165,6 +176,9 @@ impl Records {
             }
             RecordKey::Replica(shard) => {
                 self.replicas.insert(shard, ReplicaRecord::decode(body)?);
+            }
+            RecordKey::Peer(node) => {
+                self.peers.insert(node, decode_life(body)?);
             }
             RecordKey::HardState(_) => unreachable!("taken above"),
         }

@@ -96,6 +96,23 @@ pub(crate) fn decode_identity(body: &[u8]) -> Result<(ClusterId, NodeId, StoreId
     Ok((cluster, node, store))
 }
 
+/// Body of [`RecordKey::Peer`]: store u128, incarnation u64.
+pub(crate) fn encode_life(store: StoreId, incarnation: Incarnation) -> Vec<u8> {
+    let mut body = Vec::with_capacity(24);
+    body.extend_from_slice(&store.0.to_le_bytes());
+    body.extend_from_slice(&incarnation.0.to_le_bytes());
+    body
+}
+
+/// Reads [`encode_life`].
+pub(crate) fn decode_life(body: &[u8]) -> Result<(StoreId, Incarnation), RecordError> {
+    let mut fields = Fields(body);
+    let store = StoreId(u128::from_le_bytes(fields.take()?));
+    let incarnation = Incarnation(fields.u64()?);
+    fields.end()?;
+    Ok((store, incarnation))
+}
+
 /// Reads a body of one u64: [`RecordKey::Incarnation`], [`RecordKey::Spaces`].
 pub(crate) fn decode_u64(body: &[u8]) -> Result<u64, RecordError> {
     let mut fields = Fields(body);

@@ -1,7 +1,9 @@
 //! What a start hands back: every replica's durable state, verified.
 
+use std::collections::BTreeMap;
+
 use quorate_raft::{HardState, Restored};
-use quorate_types::{ReplicaId, ShardId, SpaceId};
+use quorate_types::{Incarnation, NodeId, ReplicaId, ShardId, SpaceId, StoreId};
 
 use crate::open::{Opened, Records};
 use crate::record::{Identity, RecordError, ReplicaRecord};
@@ -14,6 +16,9 @@ pub struct Recovery {
     pub identity: Identity,
     /// Every replica that was ever here, by shard.
     pub replicas: Vec<RecoveredReplica>,
+    /// The newest life of every node that [`LogStore::record_peer`](crate::LogStore::record_peer)
+    /// was told of.
+    pub peers: BTreeMap<NodeId, (StoreId, Incarnation)>,
 }
 
 /// One replica's durable state.

@@ -51,7 +51,7 @@ impl LogStore {
         for replica in replicas {
             self.stage_birth(&writer, &mut batch, replica);
         }
-        self.commit(&batch, true)?;
+        self.commit(&batch)?;
         self.admit(&mut writer, replicas);
         Ok(())
     }
@@ -72,7 +72,7 @@ impl LogStore {
         assert!(living && known == Some(replica.replica), "{replica:?} is not the living replica");
         let mut batch = WriteBatch::default();
         self.stage_birth(&writer, &mut batch, replica);
-        self.commit(&batch, true)?;
+        self.commit(&batch)?;
         self.admit(&mut writer, std::slice::from_ref(replica));
         Ok(())
     }
@@ -96,7 +96,7 @@ impl LogStore {
         self.stage_clear(&writer, &mut batch, shard);
         self.shards.write().remove(&shard);
         writer.bounds.remove(&shard);
-        self.commit(&batch, true)?;
+        self.commit(&batch)?;
         writer.records.insert(shard, record);
         Ok(())
     }

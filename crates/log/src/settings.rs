@@ -82,10 +82,10 @@ pub(crate) fn family(options: &LogOptions) -> Options {
 }
 
 /// How batches are written.
-pub(crate) fn write(sync: SyncMode, durable: bool) -> WriteOptions {
+pub(crate) fn write(sync: SyncMode) -> WriteOptions {
     let mut settings = WriteOptions::default();
     settings.disable_wal(false);
-    settings.set_sync(durable && sync == SyncMode::Sync);
+    settings.set_sync(sync == SyncMode::Sync);
     settings
 }
 

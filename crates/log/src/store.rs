@@ -18,7 +18,9 @@ use crate::keys::{RUN_KEY_BYTES, RecordKey, run_key};
 use crate::latch::{Latch, PanicGuard};
 use crate::open::{self, Opened, Records, damaged};
 use crate::options::{LogOptions, SyncMode};
-use crate::record::{FORMAT, Identity, ReplicaRecord, encode_hard_state, encode_identity, seal};
+use crate::record::{
+    FORMAT, Identity, ReplicaRecord, encode_hard_state, encode_identity, encode_life, seal,
+};
 use crate::recovery::{RecoveredReplica, Recovery, recover};
 use crate::runs::{Place, RunFault};
 use crate::settings::{self, Db};
@@ -116,7 +118,8 @@ impl LogStore {
         };
         let identity = Identity { cluster, node, store, incarnation };
         let replicas = recover(&opened);
-        let recovery = Recovery { identity: identity.clone(), replicas };
+        let peers = std::mem::take(&mut opened.records.peers);
+        let recovery = Recovery { identity: identity.clone(), replicas, peers };
         let shards = living(&recovery).map(|replica| {
             let family = opened.families.of(replica.shard).expect("recovered from its family");
             (replica.shard, Arc::from(family.name()))
@@ -143,7 +146,7 @@ impl LogStore {
         };
         let mut batch = WriteBatch::default();
         log.stage_record(&mut batch, RecordKey::Incarnation, &incarnation.0.to_le_bytes());
-        log.commit(&batch, true)?;
+        log.commit(&batch)?;
         Ok((log, recovery))
     }
 
@@ -152,7 +155,7 @@ impl LogStore {
     ///
     /// The whole is one batch, unless a write truncates a log that an earlier one in `writes` has
     /// changed: what it has to cut must be readable first, so the batch is then handed over in
-    /// parts, and the sync of the last part covers them all.
+    /// parts, each with its sync.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store, from this write or an earlier one (RULE 8): the
@@ -168,14 +171,14 @@ impl LogStore {
         let truncates = writes.iter().any(|item| item.write.truncate_from.is_some());
         for ShardWrite { shard, write } in writes {
             if truncates && !changed.insert(*shard) && write.truncate_from.is_some() {
-                self.commit(&batch, false)?;
+                self.commit(&batch)?;
                 batch.clear();
                 changed.clear();
                 changed.insert(*shard);
             }
             self.stage(&mut writer, &mut batch, *shard, write)?;
         }
-        self.commit(&batch, true)?;
+        self.commit(&batch)?;
         add(&self.counters.writes, writes.len() as u64);
         Ok(())
     }
@@ -206,9 +209,10 @@ impl LogStore {
         }
     }
 
-    /// Raises the base of `shard` to `base` and drops the runs below it as a whole. Not synced: a
-    /// power cut may bring the old base and all its runs back together, which is a state that was
-    /// true before. The caller has the state at `base` durable (RULE 10).
+    /// Raises the base of `shard` to `base` and drops the runs below it as a whole. One sync,
+    /// although nobody is promised anything: a start tells damage from a write that the power cut
+    /// short by there being one unsynced write at most (RULE 9). The caller has the state at `base`
+    /// durable (RULE 10).
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -233,7 +237,7 @@ impl LogStore {
         let mut batch = WriteBatch::default();
         self.stage_record(&mut batch, RecordKey::Replica(shard), &record.encode());
         self.place(shard, |place| place.purge(base, &mut batch))?;
-        self.commit(&batch, false)
+        self.commit(&batch)
     }
 
     /// A space id that this directory never gave out before, nor will again (RULE 12). Durable;
@@ -247,12 +251,29 @@ impl LogStore {
             let until = writer.next_space + SPACES_RESERVED;
             let mut batch = WriteBatch::default();
             self.stage_record(&mut batch, RecordKey::Spaces, &until.to_le_bytes());
-            self.commit(&batch, true)?;
+            self.commit(&batch)?;
             writer.spaces_reserved_until = until;
         }
         let space = SpaceId(writer.next_space);
         writer.next_space += 1;
         Ok(space)
+    }
+
+    /// Remembers the newest life of another node, so that an older one of it, or another directory
+    /// under its id, is known as such after a restart too (RULES 5 and 9). One sync.
+    ///
+    /// # Errors
+    /// The first [`LogFault`] of this store.
+    pub fn record_peer(
+        &self,
+        node: NodeId,
+        store: StoreId,
+        incarnation: Incarnation,
+    ) -> Result<(), LogFault> {
+        let _writer = self.begin()?;
+        let mut batch = WriteBatch::default();
+        self.stage_record(&mut batch, RecordKey::Peer(node), &encode_life(store, incarnation));
+        self.commit(&batch)
     }
 
     /// Whose directory this is.
@@ -273,7 +294,7 @@ impl LogStore {
         self.counters.snapshot()
     }
 
-    /// Syncs what was written without waiting (purges) and closes. Dropping the store is as safe.
+    /// Closes; every write is durable already, so dropping the store is as safe.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -323,8 +344,9 @@ impl LogStore {
         batch.put(key.bytes(), seal(key, body));
     }
 
-    /// Hands `batch` over, and waits for the disk if `durable`. The only way to the disk.
-    pub(crate) fn commit(&self, batch: &WriteBatch, durable: bool) -> Result<(), LogFault> {
+    /// Hands `batch` over and waits for the disk. The only way to the disk: each batch is synced
+    /// before the next one is handed over, on which the repair of a torn tail rests (RULE 9).
+    pub(crate) fn commit(&self, batch: &WriteBatch) -> Result<(), LogFault> {
         self.latch.check()?;
         if batch.is_empty() {
             return Ok(());
@@ -335,12 +357,12 @@ impl LogStore {
         }
         let start = Instant::now();
         self.db
-            .write_opt(batch, &settings::write(self.sync, durable))
+            .write_opt(batch, &settings::write(self.sync))
             .map_err(|error| self.failed(&error))?;
         // A flush that failed meanwhile leaves this batch safe, but the next would be refused:
         // the caller learns it now.
         self.latch.check()?;
-        if durable && self.sync == SyncMode::Sync {
+        if self.sync == SyncMode::Sync {
             self.counters.count_sync(start.elapsed());
         }
         add(&self.counters.batches, 1);
@@ -453,7 +475,7 @@ fn make_own(
     put(RecordKey::Identity, &encode_identity(cluster, node, store));
     put(RecordKey::Incarnation, &0u64.to_le_bytes());
     put(RecordKey::Spaces, &1u64.to_le_bytes());
-    db.write_opt(&batch, &settings::write(SyncMode::Sync, true))?;
+    db.write_opt(&batch, &settings::write(SyncMode::Sync))?;
     db.flush()?;
     Ok(Records {
         format: Some(FORMAT),

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -131,6 +132,59 @@ fn a_torn_tail_loses_the_torn_batch_only() {
             assert_eq!(entries(&log, shard, 11, 99).len(), 20);
         }
     }
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("read");
+    bytes[at] ^= 1;
+    fs::write(path, bytes).expect("written");
+}
+
+/// Goal: RULE 9. The power may keep the length of the last write and lose any of its bytes. Method:
+/// a hole at several places of the last batch, also over its header; all earlier batches are there,
+/// this one not at all, and the store goes on.
+#[test]
+fn a_hole_in_the_last_batch_loses_that_batch_only() {
+    for (from, length) in [(0, 100), (5, 1), (100, 64), (200, usize::MAX)] {
+        let disk = Disk::new();
+        let (log, _) = disk.open();
+        log.create_replicas(&[replica(1), replica(2)]).expect("new");
+        let write = |first| [append(1, run(2, first, 10)), append(2, run(2, first, 10))];
+        log.write(&write(11)).expect("written");
+        log.write(&write(21)).expect("written");
+        let path = disk.files(".log").pop().expect("a write-ahead log");
+        let begin = usize::try_from(fs::metadata(&path).expect("a file").len()).expect("small");
+        log.write(&write(31)).expect("written");
+        drop(log);
+        let mut bytes = fs::read(&path).expect("read");
+        let last = &mut bytes[begin + from..];
+        let length = length.min(last.len());
+        last[..length].fill(0);
+        fs::write(&path, bytes).expect("written");
+        let (log, recovery) = disk.open();
+        for shard in [1, 2] {
+            assert_eq!(recovered(&recovery, shard).restored.last, id(2, 30), "hole {from}");
+            assert_eq!(entries(&log, shard, 11, 99).len(), 20);
+            log.write(&[append(shard, run(2, 31, 5))]).expect("written");
+        }
+        drop(log);
+        assert_eq!(recovered(&disk.open().1, 2).restored.last, id(2, 35));
+    }
+}
+
+/// Goal: RULE 9. A length that reaches beyond the end is taken for a torn tail by RocksDB; with a
+/// record behind it, it was synced. Method: the high byte of the length of the first batch.
+#[test]
+fn a_damaged_length_with_records_behind_it_refuses_the_directory() {
+    let disk = two_shards();
+    let path = disk.files(".log").pop().expect("a write-ahead log");
+    let before = fs::read(&path).expect("read");
+    flip(&path, 5);
+    let refused = disk.try_open(options()).map(|_| ()).expect_err("damaged");
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert_eq!(fs::read(&path).expect("read").len(), before.len(), "nothing is cut");
+    flip(&path, 5);
+    assert_eq!(recovered(&disk.open().1, 1).restored.last, id(2, 40));
 }
 
 /// Goal: RULE 8. What a start replayed lies in synced tables before the open returns. Method: the

@@ -120,7 +120,8 @@ fn a_panic_of_the_writer_latches() {
     let store = Arc::new(store);
     let (writer, told) = spawn(&store);
     writer.submit(turn(9, 1, 11));
-    assert!(told.recv().is_err(), "nobody is told that it is durable");
+    let fault = told.recv().expect("told").expect_err("nobody is told that it is durable");
+    assert!(matches!(fault, LogFault::Panicked { .. }), "{fault}");
     drop(writer);
     assert!(matches!(store.fault(), Some(LogFault::Panicked { .. })));
 }

@@ -1,0 +1,29 @@
+//! Directories that are still there after a power cut.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Makes `dir` and its missing ancestors, and syncs the names of `dir` and of every directory that
+/// it made: one whose name is lost in a power cut takes everything in it along, whatever was
+/// synced inside. RocksDB makes its directory, but leaves this to its caller. Blocks for the disk.
+///
+/// # Errors
+/// From the operating system.
+pub fn make_durably(dir: &Path) -> io::Result<()> {
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        // The root, or the working directory.
+        None => return Ok(()),
+    };
+    if !parent.is_dir() {
+        make_durably(parent)?;
+    }
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        outcome => outcome?,
+    }
+    // Also for one that exists: whoever made it may have died before this line.
+    File::open(parent)?.sync_all()
+}
