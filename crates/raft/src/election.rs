@@ -169,7 +169,8 @@ impl Kernel {
 
     /// An answer in the own term, from a member.
     pub(crate) fn handle_vote_reply(&mut self, from: ReplicaId, granted: bool) {
-        if self.role == Role::Candidate {
+        // The request leaves after the sync of the own vote, so no honest grant comes before it.
+        if self.role == Role::Candidate && (!granted || self.is_hard_state_durable()) {
             self.election.record(from, granted);
             self.count_votes();
         }

@@ -36,6 +36,9 @@ impl Kernel {
         runs: Vec<Run>,
         commit: Index,
     ) {
+        if self.contradicts_committed(previous, &runs) {
+            return;
+        }
         // Whatever is committed here is in the log of every later leader (leader completeness), so
         // a `previous` down there matches unseen, also below the base where its term is unknown.
         if previous.index > self.commit && !self.log.holds(previous) {
@@ -52,6 +55,23 @@ impl Kernel {
         let accepted = self.accepted.map_or(matched, |(_, earlier)| earlier.max(matched));
         self.accepted = Some((from, accepted));
         self.commit = self.commit.max(commit.min(verified));
+    }
+
+    /// True if an append speaks against an entry that is committed here. No leader can (leader
+    /// completeness): the sender has lost its log or forges. Dropping what it says is as safe as
+    /// stopping, and leaves the node's other shards alone.
+    fn contradicts_committed(&self, previous: LogId, runs: &[Run]) -> bool {
+        let committed = |index: Index| self.log.base().index <= index && index <= self.commit;
+        let contradicts = |id: LogId| committed(id.index) && !self.log.holds(id);
+        contradicts(previous)
+            || runs.iter().any(|run| {
+                // A run has one term and the own terms ascend: its ends speak for its middle.
+                let first = run.first().max(self.log.base().index);
+                let last = run.last().min(self.commit);
+                first <= last
+                    && (contradicts(LogId::new(run.term(), first))
+                        || contradicts(LogId::new(run.term(), last)))
+            })
     }
 
     pub(crate) fn handle_heartbeat(&mut self, from: ReplicaId, commit: Index, round: u64) {

@@ -20,6 +20,9 @@ use crate::run::{Run, RunDraft};
 
 /// No election reaches it in practice; a message beyond it is a forgery that would end all terms.
 const TERM_MAX: Term = Term(u64::MAX / 2);
+/// Terms grow by one per election, so no honest replica is this far ahead: at a thousand elections a
+/// second that takes fifty days of being cut off. A forged jump would use up the terms.
+const TERM_JUMP_MAX: u64 = 1 << 32;
 /// Addresses kept of replicas that the membership does not name (yet).
 const STRANGERS_MAX: usize = 16;
 
@@ -105,6 +108,9 @@ impl Kernel {
         self.advance_clock(now);
         let Message { from, to, term, body } = message;
         if to != self.config.replica || from == to || term > TERM_MAX {
+            return;
+        }
+        if term.0 > self.term.0 + TERM_JUMP_MAX {
             return;
         }
         match body {

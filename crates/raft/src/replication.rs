@@ -125,8 +125,9 @@ impl Kernel {
     }
 
     pub(crate) fn handle_accepted(&mut self, from: ReplicaId, matched: Index) {
-        // More than this log holds was never asked for; it can't be trusted for anything.
-        if matched > self.log.last().index {
+        // More than this log holds was never asked for, and less than its base is known to all: such
+        // an answer can't be trusted for anything.
+        if matched < self.log.base().index || matched > self.log.last().index {
             return;
         }
         let Some(leading) = &mut self.leading else { return };
@@ -234,8 +235,14 @@ impl Kernel {
     pub(crate) fn handle_fetched_follower(&mut self, replica: ReplicaId, runs: Vec<Run>) {
         let is_current = runs.iter().all(|run| self.log.holds(run.last_id()));
         let Some(mut leading) = self.leading.take() else { return };
-        if let Some(follower) = leading.follower_mut(replica)
-            && is_current
+        let Some(follower) = leading.follower_mut(replica) else {
+            self.leading = Some(leading);
+            return;
+        };
+        if runs.is_empty() {
+            // The range is gone or can't be read: asking again at once would spin.
+            follower.suspend();
+        } else if is_current
             && follower.pace == Pace::Replicate
             && runs.first().is_some_and(|run| run.first() == follower.next)
         {

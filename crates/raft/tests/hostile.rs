@@ -1,6 +1,6 @@
 //! Goal: no message, however senseless, makes a kernel panic or break its contract. Method: random
 //! messages with small and with extreme numbers, at kernels in every role. A leader that replaces
-//! what is committed is meant to be refused loudly, so the entries that arrive follow one history,
+//! what is committed has a test of its own (forged.rs); here the entries follow one history,
 //! and a kernel that makes entries of its own gets none.
 
 mod support;

@@ -1,0 +1,133 @@
+//! Goal: what no honest replica says neither stops a kernel nor moves it. Method: one forged message
+//! each, at the point where it would hurt.
+
+use quorate_raft::{
+    Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Ready, Restored, Role,
+    Run, RunDraft,
+};
+use quorate_types::{Duration, Index, LogId, Monotonic, NodeId, ReplicaId, Term};
+
+const BASE: LogId = LogId::new(Term(1), Index(1));
+
+fn kernel() -> Kernel {
+    let member = |id| Member { replica: ReplicaId(id), node: NodeId(id) };
+    let restored = Restored {
+        hard_state: HardState { term: BASE.term, vote: None, committed: BASE.index },
+        base: BASE,
+        base_membership: Membership::of_voters((1..=3).map(member)),
+        terms: Vec::new(),
+        memberships: Vec::new(),
+        last: BASE,
+        applied: BASE.index,
+    };
+    Kernel::new(Config::new(ReplicaId(1), 7, 0), restored, Monotonic(0))
+}
+
+fn message(from: u64, term: u64, body: Body) -> Message {
+    Message { from: ReplicaId(from), to: ReplicaId(1), term: Term(term), body }
+}
+
+fn vote(pre: bool) -> Body {
+    Body::VoteReply { pre, granted: true, leader_alive: false }
+}
+
+fn blank(term: u64, index: u64) -> Run {
+    let mut draft = RunDraft::new();
+    draft.push(EntryKind::Blank, &[]);
+    draft.seal(Term(term), Index(index))
+}
+
+/// Does what is asked, with an instant disk; gives what was asked.
+fn settle(kernel: &mut Kernel) -> Vec<Ready> {
+    let step = |kernel: &mut Kernel| {
+        let ready = kernel.take_ready();
+        if let Some(write) = &ready.write {
+            kernel.handle_persisted(write.number);
+        }
+        if let Some(committed) = &ready.committed {
+            kernel.handle_applied(committed.range.end.previous());
+        }
+        ready
+    };
+    (0..10).map(|_| step(kernel)).collect()
+}
+
+/// A candidate of term 2 whose own vote is on its way to the disk.
+fn candidate(kernel: &mut Kernel) -> Monotonic {
+    let now = kernel.poll_timeout();
+    kernel.handle_timeout(now);
+    let _pre_votes = kernel.take_ready();
+    kernel.handle_message(now, message(2, 2, vote(true)));
+    now
+}
+
+fn leader(kernel: &mut Kernel) -> Monotonic {
+    let now = candidate(kernel);
+    settle(kernel);
+    kernel.handle_message(now, message(2, 2, vote(false)));
+    settle(kernel);
+    assert_eq!(kernel.role().role, Role::Leader);
+    now
+}
+
+#[test]
+fn votes_before_the_request_left_make_no_leader() {
+    let mut kernel = kernel();
+    let now = candidate(&mut kernel);
+    for from in [2, 3] {
+        kernel.handle_message(now, message(from, 2, vote(false)));
+    }
+    assert_eq!(kernel.role().role, Role::Candidate);
+}
+
+#[test]
+fn an_acknowledgement_below_the_base_is_ignored() {
+    let mut kernel = kernel();
+    let mut now = leader(&mut kernel);
+    kernel.handle_message(now, message(2, 2, Body::Accepted { matched: Index(0) }));
+    let asked: usize = settle(&mut kernel).iter().map(|ready| ready.fetches.len()).sum();
+    assert_eq!(asked, 0, "nothing lies below the base");
+    // The forger falls silent and comes back: what it is sent then must lie in the log.
+    for step in 0..60 {
+        now = now + Duration::from_millis(100);
+        kernel.handle_timeout(now);
+        let reply = || Body::HeartbeatReply { round: 0 };
+        kernel.handle_message(now, message(3, 2, reply()));
+        if step > 30 {
+            kernel.handle_message(now, message(2, 2, reply()));
+        }
+        settle(&mut kernel);
+    }
+    assert_eq!(kernel.role().role, Role::Leader);
+}
+
+#[test]
+fn an_append_against_committed_entries_is_dropped() {
+    let mut kernel = kernel();
+    let append =
+        |previous, run, commit| Body::Append { previous, runs: vec![run], commit: Index(commit) };
+    kernel.handle_message(Monotonic(1), message(2, 5, append(BASE, blank(5, 2), 2)));
+    settle(&mut kernel);
+    assert_eq!((kernel.last(), kernel.commit()), (LogId::new(Term(5), Index(2)), Index(2)));
+    // Replaces the committed entry.
+    kernel.handle_message(Monotonic(2), message(3, 6, append(BASE, blank(6, 2), 2)));
+    // Follows another entry than the committed one, with a term that would fall.
+    let other = LogId::new(Term(2), Index(2));
+    kernel.handle_message(Monotonic(3), message(3, 6, append(other, blank(3, 3), 3)));
+    settle(&mut kernel);
+    assert_eq!((kernel.last(), kernel.commit()), (LogId::new(Term(5), Index(2)), Index(2)));
+    // An honest leader goes on.
+    let held = LogId::new(Term(5), Index(2));
+    kernel.handle_message(Monotonic(4), message(3, 6, append(held, blank(6, 3), 3)));
+    settle(&mut kernel);
+    assert_eq!((kernel.last(), kernel.commit()), (LogId::new(Term(6), Index(3)), Index(3)));
+}
+
+#[test]
+fn a_jump_to_the_end_of_terms_is_ignored() {
+    let mut kernel = kernel();
+    let request = Body::VoteRequest { pre: false, last: BASE, transfer: None };
+    kernel.handle_message(Monotonic(1), message(2, u64::MAX / 2, request));
+    settle(&mut kernel);
+    assert_eq!(kernel.role().term, BASE.term);
+}
