@@ -14,41 +14,39 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const APPEND_BYTES: usize = 4096;
 const APPENDS: usize = 200;
 
-/// The name of the file system under `path`.
+/// Magic numbers of file systems (statfs(2)), with their names.
+const FILE_SYSTEMS: [(u64, &str); 8] = [
+    (0xef53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683e, "btrfs"),
+    (0x2fc1_2fc1, "zfs"),
+    (0x6969, "nfs"),
+    (0x794c_7630, "overlayfs"),
+    (0x0102_1994, "tmpfs"),
+    (0x8584_58f6, "ramfs"),
+];
+
+/// The name of the file system under `path`, or its magic number. The kernel is asked, not the
+/// list of mounts: that shows no root to a process in a chroot.
 ///
 /// # Errors
 /// If it is kept in memory, where a sync costs nothing and means nothing; or can't be told.
 pub fn refuse_memory_filesystem(path: &Path) -> anyhow::Result<String> {
-    let whole = path.canonicalize().with_context(|| format!("no directory {}", path.display()))?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("can't read the mounts")?;
-    let kind = filesystem_of(&whole, &mounts)
-        .with_context(|| format!("no mount found for {}", whole.display()))?;
+    let told = rustix::fs::statfs(path)
+        .with_context(|| format!("can't tell the file system of {}", path.display()))?;
+    let kind = name_of(told.f_type.cast_unsigned());
     anyhow::ensure!(
-        !matches!(kind.as_str(), "tmpfs" | "ramfs" | "devtmpfs"),
+        !matches!(kind.as_str(), "tmpfs" | "ramfs"),
         "{} is on {kind}, a file system in memory: a sync there means nothing; choose a directory \
          on a disk with --dir",
-        whole.display()
+        path.display()
     );
     Ok(kind)
 }
 
-/// The type of the deepest mount above `path`; of several on one place the last one is seen.
-fn filesystem_of(path: &Path, mounts: &str) -> Option<String> {
-    let mut found: Option<(usize, &str)> = None;
-    for line in mounts.lines() {
-        // id parent device root MOUNT-POINT options [tags] - TYPE source options
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let (Some(place), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else {
-            continue;
-        };
-        let place = place.replace("\\040", " ");
-        let place = Path::new(&place);
-        let depth = place.components().count();
-        if path.starts_with(place) && found.is_none_or(|(deepest, _)| depth >= deepest) {
-            found = Some((depth, kind));
-        }
-    }
-    found.map(|(_, kind)| kind.to_owned())
+fn name_of(magic: u64) -> String {
+    let known = FILE_SYSTEMS.iter().find(|(number, _)| *number == magic);
+    known.map_or_else(|| format!("{magic:#x}"), |(_, name)| (*name).to_owned())
 }
 
 /// The median time of a small append and its sync in `directory`.
@@ -85,15 +83,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deepest_mount_decides() {
-        let mounts = "1 0 8:1 / / rw shared:1 - ext4 /dev/a rw\n\
-                      2 1 0:5 / /tmp rw - tmpfs tmpfs rw\n\
-                      3 2 8:2 / /tmp/my\\040disk rw - xfs /dev/b rw\n";
-        let kind = |path: &str| filesystem_of(Path::new(path), mounts);
-        assert_eq!(kind("/home").as_deref(), Some("ext4"));
-        assert_eq!(kind("/tmp/x").as_deref(), Some("tmpfs"));
-        assert_eq!(kind("/tmp/my disk/x").as_deref(), Some("xfs"));
-        assert_eq!(kind("/tmpx").as_deref(), Some("ext4"));
+    fn file_systems_are_named_and_memory_is_refused() {
+        assert_eq!(name_of(0xef53), "ext4");
+        assert_eq!(name_of(0x1234), "0x1234");
+        let missing = refuse_memory_filesystem(Path::new("/no/such/directory"));
+        assert!(missing.is_err_and(|error| error.to_string().contains("/no/such/directory")));
+        let memory = Path::new("/dev/shm");
+        if rustix::fs::statfs(memory).is_ok_and(|told| told.f_type == 0x0102_1994) {
+            assert!(refuse_memory_filesystem(memory).is_err());
+        }
     }
 
     #[test]
