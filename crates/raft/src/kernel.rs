@@ -20,8 +20,9 @@ use crate::run::{Run, RunDraft};
 
 /// No election reaches it in practice; a message beyond it is a forgery that would end all terms.
 const TERM_MAX: Term = Term(u64::MAX / 2);
-/// Terms grow by one per election, so no honest replica is this far ahead: at a thousand elections a
-/// second that takes fifty days of being cut off. A forged jump would use up the terms.
+/// A message further ahead of the own term is refused. Terms grow by one per election, so no honest
+/// replica gets there: at a thousand elections a second, 2^32 of them take fifty days of being cut
+/// off. From a small term to `TERM_MAX`, 2^63, a forger needs 2^31 messages and not one.
 const TERM_JUMP_MAX: u64 = 1 << 32;
 /// Addresses kept of replicas that the membership does not name (yet).
 const STRANGERS_MAX: usize = 16;
@@ -110,7 +111,7 @@ impl Kernel {
         if to != self.config.replica || from == to || term > TERM_MAX {
             return;
         }
-        if term.0 > self.term.0 + TERM_JUMP_MAX {
+        if term.0.saturating_sub(self.term.0) > TERM_JUMP_MAX {
             return;
         }
         match body {
@@ -216,10 +217,12 @@ impl Kernel {
         self.apply.handle_applied(index);
     }
 
-    /// Runs read back for a [`Fetch`]: a non-empty head of its range, contiguous.
+    /// Runs read back for a [`Fetch`]: a head of its range, contiguous. For [`Reader::Follower`] none
+    /// at all means that the range is gone: the follower is sent nothing more before it answers a
+    /// heartbeat, and is then probed again. Asking again at once would spin.
     ///
     /// # Panics
-    /// If there was no such fetch, or the runs for [`Reader::Apply`] are not those asked for.
+    /// If there was no such fetch, or the runs for [`Reader::Apply`] are none or not those asked for.
     pub fn handle_fetched(&mut self, reader: Reader, runs: Vec<Run>) {
         let position = self.fetching.iter().position(|waiting| *waiting == reader);
         self.fetching.swap_remove(position.expect("answers follow fetches"));

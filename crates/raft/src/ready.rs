@@ -78,7 +78,7 @@ pub enum Reader {
 pub struct Fetch {
     /// For whom.
     pub reader: Reader,
-    /// Indexes `[start, end)`; a non-empty head of it will do.
+    /// Indexes `[start, end)`; a head of it will do, empty only if the range is gone.
     pub range: Range<Index>,
     /// Stop after the run that passes this many bytes.
     pub bytes_max: usize,

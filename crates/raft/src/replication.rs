@@ -240,7 +240,7 @@ impl Kernel {
             return;
         };
         if runs.is_empty() {
-            // The range is gone or can't be read: asking again at once would spin.
+            // The range is gone: the next answer to a heartbeat probes again, and nothing before.
             follower.suspend();
         } else if is_current
             && follower.pace == Pace::Replicate

@@ -2,8 +2,8 @@
 //! each, at the point where it would hurt.
 
 use quorate_raft::{
-    Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Ready, Restored, Role,
-    Run, RunDraft,
+    Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Reader, Ready,
+    Restored, Role, Run, RunDraft,
 };
 use quorate_types::{Duration, Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
@@ -126,8 +126,50 @@ fn an_append_against_committed_entries_is_dropped() {
 #[test]
 fn a_jump_to_the_end_of_terms_is_ignored() {
     let mut kernel = kernel();
-    let request = Body::VoteRequest { pre: false, last: BASE, transfer: None };
-    kernel.handle_message(Monotonic(1), message(2, u64::MAX / 2, request));
+    let request = || Body::VoteRequest { pre: false, last: BASE, transfer: None };
+    let furthest = BASE.term.0 + (1 << 32);
+    for term in [u64::MAX, u64::MAX / 2, furthest + 1] {
+        kernel.handle_message(Monotonic(1), message(2, term, request()));
+        settle(&mut kernel);
+        assert_eq!(kernel.role().term, BASE.term, "moved by {term}");
+    }
+    kernel.handle_message(Monotonic(1), message(2, furthest, request()));
+    assert_eq!(kernel.role().term, Term(furthest));
+}
+
+/// Not a forgery, but a log that lost what a follower lacks: the leader must not ask it for ever.
+#[test]
+fn a_range_that_is_gone_is_asked_for_once_per_heartbeat_answer() {
+    let mut kernel = kernel();
+    let mut now = leader(&mut kernel);
+    let opening = kernel.last();
+    // Replica 3 makes the quorum; replica 2 lacks what then leaves the memory.
+    kernel.handle_message(now, message(3, 2, Body::Accepted { matched: opening.index }));
     settle(&mut kernel);
-    assert_eq!(kernel.role().term, BASE.term);
+    assert_eq!(kernel.commit(), opening.index);
+    kernel.evict_below(opening.index.next());
+    for _ in 0..3 {
+        kernel.handle_message(now, message(2, 2, Body::Accepted { matched: BASE.index }));
+        let fetches: Vec<_> = (0..100).flat_map(|_| fetch_nothing(&mut kernel)).collect();
+        assert_eq!(fetches, [Reader::Follower(ReplicaId(2))], "asked again at once");
+        now = kernel.poll_timeout();
+        kernel.handle_timeout(now);
+        kernel.handle_message(now, message(3, 2, Body::HeartbeatReply { round: 0 }));
+        assert!(!is_probed(&kernel.take_ready()), "no answer, no probe");
+        kernel.handle_message(now, message(2, 2, Body::HeartbeatReply { round: 0 }));
+        assert!(is_probed(&kernel.take_ready()), "the answer brings a probe");
+    }
+}
+
+/// Answers every fetch with nothing; gives whom they were for.
+fn fetch_nothing(kernel: &mut Kernel) -> Vec<Reader> {
+    let readers: Vec<_> = kernel.take_ready().fetches.into_iter().map(|f| f.reader).collect();
+    readers.iter().for_each(|reader| kernel.handle_fetched(*reader, Vec::new()));
+    readers
+}
+
+/// True if replica 2 is sent an append.
+fn is_probed(ready: &Ready) -> bool {
+    let is_append = |message: &Message| matches!(message.body, Body::Append { .. });
+    ready.send_now.iter().any(|(_, message)| message.to == ReplicaId(2) && is_append(message))
 }
