@@ -251,8 +251,10 @@ fn a_power_loss_of_all_nodes_breaks_no_promise() {
 fn assert_found_out(fault: impl Fn(u64) -> Fault) -> Vec<String> {
     let mut broken = Vec::new();
     for guilty in 1..=3 {
-        let scene = Scene::record(600, 1, Some(fault(guilty)));
-        let findings = cut(&scene, 12, None);
+        // Long enough for two dozen transfers: a fast machine is done with fewer writes before it
+        // has had votes to lose.
+        let scene = Scene::record(3_000, 1, Some(fault(guilty)));
+        let findings = cut(&scene, 24, None);
         let (round, _, what) = findings.broken.first().expect("broken promises");
         println!("{:?} is found out, first by {round}: {what}", fault(guilty));
         let blamed = findings.broken.iter().find(|(_, node, _)| *node != guilty);
