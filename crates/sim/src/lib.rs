@@ -22,6 +22,8 @@
 //! - after everything has healed, every shard serves again within a bound, and every counter lies
 //!   between what was acknowledged and that plus what ended as "outcome unknown".
 //!
+//! Histories of real or simulated clients are checked as a whole by [`linearizability`].
+//!
 //! What it is not yet: clock drift, torn and failing writes, membership changes, snapshots.
 //!
 //! ```
@@ -32,6 +34,7 @@
 
 mod check;
 mod disk;
+pub mod linearizability;
 mod node;
 mod random;
 mod world;
