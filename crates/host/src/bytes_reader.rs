@@ -26,6 +26,10 @@ impl<'a> BytesReader<'a> {
         Ok(u64::from_le_bytes(*self.array()?))
     }
 
+    pub(crate) fn u128(&mut self) -> Result<u128, CutShort> {
+        Ok(u128::from_le_bytes(*self.array()?))
+    }
+
     fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], CutShort> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(CutShort)?;
         self.rest = rest;
@@ -64,10 +68,16 @@ impl<'a> BytesReader<'a> {
     }
 }
 
+/// Writes how many items follow, or how many bytes.
+pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
+    let count =
+        u32::try_from(count).expect("a list has fewer than 2^32 items, a field is below 4 GiB");
+    out.extend_from_slice(&count.to_le_bytes());
+}
+
 /// Writes what [`BytesReader::field`] reads.
 pub(crate) fn put_field(out: &mut Vec<u8>, field: &[u8]) {
-    let len = u32::try_from(field.len()).expect("a field is below 4 GiB");
-    out.extend_from_slice(&len.to_le_bytes());
+    put_count(out, field.len());
     out.extend_from_slice(field);
 }
 

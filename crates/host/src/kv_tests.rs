@@ -1,41 +1,10 @@
 //! Tests of the key-value commands: codecs by round trip and golden bytes, meaning by a plain map.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use quorate_types::{Index, LogId, ShardId, Term, WallMillis};
 
 use super::*;
-
-#[derive(Default)]
-struct PlainMap(BTreeMap<Vec<u8>, Vec<u8>>);
-
-impl OrderedMap for PlainMap {
-    fn get(&mut self, key: &[u8]) -> Option<Bytes> {
-        self.0.get(key).map(|value| Bytes::copy_from_slice(value))
-    }
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.insert(key.to_vec(), value.to_vec());
-    }
-    fn delete(&mut self, key: &[u8]) {
-        self.0.remove(key);
-    }
-    fn delete_range(&mut self, start: &[u8], end: &[u8]) {
-        self.0.retain(|key, _| !(start <= &key[..] && &key[..] < end));
-    }
-    fn scan(
-        &mut self,
-        start: &[u8],
-        end: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) {
-        for (key, value) in self.0.range(start.to_vec()..) {
-            if end.is_some_and(|end| &key[..] >= end) || !visit(key, value) {
-                return;
-            }
-        }
-    }
-}
+use crate::test_map::PlainMap;
 
 fn run(map: &mut PlainMap, command: &KvCommand) -> KvReply {
     let id = LogId::new(Term(1), Index(1));

@@ -7,8 +7,8 @@
 //! code with a seed.
 //!
 //! The crate also holds what a committed entry means: the command [`Envelope`], the
-//! [`StateMachine`] trait, the pure key-value commands, and [`apply_committed`], which both drivers
-//! run.
+//! [`StateMachine`] trait, the pure machines (the key-value store and the meta shard's directory),
+//! and [`apply_committed`], which both drivers run.
 //!
 //! ```text
 //!  messages, writes, reads ─┐               ┌─ send      at once, per peer
@@ -75,7 +75,10 @@ mod command;
 mod host;
 mod kv;
 mod machine;
+mod meta;
 mod shard;
+#[cfg(test)]
+mod test_map;
 mod turn;
 
 pub use applied::{AppliedRecord, RecordError};
@@ -84,4 +87,8 @@ pub use command::{Envelope, EnvelopeError, SessionId, SessionStamp};
 pub use host::{Host, HostConfig, ReplicaInit, ShardView};
 pub use kv::{CommandError, KvCommand, KvMachine, KvReply};
 pub use machine::{ApplyContext, ApplyTarget, OrderedMap, StateMachine};
+pub use meta::{
+    IdKind, MetaCommand, MetaError, MetaMachine, MetaMap, MetaReply, NodeRecord, decode_descriptor,
+    encode_descriptor,
+};
 pub use turn::{Answer, Apply, Event, Refusal, ShardFetch, ShardRole, Ticket, Turn};
