@@ -157,8 +157,8 @@ async fn a_wiped_node_is_refused_under_its_old_id() {
     assert_all(&engines[1], "kept").await;
     let third = &engines[0].status().await.peers[1];
     assert!(!third.connected, "a wiped directory must not speak as the old node");
-    let reason = engines[2].status().await.peers[0].last_failure.clone().unwrap_or_default();
-    assert!(reason.contains("must join as a new node"), "told why: {reason}");
+    let reason = engines[2].wait_fatal().await.to_string();
+    assert!(reason.contains("let it join as a new node"), "told why: {reason}");
     close(engines).await;
 }
 

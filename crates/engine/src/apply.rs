@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_host::{
-    AppliedRecord, ApplyOutcome, Refusal as HostRefusal, StateMachine, apply_committed,
-};
+use quorate_host::{AppliedRecord, ApplyOutcome, StateMachine, apply_committed};
 use quorate_raft::Committed;
 use quorate_types::{Index, ShardId};
 use rustc_hash::FxHashMap;
@@ -79,7 +77,7 @@ impl Appliers {
                 &mut batch,
                 &mut |index, outcome| {
                     if let Some((_, caller)) = callers.next_if(|(wanted, _)| *wanted == index) {
-                        done.ends.push((caller, end_of(outcome)));
+                        done.ends.push((caller, end_of(outcome, &applier.state)));
                     }
                 },
             );
@@ -154,12 +152,10 @@ impl Drop for ApplyThread {
     }
 }
 
-fn end_of(outcome: ApplyOutcome) -> Outcome {
+fn end_of(outcome: ApplyOutcome, state: &ShardState) -> Outcome {
     match outcome {
         ApplyOutcome::Reply(reply) => Outcome::Reply(reply),
-        ApplyOutcome::StaleVersion { current, .. } => {
-            Outcome::Refused(HostRefusal::StaleVersion { current })
-        }
+        ApplyOutcome::StaleVersion { .. } => Outcome::Stale(Box::new(state.descriptor())),
         ApplyOutcome::Malformed => Outcome::Malformed,
     }
 }

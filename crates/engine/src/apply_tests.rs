@@ -6,6 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use quorate_host::{Envelope, KvCommand, KvMachine};
 use quorate_raft::{EntryKind, Membership, RunDraft};
+use quorate_router::ShardDescriptor;
 use quorate_types::{Epoch, LogId, ReplicaId, SpaceId, Term, WallMillis};
 use tokio::sync::oneshot;
 
@@ -36,7 +37,14 @@ fn record(applied: u64) -> AppliedRecord {
 }
 
 fn appliers(store: &Arc<DataStore>) -> Appliers {
-    let state = ShardState::new(SHARD, ReplicaId(1), SpaceId(1), 0, 1);
+    let descriptor = ShardDescriptor {
+        shard: SHARD,
+        start: Bytes::new(),
+        end: None,
+        epoch: record(1).epoch,
+        members: Vec::new(),
+    };
+    let state = ShardState::new(descriptor, ReplicaId(1), SpaceId(1), 0);
     let record = match store.record(SHARD).expect("readable") {
         None => record(1),
         Some(record) => record.expect("sound"),

@@ -1,8 +1,12 @@
 //! The first map of a cluster: who holds which shard from the start.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use quorate_router::{Replica, ShardDescriptor};
 use quorate_types::{Epoch, NodeId, ReplicaId, ShardId};
+
+use crate::cluster_map::META_SHARD;
 
 /// Hash slots that [`Bootstrap::even_slots`] deals out: as many as Redis Cluster has.
 pub const SLOTS: u32 = 16_384;
@@ -11,6 +15,8 @@ pub const SLOTS: u32 = 16_384;
 /// directory is new.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
+    /// Nodes of the meta shard, which keeps the cluster's directory.
+    pub meta: Vec<NodeId>,
     /// The shards, in any order; together they should cover every key.
     pub shards: Vec<BootstrapShard>,
 }
@@ -31,7 +37,8 @@ pub struct BootstrapShard {
 impl Bootstrap {
     /// `count` shards, numbered from 1, over keys that begin with a hash slot as two bytes,
     /// big-endian, in `[0, 16384)`; each with `copies` replicas (or all nodes, if fewer), dealt out
-    /// in turn. The first and the last shard also own what lies outside the slots.
+    /// in turn. The first and the last shard also own what lies outside the slots. The meta shard lives
+    /// on the first `copies` nodes.
     ///
     /// # Panics
     /// If `nodes` is empty, or `count` is not in `[1, 16384]`.
@@ -51,24 +58,37 @@ impl Bootstrap {
                 .map(|copy| nodes[(number as usize + copy) % nodes.len()])
                 .collect(),
         });
-        Bootstrap { shards: shards.collect() }
+        let meta = nodes.iter().copied().take(copies).collect();
+        Bootstrap { meta, shards: shards.collect() }
     }
 
-    /// The map that this bootstrap begins with.
+    /// The map that this bootstrap begins with, the meta shard first.
     pub(crate) fn descriptors(&self) -> Vec<ShardDescriptor> {
-        let replica = |(place, node): (usize, &NodeId)| Replica {
-            replica: ReplicaId(place as u64 + 1),
-            node: *node,
-        };
-        self.shards
-            .iter()
-            .map(|shard| ShardDescriptor {
-                shard: shard.shard,
-                start: shard.start.clone(),
-                end: shard.end.clone(),
-                epoch: Epoch { membership: 1, version: 1 },
-                members: shard.nodes.iter().enumerate().map(replica).collect(),
-            })
-            .collect()
+        // It owns no user key; its range is that of its own keys.
+        let meta = descriptor(META_SHARD, Bytes::new(), None, &self.meta);
+        let users = self.shards.iter().map(|shard| {
+            descriptor(shard.shard, shard.start.clone(), shard.end.clone(), &shard.nodes)
+        });
+        std::iter::once(meta).chain(users).collect()
     }
+
+    /// Every node with a replica in it.
+    pub(crate) fn founders(&self) -> BTreeSet<NodeId> {
+        let users = self.shards.iter().flat_map(|shard| &shard.nodes);
+        self.meta.iter().chain(users).copied().collect()
+    }
+}
+
+fn descriptor(
+    shard: ShardId,
+    start: Bytes,
+    end: Option<Bytes>,
+    nodes: &[NodeId],
+) -> ShardDescriptor {
+    let replica = |(place, node): (usize, &NodeId)| Replica {
+        replica: ReplicaId(place as u64 + 1),
+        node: *node,
+    };
+    let members = nodes.iter().enumerate().map(replica).collect();
+    ShardDescriptor { shard, start, end, epoch: Epoch { membership: 1, version: 1 }, members }
 }

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use quorate_host::{KvMachine, StateMachine};
+use quorate_host::{KvMachine, NodeRecord, StateMachine};
 use quorate_log::SyncMode;
-use quorate_transport::NodeTls;
-use quorate_types::{ClusterId, NodeId, ShardId};
+use quorate_transport::{NodeTls, WallClock};
+use quorate_types::{ClusterId, NodeId, ShardId, StoreId};
 
 use crate::bootstrap::Bootstrap;
+use crate::clock;
+use crate::cluster_map::{ClusterMap, META_SHARD};
 use crate::engine::Engine;
 use crate::error::{OpenError, OpenFault};
 use crate::open;
@@ -26,6 +28,9 @@ pub struct EngineBuilder {
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) node: Option<NodeId>,
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) advertise: Option<SocketAddr>,
+    pub(crate) services: BTreeMap<String, String>,
+    pub(crate) wall_clock: WallClock,
     pub(crate) tls: Option<NodeTls>,
     pub(crate) bootstrap: Option<Bootstrap>,
     pub(crate) peers: BTreeMap<NodeId, SocketAddr>,
@@ -43,6 +48,9 @@ impl EngineBuilder {
             cluster: None,
             node: None,
             listen: None,
+            advertise: None,
+            services: BTreeMap::new(),
+            wall_clock: Arc::new(clock::wall),
             tls: None,
             bootstrap: None,
             peers: BTreeMap::new(),
@@ -72,13 +80,34 @@ impl EngineBuilder {
         self
     }
 
+    /// The address at which other nodes reach this one, if it is not the one it listens at.
+    pub fn advertise(mut self, address: SocketAddr) -> Self {
+        self.advertise = Some(address);
+        self
+    }
+
+    /// Tells the cluster where a service of this process listens, under a name of the caller's
+    /// choice; shown by [`Engine::cluster_status`].
+    pub fn service(mut self, name: impl Into<String>, address: SocketAddr) -> Self {
+        self.services.insert(name.into(), address.to_string());
+        self
+    }
+
+    /// Another wall clock than the system's. It decides expiry and is compared with the peers', who
+    /// refuse a node that is more than `limits::CLOCK_SKEW_MAX` away; safety never rests on it.
+    pub fn wall_clock(mut self, clock: WallClock) -> Self {
+        self.wall_clock = clock;
+        self
+    }
+
     /// The node's certificate, its key, and the cluster's authority. Required.
     pub fn tls(mut self, tls: NodeTls) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// The cluster's first map, the same on every node. Required.
+    /// The cluster's first map, the same on every node. Required; used when the directory is new, and
+    /// not looked at once the directory knows the cluster's map.
     pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
         self.bootstrap = Some(bootstrap);
         self
@@ -157,20 +186,29 @@ impl EngineBuilder {
         if self.tls.is_none() {
             fault("tls", "missing; ClusterAuthority::issue makes a node's certificate");
         }
+        let record = NodeRecord {
+            node: self.node.unwrap_or_default(),
+            store: StoreId::default(),
+            address: String::new(),
+            services: self.services.clone(),
+        };
+        if let Err(error) = record.check() {
+            fault("service", &error.to_string());
+        }
         if !(1..=256).contains(&self.workers) {
             fault("workers", "must be from 1 to 256");
         }
         match &self.bootstrap {
             None => fault("bootstrap", "missing; Bootstrap::even_slots makes one"),
             Some(bootstrap) => {
-                if bootstrap.shards.iter().any(|shard| shard.shard == ShardId(0)) {
+                let nodes = bootstrap.shards.iter().map(|shard| &shard.nodes);
+                if bootstrap.shards.iter().any(|shard| shard.shard == META_SHARD) {
                     fault("bootstrap", "shard 0 is kept for the meta shard; number from 1");
                 }
-                if bootstrap.shards.iter().any(|shard| shard.nodes.is_empty()) {
-                    fault("bootstrap", "every shard needs at least one node");
+                if nodes.chain([&bootstrap.meta]).any(Vec::is_empty) {
+                    fault("bootstrap", "every shard, and `meta`, needs at least one node");
                 }
-                let map = quorate_router::RouteMap::from_descriptors(bootstrap.descriptors());
-                if let Err(error) = map {
+                if let Err(error) = ClusterMap::new(&bootstrap.descriptors()) {
                     fault("bootstrap", &error.to_string());
                 }
             }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use quorate_host::Refusal as HostRefusal;
+use quorate_router::ShardDescriptor;
 use quorate_types::{Index, NodeId, ShardId};
 use tokio::sync::oneshot;
 
@@ -55,6 +56,9 @@ pub(crate) enum Outcome {
     TransferBegun,
     /// It did not happen.
     Refused(HostRefusal),
+    /// It did not happen: the request was routed by another version of the shard's descriptor than
+    /// this one, which is in force.
+    Stale(Box<ShardDescriptor>),
     /// It did not happen: its place in the log was committed with another entry, or a read could
     /// not be confirmed.
     LeaderChanged {

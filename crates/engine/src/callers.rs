@@ -1,45 +1,55 @@
 //! A worker's waiting callers, by ticket. Owned by its worker: no lock.
 
 use quorate_host::Ticket;
+use quorate_types::ShardId;
 
 use crate::call::Completion;
+
+/// One waiting caller.
+pub(crate) struct Caller {
+    pub(crate) completion: Completion,
+    /// What it asked.
+    pub(crate) shard: ShardId,
+    /// Whether its call changes nothing.
+    pub(crate) reads: bool,
+}
 
 /// A slab: tickets are places, reused once they are free.
 #[derive(Default)]
 pub(crate) struct Callers {
-    places: Vec<Option<(Completion, bool)>>,
+    places: Vec<Option<Caller>>,
     free: Vec<usize>,
 }
 
 impl Callers {
-    /// Keeps `completion`; `read` says whether the call changes nothing.
-    pub(crate) fn insert(&mut self, completion: Completion, read: bool) -> Ticket {
+    /// Keeps `caller` until it is answered.
+    pub(crate) fn insert(&mut self, caller: Caller) -> Ticket {
         let place = match self.free.pop() {
             Some(place) => {
-                self.places[place] = Some((completion, read));
+                self.places[place] = Some(caller);
                 place
             }
             None => {
-                self.places.push(Some((completion, read)));
+                self.places.push(Some(caller));
                 self.places.len() - 1
             }
         };
         Ticket(place as u64)
     }
 
-    /// Gives a completion back.
+    /// Gives a caller back.
     ///
     /// # Panics
     /// If the ticket was given back before: a caller would be answered twice.
-    pub(crate) fn remove(&mut self, ticket: Ticket) -> Completion {
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Caller {
         let place = usize::try_from(ticket.0).expect("tickets are places");
-        let (completion, _) = self.places[place].take().expect("a ticket is answered once");
+        let caller = self.places[place].take().expect("a ticket is answered once");
         self.free.push(place);
-        completion
+        caller
     }
 
-    /// Gives every completion back, with whether it was a read.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Completion, bool)> + '_ {
+    /// Gives every caller back.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Caller> + '_ {
         self.free.clear();
         self.places.drain(..).flatten()
     }

@@ -10,18 +10,21 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate_host::Refusal as HostRefusal;
 use quorate_log::LogStore;
-use quorate_transport::{PeerHello, Transport};
-use quorate_types::{ClusterId, Incarnation, NodeId, ShardId, StoreId, limits};
-use tokio::sync::oneshot;
+use quorate_router::ShardDescriptor;
+use quorate_transport::{Transport, WallClock};
+use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, limits};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::call::{Call, CallKind, Completion, Outcome};
+use crate::cluster_map::ClusterMap;
 use crate::counters::Counters;
 use crate::data::DataStore;
 use crate::error::{Doubt, Invalid, Refusal, WriteError};
 use crate::fatal::Fatal;
 use crate::forward::{Request, RequestKind};
 use crate::forwarder::{Asked, Forwarder, NotSent};
+use crate::founding::Founding;
 use crate::inbox::Inbox;
 use crate::reads::ReadLevel;
 use crate::shard_read::{self, Facts, Question};
@@ -35,8 +38,10 @@ const RETRY_WAIT_MAX: Duration = Duration::from_millis(100);
 pub(crate) struct Core {
     pub(crate) node: NodeId,
     pub(crate) cluster: ClusterId,
-    pub(crate) store: StoreId,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) life: NodeLife,
+    pub(crate) founding: Arc<Founding>,
+    pub(crate) wall_clock: WallClock,
+    pub(crate) map: ClusterMap,
     pub(crate) shards: Arc<Shards>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) transport: Arc<Transport>,
@@ -46,10 +51,12 @@ pub(crate) struct Core {
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) stopping: AtomicBool,
-    /// Where the other nodes are, as far as this node was told.
+    /// Where the other nodes are, as far as this node was told by its owner.
     pub(crate) addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
     /// The newest life of every peer that ever connected; as durable in the log.
-    pub(crate) lives: Mutex<BTreeMap<NodeId, (StoreId, Incarnation)>>,
+    pub(crate) lives: Mutex<BTreeMap<NodeId, NodeLife>>,
+    /// Wakes the task that keeps the map.
+    pub(crate) map_wanted: Notify,
 }
 
 /// Where a key's shard is, as far as this node knows.
@@ -71,36 +78,6 @@ enum Target {
 }
 
 impl Core {
-    /// Whether a peer may connect: an older life of a node, or another directory under its id, may
-    /// have lost what the newer one promised (RULE 5).
-    pub(crate) fn admit(&self, hello: &PeerHello) -> Result<(), String> {
-        let mut lives = self.lives.lock();
-        if let Some((store, incarnation)) = lives.get(&hello.node) {
-            if *store != hello.store {
-                return Err(format!(
-                    "node {} has store {}, but was known with store {store}: a wiped or foreign \
-                     directory must join as a new node",
-                    hello.node, hello.store
-                ));
-            }
-            if hello.incarnation < *incarnation {
-                return Err(format!(
-                    "node {} speaks as incarnation {}, but {incarnation} was seen: an old process \
-                     or a restored copy of the directory is running",
-                    hello.node, hello.incarnation
-                ));
-            }
-        }
-        let life = (hello.store, hello.incarnation);
-        if lives.get(&hello.node) != Some(&life) {
-            // Durable before the peer is let in: a restart must not forget whom it has heard.
-            let recorded = self.log.record_peer(hello.node, life.0, life.1);
-            recorded.map_err(|fault| format!("this node's log has failed: {fault}"))?;
-            lives.insert(hello.node, life);
-        }
-        Ok(())
-    }
-
     /// Hands a call to the worker of its shard, or ends it.
     pub(crate) fn submit(&self, call: Call) -> Result<(), Outcome> {
         if self.is_stopped() {
@@ -124,12 +101,18 @@ impl Core {
     }
 
     pub(crate) fn route(&self, key: &[u8]) -> Result<Route, Refusal> {
-        let routes = self.shards.routes();
+        let routes = self.map.routes();
         let descriptor = routes.lookup(key).ok_or(Refusal::NoShard)?;
         Ok(self.route_to(descriptor))
     }
 
-    pub(crate) fn route_to(&self, descriptor: &quorate_router::ShardDescriptor) -> Route {
+    /// The way to a shard by its id; the meta shard has no other.
+    pub(crate) fn route_by_id(&self, shard: ShardId) -> Result<Route, Refusal> {
+        let descriptor = self.map.descriptor(shard).ok_or(Refusal::NoShard)?;
+        Ok(self.route_to(&descriptor))
+    }
+
+    pub(crate) fn route_to(&self, descriptor: &ShardDescriptor) -> Route {
         let local = self.shards.get(descriptor.shard).cloned();
         // Members matter only to those who have no replica to ask.
         let members = match &local {
@@ -146,7 +129,7 @@ impl Core {
 
     /// Replicates `command` in the shard of `key`; gives the state machine's reply.
     pub(crate) async fn write(&self, key: &[u8], command: Bytes) -> Result<Bytes, WriteError> {
-        let result = self.write_until_done(key, command).await;
+        let result = self.write_until_done(|| self.route(key), command).await;
         match &result {
             Ok(_) => {}
             Err(WriteError::DidNotHappen(_)) => self.counters.writes_refused.add(1),
@@ -155,18 +138,24 @@ impl Core {
         result
     }
 
-    async fn write_until_done(&self, key: &[u8], command: Bytes) -> Result<Bytes, WriteError> {
+    /// Replicates `command` in the shard that `find` gives; it is asked before each try: what is
+    /// learnt from one try shows the way to the next.
+    pub(crate) async fn write_until_done(
+        &self,
+        find: impl Fn() -> Result<Route, Refusal>,
+        command: Bytes,
+    ) -> Result<Bytes, WriteError> {
         check_command(&command).map_err(|invalid| WriteError::DidNotHappen(invalid.into()))?;
         let mut tries = Tries::new();
         loop {
-            let route = self.route(key).map_err(WriteError::DidNotHappen)?;
+            let route = find().map_err(WriteError::DidNotHappen)?;
             let outcome = self.try_write(&route, &command, &tries).await;
-            let leader = match outcome {
+            let next = match outcome {
                 Ok(Outcome::Reply(reply)) => return Ok(reply),
                 Ok(outcome) => self.next_step(&route, outcome)?,
                 Err(after) => return Err(WriteError::OutcomeUnknown(Doubt::Deadline { after })),
             };
-            tries.pause(self, &route, leader).await.map_err(WriteError::DidNotHappen)?;
+            tries.prepare(self, &route, next).await.map_err(WriteError::DidNotHappen)?;
         }
     }
 
@@ -207,7 +196,7 @@ impl Core {
         node: NodeId,
         kind: RequestKind,
         body: Bytes,
-    ) -> Result<Asked<'_>, Outcome> {
+    ) -> Result<Asked, Outcome> {
         let request = Request {
             kind,
             shard: route.shard,
@@ -222,15 +211,16 @@ impl Core {
         })
     }
 
-    /// Whether another try may help, and where the leader is said to be.
-    fn next_step(&self, route: &Route, outcome: Outcome) -> Result<Option<NodeId>, WriteError> {
+    /// Whether another try may help, and what is known for it.
+    fn next_step(&self, route: &Route, outcome: Outcome) -> Result<Next, WriteError> {
         let unknown = |doubt| Err(WriteError::OutcomeUnknown(doubt));
         match outcome {
             Outcome::Refused(HostRefusal::NotLeader { leader })
-            | Outcome::LeaderChanged { leader } => Ok(leader),
-            Outcome::Refused(_) => Ok(None),
+            | Outcome::LeaderChanged { leader } => Ok(Next::Leader(leader)),
+            Outcome::Refused(_) => Ok(Next::Leader(None)),
+            Outcome::Stale(current) => Ok(Next::Descriptor(current)),
             Outcome::Stopping if self.is_stopped() => Err(WriteError::DidNotHappen(self.stopped())),
-            Outcome::Stopping => Ok(None),
+            Outcome::Stopping => Ok(Next::Leader(None)),
             Outcome::UnknownLeaderChanged => unknown(Doubt::LeaderChanged { shard: route.shard }),
             Outcome::UnknownStopped => unknown(Doubt::Stopped),
             Outcome::UnknownConnectionLost { node } => unknown(Doubt::ConnectionLost { node }),
@@ -260,9 +250,17 @@ impl Core {
                     self.counters.reads_served.add(1);
                     return Ok(facts);
                 }
-                Err(Outcome::Refused(HostRefusal::StaleVersion { current })) => {
-                    let routed = route.descriptor_version;
-                    return Err(Refusal::StaleRoute { shard: route.shard, routed, current });
+                Err(Outcome::Stale(current)) => {
+                    let stale = Next::Descriptor(current.clone());
+                    if self.learn((*current).clone()) {
+                        let routed = route.descriptor_version;
+                        return Err(Refusal::StaleRoute { routed, current });
+                    }
+                    if let Err(refusal) = tries.prepare(self, &route, stale).await {
+                        self.counters.reads_refused.add(1);
+                        return Err(refusal);
+                    }
+                    continue;
                 }
                 Err(
                     Outcome::Refused(HostRefusal::NotLeader { leader })
@@ -300,6 +298,25 @@ impl Core {
             Err(_) => Err(Outcome::LeaderChanged { leader: None }),
         }
     }
+}
+
+impl Core {
+    /// Takes in what a replica said of its shard; the keeper of the map looks what else is new.
+    pub(crate) fn learn(&self, descriptor: ShardDescriptor) -> bool {
+        let news = self.map.learn(descriptor);
+        if news {
+            self.map_wanted.notify_one();
+        }
+        news
+    }
+}
+
+/// What is known for another try.
+enum Next {
+    /// Where the leader is said to be.
+    Leader(Option<NodeId>),
+    /// What the shard is now.
+    Descriptor(Box<ShardDescriptor>),
 }
 
 /// Every way into a log passes this: an entry that no frame can carry would stop its shard.
@@ -352,6 +369,24 @@ impl Tries {
             None => Target::Nowhere,
             Some(node) if node == own => Target::Here,
             Some(node) => Target::Node(node),
+        }
+    }
+
+    /// Makes the most of what the last try learnt, or says that the time is up.
+    async fn prepare(&mut self, core: &Core, route: &Route, next: Next) -> Result<(), Refusal> {
+        match next {
+            Next::Leader(leader) => self.pause(core, route, leader).await,
+            // News of the shard: the next try goes by it, at once.
+            Next::Descriptor(current) if core.learn((*current).clone()) => Ok(()),
+            // A replica that is behind the map; it will catch up, if anything is right.
+            Next::Descriptor(current) => {
+                let routed = route.descriptor_version;
+                let waited = self.pause(core, route, None).await;
+                waited.map_err(|refusal| match refusal {
+                    Refusal::NoLeader { .. } => Refusal::StaleRoute { routed, current },
+                    refusal => refusal,
+                })
+            }
         }
     }
 

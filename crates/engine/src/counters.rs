@@ -30,7 +30,7 @@ pub(crate) struct Counters {
 }
 
 /// Totals since the engine opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CounterValues {
     /// Calls answered after their entry was applied here.
     pub writes_applied: u64,

@@ -21,7 +21,7 @@ const SPACE_BYTES: usize = 8;
 const MEMTABLE_BYTES: usize = 64 << 20;
 
 /// Sizes of the data store, for status and metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DataStatistics {
     /// Bytes in memtables.
     pub memtable_bytes: u64,
@@ -64,6 +64,19 @@ impl DataStore {
     ) -> Result<Option<Result<AppliedRecord, RecordError>>, rocksdb::Error> {
         let bytes = self.db.get(record_key(shard))?;
         Ok(bytes.map(|bytes| AppliedRecord::decode(&bytes)))
+    }
+
+    /// Makes the records of new replicas durable. Blocks for a flush.
+    pub(crate) fn put_records(
+        &self,
+        records: &[(ShardId, AppliedRecord)],
+    ) -> Result<(), rocksdb::Error> {
+        let mut batch = WriteBatch::default();
+        for (shard, record) in records {
+            batch.put(record_key(*shard), record.encode());
+        }
+        self.write(&batch)?;
+        self.flush()
     }
 
     pub(crate) fn get(&self, space: SpaceId, key: &[u8]) -> Result<Option<Bytes>, rocksdb::Error> {

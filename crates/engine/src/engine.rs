@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::builder::EngineBuilder;
 use crate::call::{Call, CallKind, Completion, Outcome};
+use crate::cluster_status::{ClusterStatus, HandedOver, Readiness};
 use crate::error::{Doubt, FatalError, Invalid, ReadError, Refusal, WriteError};
 use crate::reads::ReadLevel;
 use crate::running::Running;
-use crate::shard_read::{Facts, Question, SCAN_BYTES_MAX};
 use crate::status::Status;
 
 /// The stored value is no 64-bit decimal integer, or adding would overflow. Nothing was changed.
@@ -137,7 +137,7 @@ impl Engine {
 
     fn check_shard(&self, key: &[u8], command: &KvCommand) -> Result<(), WriteError> {
         let shard_of = |key: &[u8]| {
-            let routes = self.running.core.shards.routes();
+            let routes = self.running.core.map.routes();
             routes.lookup(key).map(|descriptor| (descriptor.shard, descriptor.end.clone()))
         };
         let Some((first, end)) = shard_of(key) else {
@@ -169,12 +169,7 @@ impl Engine {
     /// # Errors
     /// [`ReadError`]; nothing was changed, so a retry is always safe.
     pub async fn get(&self, key: &[u8], level: ReadLevel) -> Result<Option<Bytes>, ReadError> {
-        let route = self.running.core.route(key)?;
-        let question = Question::Get(vec![Bytes::copy_from_slice(key)]);
-        match self.running.core.read(route, question, level).await? {
-            Facts::Values(values) => Ok(values.into_iter().next().flatten()),
-            _ => unreachable!("a get is answered with values"),
-        }
+        Ok(self.running.core.get(key, level).await?)
     }
 
     /// The values of `keys`, in their order. Each shard's part is consistent in itself; the parts
@@ -187,35 +182,7 @@ impl Engine {
         keys: &[Bytes],
         level: ReadLevel,
     ) -> Result<Vec<Option<Bytes>>, ReadError> {
-        let core = &self.running.core;
-        let mut parts: Vec<(crate::core::Route, Vec<usize>)> = Vec::new();
-        for (place, key) in keys.iter().enumerate() {
-            let route = core.route(key)?;
-            match parts.iter_mut().find(|(known, _)| known.shard == route.shard) {
-                Some((_, places)) => places.push(place),
-                None => parts.push((route, vec![place])),
-            }
-        }
-        let asked: Vec<_> = parts
-            .into_iter()
-            .map(|(route, places)| {
-                let wanted = places.iter().map(|place| keys[*place].clone()).collect();
-                let core = Arc::clone(core);
-                let read = async move { core.read(route, Question::Get(wanted), level).await };
-                (tokio::spawn(read), places)
-            })
-            .collect();
-        let mut values = vec![None; keys.len()];
-        for (read, places) in asked {
-            let facts = read.await.map_err(|error| Refusal::Stopped(error.to_string()))??;
-            let Facts::Values(found) = facts else {
-                unreachable!("a get is answered with values");
-            };
-            for (place, value) in places.into_iter().zip(found) {
-                values[place] = value;
-            }
-        }
-        Ok(values)
+        Ok(self.running.core.get_many(keys, level).await?)
     }
 
     /// At most `limit` pairs with keys in `[start, end)`, in key order, across shards; no `end` is
@@ -230,44 +197,7 @@ impl Engine {
         limit: usize,
         level: ReadLevel,
     ) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
-        let mut pairs = Vec::new();
-        for (route, start, end) in self.parts(start, end) {
-            if pairs.len() >= limit {
-                break;
-            }
-            self.scan_shard(route, start, end, limit, level, &mut pairs).await?;
-        }
-        Ok(pairs)
-    }
-
-    /// Adds one shard's part of a scan to `pairs`, in as many answers as its bytes ask for.
-    async fn scan_shard(
-        &self,
-        route: crate::core::Route,
-        mut start: Bytes,
-        end: Option<Bytes>,
-        limit: usize,
-        level: ReadLevel,
-        pairs: &mut Vec<(Bytes, Bytes)>,
-    ) -> Result<(), ReadError> {
-        while pairs.len() < limit {
-            let asked = limit - pairs.len();
-            let question = Question::Scan { start, end: end.clone(), limit: asked };
-            let Facts::Pairs(found) =
-                self.running.core.read(route.clone(), question, level).await?
-            else {
-                unreachable!("a scan is answered with pairs");
-            };
-            let bytes: usize = found.iter().map(|(key, value)| key.len() + value.len()).sum();
-            let Some((last, _)) = found.last().filter(|_| bytes >= SCAN_BYTES_MAX) else {
-                pairs.extend(found);
-                return Ok(());
-            };
-            // The least key behind the last one.
-            start = [last.as_ref(), &[0]].concat().into();
-            pairs.extend(found);
-        }
-        Ok(())
+        Ok(self.running.core.scan(start, end, limit, level).await?)
     }
 
     /// How many keys lie in `[start, end)`. Exact for each shard at its moment; walks every key.
@@ -280,37 +210,7 @@ impl Engine {
         end: Option<&[u8]>,
         level: ReadLevel,
     ) -> Result<u64, ReadError> {
-        let mut total = 0;
-        for (route, start, end) in self.parts(start, end) {
-            let question = Question::Count { start, end };
-            match self.running.core.read(route, question, level).await? {
-                Facts::Count(count) => total += count,
-                _ => unreachable!("a count is answered with a number"),
-            }
-        }
-        Ok(total)
-    }
-
-    /// The shards that `[start, end)` touches, in order, with each one's part of it.
-    fn parts(
-        &self,
-        start: &[u8],
-        end: Option<&[u8]>,
-    ) -> Vec<(crate::core::Route, Bytes, Option<Bytes>)> {
-        let core = &self.running.core;
-        let routes = core.shards.routes();
-        routes
-            .range(start, end)
-            .map(|descriptor| {
-                let from = descriptor.start.as_ref().max(start);
-                let until = match (descriptor.end.as_deref(), end) {
-                    (Some(own), Some(asked)) => Some(own.min(asked)),
-                    (own, asked) => own.or(asked),
-                };
-                let copy = Bytes::copy_from_slice;
-                (core.route_to(descriptor), copy(from), until.map(copy))
-            })
-            .collect()
+        Ok(self.running.core.count(start, end, level).await?)
     }
 
     /// Hands the leadership of `shard` to its replica on `to`. Returns when the transfer has begun;
@@ -358,7 +258,9 @@ impl Engine {
 
     /// Where another node listens from now on.
     pub fn set_peer(&self, node: NodeId, address: SocketAddr) {
-        self.running.core.addresses.lock().insert(node, address);
+        // Under the lock, so that what the map says can't come after.
+        let mut addresses = self.running.core.addresses.lock();
+        addresses.insert(node, address);
         self.running.core.transport.set_peer(node, address);
     }
 
@@ -407,6 +309,24 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Whether this node can serve what it is asked. Asks nobody.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.running.core.readiness()
+    }
+
+    /// The whole cluster, unreachable nodes included, as far as this node can find out: it asks
+    /// every other one, each for at most `timeout`.
+    pub async fn cluster_status(&self, timeout: Duration) -> ClusterStatus {
+        self.running.core.cluster_status(timeout).await
+    }
+
+    /// Gives every leadership to another node, so that a stop costs no election. Writes go on, at the
+    /// new leaders. Ends when none is left, when nobody can take one, or after `timeout`.
+    pub async fn hand_over(&self, timeout: Duration) -> HandedOver {
+        self.running.core.hand_over(timeout).await
     }
 
     /// Stops serving, answers every pending call, flushes the data store and joins every thread.

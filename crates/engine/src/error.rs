@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, ShardId};
 
 /// Why a write did not happen, or may not have.
@@ -43,14 +44,15 @@ pub enum Refusal {
         wait: Duration,
     },
     /// The shard's range changed under the request; the router has learnt the new one. Retry now.
-    #[error("shard {shard} is at descriptor version {current}, the request was routed by {routed}")]
+    #[error(
+        "shard {} is at descriptor version {}, the request was routed by {routed}",
+        current.shard, current.epoch.version
+    )]
     StaleRoute {
-        /// The shard.
-        shard: ShardId,
         /// Version the request was routed by.
         routed: u64,
-        /// Version in force.
-        current: u64,
+        /// The shard as it is now.
+        current: Box<ShardDescriptor>,
     },
     /// No shard owns the key.
     #[error("no shard owns this key")]
@@ -216,6 +218,9 @@ pub enum FatalError {
     /// A write of the data store failed.
     #[error("data store: {0}")]
     Data(String),
+    /// The cluster does not take this directory for the node whose name it bears (RULE 5).
+    #[error("the cluster refuses this node: {0}. Nothing of the other nodes is harmed")]
+    Identity(String),
     /// A thread of the engine met a broken invariant.
     #[error("thread `{thread}` panicked: {message}")]
     Panic {

@@ -1,10 +1,10 @@
 //! The bytes of forwarded requests and their answers.
 //!
-//! Request: kind u8 (1 write, 2 read), shard u64, descriptor version u64, then the command of a
-//! write or the question of a read. Answer: see `encode_outcome`. Little-endian.
+//! Request: kind u8 (1 write, 2 read, 3 status), shard u64, descriptor version u64, then the command
+//! of a write or the question of a read. Answer: see `encode_outcome`. Little-endian.
 
 use bytes::Bytes;
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::{Refusal as HostRefusal, decode_descriptor, encode_descriptor};
 use quorate_types::{Index, NodeId, ShardId};
 
 use crate::call::Outcome;
@@ -19,6 +19,8 @@ pub(crate) enum RequestKind {
     Write,
     /// Answer the read in the body.
     Read,
+    /// Tell about the node itself; shard, version and body mean nothing.
+    Status,
 }
 
 /// A forwarded request.
@@ -40,6 +42,7 @@ pub(crate) fn encode_request(request: &Request) -> Bytes {
     bytes.push(match request.kind {
         RequestKind::Write => 1,
         RequestKind::Read => 2,
+        RequestKind::Status => 3,
     });
     bytes.extend_from_slice(&request.shard.0.to_le_bytes());
     bytes.extend_from_slice(&request.descriptor_version.to_le_bytes());
@@ -54,6 +57,7 @@ pub(crate) fn decode_request(bytes: &Bytes) -> Result<Request, ForwardError> {
     let kind = match bytes[0] {
         1 => RequestKind::Write,
         2 => RequestKind::Read,
+        3 => RequestKind::Status,
         _ => return Err(ForwardError("unknown kind of request")),
     };
     Ok(Request {
@@ -68,7 +72,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// One byte of kind, then for some kinds a u64, or a reply's own bytes.
+/// One byte of kind, then for some kinds a u64, a descriptor, or a reply's own bytes.
 pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
     let with_number = |kind: u8, number: u64| {
         let mut bytes = vec![kind];
@@ -87,7 +91,14 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
         Outcome::TransferBegun => Bytes::from_static(&[3]),
         Outcome::Refused(HostRefusal::NoReplica) => Bytes::from_static(&[4]),
         Outcome::Refused(HostRefusal::NotLeader { leader }) => with_number(5, node(leader)),
-        Outcome::Refused(HostRefusal::StaleVersion { current }) => with_number(6, *current),
+        Outcome::Refused(HostRefusal::StaleVersion { .. }) => {
+            unreachable!("the engine says which descriptor is in force")
+        }
+        Outcome::Stale(descriptor) => {
+            let mut bytes = vec![6];
+            bytes.extend_from_slice(&encode_descriptor(descriptor));
+            Bytes::from(bytes)
+        }
         Outcome::Refused(HostRefusal::Busy) => Bytes::from_static(&[7]),
         Outcome::Refused(HostRefusal::NotAVoter) => Bytes::from_static(&[8]),
         Outcome::LeaderChanged { leader } => with_number(9, node(leader)),
@@ -112,7 +123,11 @@ pub(crate) fn decode_outcome(bytes: &Bytes) -> Result<Outcome, ForwardError> {
         3 => Outcome::TransferBegun,
         4 => Outcome::Refused(HostRefusal::NoReplica),
         5 => Outcome::Refused(HostRefusal::NotLeader { leader: node()? }),
-        6 => Outcome::Refused(HostRefusal::StaleVersion { current: number()? }),
+        6 => {
+            let descriptor = decode_descriptor(&bytes[1..]);
+            let descriptor = descriptor.map_err(|_| ForwardError("a descriptor is malformed"))?;
+            Outcome::Stale(Box::new(descriptor))
+        }
         7 => Outcome::Refused(HostRefusal::Busy),
         8 => Outcome::Refused(HostRefusal::NotAVoter),
         9 => Outcome::LeaderChanged { leader: node()? },
@@ -129,6 +144,8 @@ pub(crate) fn decode_outcome(bytes: &Bytes) -> Result<Outcome, ForwardError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use quorate_router::{Replica, ShardDescriptor};
+    use quorate_types::{Epoch, ReplicaId};
 
     #[test]
     fn every_outcome_survives_its_bytes() {
@@ -141,7 +158,13 @@ mod tests {
             Outcome::Refused(HostRefusal::NoReplica),
             Outcome::Refused(HostRefusal::NotLeader { leader }),
             Outcome::Refused(HostRefusal::NotLeader { leader: None }),
-            Outcome::Refused(HostRefusal::StaleVersion { current: 3 }),
+            Outcome::Stale(Box::new(ShardDescriptor {
+                shard: ShardId(5),
+                start: Bytes::from_static(b"a"),
+                end: None,
+                epoch: Epoch { membership: 2, version: 3 },
+                members: vec![Replica { replica: ReplicaId(1), node: NodeId(4) }],
+            })),
             Outcome::Refused(HostRefusal::Busy),
             Outcome::Refused(HostRefusal::NotAVoter),
             Outcome::LeaderChanged { leader },

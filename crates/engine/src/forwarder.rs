@@ -1,10 +1,11 @@
 //! Requests that this node has sent to others and that wait for their answers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use quorate_transport::{Forward, ForwardKind, Transport};
 use quorate_types::{Incarnation, NodeId, limits};
 use rustc_hash::FxHashMap;
@@ -28,20 +29,20 @@ pub(crate) enum NotSent {
 const ID_BITS: u32 = 40;
 
 /// A request under way. Dropped, it is forgotten: its answer finds nobody.
-pub(crate) struct Asked<'a> {
+pub(crate) struct Asked {
     receiver: oneshot::Receiver<Outcome>,
-    waiting: &'a Mutex<Waiting>,
+    waiting: Arc<Mutex<Waiting>>,
     id: u64,
 }
 
-impl Asked<'_> {
+impl Asked {
     /// Ends with the answer, or with an error if this engine is going down.
     pub(crate) fn answer(&mut self) -> &mut oneshot::Receiver<Outcome> {
         &mut self.receiver
     }
 }
 
-impl Drop for Asked<'_> {
+impl Drop for Asked {
     fn drop(&mut self) {
         self.waiting.lock().remove(&self.id);
     }
@@ -50,18 +51,20 @@ impl Drop for Asked<'_> {
 /// See the module's documentation.
 pub(crate) struct Forwarder {
     next_id: AtomicU64,
-    waiting: BTreeMap<NodeId, Mutex<Waiting>>,
+    waiting: RwLock<BTreeMap<NodeId, Arc<Mutex<Waiting>>>>,
 }
 
 impl Forwarder {
-    /// Knows these peers, for ever. Ids begin with the incarnation: a peer may answer what an
-    /// earlier life of this node asked, and that answer must not find a request of this life.
-    pub(crate) fn new(
-        peers: impl IntoIterator<Item = NodeId>,
-        incarnation: Incarnation,
-    ) -> Forwarder {
-        let waiting = peers.into_iter().map(|peer| (peer, Mutex::default())).collect();
-        Forwarder { next_id: AtomicU64::new((incarnation.0 << ID_BITS) | 1), waiting }
+    /// Ids begin with the incarnation: a peer may answer what an earlier life of this node asked,
+    /// and that answer must not find a request of this life.
+    pub(crate) fn new(incarnation: Incarnation) -> Forwarder {
+        let next_id = AtomicU64::new((incarnation.0 << ID_BITS) | 1);
+        Forwarder { next_id, waiting: RwLock::default() }
+    }
+
+    /// Those who wait for `peer`, if it was ever asked.
+    fn waiting(&self, peer: NodeId) -> Option<Arc<Mutex<Waiting>>> {
+        self.waiting.read().get(&peer).cloned()
     }
 
     /// Sends `request` to `peer`. Once sent, the answer always comes: the peer's own, or that the
@@ -71,17 +74,20 @@ impl Forwarder {
         transport: &Transport,
         peer: NodeId,
         request: &Request,
-    ) -> Result<Asked<'_>, NotSent> {
-        let waiting = self.waiting.get(&peer).ok_or(NotSent::Unreachable)?;
+    ) -> Result<Asked, NotSent> {
+        let waiting = match self.waiting(peer) {
+            Some(waiting) => waiting,
+            None => Arc::clone(self.waiting.write().entry(peer).or_default()),
+        };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         {
             // Registered before it is sent: the answer may be faster than this thread.
-            let mut waiting = waiting.lock();
-            if waiting.len() >= limits::FORWARDS_PENDING_MAX {
+            let mut all = waiting.lock();
+            if all.len() >= limits::FORWARDS_PENDING_MAX {
                 return Err(NotSent::Full);
             }
-            waiting.insert(id, sender);
+            all.insert(id, sender);
         }
         let asked = Asked { receiver, waiting, id };
         let payload = forward::encode_request(request);
@@ -95,7 +101,7 @@ impl Forwarder {
 
     /// Hands `peer`'s answer to whoever waits for it.
     pub(crate) fn complete(&self, peer: NodeId, id: u64, payload: &Bytes) {
-        let Some(sender) = self.waiting.get(&peer).and_then(|all| all.lock().remove(&id)) else {
+        let Some(sender) = self.waiting(peer).and_then(|all| all.lock().remove(&id)) else {
             tracing::debug!(%peer, id, "answer to a request that nobody waits for");
             return;
         };
@@ -108,7 +114,7 @@ impl Forwarder {
 
     /// The connection to `peer` broke: nobody knows how far its requests came.
     pub(crate) fn fail_all(&self, peer: NodeId) {
-        let Some(waiting) = self.waiting.get(&peer) else {
+        let Some(waiting) = self.waiting(peer) else {
             return;
         };
         for (_, sender) in std::mem::take(&mut *waiting.lock()) {

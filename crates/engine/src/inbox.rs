@@ -25,6 +25,8 @@ pub(crate) enum Input {
     Fetched { shard: ShardId, reader: Reader, runs: Vec<Run> },
     /// Somebody wants to see the shards.
     View(oneshot::Sender<Vec<(ShardId, ShardView)>>),
+    /// The directory is founded: its replicas may speak.
+    Founded,
     /// Answer everybody and end.
     Stop,
 }

@@ -38,6 +38,7 @@
 //! # }
 //! ```
 
+mod admission;
 mod apply;
 mod apply_batch;
 mod bootstrap;
@@ -45,6 +46,8 @@ mod builder;
 mod call;
 mod callers;
 mod clock;
+mod cluster_map;
+mod cluster_status;
 mod core;
 mod counters;
 mod data;
@@ -54,7 +57,12 @@ mod fatal;
 mod fetch;
 mod forward;
 mod forwarder;
+mod founding;
+mod gather;
+mod hand_over;
 mod inbox;
+mod key_reads;
+mod map_keeper;
 mod open;
 mod queue;
 mod reads;
@@ -68,16 +76,21 @@ mod worker;
 
 pub use bootstrap::{Bootstrap, BootstrapShard, SLOTS};
 pub use builder::{EngineBuilder, MachineFactory};
+pub use cluster_status::{
+    ClusterStatus, HandedOver, Health, NodeState, NodeStatus, Readiness, ReplicaSummary, SCHEMA,
+    ShardState, ShardSummary,
+};
 pub use counters::CounterValues;
 pub use data::DataStatistics;
 pub use engine::{Engine, Location, NotAnInteger, NotReady};
 pub use error::{Doubt, FatalError, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError};
 pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_log::SyncMode;
-pub use quorate_transport::{CertificateError, ClusterAuthority, NodeTls};
+pub use quorate_router::{Replica, ShardDescriptor};
+pub use quorate_transport::{CertificateError, ClusterAuthority, NodeTls, PemRole, WallClock};
 pub use quorate_types::{
     ClusterId, Duration, Epoch, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId,
-    Term, limits,
+    Term, WallMillis, limits,
 };
 pub use reads::ReadLevel;
 pub use status::{LogStatus, PeerStatus, ShardStatus, Status};

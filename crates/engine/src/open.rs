@@ -9,18 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
-use quorate_host::{AppliedRecord, Host, HostConfig, ReplicaInit};
+use quorate_host::{
+    AppliedRecord, Host, HostConfig, MetaMachine, MetaMap, NodeRecord, ReplicaInit,
+};
 use quorate_log::{LogOptions, LogStore, LogWriter, NewReplica, RecoveredReplica, Recovery};
 use quorate_raft::{HardState, Member, Membership};
-use quorate_router::{RouteMap, ShardDescriptor};
+use quorate_router::ShardDescriptor;
 use quorate_transport::{Bound, Transport, TransportConfig};
-use quorate_types::{Incarnation, Index, LogId, NodeId, StoreId, Term, WallMillis};
+use quorate_types::{Index, LogId, NodeId, NodeLife, StoreId, Term, WallMillis};
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
 
 use crate::apply::{Applier, Appliers, ApplyThread};
+use crate::bootstrap::Bootstrap;
 use crate::builder::EngineBuilder;
 use crate::callers::Callers;
-use crate::clock;
+use crate::cluster_map::{ClusterMap, META_SHARD};
 use crate::core::Core;
 use crate::counters::Counters;
 use crate::data::DataStore;
@@ -29,7 +33,9 @@ use crate::error::{FatalError, OpenFault};
 use crate::fatal::Fatal;
 use crate::fetch::FetchThread;
 use crate::forwarder::Forwarder;
+use crate::founding::Founding;
 use crate::inbox::Input;
+use crate::map_keeper::MapKeeper;
 use crate::queue::Queue;
 use crate::receiver::Inbound;
 use crate::replies::Replies;
@@ -51,31 +57,67 @@ struct Replica {
 pub(crate) fn open(builder: EngineBuilder) -> Result<Engine, OpenFault> {
     let node = builder.node.expect("checked by the builder");
     let bootstrap = builder.bootstrap.as_ref().expect("checked by the builder");
-    let descriptors = bootstrap.descriptors();
 
-    let (log, recovery) = open_log(&builder, node)?;
+    let (log, mut recovery) = open_log(&builder, node)?;
     let data = open_data(&builder.directory.join("data"))?;
-    let lives = recovery.peers;
     let recovered = if recovery.replicas.is_empty() {
-        create_replicas(&log, node, &descriptors)?
+        create_replicas(&log, &data, node, &bootstrap.descriptors())?
     } else {
-        recovery.replicas
+        std::mem::take(&mut recovery.replicas)
     };
-    let replicas = join_stores(&data, recovered, &descriptors, builder.workers)?;
-    let bound = bind(&builder, &log, node)?;
-    let (log, data) = (Arc::new(log), Arc::new(data));
-    start(builder, Parts { log, data, replicas, descriptors, lives, bound })
+    let replicas = join_stores(&data, recovered, builder.workers)?;
+    let map = known_map(bootstrap, recovery.map.as_deref(), &replicas)?;
+    let founding = Founding::new(node, bootstrap.founders(), recovery.founded);
+    let nonce = u64::from_le_bytes(random("a nonce")?);
+    let identity = log.identity();
+    let life = NodeLife { store: identity.store, incarnation: identity.incarnation, nonce };
+    let bound = bind(&builder, &log, life)?;
+    let (log, data, lives) = (Arc::new(log), Arc::new(data), recovery.peers);
+    start(builder, Parts { log, data, replicas, map, founding, lives, life, bound })
+}
+
+fn random<const N: usize>(what: &str) -> Result<[u8; N], OpenFault> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| OpenFault::System {
+        what: format!("drawing {what}"),
+        cause: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(bytes)
+}
+
+/// The map as this directory last heard it, or the first one; with what its own replicas say.
+fn known_map(
+    bootstrap: &Bootstrap,
+    cached: Option<&[u8]>,
+    replicas: &[Replica],
+) -> Result<ClusterMap, OpenFault> {
+    let contradiction = |error: quorate_router::UpdateError| OpenFault::Setting {
+        setting: "bootstrap",
+        what: error.to_string(),
+    };
+    let map = match cached.map(MetaMap::decode) {
+        None => ClusterMap::new(&bootstrap.descriptors()).map_err(contradiction)?,
+        Some(Ok(cached)) => {
+            let map = ClusterMap::new(&cached.shards).map_err(contradiction)?;
+            map.adopt(cached);
+            map
+        }
+        Some(Err(error)) => {
+            // A cache: the meta shard has it all.
+            tracing::warn!(%error, "the cached map can't be read and is heard anew");
+            ClusterMap::new(&bootstrap.descriptors()).map_err(contradiction)?
+        }
+    };
+    for replica in replicas {
+        map.learn(replica.descriptor());
+    }
+    Ok(map)
 }
 
 fn open_log(builder: &EngineBuilder, node: NodeId) -> Result<(LogStore, Recovery), OpenFault> {
-    let mut store = [0; 16];
-    getrandom::fill(&mut store).map_err(|error| OpenFault::System {
-        what: "drawing a random store id".to_owned(),
-        cause: std::io::Error::other(error.to_string()),
-    })?;
     let options = LogOptions { sync: builder.sync, ..LogOptions::default() };
     let cluster = builder.cluster.expect("checked by the builder");
-    let fresh_store = StoreId(u128::from_le_bytes(store));
+    let fresh_store = StoreId(u128::from_le_bytes(random("a store id")?));
     let directory = builder.directory.join("log");
     Ok(LogStore::open(&directory, cluster, node, fresh_store, options)?)
 }
@@ -93,25 +135,30 @@ fn data_fault(error: rocksdb::Error) -> OpenFault {
     OpenFault::Data(error.to_string())
 }
 
-/// A new directory: the replicas that the bootstrap places here, made in one step.
+/// A new directory: the replicas that the bootstrap places here, made in one step. Their applied
+/// records are durable first: what a replica begins with must not depend on a later bootstrap.
 fn create_replicas(
     log: &LogStore,
+    data: &DataStore,
     node: NodeId,
     descriptors: &[ShardDescriptor],
 ) -> Result<Vec<RecoveredReplica>, OpenFault> {
     let mut new = Vec::new();
+    let mut records = Vec::new();
     for descriptor in descriptors {
         let Some(own) = descriptor.members.iter().find(|member| member.node == node) else {
             continue;
         };
         let members = descriptor.members.iter();
         let voters = members.map(|m| Member { replica: m.replica, node: m.node });
+        let base_membership = Membership::of_voters(voters);
+        records.push((descriptor.shard, first_record(descriptor, base_membership.clone())));
         new.push(NewReplica {
             shard: descriptor.shard,
             replica: own.replica,
             space: log.next_space()?,
             base: BOOTSTRAP_BASE,
-            base_membership: Membership::of_voters(voters),
+            base_membership,
             hard_state: HardState {
                 term: BOOTSTRAP_BASE.term,
                 vote: None,
@@ -119,6 +166,7 @@ fn create_replicas(
             },
         });
     }
+    data.put_records(&records).map_err(data_fault)?;
     log.create_replicas(&new)?;
     let recovered = new.into_iter().map(|replica| RecoveredReplica {
         shard: replica.shard,
@@ -143,7 +191,6 @@ fn create_replicas(
 fn join_stores(
     data: &DataStore,
     recovered: Vec<RecoveredReplica>,
-    descriptors: &[ShardDescriptor],
     workers: usize,
 ) -> Result<Vec<Replica>, OpenFault> {
     let mut replicas = Vec::new();
@@ -152,41 +199,21 @@ fn join_stores(
             continue;
         }
         let shard = recovered.shard;
+        let damaged = |what: String| OpenFault::Replica { shard, what };
         if let Some(damage) = &recovered.damaged {
             // RULE 5: what it acknowledged may be gone, so this replica must not speak again.
-            return Err(OpenFault::Replica {
-                shard,
-                what: format!("its log is damaged: {damage}"),
-            });
+            return Err(damaged(format!("its log is damaged: {damage}")));
         }
-        let descriptor =
-            descriptors.iter().find(|d| d.shard == shard).ok_or_else(|| OpenFault::Setting {
-                setting: "bootstrap",
-                what: format!(
-                    "does not name shard {shard}, which lives in this directory: give the \
-                     bootstrap that the cluster was made with"
-                ),
-            })?;
         let record = match data.record(shard).map_err(data_fault)? {
-            None => first_record(&recovered, descriptor),
-            Some(record) => {
-                record.map_err(|error| OpenFault::Replica { shard, what: error.to_string() })?
-            }
+            None => return Err(damaged("its applied record is gone from the data store".into())),
+            Some(record) => record.map_err(|error| damaged(error.to_string()))?,
         };
         let (applied, last) = (record.applied.index, recovered.restored.last.index);
         if applied > last {
             // RULE 4: the log has forgotten what it acknowledged.
-            let what = format!("data is applied to {applied}, but the log ends at {last}");
-            return Err(OpenFault::Replica { shard, what });
-        }
-        if record.start != descriptor.start || record.end != descriptor.end {
-            return Err(OpenFault::Setting {
-                setting: "bootstrap",
-                what: format!(
-                    "gives shard {shard} another range than this directory holds: give the \
-                     bootstrap that the cluster was made with"
-                ),
-            });
+            return Err(damaged(format!(
+                "data is applied to {applied}, but the log ends at {last}"
+            )));
         }
         recovered.restored.applied = applied;
         let worker = usize::try_from(shard.0).unwrap_or(0) % workers;
@@ -195,24 +222,41 @@ fn join_stores(
     Ok(replicas)
 }
 
-fn first_record(recovered: &RecoveredReplica, descriptor: &ShardDescriptor) -> AppliedRecord {
+fn first_record(descriptor: &ShardDescriptor, membership: Membership) -> AppliedRecord {
     AppliedRecord {
-        applied: recovered.restored.base,
+        applied: BOOTSTRAP_BASE,
         epoch: descriptor.epoch,
         start: descriptor.start.clone(),
         end: descriptor.end.clone(),
-        membership: recovered.restored.base_membership.clone(),
+        membership,
         clock: WallMillis(0),
     }
 }
 
-fn bind(builder: &EngineBuilder, log: &LogStore, node: NodeId) -> Result<Bound, OpenFault> {
+impl Replica {
+    /// As its own log has it.
+    fn descriptor(&self) -> ShardDescriptor {
+        let member = |member: &Member| quorate_router::Replica {
+            replica: member.replica,
+            node: member.node,
+        };
+        ShardDescriptor {
+            shard: self.recovered.shard,
+            start: self.record.start.clone(),
+            end: self.record.end.clone(),
+            epoch: self.record.epoch,
+            members: self.record.membership.members().map(|m| member(&m)).collect(),
+        }
+    }
+}
+
+fn bind(builder: &EngineBuilder, log: &LogStore, life: NodeLife) -> Result<Bound, OpenFault> {
     let identity = log.identity();
     let config = TransportConfig {
         cluster: identity.cluster,
-        node,
-        store: identity.store,
-        incarnation: identity.incarnation,
+        node: identity.node,
+        life,
+        wall_clock: Arc::clone(&builder.wall_clock),
         listen: builder.listen.expect("checked by the builder"),
         peers: builder.peers.clone(),
         tls: builder.tls.clone().expect("checked by the builder"),
@@ -225,15 +269,17 @@ struct Parts {
     log: Arc<LogStore>,
     data: Arc<DataStore>,
     replicas: Vec<Replica>,
-    descriptors: Vec<ShardDescriptor>,
-    lives: BTreeMap<NodeId, (StoreId, Incarnation)>,
+    map: ClusterMap,
+    founding: Founding,
+    lives: BTreeMap<NodeId, NodeLife>,
+    life: NodeLife,
     bound: Bound,
 }
 
 fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
-    let Parts { log, data, replicas, descriptors, lives, bound } = parts;
+    let Parts { log, data, replicas, map, founding, lives, life, bound } = parts;
     let node = builder.node.expect("checked by the builder");
-    let identity = log.identity().clone();
+    let cluster = log.identity().cluster;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name(format!("quic-{node}"))
@@ -244,20 +290,18 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
     let transport = Transport::start(bound, runtime.handle(), Arc::clone(&inbound) as _)
         .map_err(|error| OpenFault::Transport(error.to_string()))?;
 
-    let routes =
-        RouteMap::from_descriptors(descriptors.iter().cloned()).expect("checked by the builder");
-    let members = descriptors.iter().flat_map(|d| d.members.iter().map(|m| m.node));
-    let peers: std::collections::BTreeSet<NodeId> = members.filter(|n| *n != node).collect();
     let states: Vec<Arc<ShardState>> = replicas.iter().map(state_of).collect();
     let core = Arc::new(Core {
         node,
-        cluster: identity.cluster,
-        store: identity.store,
-        incarnation: identity.incarnation,
-        shards: Arc::new(Shards::new(states, routes)),
+        cluster,
+        life,
+        founding: Arc::new(founding),
+        wall_clock: Arc::clone(&builder.wall_clock),
+        map,
+        shards: Arc::new(Shards::new(states)),
         inboxes: (0..builder.workers).map(|_| Arc::default()).collect(),
         transport: Arc::new(transport),
-        forwarder: Forwarder::new(peers, identity.incarnation),
+        forwarder: Forwarder::new(life.incarnation),
         log,
         data,
         fatal: Arc::new(Fatal::default()),
@@ -265,20 +309,25 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         stopping: AtomicBool::new(false),
         addresses: Mutex::new(builder.peers.clone()),
         lives: Mutex::new(lives),
+        map_wanted: Notify::new(),
     });
+    let advertised = builder.advertise.unwrap_or(core.transport.local_address());
+    let own = NodeRecord {
+        node,
+        store: life.store,
+        address: advertised.to_string(),
+        services: builder.services.clone(),
+    };
+    runtime.spawn(MapKeeper::new(&core, own).run());
     let running = start_threads(builder, Arc::clone(&core), replicas, runtime, inbound.clone())?;
+    core.found_if_complete();
     inbound.open(core);
     Ok(Engine { running: Arc::new(running) })
 }
 
 fn state_of(replica: &Replica) -> Arc<ShardState> {
-    Arc::new(ShardState::new(
-        replica.recovered.shard,
-        replica.recovered.replica,
-        replica.recovered.space,
-        replica.worker,
-        replica.record.epoch.version,
-    ))
+    let RecoveredReplica { replica: id, space, .. } = replica.recovered;
+    Arc::new(ShardState::new(replica.descriptor(), id, space, replica.worker))
 }
 
 fn start_threads(
@@ -291,29 +340,33 @@ fn start_threads(
     let applies = Arc::new(Queue::default());
     let fetches = Arc::new(Queue::default());
     let writer = Arc::new(spawn_writer(&core));
-    let mut hosts = hosts(&builder, &core);
-    let now = clock::now();
+    let hosts = hosts(&builder, &core);
+    let mut silent: Vec<Vec<ReplicaInit>> = hosts.iter().map(|_| Vec::new()).collect();
     let mut appliers = FxHashMap::default();
     for Replica { recovered, record, worker } in replicas {
         let shard = recovered.shard;
-        hosts[worker].add(
-            now,
-            ReplicaInit {
-                shard,
-                replica: recovered.replica,
-                descriptor_version: record.epoch.version,
-                restored: recovered.restored,
-            },
-        );
+        silent[worker].push(ReplicaInit {
+            shard,
+            replica: recovered.replica,
+            descriptor_version: record.epoch.version,
+            restored: recovered.restored,
+        });
         let state = Arc::clone(core.shards.get(shard).expect("made from the same replicas"));
-        appliers.insert(shard, Applier { state, machine: (builder.machine)(shard), record });
+        let machine = match shard {
+            META_SHARD => Box::new(MetaMachine),
+            shard => (builder.machine)(shard),
+        };
+        appliers.insert(shard, Applier { state, machine, record });
     }
 
     let mut workers = Vec::new();
-    for (index, host) in hosts.into_iter().enumerate() {
+    for (index, (host, silent)) in hosts.into_iter().zip(silent).enumerate() {
         let worker = Worker {
             index,
             host,
+            silent,
+            founding: Arc::clone(&core.founding),
+            wall_clock: Arc::clone(&core.wall_clock),
             inbox: Arc::clone(&core.inboxes[index]),
             transport: Arc::clone(&core.transport),
             writer: Arc::clone(&writer),
@@ -382,7 +435,7 @@ fn hosts(builder: &EngineBuilder, core: &Core) -> Vec<Host> {
     }
     let config = HostConfig {
         entry_cache_bytes_max: builder.entry_cache_bytes_max / builder.workers,
-        ..HostConfig::new(core.node, core.incarnation, u64::from_le_bytes(seed))
+        ..HostConfig::new(core.node, core.life.incarnation, u64::from_le_bytes(seed))
     };
     (0..builder.workers).map(|_| Host::new(config.clone())).collect()
 }

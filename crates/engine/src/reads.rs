@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::{MetaMap, Refusal as HostRefusal};
 use quorate_types::{ShardId, limits};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::call::{Call, CallKind, Completion, Outcome};
+use crate::cluster_map::META_SHARD;
 use crate::core::Core;
 use crate::shard_read::{Facts, Question, SCAN_BYTES_MAX};
 
@@ -62,6 +63,9 @@ impl Core {
         question: &Question,
     ) -> Result<Facts, Outcome> {
         let state = self.shards.get(shard).ok_or(Outcome::Refused(HostRefusal::NoReplica))?;
+        if matches!(question, Question::Map { .. }) && shard != META_SHARD {
+            return Err(Outcome::Malformed);
+        }
         if self.fatal.is_set() {
             return Err(Outcome::Stopping);
         }
@@ -70,9 +74,8 @@ impl Core {
             Outcome::Stopping
         })?;
         // RULE 1: data that moved away while it was read may have been read half.
-        let current = state.version();
-        if current != descriptor_version {
-            return Err(Outcome::Refused(HostRefusal::StaleVersion { current }));
+        if state.version() != descriptor_version {
+            return Err(Outcome::Stale(Box::new(state.descriptor())));
         }
         Ok(facts)
     }
@@ -110,6 +113,24 @@ impl Core {
                     pairs.len() < *limit && bytes < SCAN_BYTES_MAX
                 })?;
                 Ok(Facts::Pairs(pairs))
+            }
+            Question::Map { known } => {
+                let mut pairs = Vec::new();
+                self.data.scan(space, &[], None, &mut |key, value| {
+                    pairs.push((key.to_vec(), value.to_vec()));
+                    true
+                })?;
+                let pairs = pairs.iter().map(|(key, value)| (&key[..], &value[..]));
+                // A map that can't be read here is answered like one that has no news; the
+                // machine that wrote it has latched or will.
+                Ok(Facts::Map(match MetaMap::from_pairs(pairs) {
+                    Ok(map) if map.revision != *known => Some(map.encode().into()),
+                    Ok(_) => None,
+                    Err(error) => {
+                        tracing::error!(%error, "the meta shard's data can't be read");
+                        None
+                    }
+                }))
             }
             Question::Count { start, end } => {
                 let mut count = 0;

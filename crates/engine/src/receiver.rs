@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, ShardMessage};
+use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage};
 use quorate_types::{NodeId, ShardId};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
@@ -36,9 +36,9 @@ impl Inbound {
 }
 
 impl Receiver for Inbound {
-    fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+    fn admit(&self, hello: &PeerHello) -> Result<(), Rejection> {
         match self.core() {
-            None => Err("this node is starting or stopping".to_owned()),
+            None => Err(Rejection::NotNow("this node is starting or stopping".to_owned())),
             Some(core) => core.admit(hello),
         }
     }
@@ -85,7 +85,16 @@ impl Receiver for Inbound {
     }
 
     fn handle_connected(&self, peer: &PeerHello) {
-        tracing::info!(node = %peer.node, incarnation = %peer.incarnation, "peer connected");
+        tracing::info!(node = %peer.node, incarnation = %peer.life.incarnation, "peer connected");
+        if let Some(core) = self.core() {
+            core.handle_connected(peer.node);
+        }
+    }
+
+    fn handle_disowned(&self, peer: NodeId, reason: &str) {
+        if let Some(core) = self.core() {
+            core.handle_disowned(peer, reason);
+        }
     }
 
     fn handle_disconnected(&self, peer: NodeId, reason: &str) {
@@ -106,6 +115,16 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
         }
     };
     match request.kind {
+        RequestKind::Status => {
+            let core = Arc::clone(core);
+            tokio::spawn(async move {
+                let outcome = Outcome::Reply(core.encoded_status().await);
+                let payload = forward::encode_outcome(&outcome);
+                let reply = Forward { id, kind: ForwardKind::Reply, payload };
+                send_replies(&core.transport, from, vec![reply]);
+            });
+            None
+        }
         RequestKind::Write => {
             if check_command(&request.body).is_err() {
                 return Some(Outcome::Malformed);

@@ -1,9 +1,9 @@
 //! Questions to one shard's data, and their bytes when another node has to answer them.
 //!
-//! Question: kind u8 (1 get, 2 scan, 3 count), level u8 (0 linearizable, 1 stale), then the keys
-//! (u32 count, fields) or start (field), end (u8 0, or 1 and a field) and limit u64. A field is a
-//! u32 length and its bytes. Answer: kind u8 (1 values, 2 pairs, 3 number), u32 count, elements.
-//! Little-endian.
+//! Question: kind u8 (1 get, 2 scan, 3 count, 4 map), level u8 (0 linearizable, 1 stale), then the keys
+//! (u32 count, fields) or start (field), end (u8 0, or 1 and a field) and limit u64, or the revision
+//! known u64. A field is a u32 length and its bytes. Answer: kind u8 (1 values, 2 pairs, 3 number),
+//! u32 count, elements; or 4 and the map (u8 0, or 1 and a field). Little-endian.
 
 use bytes::Bytes;
 use quorate_types::limits;
@@ -29,6 +29,8 @@ pub(crate) enum Question {
     Scan { start: Bytes, end: Option<Bytes>, limit: usize },
     /// How many keys lie in `[start, end)`.
     Count { start: Bytes, end: Option<Bytes> },
+    /// The cluster's map, unless it is at revision `known`; of the meta shard only.
+    Map { known: u64 },
 }
 
 /// What is answered.
@@ -40,6 +42,8 @@ pub(crate) enum Facts {
     Pairs(Vec<(Bytes, Bytes)>),
     /// A number of keys.
     Count(u64),
+    /// An encoded `MetaMap`, if it was news.
+    Map(Option<Bytes>),
 }
 
 fn put_field(out: &mut Vec<u8>, field: &[u8]) {
@@ -129,6 +133,10 @@ pub(crate) fn encode_question(question: &Question, level: ReadLevel) -> Bytes {
             put_field(&mut out, start);
             put_optional(&mut out, end.as_ref());
         }
+        Question::Map { known } => {
+            out.extend_from_slice(&[4, level]);
+            out.extend_from_slice(&known.to_le_bytes());
+        }
     }
     Bytes::from(out)
 }
@@ -153,6 +161,7 @@ pub(crate) fn decode_question(mut bytes: Bytes) -> Result<(Question, ReadLevel),
             limit: usize::try_from(reader.u64()?).unwrap_or(usize::MAX),
         },
         3 => Question::Count { start: reader.field()?, end: reader.optional()? },
+        4 => Question::Map { known: reader.u64()? },
         _ => return Err(ForwardError("unknown kind of read")),
     };
     finish(&bytes, (question, level))
@@ -178,6 +187,10 @@ pub(crate) fn encode_facts(facts: &Facts) -> Bytes {
             out.push(3);
             out.extend_from_slice(&count.to_le_bytes());
         }
+        Facts::Map(map) => {
+            out.push(4);
+            put_optional(&mut out, map.as_ref());
+        }
     }
     Bytes::from(out)
 }
@@ -197,6 +210,7 @@ pub(crate) fn decode_facts(mut bytes: Bytes) -> Result<Facts, ForwardError> {
             Facts::Pairs(pairs?)
         }
         3 => Facts::Count(reader.u64()?),
+        4 => Facts::Map(reader.optional()?),
         _ => return Err(ForwardError("unknown kind of answer to a read")),
     };
     finish(&bytes, facts)
@@ -214,6 +228,7 @@ mod tests {
             Question::Get(vec![key("a"), key("")]),
             Question::Scan { start: key("a"), end: None, limit: 7 },
             Question::Count { start: key("a"), end: Some(key("z")) },
+            Question::Map { known: 9 },
         ] {
             for level in [ReadLevel::Linearizable, ReadLevel::Stale] {
                 let bytes = encode_question(&question, level);
@@ -224,6 +239,8 @@ mod tests {
             Facts::Values(vec![None, Some(key("v"))]),
             Facts::Pairs(vec![(key("k"), key(""))]),
             Facts::Count(3),
+            Facts::Map(None),
+            Facts::Map(Some(key("map"))),
         ] {
             assert_eq!(decode_facts(encode_facts(&facts)), Ok(facts));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use quorate_router::RouteMap;
+use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, ReplicaId, ShardId, SpaceId};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
@@ -18,8 +18,10 @@ pub(crate) struct ShardState {
     pub(crate) space: SpaceId,
     /// Index of the worker that owns the kernel.
     pub(crate) worker: usize,
-    /// Version of the descriptor in force; readers check it after reading, too (RULE 1).
-    pub(crate) descriptor_version: AtomicU64,
+    /// In force here: as the shard's own log has it.
+    descriptor: RwLock<ShardDescriptor>,
+    /// Its version; readers check it after reading, too (RULE 1).
+    descriptor_version: AtomicU64,
     leader: AtomicU64,
     serving: AtomicBool,
     leader_changed: Notify,
@@ -27,18 +29,18 @@ pub(crate) struct ShardState {
 
 impl ShardState {
     pub(crate) fn new(
-        shard: ShardId,
+        descriptor: ShardDescriptor,
         replica: ReplicaId,
         space: SpaceId,
         worker: usize,
-        descriptor_version: u64,
     ) -> ShardState {
         ShardState {
-            shard,
+            shard: descriptor.shard,
             replica,
             space,
             worker,
-            descriptor_version: AtomicU64::new(descriptor_version),
+            descriptor_version: AtomicU64::new(descriptor.epoch.version),
+            descriptor: RwLock::new(descriptor),
             leader: AtomicU64::new(NO_LEADER),
             serving: AtomicBool::new(false),
             leader_changed: Notify::new(),
@@ -47,6 +49,10 @@ impl ShardState {
 
     pub(crate) fn version(&self) -> u64 {
         self.descriptor_version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn descriptor(&self) -> ShardDescriptor {
+        self.descriptor.read().clone()
     }
 
     /// The leader's node, as far as this node knows.
@@ -75,16 +81,14 @@ impl ShardState {
     }
 }
 
-/// Every shard that lives here, and the map of all shards.
+/// Every shard that lives here.
 pub(crate) struct Shards {
     by_id: FxHashMap<ShardId, Arc<ShardState>>,
-    routes: RwLock<RouteMap>,
 }
 
 impl Shards {
-    pub(crate) fn new(states: Vec<Arc<ShardState>>, routes: RouteMap) -> Shards {
-        let by_id = states.into_iter().map(|state| (state.shard, state)).collect();
-        Shards { by_id, routes: RwLock::new(routes) }
+    pub(crate) fn new(states: Vec<Arc<ShardState>>) -> Shards {
+        Shards { by_id: states.into_iter().map(|state| (state.shard, state)).collect() }
     }
 
     pub(crate) fn get(&self, shard: ShardId) -> Option<&Arc<ShardState>> {
@@ -96,9 +100,5 @@ impl Shards {
         let mut all: Vec<_> = self.by_id.values().collect();
         all.sort_by_key(|state| state.shard);
         all
-    }
-
-    pub(crate) fn routes(&self) -> parking_lot::RwLockReadGuard<'_, RouteMap> {
-        self.routes.read()
     }
 }

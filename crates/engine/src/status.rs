@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use quorate_host::ShardView;
 use quorate_raft::Role;
 use quorate_types::ShardId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::cluster_status::Readiness;
 use crate::core::Core;
 use crate::counters::CounterValues;
 use crate::data::DataStatistics;
 use crate::inbox::Input;
 
 /// A node at one moment. Each shard's part is consistent in itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// This node's id.
     pub node: u64,
@@ -28,7 +29,9 @@ pub struct Status {
     pub address: String,
     /// The fatal error that ended service, if any.
     pub fatal: Option<String>,
-    /// The shards that live here, ascending.
+    /// Whether the node can serve.
+    pub readiness: Readiness,
+    /// The shards that live here, ascending; 0 is the meta shard.
     pub shards: Vec<ShardStatus>,
     /// The other nodes, ascending.
     pub peers: Vec<PeerStatus>,
@@ -41,14 +44,14 @@ pub struct Status {
 }
 
 /// One replica.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ShardStatus {
     /// The shard's id.
     pub shard: u64,
     /// This replica's id in the group.
     pub replica: u64,
     /// `leader`, `follower`, `candidate` or `pre-candidate`.
-    pub role: &'static str,
+    pub role: String,
     /// Current term.
     pub term: u64,
     /// The node of the leader, if known.
@@ -72,7 +75,7 @@ pub struct ShardStatus {
 }
 
 /// One connection.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// The peer's node id.
     pub node: u64,
@@ -97,7 +100,7 @@ pub struct PeerStatus {
 }
 
 /// The log.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogStatus {
     /// Shards' writes made.
     pub writes: u64,
@@ -130,10 +133,11 @@ impl Core {
         Status {
             node: self.node.0,
             cluster: self.cluster.to_string(),
-            store: self.store.to_string(),
-            incarnation: self.incarnation.0,
+            store: self.life.store.to_string(),
+            incarnation: self.life.incarnation.0,
             address: self.transport.local_address().to_string(),
             fatal: self.fatal.get().map(|error| error.to_string()),
+            readiness: self.readiness(),
             shards: views.iter().filter_map(|(id, view)| self.shard_status(*id, view)).collect(),
             peers: self.peer_statuses(),
             log: self.log_status(),
@@ -144,8 +148,7 @@ impl Core {
 
     fn shard_status(&self, id: ShardId, view: &ShardView) -> Option<ShardStatus> {
         let state = self.shards.get(id)?;
-        let routes = self.shards.routes();
-        let descriptor = routes.get(id)?;
+        let descriptor = state.descriptor();
         Some(ShardStatus {
             shard: id.0,
             replica: state.replica.0,
@@ -154,7 +157,8 @@ impl Core {
                 Role::Follower => "follower",
                 Role::Candidate => "candidate",
                 Role::PreCandidate => "pre-candidate",
-            },
+            }
+            .to_owned(),
             term: view.role.term.0,
             leader: view.role.leader.map(|(_, node)| node.0),
             last_term: view.last.term.0,
@@ -210,6 +214,6 @@ fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

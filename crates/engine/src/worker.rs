@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_host::{Answer, Event, Host, Ticket, Turn};
+use quorate_host::{Answer, Event, Host, Refusal as HostRefusal, ReplicaInit, Ticket, Turn};
 use quorate_log::{LogWriter, ShardWrite, TurnWrite};
 use quorate_raft::Message;
-use quorate_transport::{ShardMessage, Transport};
+use quorate_transport::{ShardMessage, Transport, WallClock};
 use quorate_types::{NodeId, ShardId};
 
 use crate::apply::ApplyJob;
 use crate::call::{Call, CallKind, Outcome};
-use crate::callers::Callers;
+use crate::callers::{Caller, Callers};
 use crate::clock;
 use crate::counters::Counters;
 use crate::fatal::Fatal;
 use crate::fetch::FetchJob;
+use crate::founding::Founding;
 use crate::inbox::{Inbox, Input};
 use crate::queue::Queue;
 use crate::replies::Replies;
@@ -35,6 +36,10 @@ pub trait Observer: Send + Sync {
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) host: Host,
+    /// Replicas that stay silent until the directory is founded.
+    pub(crate) silent: Vec<ReplicaInit>,
+    pub(crate) founding: Arc<Founding>,
+    pub(crate) wall_clock: WallClock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) transport: Arc<Transport>,
     pub(crate) writer: Arc<LogWriter>,
@@ -59,6 +64,9 @@ impl Worker {
                 stopping |= self.take_in(input);
             }
             let now = clock::now();
+            if !self.silent.is_empty() && self.founding.is_founded() {
+                self.silent.drain(..).for_each(|replica| self.host.add(now, replica));
+            }
             self.host.handle_timeouts(now);
             let turn = self.host.take_turn(now);
             self.carry_out(turn);
@@ -72,7 +80,7 @@ impl Worker {
 
     /// True if it is time to stop.
     fn take_in(&mut self, input: Input) -> bool {
-        let (now, wall) = (clock::now(), clock::wall());
+        let (now, wall) = (clock::now(), (self.wall_clock)());
         match input {
             Input::Call(call) => {
                 let event = self.event_of(call);
@@ -96,6 +104,8 @@ impl Worker {
                 let views = self.host.shards().filter_map(|id| Some((id, self.host.view(id)?)));
                 drop(sender.send(views.collect()));
             }
+            // Looked at by the turn that it wakes.
+            Input::Founded => {}
             Input::Stop => return true,
         }
         false
@@ -104,7 +114,7 @@ impl Worker {
     fn event_of(&mut self, call: Call) -> Event {
         let Call { shard, descriptor_version, kind, completion } = call;
         let reads = matches!(kind, CallKind::Read);
-        let ticket = self.callers.insert(completion, reads);
+        let ticket = self.callers.insert(Caller { completion, shard, reads });
         match kind {
             CallKind::Write(command) => {
                 Event::Write { shard, ticket, descriptor_version, session: None, command }
@@ -145,7 +155,7 @@ impl Worker {
                     callers: apply
                         .tickets
                         .into_iter()
-                        .map(|(index, ticket)| (index, callers.remove(ticket)))
+                        .map(|(index, ticket)| (index, callers.remove(ticket).completion))
                         .collect(),
                 }
             }));
@@ -159,8 +169,12 @@ impl Worker {
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer) {
-        let completion = self.callers.remove(ticket);
+        let Caller { completion, shard, .. } = self.callers.remove(ticket);
         let outcome = match answer {
+            Answer::Refused(HostRefusal::StaleVersion { .. }) => {
+                let state = self.shards.get(shard).expect("its replica has just answered");
+                Outcome::Stale(Box::new(state.descriptor()))
+            }
             Answer::Refused(refusal) => Outcome::Refused(refusal),
             Answer::Overwritten => Outcome::LeaderChanged { leader: None },
             Answer::OutcomeUnknown => Outcome::UnknownLeaderChanged,
@@ -181,9 +195,9 @@ impl Worker {
                 self.replies.complete(call.completion, Outcome::Stopping);
             }
         }
-        for (completion, read) in self.callers.drain() {
-            let outcome = if read { Outcome::Stopping } else { Outcome::UnknownStopped };
-            self.replies.complete(completion, outcome);
+        for caller in self.callers.drain() {
+            let outcome = if caller.reads { Outcome::Stopping } else { Outcome::UnknownStopped };
+            self.replies.complete(caller.completion, outcome);
         }
         self.replies.flush();
     }

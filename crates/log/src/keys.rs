@@ -53,6 +53,10 @@ pub(crate) enum RecordKey {
     HardState(ShardId),
     /// The newest life of another node.
     Peer(NodeId),
+    /// Set once every founder of the cluster has met this directory.
+    Founded,
+    /// The cluster's map as last heard; opaque here.
+    Map,
 }
 
 impl RecordKey {
@@ -66,6 +70,8 @@ impl RecordKey {
             RecordKey::Replica(shard) => (6, shard.0),
             RecordKey::HardState(shard) => (7, shard.0),
             RecordKey::Peer(node) => (8, node.0),
+            RecordKey::Founded => (9, 0),
+            RecordKey::Map => (10, 0),
         };
         let mut key = [kind; RECORD_KEY_BYTES];
         key[1..].copy_from_slice(&about.to_be_bytes());
@@ -85,6 +91,8 @@ impl RecordKey {
             6 => RecordKey::Replica(shard),
             7 => RecordKey::HardState(shard),
             8 => RecordKey::Peer(NodeId(shard.0)),
+            9 => RecordKey::Founded,
+            10 => RecordKey::Map,
             _ => return None,
         };
         (parsed.bytes() == key).then_some(parsed)
@@ -112,12 +120,14 @@ mod tests {
         assert_eq!(RecordKey::Replica(shard).bytes(), [6, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(RecordKey::HardState(shard).bytes(), [7, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(RecordKey::Peer(NodeId(9)).bytes(), [8, 0, 0, 0, 0, 0, 0, 0, 9]);
+        assert_eq!(RecordKey::Founded.bytes(), [9, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::Map.bytes(), [10, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     proptest! {
         #[test]
         fn any_bytes_parse_to_a_key_that_gives_them_back(
-            bytes in prop::collection::vec(0u8..9, 0..18),
+            bytes in prop::collection::vec(0u8..11, 0..18),
         ) {
             if let Some(key) = RecordKey::parse(&bytes) {
                 prop_assert_eq!(&key.bytes()[..], &bytes[..]);

@@ -72,6 +72,7 @@ mod error;
 mod families;
 mod keys;
 mod latch;
+mod notes;
 mod open;
 mod options;
 mod record;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rocksdb::{ColumnFamilyDescriptor, ErrorKind, IteratorMode};
 
 use quorate_raft::HardState;
-use quorate_types::{ClusterId, Incarnation, NodeId, ShardId, StoreId};
+use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, StoreId};
 
 use crate::directory::make_durably;
 use crate::error::OpenError;
@@ -33,7 +33,9 @@ pub(crate) struct Records {
     pub(crate) spaces: Option<u64>,
     pub(crate) families: BTreeMap<ShardId, Family>,
     pub(crate) replicas: BTreeMap<ShardId, ReplicaRecord>,
-    pub(crate) peers: BTreeMap<NodeId, (StoreId, Incarnation)>,
+    pub(crate) peers: BTreeMap<NodeId, NodeLife>,
+    pub(crate) founded: bool,
+    pub(crate) map: Option<Vec<u8>>,
     /// A damaged one ends its replica only, so the error is kept.
     pub(crate) hard_states: BTreeMap<ShardId, Result<HardState, RecordError>>,
 }
@@ -180,6 +182,8 @@ impl Records {
             RecordKey::Peer(node) => {
                 self.peers.insert(node, decode_life(body)?);
             }
+            RecordKey::Founded => self.founded = true,
+            RecordKey::Map => self.map = Some(body.to_vec()),
             RecordKey::HardState(_) => unreachable!("taken above"),
         }
         Ok(())

@@ -11,7 +11,8 @@
 
 use quorate_raft::{HardState, Membership};
 use quorate_types::{
-    ClusterId, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, SpaceId, StoreId, Term,
+    ClusterId, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, SpaceId, StoreId,
+    Term,
 };
 
 use crate::keys::RecordKey;
@@ -96,21 +97,23 @@ pub(crate) fn decode_identity(body: &[u8]) -> Result<(ClusterId, NodeId, StoreId
     Ok((cluster, node, store))
 }
 
-/// Body of [`RecordKey::Peer`]: store u128, incarnation u64.
-pub(crate) fn encode_life(store: StoreId, incarnation: Incarnation) -> Vec<u8> {
-    let mut body = Vec::with_capacity(24);
-    body.extend_from_slice(&store.0.to_le_bytes());
-    body.extend_from_slice(&incarnation.0.to_le_bytes());
+/// Body of [`RecordKey::Peer`]: store u128, incarnation u64, nonce u64.
+pub(crate) fn encode_life(life: NodeLife) -> Vec<u8> {
+    let mut body = Vec::with_capacity(32);
+    body.extend_from_slice(&life.store.0.to_le_bytes());
+    body.extend_from_slice(&life.incarnation.0.to_le_bytes());
+    body.extend_from_slice(&life.nonce.to_le_bytes());
     body
 }
 
 /// Reads [`encode_life`].
-pub(crate) fn decode_life(body: &[u8]) -> Result<(StoreId, Incarnation), RecordError> {
+pub(crate) fn decode_life(body: &[u8]) -> Result<NodeLife, RecordError> {
     let mut fields = Fields(body);
     let store = StoreId(u128::from_le_bytes(fields.take()?));
     let incarnation = Incarnation(fields.u64()?);
+    let nonce = fields.u64()?;
     fields.end()?;
-    Ok((store, incarnation))
+    Ok(NodeLife { store, incarnation, nonce })
 }
 
 /// Reads a body of one u64: [`RecordKey::Incarnation`], [`RecordKey::Spaces`].

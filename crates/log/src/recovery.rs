@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{HardState, Restored};
-use quorate_types::{Incarnation, NodeId, ReplicaId, ShardId, SpaceId, StoreId};
+use quorate_types::{NodeId, NodeLife, ReplicaId, ShardId, SpaceId};
 
 use crate::open::{Opened, Records};
 use crate::record::{Identity, RecordError, ReplicaRecord};
@@ -18,7 +18,11 @@ pub struct Recovery {
     pub replicas: Vec<RecoveredReplica>,
     /// The newest life of every node that [`LogStore::record_peer`](crate::LogStore::record_peer)
     /// was told of.
-    pub peers: BTreeMap<NodeId, (StoreId, Incarnation)>,
+    pub peers: BTreeMap<NodeId, NodeLife>,
+    /// True after [`LogStore::record_founded`](crate::LogStore::record_founded).
+    pub founded: bool,
+    /// What [`LogStore::record_map`](crate::LogStore::record_map) was given last.
+    pub map: Option<Vec<u8>>,
 }
 
 /// One replica's durable state.

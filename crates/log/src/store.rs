@@ -18,9 +18,7 @@ use crate::keys::{RUN_KEY_BYTES, RecordKey, run_key};
 use crate::latch::{Latch, PanicGuard};
 use crate::open::{self, Opened, Records, damaged};
 use crate::options::{LogOptions, SyncMode};
-use crate::record::{
-    FORMAT, Identity, ReplicaRecord, encode_hard_state, encode_identity, encode_life, seal,
-};
+use crate::record::{FORMAT, Identity, ReplicaRecord, encode_hard_state, encode_identity, seal};
 use crate::recovery::{RecoveredReplica, Recovery, recover};
 use crate::runs::{Place, RunFault};
 use crate::settings::{self, Db};
@@ -118,8 +116,13 @@ impl LogStore {
         };
         let identity = Identity { cluster, node, store, incarnation };
         let replicas = recover(&opened);
-        let peers = std::mem::take(&mut opened.records.peers);
-        let recovery = Recovery { identity: identity.clone(), replicas, peers };
+        let recovery = Recovery {
+            identity: identity.clone(),
+            replicas,
+            peers: std::mem::take(&mut opened.records.peers),
+            founded: opened.records.founded,
+            map: opened.records.map.take(),
+        };
         let shards = living(&recovery).map(|replica| {
             let family = opened.families.of(replica.shard).expect("recovered from its family");
             (replica.shard, Arc::from(family.name()))
@@ -257,23 +260,6 @@ impl LogStore {
         let space = SpaceId(writer.next_space);
         writer.next_space += 1;
         Ok(space)
-    }
-
-    /// Remembers the newest life of another node, so that an older one of it, or another directory
-    /// under its id, is known as such after a restart too (RULES 5 and 9). One sync.
-    ///
-    /// # Errors
-    /// The first [`LogFault`] of this store.
-    pub fn record_peer(
-        &self,
-        node: NodeId,
-        store: StoreId,
-        incarnation: Incarnation,
-    ) -> Result<(), LogFault> {
-        let _writer = self.begin()?;
-        let mut batch = WriteBatch::default();
-        self.stage_record(&mut batch, RecordKey::Peer(node), &encode_life(store, incarnation));
-        self.commit(&batch)
     }
 
     /// Whose directory this is.

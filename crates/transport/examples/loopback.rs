@@ -12,10 +12,12 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use quorate_raft::{Body, EntryKind, Message, RunDraft};
 use quorate_transport::{
-    ClusterAuthority, Forward, PeerHello, Receiver, ShardMessage, Transport, TransportConfig,
+    ClusterAuthority, Forward, PeerHello, Receiver, Rejection, ShardMessage, Transport,
+    TransportConfig,
 };
 use quorate_types::{
-    ClusterId, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId, Term,
+    ClusterId, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, StoreId, Term,
+    WallMillis,
 };
 
 const SHARDS: u64 = 48;
@@ -46,7 +48,7 @@ impl Counter {
 }
 
 impl Receiver for Counter {
-    fn admit(&self, _hello: &PeerHello) -> Result<(), String> {
+    fn admit(&self, _hello: &PeerHello) -> Result<(), Rejection> {
         Ok(())
     }
 
@@ -87,8 +89,12 @@ impl Pair {
             let config = TransportConfig {
                 cluster,
                 node: NodeId(node),
-                store: StoreId(node.into()),
-                incarnation: Incarnation(1),
+                life: NodeLife {
+                    store: StoreId(node.into()),
+                    incarnation: Incarnation(1),
+                    nonce: node.into(),
+                },
+                wall_clock: Arc::new(|| WallMillis(0)),
                 listen: ([127, 0, 0, 1], 0).into(),
                 peers: BTreeMap::new(),
                 tls: authority.issue(NodeId(node)).expect("a certificate"),

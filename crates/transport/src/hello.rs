@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0   magic "QRH1"          4 bytes
-//! 4   length                u16      the whole hello; at least 80, at most 1,024
+//! 4   length                u16      the whole hello; at least 88, at most 1,024
 //! 6   version min           u16
 //! 8   version max           u16
 //! 10  append lanes          u16
@@ -16,12 +16,13 @@
 //! 40  store                 u128
 //! 56  node                  u64
 //! 64  incarnation           u64
-//! 72  reserved              u64      0
+//! 72  nonce                 u64      of the process
+//! 80  wall clock            u64      milliseconds since 1970, when the hello was written
 //! ```
 //!
 //! Integers are little-endian.
 
-use quorate_types::{ClusterId, Incarnation, NodeId, StoreId, limits};
+use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits};
 
 /// Oldest protocol version spoken.
 pub const VERSION_MIN: u16 = 1;
@@ -29,7 +30,7 @@ pub const VERSION_MIN: u16 = 1;
 pub const VERSION_MAX: u16 = 1;
 
 const MAGIC: [u8; 4] = *b"QRH1";
-pub(crate) const HELLO_BYTES: usize = 80;
+pub(crate) const HELLO_BYTES: usize = 88;
 pub(crate) const HELLO_BYTES_MAX: usize = 1024;
 /// Bytes needed to know how many more there are.
 pub(crate) const HELLO_HEAD_BYTES: usize = 6;
@@ -42,10 +43,10 @@ pub struct PeerHello {
     pub node: NodeId,
     /// Its cluster, the same as ours.
     pub cluster: ClusterId,
-    /// The directory it runs from.
-    pub store: StoreId,
-    /// How often it has started.
-    pub incarnation: Incarnation,
+    /// Its directory, its start, its process.
+    pub life: NodeLife,
+    /// Its wall clock when it wrote the hello, at most a few round trips ago.
+    pub wall: WallMillis,
     /// The protocol version both sides speak from here on.
     pub version: u16,
 }
@@ -65,12 +66,12 @@ pub struct Hello {
     pub frame_messages_max: u32,
     /// The sender's cluster.
     pub cluster: ClusterId,
-    /// The sender's store.
-    pub store: StoreId,
     /// The sender.
     pub node: NodeId,
-    /// The sender's incarnation.
-    pub incarnation: Incarnation,
+    /// The sender's directory, start and process.
+    pub life: NodeLife,
+    /// The sender's wall clock.
+    pub wall: WallMillis,
 }
 
 /// Why two nodes don't talk. Its text is what both sides log.
@@ -152,26 +153,32 @@ pub enum Refusal {
         detail: String,
     },
     /// The [`Receiver`](crate::Receiver) did not admit the peer.
-    #[error("{peer:?} is not admitted by {own:?}: {reason}")]
+    #[error("{peer:?} is not admitted by {own:?}: {rejection}")]
     NotAdmitted {
         /// The peer.
         peer: NodeId,
         /// This node.
         own: NodeId,
         /// The receiver's words.
-        reason: String,
+        rejection: Rejection,
     },
+}
+
+/// Why a [`Receiver`](crate::Receiver) does not let a peer in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It may try again: something may change.
+    #[error("{0}")]
+    NotNow(String),
+    /// It is not the node whose name it bears, and must not try again as such (RULE 5).
+    #[error("{0}")]
+    Disowned(String),
 }
 
 impl Hello {
     /// This build's hello.
     #[must_use]
-    pub fn new(
-        cluster: ClusterId,
-        node: NodeId,
-        store: StoreId,
-        incarnation: Incarnation,
-    ) -> Hello {
+    pub fn new(cluster: ClusterId, node: NodeId, life: NodeLife, wall: WallMillis) -> Hello {
         Hello {
             version_min: VERSION_MIN,
             version_max: VERSION_MAX,
@@ -179,9 +186,9 @@ impl Hello {
             frame_bytes_max: limits::FRAME_BYTES_MAX as u32,
             frame_messages_max: limits::FRAME_MESSAGES_MAX as u32,
             cluster,
-            store,
             node,
-            incarnation,
+            life,
+            wall,
         }
     }
 
@@ -198,10 +205,11 @@ impl Hello {
         bytes.extend_from_slice(&self.frame_messages_max.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&self.cluster.0.to_le_bytes());
-        bytes.extend_from_slice(&self.store.0.to_le_bytes());
+        bytes.extend_from_slice(&self.life.store.0.to_le_bytes());
         bytes.extend_from_slice(&self.node.0.to_le_bytes());
-        bytes.extend_from_slice(&self.incarnation.0.to_le_bytes());
-        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(&self.life.incarnation.0.to_le_bytes());
+        bytes.extend_from_slice(&self.life.nonce.to_le_bytes());
+        bytes.extend_from_slice(&self.wall.0.to_le_bytes());
         assert_eq!(bytes.len(), HELLO_BYTES);
         bytes
     }
@@ -223,9 +231,13 @@ impl Hello {
             frame_bytes_max: u32::from_le_bytes(field(bytes, 12)),
             frame_messages_max: u32::from_le_bytes(field(bytes, 16)),
             cluster: ClusterId(u128::from_le_bytes(field(bytes, 24))),
-            store: StoreId(u128::from_le_bytes(field(bytes, 40))),
             node: NodeId(u64::from_le_bytes(field(bytes, 56))),
-            incarnation: Incarnation(u64::from_le_bytes(field(bytes, 64))),
+            life: NodeLife {
+                store: StoreId(u128::from_le_bytes(field(bytes, 40))),
+                incarnation: Incarnation(u64::from_le_bytes(field(bytes, 64))),
+                nonce: u64::from_le_bytes(field(bytes, 72)),
+            },
+            wall: WallMillis(u64::from_le_bytes(field(bytes, 80))),
         })
     }
 
@@ -275,8 +287,8 @@ impl Hello {
         Ok(PeerHello {
             node: peer.node,
             cluster: peer.cluster,
-            store: peer.store,
-            incarnation: peer.incarnation,
+            life: peer.life,
+            wall: peer.wall,
             version,
         })
     }
@@ -292,7 +304,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn hello(node: u64) -> Hello {
-        Hello::new(ClusterId(0xC1), NodeId(node), StoreId(0x51), Incarnation(4))
+        let life = NodeLife { store: StoreId(0x51), incarnation: Incarnation(4), nonce: 0x99 };
+        Hello::new(ClusterId(0xC1), NodeId(node), life, WallMillis(0x0102))
     }
 
     /// Goal: a change of the layout must show; it is fixed for ever.
@@ -300,7 +313,7 @@ mod tests {
     fn golden_bytes() {
         let hex: String = hello(3).encode().iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = "51524831".to_owned()
-            + "5000"
+            + "5800"
             + "0100"
             + "0100"
             + "0400"
@@ -311,7 +324,8 @@ mod tests {
             + "51000000000000000000000000000000"
             + "0300000000000000"
             + "0400000000000000"
-            + "0000000000000000";
+            + "9900000000000000"
+            + "0201000000000000";
         assert_eq!(hex, expected);
     }
 
@@ -319,7 +333,7 @@ mod tests {
     fn a_longer_hello_is_read_by_its_head() {
         let mut bytes = hello(3).encode();
         bytes.extend_from_slice(&[9; 20]);
-        bytes[4..6].copy_from_slice(&100u16.to_le_bytes());
+        bytes[4..6].copy_from_slice(&(HELLO_BYTES as u16 + 20).to_le_bytes());
         assert_eq!(Hello::decode(&bytes), Ok(hello(3)));
     }
 

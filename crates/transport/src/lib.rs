@@ -29,15 +29,19 @@
 //! use std::sync::Arc;
 //!
 //! use quorate_transport::{
-//!     ClusterAuthority, Forward, PeerHello, Receiver, ShardMessage, Transport, TransportConfig,
+//!     ClusterAuthority, Forward, PeerHello, Receiver, Rejection, ShardMessage, Transport,
+//!     TransportConfig,
 //! };
-//! use quorate_types::{ClusterId, Incarnation, NodeId, StoreId};
+//! use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, StoreId, WallMillis};
 //!
 //! struct Printer;
 //!
 //! impl Receiver for Printer {
-//!     fn admit(&self, peer: &PeerHello) -> Result<(), String> {
-//!         if peer.store == StoreId(0) { Err("a store has an id".into()) } else { Ok(()) }
+//!     fn admit(&self, peer: &PeerHello) -> Result<(), Rejection> {
+//!         match peer.life.store {
+//!             StoreId(0) => Err(Rejection::Disowned("a store has an id".into())),
+//!             _ => Ok(()),
+//!         }
 //!     }
 //!     fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>) {
 //!         println!("{} messages of node {from}", messages.len());
@@ -58,8 +62,8 @@
 //! let bound = Transport::bind(TransportConfig {
 //!     cluster: ClusterId(7),
 //!     node: NodeId(1),
-//!     store: StoreId(1),
-//!     incarnation: Incarnation(1),
+//!     life: NodeLife { store: StoreId(1), incarnation: Incarnation(1), nonce: 42 },
+//!     wall_clock: Arc::new(|| WallMillis(1_700_000_000_000)),
 //!     listen: "127.0.0.1:0".parse()?,
 //!     peers: BTreeMap::from([(NodeId(2), "127.0.0.1:7402".parse()?)]),
 //!     tls: authority.issue(NodeId(1))?,
@@ -89,7 +93,7 @@ pub use frame::{
     EncodedFrame, Forward, ForwardKind, Frame, FrameError, ShardMessage, decode_frame,
     encode_forwards, encode_messages,
 };
-pub use hello::{Hello, PeerHello, Refusal, VERSION_MAX, VERSION_MIN};
+pub use hello::{Hello, PeerHello, Refusal, Rejection, VERSION_MAX, VERSION_MIN};
 pub use lane::SendError;
 pub use statistics::{PeerStatistics, TransportStatistics};
-pub use transport::{BindError, Bound, Receiver, Transport, TransportConfig};
+pub use transport::{BindError, Bound, Receiver, Transport, TransportConfig, WallClock};

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::certificates::check_names;
 use crate::frame::{Frame, Item, decode_frame, frame_count};
-use crate::hello::{HELLO_HEAD_BYTES, Hello, PeerHello, Refusal};
+use crate::hello::{HELLO_HEAD_BYTES, Hello, PeerHello, Refusal, Rejection};
 use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
 use crate::peer::Peer;
 use crate::reader::FrameReader;
@@ -20,6 +20,8 @@ use crate::transport::{Receiver, Shared};
 
 /// Application code of a close: the peer is not wanted; the reason says why.
 pub(crate) const CODE_REFUSED: VarInt = VarInt::from_u32(1);
+/// As [`CODE_REFUSED`], and for good: the peer is not the node whose name it bears.
+pub(crate) const CODE_DISOWNED: VarInt = VarInt::from_u32(4);
 /// The peer sent what can't be understood.
 pub(crate) const CODE_MALFORMED: VarInt = VarInt::from_u32(2);
 /// A newer connection of the same peer takes over.
@@ -45,7 +47,7 @@ pub(crate) async fn greet_as_dialer(
     connection: &Connection,
 ) -> Result<PeerHello, String> {
     let (mut send, mut receive) = connection.open_bi().await.map_err(describe)?;
-    send.write_all(&shared.hello.encode()).await.map_err(|e| failed(connection, e))?;
+    send.write_all(&shared.hello().encode()).await.map_err(|e| failed(connection, e))?;
     let hello = read_hello(connection, &mut receive).await?;
     let peer = check_peer(shared, connection, &hello).and_then(|peer| {
         if peer.node == expected {
@@ -82,7 +84,7 @@ pub(crate) async fn greet_as_acceptor(
     let named = |reason| (Some(hello.node), reason);
     let peer = peer.map_err(|refusal| named(refuse(connection, &refusal)))?;
     let welcomed = async {
-        send.write_all(&shared.hello.encode()).await.map_err(|e| failed(connection, e))?;
+        send.write_all(&shared.hello().encode()).await.map_err(|e| failed(connection, e))?;
         send.finish().map_err(|error| error.to_string())?;
         let mut welcome = [0];
         receive.read_exact(&mut welcome).await.map_err(|error| failed(connection, error))?;
@@ -116,8 +118,8 @@ pub(crate) async fn serve(
     if peer.is_outdated(arrival) {
         connection.close(CODE_REPLACED, REPLACED);
     }
-    tracing::info!(own = %shared.hello.node, peer = %peer.node, store = %hello.store,
-        incarnation = %hello.incarnation, "peer connected");
+    tracing::info!(own = %shared.hello.node, peer = %peer.node, store = %hello.life.store,
+        incarnation = %hello.life.incarnation, "peer connected");
     shared.receiver.handle_connected(hello);
     let mut tasks = JoinSet::new();
     let reason = run_lanes(shared, peer, &connection, &mut tasks).await;
@@ -343,16 +345,26 @@ fn check_certificate(
 fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, Refusal> {
     match shared.receiver.admit(&peer) {
         Ok(()) => Ok(peer),
-        Err(reason) => {
-            Err(Refusal::NotAdmitted { peer: peer.node, own: shared.hello.node, reason })
+        Err(rejection) => {
+            Err(Refusal::NotAdmitted { peer: peer.node, own: shared.hello.node, rejection })
         }
     }
 }
 
 fn refuse(connection: &Connection, refusal: &Refusal) -> String {
     let reason = refusal.to_string();
-    connection.close(CODE_REFUSED, reason.as_bytes());
+    let code = match refusal {
+        Refusal::NotAdmitted { rejection: Rejection::Disowned(_), .. } => CODE_DISOWNED,
+        _ => CODE_REFUSED,
+    };
+    connection.close(code, reason.as_bytes());
     reason
+}
+
+/// True if the peer ended the connection because this node is not the one it says it is.
+pub(crate) fn is_disowned(connection: &Connection) -> bool {
+    let by_peer = |close: &quinn::ApplicationClose| close.error_code == CODE_DISOWNED;
+    matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(c)) if by_peer(&c))
 }
 
 fn malformed(connection: &Connection, reason: &str) -> String {

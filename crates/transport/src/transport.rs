@@ -10,18 +10,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime};
-use quorate_types::{ClusterId, Incarnation, NodeId, StoreId};
+use quorate_types::{ClusterId, NodeId, NodeLife, WallMillis};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::certificates::{CertificateError, NodeTls, node_name};
 use crate::frame::{Forward, ShardMessage};
-use crate::hello::{Hello, PeerHello};
+use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
 use crate::peer::Peer;
 use crate::session::{
-    CODE_STOPPED, HELLO_TIMEOUT, describe, greet_as_acceptor, greet_as_dialer, serve,
+    CODE_STOPPED, HELLO_TIMEOUT, describe, greet_as_acceptor, greet_as_dialer, is_disowned, serve,
 };
 use crate::statistics::{TransportStatistics, add};
 use crate::tls::{QuicConfig, quic_config};
@@ -45,12 +45,12 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where the transport delivers. Called on QUIC threads, several at once: an implementation hands
 /// over to its own threads and must not block.
 pub trait Receiver: Send + Sync + 'static {
-    /// Whether this peer may talk to us; node and cluster are proven, the store id and the
-    /// incarnation are its word.
+    /// Whether this peer may talk to us; node and cluster are proven, its life and its clock are
+    /// its word.
     ///
     /// # Errors
     /// The reason of the refusal, which the peer is told and both sides log.
-    fn admit(&self, hello: &PeerHello) -> Result<(), String>;
+    fn admit(&self, hello: &PeerHello) -> Result<(), Rejection>;
 
     /// Messages in the order of their lane.
     fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>);
@@ -76,19 +76,28 @@ pub trait Receiver: Send + Sync + 'static {
     fn handle_refused(&self, peer: Option<NodeId>, reason: &str) {
         let _unused = (peer, reason);
     }
+
+    /// As [`Receiver::handle_refused`], and `peer` says that this node is not the one whose name
+    /// it bears ([`Rejection::Disowned`]).
+    fn handle_disowned(&self, peer: NodeId, reason: &str) {
+        self.handle_refused(Some(peer), reason);
+    }
 }
 
+/// Reads the wall clock.
+pub type WallClock = Arc<dyn Fn() -> WallMillis + Send + Sync>;
+
 /// What a node's transport is made from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TransportConfig {
     /// The cluster; its certificates must agree.
     pub cluster: ClusterId,
     /// This node; its certificate must agree.
     pub node: NodeId,
-    /// The directory this node runs from.
-    pub store: StoreId,
-    /// How often this node has started.
-    pub incarnation: Incarnation,
+    /// The directory this node runs from, its start, its process.
+    pub life: NodeLife,
+    /// Told to peers, who may refuse a node whose clock is far from theirs.
+    pub wall_clock: WallClock,
     /// The UDP address to claim; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Where the other nodes are, as far as known; an entry for this node is ignored.
@@ -160,7 +169,9 @@ pub struct Transport {
 
 /// What tasks and callers share.
 pub(crate) struct Shared {
+    /// But for the wall clock, what every hello says.
     pub(crate) hello: Hello,
+    wall_clock: WallClock,
     pub(crate) receiver: Arc<dyn Receiver>,
     client: quinn::ClientConfig,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
@@ -213,7 +224,8 @@ impl Transport {
                 .map_err(failed)?;
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
-            hello: Hello::new(config.cluster, config.node, config.store, config.incarnation),
+            hello: Hello::new(config.cluster, config.node, config.life, WallMillis(0)),
+            wall_clock: config.wall_clock,
             receiver,
             client: quic.client,
             peers: RwLock::default(),
@@ -365,6 +377,11 @@ impl Drop for Transport {
 }
 
 impl Shared {
+    /// What this node says of itself now.
+    pub(crate) fn hello(&self) -> Hello {
+        Hello { wall: (self.wall_clock)(), ..self.hello.clone() }
+    }
+
     fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
         self.peers.read().get(&node).cloned()
     }
@@ -378,7 +395,8 @@ impl Shared {
     }
 
     /// Tells of a connection that did not come about.
-    fn report_refused(&self, peer: Option<NodeId>, address: SocketAddr, reason: &str) {
+    fn report_refused(&self, peer: Option<NodeId>, address: SocketAddr, refused: &Refused) {
+        let Refused { reason, disowned } = refused;
         if self.is_stopped() {
             return;
         }
@@ -389,7 +407,29 @@ impl Shared {
         } else {
             tracing::debug!(own = %self.hello.node, ?peer, %address, reason, "no connection");
         }
-        self.receiver.handle_refused(peer, reason);
+        match peer {
+            Some(peer) if *disowned => self.receiver.handle_disowned(peer, reason),
+            peer => self.receiver.handle_refused(peer, reason),
+        }
+    }
+}
+
+/// Why a connection did not come about.
+struct Refused {
+    reason: String,
+    /// The peer ended it, because this node is not who it says it is.
+    disowned: bool,
+}
+
+impl Refused {
+    /// An attempt that never stood.
+    fn early(reason: impl ToString) -> Refused {
+        Refused { reason: reason.to_string(), disowned: false }
+    }
+
+    /// One that ended while both sides said hello.
+    fn at_hello(connection: &quinn::Connection, reason: String) -> Refused {
+        Refused { reason, disowned: is_disowned(connection) }
     }
 }
 
@@ -431,22 +471,24 @@ async fn accept_one(
 ) {
     let address = incoming.remote_address();
     let greeted = async {
-        let connection = incoming.await.map_err(|error| (None, describe(error)))?;
-        let hello = greet_as_acceptor(&shared, &connection).await?;
-        Ok((connection, hello))
+        let connection = incoming.await.map_err(|error| (None, Refused::early(describe(error))))?;
+        match greet_as_acceptor(&shared, &connection).await {
+            Ok(hello) => Ok((connection, hello)),
+            Err((peer, reason)) => Err((peer, Refused::at_hello(&connection, reason))),
+        }
     };
     let greeted = tokio::time::timeout(CONNECT_TIMEOUT + HELLO_TIMEOUT, greeted)
         .await
-        .unwrap_or_else(|_| Err((None, "no hello in time".to_owned())));
+        .unwrap_or_else(|_| Err((None, Refused::early("no hello in time"))));
     drop(permit);
     match greeted {
         Ok((connection, hello)) => {
             let peer = shared.peer_or_new(hello.node);
             serve(&shared, &peer, connection, &hello).await;
         }
-        Err((peer, reason)) => {
+        Err((peer, refused)) => {
             add(&shared.refused, 1);
-            shared.report_refused(peer, address, &reason);
+            shared.report_refused(peer, address, &refused);
         }
     }
 }
@@ -463,7 +505,7 @@ async fn dial(shared: Arc<Shared>, endpoint: Endpoint, peer: Arc<Peer>) {
                 serve(&shared, &peer, connection, &hello).await;
                 backoff = BACKOFF_FIRST;
             }
-            Err(reason) => shared.report_refused(Some(peer.node), address, &reason),
+            Err(refused) => shared.report_refused(Some(peer.node), address, &refused),
         }
         tokio::select! {
             () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF_MAX),
@@ -478,17 +520,18 @@ async fn connect(
     endpoint: &Endpoint,
     peer: &Peer,
     address: SocketAddr,
-) -> Result<(quinn::Connection, PeerHello), String> {
+) -> Result<(quinn::Connection, PeerHello), Refused> {
     let name = node_name(peer.node, shared.hello.cluster);
     let connecting = endpoint.connect_with(shared.client.clone(), address, &name);
-    let connecting = connecting.map_err(|error| error.to_string())?;
+    let connecting = connecting.map_err(Refused::early)?;
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
-        .map_err(|_| "timed out: nothing answers at the address".to_owned())?
-        .map_err(describe)?;
+        .map_err(|_| Refused::early("timed out: nothing answers at the address"))?
+        .map_err(|error| Refused::early(describe(error)))?;
     let greeting = greet_as_dialer(shared, peer.node, &connection);
     let hello = tokio::time::timeout(HELLO_TIMEOUT, greeting)
         .await
-        .map_err(|_| "no hello in time".to_owned())??;
+        .map_err(|_| Refused::early("no hello in time"))?
+        .map_err(|reason| Refused::at_hello(&connection, reason))?;
     Ok((connection, hello))
 }

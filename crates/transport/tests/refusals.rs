@@ -8,8 +8,8 @@ use std::sync::Arc;
 use common::{CLUSTER, Node, authority, heartbeat, identities};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, Endpoint};
-use quorate_transport::{ClusterAuthority, Hello, NodeTls, encode_messages};
-use quorate_types::{ClusterId, Incarnation, NodeId, StoreId, limits};
+use quorate_transport::{ClusterAuthority, Hello, NodeTls, Rejection, encode_messages};
+use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -40,7 +40,7 @@ impl Rogue {
     /// Goes through the hello as an honest node does.
     async fn greet(&mut self, hello: &Hello) {
         self.send.write_all(&hello.encode()).await.unwrap();
-        let mut answer = [0; 80];
+        let mut answer = [0; 88];
         self.receive.read_exact(&mut answer).await.unwrap();
         Hello::decode(&answer).unwrap();
         self.send.write_all(b"!").await.unwrap();
@@ -57,7 +57,8 @@ impl Rogue {
 }
 
 fn hello(cluster: ClusterId, node: u64) -> Hello {
-    Hello::new(cluster, NodeId(node), StoreId(1), Incarnation(1))
+    let life = NodeLife { store: StoreId(1), incarnation: Incarnation(1), nonce: 5 };
+    Hello::new(cluster, NodeId(node), life, WallMillis(77))
 }
 
 fn name_of(node: u64) -> String {
@@ -100,7 +101,8 @@ async fn the_receiver_can_refuse_in_either_role() {
     for refusing in [0, 1] {
         let mut nodes: Vec<Node> = (0..2)
             .map(|at| {
-                let refusal = (at == refusing).then_some("expected store 77, found 1");
+                let words = "expected store 77, found 1".to_owned();
+                let refusal = (at == refusing).then_some(Rejection::NotNow(words));
                 Node::start_at(&identities[at], "127.0.0.1:0".parse().unwrap(), refusal)
             })
             .collect();
@@ -114,6 +116,28 @@ async fn the_receiver_can_refuse_in_either_role() {
         *nodes[refusing].recorder.refusal.lock() = None;
         nodes[0].expect_connected(NodeId(2)).await;
         nodes[1].expect_connected(NodeId(1)).await;
+    }
+}
+
+/// Goal: who is disowned hears it as such, who disowns does not, whichever of them dialed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disowned_node_is_told_so() {
+    let identities = identities(2);
+    for disowning in [0, 1] {
+        let mut nodes: Vec<Node> = (0..2)
+            .map(|at| {
+                let refusal = Rejection::Disowned("another directory".to_owned());
+                let refusal = (at == disowning).then_some(refusal);
+                Node::start_at(&identities[at], "127.0.0.1:0".parse().unwrap(), refusal)
+            })
+            .collect();
+        let address = nodes[1].address();
+        nodes[0].transport.set_peer(NodeId(2), address);
+        let (_, reason) = nodes[disowning].expect_refused().await;
+        assert!(reason.contains("another directory"), "{reason}");
+        let (peer, reason) = nodes[1 - disowning].expect_disowned().await;
+        assert_eq!(peer, NodeId(disowning as u64 + 1));
+        assert!(reason.contains("another directory"), "{reason}");
     }
 }
 

@@ -205,6 +205,19 @@ wide_id!(
     StoreId
 );
 
+/// One start of one node from one directory. What peers remember of a node, to tell a restart from
+/// an old process, a copied directory, or an emptied one (RULE 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NodeLife {
+    /// The directory.
+    pub store: StoreId,
+    /// How often the directory was started.
+    pub incarnation: Incarnation,
+    /// Drawn at random by the process: two processes that raised copies of one directory to the
+    /// same incarnation differ in it.
+    pub nonce: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

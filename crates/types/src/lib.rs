@@ -14,7 +14,7 @@ pub mod limits;
 mod time;
 
 pub use ids::{
-    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, ParseIdError, ReplicaId, ShardId, SpaceId,
-    StoreId, Term, WriteNumber,
+    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ParseIdError, ReplicaId,
+    ShardId, SpaceId, StoreId, Term, WriteNumber,
 };
 pub use time::{Duration, Monotonic, WallMillis};

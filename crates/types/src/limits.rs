@@ -69,6 +69,11 @@ pub const HEARTBEAT: Duration = Duration::from_millis(100);
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Time after which a leader gives up a transfer of its leadership.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Furthest that the wall clocks of two nodes may be apart when they connect. Expiry of keys is
+/// early or late by as much when leadership moves; clocks kept by NTP differ by milliseconds.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(30);
+/// Interval in which a node looks whether the cluster's map has changed.
+pub const MAP_POLL: Duration = Duration::from_millis(1_000);
 /// Time after which a caller's request is answered with an error, if it names no other.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

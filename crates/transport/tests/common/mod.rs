@@ -10,11 +10,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate_raft::{Body, EntryKind, Message, RunDraft};
 use quorate_transport::{
-    ClusterAuthority, Forward, NodeTls, PeerHello, Receiver, ShardMessage, Transport,
+    ClusterAuthority, Forward, NodeTls, PeerHello, Receiver, Rejection, ShardMessage, Transport,
     TransportConfig,
 };
 use quorate_types::{
-    ClusterId, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId, Term,
+    ClusterId, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, StoreId, Term,
+    WallMillis,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -30,12 +31,13 @@ pub(crate) enum Event {
     Disconnected(NodeId, String),
     Datagram(NodeId, Bytes),
     Refused(Option<NodeId>, String),
+    Disowned(NodeId, String),
 }
 
 pub(crate) struct Recorder {
     events: mpsc::UnboundedSender<Event>,
     /// Said to every peer that asks to be admitted.
-    pub(crate) refusal: Mutex<Option<String>>,
+    pub(crate) refusal: Mutex<Option<Rejection>>,
 }
 
 impl Recorder {
@@ -46,7 +48,7 @@ impl Recorder {
 }
 
 impl Receiver for Recorder {
-    fn admit(&self, _hello: &PeerHello) -> Result<(), String> {
+    fn admit(&self, _hello: &PeerHello) -> Result<(), Rejection> {
         self.refusal.lock().clone().map_or(Ok(()), Err)
     }
 
@@ -73,6 +75,10 @@ impl Receiver for Recorder {
     fn handle_refused(&self, peer: Option<NodeId>, reason: &str) {
         self.record(Event::Refused(peer, reason.to_owned()));
     }
+
+    fn handle_disowned(&self, peer: NodeId, reason: &str) {
+        self.record(Event::Disowned(peer, reason.to_owned()));
+    }
 }
 
 pub(crate) struct Node {
@@ -87,19 +93,23 @@ impl Node {
         Node::start_at(tls, ([127, 0, 0, 1], 0).into(), None)
     }
 
-    pub(crate) fn start_at(tls: &NodeTls, listen: SocketAddr, refusal: Option<&str>) -> Node {
+    pub(crate) fn start_at(tls: &NodeTls, listen: SocketAddr, refusal: Option<Rejection>) -> Node {
         let (node, cluster) = (tls.node(), tls.cluster());
         let config = TransportConfig {
             cluster,
             node,
-            store: StoreId(u128::from(node.0)),
-            incarnation: Incarnation(1),
+            life: NodeLife {
+                store: StoreId(u128::from(node.0)),
+                incarnation: Incarnation(1),
+                nonce: 5,
+            },
+            wall_clock: Arc::new(|| WallMillis(77)),
             listen,
             peers: BTreeMap::new(),
             tls: tls.clone(),
         };
         let (sender, events) = mpsc::unbounded_channel();
-        let refusal = Mutex::new(refusal.map(str::to_owned));
+        let refusal = Mutex::new(refusal);
         let recorder = Arc::new(Recorder { events: sender, refusal });
         let bound = Transport::bind(config).unwrap();
         let transport = Transport::start(bound, &Handle::current(), recorder.clone()).unwrap();
@@ -153,6 +163,14 @@ impl Node {
     pub(crate) async fn expect_refused(&mut self) -> (Option<NodeId>, String) {
         self.expect(|event| match event {
             Event::Refused(peer, reason) => Some((peer, reason)),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn expect_disowned(&mut self) -> (NodeId, String) {
+        self.expect(|event| match event {
+            Event::Disowned(peer, reason) => Some((peer, reason)),
             _ => None,
         })
         .await

@@ -1,0 +1,160 @@
+//! The whole cluster as one node sees it: what every reachable node said of itself, put together.
+//!
+//! The types are the documented JSON of `quorate status -o json` (docs/operations.md); fields are
+//! added, never renamed or removed, within one `schema`.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON.
+pub const SCHEMA: u32 = 1;
+
+/// A cluster at one moment, as far as the asked node could find out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The cluster's id, 32 hexadecimal digits.
+    pub cluster: String,
+    /// The node that was asked.
+    pub asked: u64,
+    /// The verdict over everything below.
+    pub health: Health,
+    /// What is wrong, one sentence each, with the remedy; empty if healthy.
+    pub problems: Vec<String>,
+    /// Revision of the asked node's map; 0 before the first one came.
+    pub map_revision: u64,
+    /// Every known node, ascending.
+    pub nodes: Vec<NodeStatus>,
+    /// Every known shard, ascending; 0 is the meta shard.
+    pub shards: Vec<ShardSummary>,
+}
+
+/// How a cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Every node answers, every shard has a leader and all its replicas.
+    Healthy,
+    /// Every shard serves, but a further failure may end that.
+    Degraded,
+    /// Some shard does not serve, or nobody could say whether it does.
+    Unavailable,
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It answered and serves.
+    Up,
+    /// It answered; it has not yet met every founder, so its replicas are silent.
+    Founding,
+    /// It answered; a fatal error ended its service.
+    Failed,
+    /// It did not answer.
+    Unreachable,
+}
+
+/// One node of a [`ClusterStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its id.
+    pub node: u64,
+    /// How it is.
+    pub state: NodeState,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// Where its services listen: `redis`, `admin`.
+    pub services: std::collections::BTreeMap<String, String>,
+    /// Its directory's id, 32 hexadecimal digits, if known.
+    pub store: Option<String>,
+    /// How often it has started, if it answered.
+    pub incarnation: Option<u64>,
+    /// Replicas that live there: as it said, or as the map says.
+    pub replicas: u64,
+    /// Shards that it leads, if it answered.
+    pub leaders: Option<u64>,
+    /// 99th percentile of its synced batches in microseconds, if it answered.
+    pub sync_p99_us: Option<u64>,
+}
+
+/// How a shard is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShardState {
+    /// It has a leader, and every replica was seen.
+    Healthy,
+    /// It has a leader, and a replica is out of reach.
+    UnderReplicated,
+    /// No node that was seen leads it.
+    NoLeader,
+    /// None of its replicas was seen.
+    Unknown,
+}
+
+/// One shard of a [`ClusterStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardSummary {
+    /// Its id.
+    pub shard: u64,
+    /// How it is.
+    pub state: ShardState,
+    /// First key, as lower-case hexadecimal.
+    pub start: String,
+    /// First key beyond, as lower-case hexadecimal; none: no bound.
+    pub end: Option<String>,
+    /// How often its range changed.
+    pub version: u64,
+    /// How often its members changed.
+    pub membership: u64,
+    /// Newest term seen.
+    pub term: u64,
+    /// The leader's node in that term.
+    pub leader: Option<u64>,
+    /// Its replicas, in the order of the descriptor.
+    pub replicas: Vec<ReplicaSummary>,
+}
+
+/// One replica of a [`ShardSummary`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaSummary {
+    /// Its id in the group.
+    pub replica: u64,
+    /// Where it lives.
+    pub node: u64,
+    /// `leader`, `follower`, `candidate`, `pre-candidate`; none if its node did not answer.
+    pub role: Option<String>,
+    /// Last entry of its log, if seen.
+    pub last: Option<u64>,
+    /// Its commit index, if seen.
+    pub commit: Option<u64>,
+    /// Its applied index, if seen.
+    pub applied: Option<u64>,
+}
+
+/// Whether a node can serve what it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// True if nothing below stands against it.
+    pub ready: bool,
+    /// True once every founder of the cluster has met this node's directory.
+    pub founded: bool,
+    /// Founders that it has not met.
+    pub founders_missing: Vec<u64>,
+    /// Shards that live here and know no leader that serves.
+    pub shards_without_leader: Vec<u64>,
+    /// The fatal error that ended service, if any.
+    pub fatal: Option<String>,
+}
+
+/// What came of [`Engine::hand_over`](crate::Engine::hand_over).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandedOver {
+    /// Leaderships that another node is known to have taken.
+    pub handed: usize,
+    /// Leaderships still held: no other replica was ready in time. What is in neither number has
+    /// lost its leader and not found another yet.
+    pub kept: usize,
+}

@@ -1,0 +1,139 @@
+//! Who may speak under a node's name: new, wiped, copied and clock-wrong directories.
+//!
+//! Method: three engines in one process, whose directories are emptied, copied and restored between
+//! their lives, as operators do by mistake.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quorate::{Engine, FatalError, NodeId, ReadLevel, WallMillis};
+use quorate_tests::cluster::{ClusterSpec, READY, close, introduce, key};
+
+const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
+async fn identity_error(engine: &Engine) -> String {
+    match tokio::time::timeout(READY, engine.wait_fatal()).await.expect("refused in time") {
+        FatalError::Identity(reason) => reason,
+        other => panic!("ended by something else: {other}"),
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("readable");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("known").is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// Goal: the replicas of a new directory are silent until every founder has met it. Method: start
+/// two of three, which would be a majority, and look; then start the third.
+#[tokio::test]
+async fn a_cluster_is_founded_when_all_founders_have_met() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = ClusterSpec::new(directory.path(), 2);
+    let mut engines: Vec<Engine> =
+        (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
+    introduce(&engines);
+    let met = async {
+        while engines.iter().any(|engine| engine.readiness().founders_missing != [3]) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(READY, met).await.expect("the two meet");
+    // Longer than any election would take.
+    let waited = engines[0].wait_ready(Duration::from_millis(2_500)).await;
+    assert!(waited.is_err(), "two founders must not elect a leader alone");
+    let readiness = engines[1].readiness();
+    assert!(!readiness.ready && !readiness.founded, "{readiness:?}");
+
+    engines.push(spec.open(NodeId(3)).expect("opens"));
+    introduce(&engines);
+    for engine in &engines {
+        engine.wait_ready(READY).await.expect("three are founded");
+    }
+    engines[2].put(key(1), "x").await.expect("and serve");
+
+    // Once founded, a majority is enough for ever.
+    close(engines).await;
+    let engines: Vec<Engine> =
+        (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
+    introduce(&engines);
+    engines[0].wait_ready(READY).await.expect("two of three go on");
+    close(engines).await;
+}
+
+/// Goal: a directory restored from a copy of the life just before speaks with an incarnation that
+/// the peers have heard from another process; it must not speak at all (RULE 5).
+#[tokio::test]
+async fn a_restored_copy_is_refused() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = ClusterSpec::new(directory.path(), 2);
+    let third = directory.path().join("node-3");
+    let copy = directory.path().join("copy");
+    let engines = spec.open_all().await;
+    close(engines).await;
+    copy_directory(&third, &copy);
+    let mut engines = spec.open_all().await;
+    for number in 0..50 {
+        engines[2].put(key(number), "kept").await.expect("up");
+    }
+    engines.remove(2).shutdown().await;
+    std::fs::remove_dir_all(&third).expect("it was there");
+    copy_directory(&copy, &third);
+    engines.push(spec.open(NodeId(3)).expect("a copy opens"));
+    introduce(&engines);
+    let reason = identity_error(&engines[2]).await;
+    assert!(reason.contains("two processes run from copies"), "{reason}");
+    for number in 0..50 {
+        let value = engines[0].get(&key(number), ReadLevel::Linearizable).await.expect("up");
+        assert_eq!(value.as_deref(), Some(&b"kept"[..]));
+    }
+    close(engines).await;
+}
+
+/// Goal: a node whose clock is far off is refused by name, the others are unharmed, and once the
+/// clock is right the node is let in.
+#[tokio::test]
+async fn a_clock_far_off_is_refused_until_it_is_set() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = ClusterSpec::new(directory.path(), 2);
+    close(spec.open_all().await).await;
+    let mut engines: Vec<Engine> =
+        (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
+    let fast = Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        WallMillis(u64::try_from(since.as_millis()).expect("fits") + 3_600_000)
+    });
+    let builder = spec.builder(NodeId(3), SocketAddr::from(LOOPBACK)).wall_clock(fast);
+    engines.push(builder.open().expect("opens"));
+    introduce(&engines);
+    let refused = async {
+        loop {
+            let peers = engines[2].status().await.peers;
+            if peers.iter().all(|peer| peer.last_failure.is_some()) {
+                return peers[0].last_failure.clone().unwrap_or_default();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let reason = tokio::time::timeout(READY, refused).await.expect("refused in time");
+    assert!(reason.contains("apart, that of node 3 is ahead"), "{reason}");
+    engines[0].wait_ready(READY).await.expect("the others serve");
+    engines[1].put(key(1), "x").await.expect("unharmed");
+    let cluster = engines[0].cluster_status(Duration::from_secs(2)).await;
+    let told = |problem: &String| problem.contains("apart, that of node 3 is ahead");
+    assert!(cluster.problems.iter().any(told), "{cluster:?}");
+    engines.remove(2).shutdown().await;
+    engines.push(spec.open(NodeId(3)).expect("opens"));
+    introduce(&engines);
+    engines[2].wait_ready(READY).await.expect("let in with a right clock");
+    close(engines).await;
+}
