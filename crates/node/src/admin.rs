@@ -1,4 +1,12 @@
-//! The admin port: /health for load balancers, /metrics for Prometheus, /status for people.
+//! The admin port.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/health` | 200 `ok`, or 503 with the fatal error: restart or replace the node |
+//! | `/ready` | 200 `ready`, or 503 with what is missing as JSON: for load balancers and roll-outs |
+//! | `/metrics` | Prometheus text |
+//! | `/status` | this node alone, as JSON |
+//! | `/cluster` | the whole cluster as this node finds it, as JSON: what `quorate status` shows |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +25,9 @@ use crate::metrics::Metrics;
 
 /// How long requests may go on once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long the other nodes may take to say how they are; one that is silent for longer counts as
+/// unreachable.
+const ASK: Duration = Duration::from_secs(2);
 
 struct Shared {
     engine: Engine,
@@ -35,8 +46,10 @@ impl AdminServer {
     pub(crate) fn start(engine: Engine, metrics: Metrics, listener: TcpListener) -> AdminServer {
         let router = Router::new()
             .route("/health", get(health))
+            .route("/ready", get(ready))
             .route("/metrics", get(metrics_text))
             .route("/status", get(status))
+            .route("/cluster", get(cluster))
             .with_state(Arc::new(Shared { engine, metrics }));
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
@@ -74,6 +87,14 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let readiness = shared.engine.readiness();
+    match readiness.ready {
+        true => (StatusCode::OK, "ready\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, Json(readiness)).into_response(),
+    }
+}
+
 async fn metrics_text(State(shared): State<Arc<Shared>>) -> Response {
     match shared.metrics.text(&shared.engine).await {
         Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
@@ -83,4 +104,8 @@ async fn metrics_text(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
     Json(shared.engine.status().await).into_response()
+}
+
+async fn cluster(State(shared): State<Arc<Shared>>) -> Response {
+    Json(shared.engine.cluster_status(ASK).await).into_response()
 }

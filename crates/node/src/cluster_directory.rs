@@ -7,14 +7,20 @@
 //! ```
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use quorate::{CertificateError, ClusterAuthority, ClusterId, NodeId, NodeTls};
+use quorate::{ClusterId, NodeId, NodeTls};
 use serde::{Deserialize, Serialize};
 
+use crate::certificate_directory::{
+    CertificateDirectory, CertificateDirectoryError, Existing, FileError, draw_cluster,
+};
+use crate::files;
+
 const IDENTITY: &str = "cluster.json";
+/// Left by a power cut before the identity had its name.
+const IDENTITY_UNFINISHED: &str = "cluster.json.new";
 const CERTIFICATES: &str = "certificates";
 const FORMAT: u32 = 1;
 
@@ -80,24 +86,12 @@ pub enum DirectoryError {
         /// What is wrong.
         what: String,
     },
-    /// A certificate was refused.
-    #[error("certificates in {}: {cause}", path.display())]
-    Certificate {
-        /// Where they are.
-        path: PathBuf,
-        /// What is wrong.
-        cause: CertificateError,
-    },
+    /// Its certificates were refused.
+    #[error(transparent)]
+    Certificates(#[from] CertificateDirectoryError),
     /// The operating system refused.
-    #[error("can't {what} {}: {cause}", path.display())]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The answer.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// An opened directory of a cluster.
@@ -114,12 +108,12 @@ impl ClusterDirectory {
     /// # Errors
     /// [`DirectoryError`] says what is wrong and what to do.
     pub fn open(path: &Path, nodes: u64, shards: u32) -> Result<ClusterDirectory, DirectoryError> {
-        make_directory(path)?;
+        files::make_directory(path)?;
         let identity_path = path.join(IDENTITY);
         let identity = match fs::read(&identity_path) {
             Ok(bytes) => read_identity(&identity_path, &bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(path, nodes, shards)?,
-            Err(cause) => return Err(system("read", &identity_path, cause)),
+            Err(cause) => return Err(FileError::new("read", &identity_path, cause).into()),
         };
         if (identity.nodes, identity.shards) != (nodes, shards) {
             return Err(DirectoryError::OtherShape {
@@ -160,15 +154,7 @@ impl ClusterDirectory {
     /// [`DirectoryError`] if they are missing, damaged, or of another node or cluster.
     pub fn tls(&self, node: NodeId) -> Result<NodeTls, DirectoryError> {
         let path = self.path.join(CERTIFICATES);
-        let read = |name: String| {
-            let file = path.join(name);
-            fs::read_to_string(&file).map_err(|cause| system("read", &file, cause))
-        };
-        let authority = read("authority.pem".to_owned())?;
-        let certificate = read(format!("node-{node}.pem"))?;
-        let key = read(format!("node-{node}.key"))?;
-        let tls = NodeTls::from_pem(&authority, &certificate, &key)
-            .map_err(|cause| DirectoryError::Certificate { path: path.clone(), cause })?;
+        let tls = CertificateDirectory::at(&path).tls(node)?;
         if (tls.node(), tls.cluster()) != (node, self.cluster) {
             let what = format!("node-{node}.pem is of node {} of {}", tls.node(), tls.cluster());
             return Err(DirectoryError::Damaged { path, what });
@@ -197,64 +183,28 @@ fn read_identity(path: &Path, bytes: &[u8]) -> Result<Identity, DirectoryError> 
 /// Draws an identity and its certificates. Certificates alone are the trace of a start that did not
 /// end, and are drawn again.
 fn make(path: &Path, nodes: u64, shards: u32) -> Result<Identity, DirectoryError> {
-    for found in fs::read_dir(path).map_err(|cause| system("list", path, cause))? {
-        let name = found.map_err(|cause| system("list", path, cause))?.file_name();
-        if name != CERTIFICATES {
+    let list = |cause| FileError::new("list", path, cause);
+    for found in fs::read_dir(path).map_err(list)? {
+        let name = found.map_err(list)?.file_name();
+        if name != CERTIFICATES && name != IDENTITY_UNFINISHED {
             let found = name.to_string_lossy().into_owned();
             return Err(DirectoryError::Foreign { path: path.to_owned(), found });
         }
     }
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
-        system("draw an identity for", path, io::Error::other(error.to_string()))
-    })?;
-    let cluster = ClusterId(u128::from_be_bytes(random));
-    make_certificates(&path.join(CERTIFICATES), cluster, nodes)?;
+    let cluster =
+        draw_cluster().map_err(|cause| FileError::new("draw an identity for", path, cause))?;
+    let certificates = CertificateDirectory::at(path.join(CERTIFICATES));
+    let authority = certificates.init(cluster, Existing::Replace)?;
+    for node in 1..=nodes {
+        certificates.issue(&authority, NodeId(node), Existing::Replace)?;
+    }
     let identity = Identity { format: FORMAT, cluster: cluster.to_string(), nodes, shards };
     let text = serde_json::to_vec_pretty(&identity).map_err(|error| DirectoryError::Damaged {
         path: path.join(IDENTITY),
         what: error.to_string(),
     })?;
-    write_file(&path.join(IDENTITY), &text, 0o644)?;
+    files::write_whole(&path.join(IDENTITY), &text, files::PUBLIC)?;
     Ok(identity)
-}
-
-fn make_certificates(path: &Path, cluster: ClusterId, nodes: u64) -> Result<(), DirectoryError> {
-    make_directory(path)?;
-    let refused = |cause| DirectoryError::Certificate { path: path.to_owned(), cause };
-    let authority = ClusterAuthority::generate(cluster).map_err(refused)?;
-    write_file(&path.join("authority.pem"), authority.certificate_pem().as_bytes(), 0o644)?;
-    write_file(&path.join("authority.key"), authority.key_pem().as_bytes(), 0o600)?;
-    for node in 1..=nodes {
-        let tls = authority.issue(NodeId(node)).map_err(refused)?;
-        let pem = path.join(format!("node-{node}.pem"));
-        write_file(&pem, tls.certificate_pem().as_bytes(), 0o644)?;
-        write_file(&pem.with_extension("key"), tls.key_pem().as_bytes(), 0o600)?;
-    }
-    Ok(())
-}
-
-fn make_directory(path: &Path) -> Result<(), DirectoryError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|cause| system("make the directory", path, cause))
-}
-
-/// Writes a file whole or not at all, and keeps it over a power cut.
-fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DirectoryError> {
-    let fresh = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|cause| system("write", path, cause))
-}
-
-fn system(what: &'static str, path: &Path, cause: io::Error) -> DirectoryError {
-    DirectoryError::System { what, path: path.to_owned(), cause }
 }
 
 #[cfg(test)]

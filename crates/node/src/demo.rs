@@ -8,7 +8,7 @@ use anyhow::Context;
 use quorate::{Bootstrap, NodeId, SyncMode};
 
 use crate::cluster_directory::ClusterDirectory;
-use crate::node::{Node, NodeConfig, NodePorts};
+use crate::node::{Leave, Node, NodeConfig, NodePorts, PortSettings};
 
 /// Copies of each shard.
 const COPIES: usize = 3;
@@ -116,13 +116,13 @@ impl Demo {
         }
     }
 
-    /// Stops one node, as an operator would; the others go on.
+    /// Stops one node, as an operator would: the others take its leaderships over and go on.
     ///
     /// # Errors
     /// If it does not run.
     pub async fn stop_node(&mut self, node: NodeId) -> anyhow::Result<()> {
         let running = self.place(node).take();
-        running.with_context(|| format!("node {node} does not run"))?.stop().await;
+        running.with_context(|| format!("node {node} does not run"))?.stop(Leave::HandOver).await;
         Ok(())
     }
 
@@ -171,8 +171,8 @@ impl Demo {
     /// # Errors
     /// If the temporary directory can't be removed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let stopping: Vec<_> =
-            self.nodes.drain(..).flatten().map(|node| tokio::spawn(node.stop())).collect();
+        let nodes = self.nodes.drain(..).flatten();
+        let stopping: Vec<_> = nodes.map(|node| tokio::spawn(node.stop(Leave::AtOnce))).collect();
         for node in stopping {
             node.await?;
         }
@@ -207,7 +207,7 @@ impl Demo {
         if let (Some(first), Some(last)) = (all.next(), self.running().last()) {
             text += &format!(
                 "\nTry:\n  redis-cli -p {} set greeting hello\n  redis-cli -p {} get greeting\n  \
-                 curl http://{}/status\n  curl http://{}/metrics\n",
+                 quorate status --admin http://{}\n  curl http://{}/metrics\n",
                 first.redis_address().port(),
                 last.redis_address().port(),
                 first.admin_address(),
@@ -238,9 +238,11 @@ impl Demo {
             peers: peers.collect(),
             redis: local(counted(self.config.redis_port)),
             admin: local(counted(self.config.admin_port)),
+            reached_at: None,
             tls: self.directory.tls(node)?,
             bootstrap: Bootstrap::even_slots(&self.directory.nodes(), self.config.shards, COPIES),
             sync: self.config.sync,
+            settings: PortSettings::Flags,
         })
     }
 }

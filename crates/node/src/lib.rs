@@ -1,13 +1,15 @@
-//! The parts of the binary `quorate`: one node with its ports, a demo cluster, and the bench.
+//! The parts of the binary `quorate`: one node with its ports, a demo cluster, the bench, and the
+//! command line over all of them.
 //!
 //! A library so that tests and benches call what the binary runs. It is not the embedding API: that
 //! is the crate `quorate`.
 //!
 //! ```text
-//!  main ─▶ demo ──▶ node ─┬─▶ redis ─▶ engine (crate quorate)
-//!    │       └─▶ cluster_directory   ▲
-//!    │                    └─▶ admin ─┤
-//!    └───▶ bench ────────────────────┘
+//!  main ─▶ cli ─┬─▶ start ─▶ config ──▶ node ─┬─▶ redis ─▶ engine (crate quorate)
+//!               ├─▶ demo ─▶ cluster_directory ┘ └─▶ admin ──▶ ▲
+//!               ├─▶ bench ────────────────────────────────────┘
+//!               ├─▶ status, shard, node ─▶ admin_client ~ HTTP ~▶ admin;  render
+//!               └─▶ cert ─▶ certificate_directory (cluster_directory uses it too)
 //! ```
 //!
 //! ```
@@ -32,10 +34,16 @@
 //! ```
 
 mod admin;
+pub mod admin_client;
 pub mod bench;
+pub mod certificate_directory;
+pub mod cli;
 pub mod cluster_directory;
 pub mod concurrent;
+pub mod config;
 pub mod demo;
+mod files;
 mod metrics;
 pub mod node;
 pub mod redis;
+pub mod render;

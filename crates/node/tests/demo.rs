@@ -208,14 +208,16 @@ async fn a_taken_port_is_named() {
     assert!(text.contains("--admin-port"), "{text}");
 }
 
-/// Goal: the admin port tells health, status and metrics. Method: plain HTTP.
+/// Goal: the admin port tells health, readiness, metrics, and how node and cluster are. Method: plain HTTP.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_port_answers() {
     let demo = started(config(None)).await;
     let address = demo.node(NodeId(2)).expect("runs").admin_address();
     for (path, expected) in [
         ("/health", "ok\n"),
+        ("/ready", "ready\n"),
         ("/status", "\"node\":2"),
+        ("/cluster", "\"health\":\"healthy\""),
         ("/metrics", "quorate_log_syncs_total "),
         ("/metrics", "# EOF"),
     ] {

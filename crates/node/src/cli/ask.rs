@@ -1,0 +1,159 @@
+//! `quorate status`, `shard` and `node`: one question to one node, shown in different ways.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use quorate::{ClusterStatus, Health, NodeStatus, SCHEMA, ShardState, ShardSummary};
+use serde::Serialize;
+
+use super::Exit;
+use super::output::{Output, print, print_json};
+use crate::admin_client::{AdminUrl, Unanswered, ask_cluster};
+use crate::config;
+use crate::render;
+
+/// Where node 1 of a demo and of the example's file listens.
+const ADMIN: &str = "http://127.0.0.1:8001";
+
+#[derive(Debug, Args)]
+pub(super) struct AskArguments {
+    /// Admin port of any node. Give several, and the first that answers is taken. Without this and
+    /// --config: http://127.0.0.1:8001.
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    admin: Vec<AdminUrl>,
+    /// A node's configuration: its own admin port is asked, then those of the other nodes.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Form of the result.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// What of the answer is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum View {
+    /// All that matters.
+    Status,
+    /// Every node.
+    Nodes,
+    /// Every shard.
+    Shards,
+    /// One shard.
+    Shard(u64),
+}
+
+/// Nodes alone, with the names of [`ClusterStatus`].
+#[derive(Serialize)]
+struct NodesJson<'a> {
+    schema: u32,
+    cluster: &'a str,
+    asked: u64,
+    health: Health,
+    nodes: &'a [NodeStatus],
+}
+
+/// Shards alone, with the names of [`ClusterStatus`].
+#[derive(Serialize)]
+struct ShardsJson<'a> {
+    schema: u32,
+    cluster: &'a str,
+    asked: u64,
+    health: Health,
+    shards: &'a [ShardSummary],
+}
+
+#[derive(Serialize)]
+struct ErrorJson<'a> {
+    schema: u32,
+    error: &'a str,
+}
+
+/// Asks, and shows the answer. The exit code is that of what is shown: the cluster's health, or the
+/// one shard's.
+pub(super) fn run(view: View, arguments: &AskArguments) -> anyhow::Result<Exit> {
+    match find_out(arguments).and_then(|status| Ok((chosen(view, &status)?, status))) {
+        Ok((shard, status)) => {
+            show(view, shard, &status, arguments.output)?;
+            let is_healthy = match shard {
+                Some(place) => status.shards[place].state == ShardState::Healthy,
+                None => status.health == Health::Healthy,
+            };
+            Ok(if is_healthy { Exit::Success } else { Exit::Failure })
+        }
+        Err(error) => {
+            match arguments.output {
+                Output::Text => eprintln!("quorate: {error}"),
+                Output::Json => print_json(&ErrorJson { schema: SCHEMA, error: &error })?,
+            }
+            Ok(Exit::Unknown)
+        }
+    }
+}
+
+fn find_out(arguments: &AskArguments) -> Result<ClusterStatus, String> {
+    let urls: Vec<AdminUrl> = match &arguments.config {
+        Some(path) => {
+            let addresses = config::read_admin_addresses(path).map_err(|e| e.to_string())?;
+            addresses.into_iter().map(AdminUrl::from).collect()
+        }
+        None if arguments.admin.is_empty() => vec![ADMIN.parse()?],
+        None => arguments.admin.clone(),
+    };
+    let (status, unanswered) = ask_cluster(&urls).map_err(|unanswered| nobody(&unanswered))?;
+    if arguments.output == Output::Text {
+        for Unanswered { url, why } in &unanswered {
+            eprintln!("quorate: {url} gave no answer: {why}");
+        }
+    }
+    Ok(status)
+}
+
+fn nobody(unanswered: &[Unanswered]) -> String {
+    let lines: String =
+        unanswered.iter().map(|each| format!("\n  {}: {}", each.url, each.why)).collect();
+    format!(
+        "can't find out how the cluster is, nobody answered:{lines}\nAsk another node with --admin \
+         URL, or all of a node.toml with --config FILE; or start a node."
+    )
+}
+
+/// The place of the one shard that is asked for.
+fn chosen(view: View, status: &ClusterStatus) -> Result<Option<usize>, String> {
+    let View::Shard(wanted) = view else {
+        return Ok(None);
+    };
+    let place = status.shards.iter().position(|shard| shard.shard == wanted);
+    place.map(Some).ok_or_else(|| {
+        format!(
+            "node {} knows no shard {wanted} among {}; `quorate shard list` shows them",
+            status.asked,
+            status.shards.len()
+        )
+    })
+}
+
+fn show(
+    view: View,
+    shard: Option<usize>,
+    status: &ClusterStatus,
+    output: Output,
+) -> anyhow::Result<()> {
+    let ClusterStatus { schema, cluster, asked, health, nodes, shards, .. } = status;
+    let (schema, asked, health) = (*schema, *asked, *health);
+    let shown = shard.map_or(&shards[..], |place| std::slice::from_ref(&shards[place]));
+    match (output, view) {
+        (Output::Text, View::Status) => print(&render::status(status)),
+        (Output::Text, View::Nodes) => print(&render::node_list(status)),
+        (Output::Text, View::Shards) => print(&render::shard_list(status)),
+        (Output::Text, View::Shard(_)) => {
+            shown.iter().try_for_each(|shard| print(&render::shard(shard)))
+        }
+        (Output::Json, View::Status) => print_json(status),
+        (Output::Json, View::Nodes) => {
+            print_json(&NodesJson { schema, cluster, asked, health, nodes })
+        }
+        (Output::Json, View::Shards | View::Shard(_)) => {
+            print_json(&ShardsJson { schema, cluster, asked, health, shards: shown })
+        }
+    }
+}

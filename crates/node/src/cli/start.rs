@@ -1,0 +1,183 @@
+//! `quorate start`: one node, from its file to its last signal.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use quorate::Readiness;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::Exit;
+use super::output::print;
+use crate::config::{Config, EXAMPLE};
+use crate::node::{Leave, Node};
+
+/// How often a node that is not ready says what it waits for.
+const WAITING: Duration = Duration::from_secs(15);
+/// How often it looks, once its own shards have leaders.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+#[command(after_long_help = example())]
+pub(super) struct StartArguments {
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn example() -> String {
+    format!("The file, with every key:\n\n{EXAMPLE}")
+}
+
+/// Runs a node until SIGINT, SIGTERM, or a fatal error.
+pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
+    let config = match Config::read(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}\nquorate: nothing was started");
+            return Ok(Exit::Unknown);
+        }
+    };
+    // Before the start: a signal while it starts must count too.
+    let stop = watch_signals()?;
+    let started = Instant::now();
+    let node = Node::start(config.node_config()).await?;
+    say(&greeting(&config, &node));
+    let fatal = tokio::select! {
+        _ = stop => None,
+        error = node.engine().wait_fatal() => Some(error),
+        never = tell_when_ready(&node, started) => match never {},
+    };
+    match fatal {
+        None => {
+            node.stop(Leave::HandOver).await;
+            say("Stopped.\n");
+            Ok(Exit::Success)
+        }
+        Some(error) => {
+            node.stop(Leave::AtOnce).await;
+            anyhow::bail!("node {} met a fatal error and stopped: {error}", config.node)
+        }
+    }
+}
+
+/// The first signal asks for a stop; the second one ends the process, which is as safe as a power
+/// cut: nothing acknowledged is lost.
+fn watch_signals() -> anyhow::Result<oneshot::Receiver<()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (ask, asked) = oneshot::channel();
+    tokio::spawn(async move {
+        next(&mut interrupt, &mut terminate).await;
+        say("Stopping: handing leaderships over, a few seconds at most. Again: stops at once.\n");
+        if ask.send(()).is_err() {
+            tracing::debug!("a signal after the end");
+        }
+        next(&mut interrupt, &mut terminate).await;
+        eprintln!("quorate: stopped at once");
+        std::process::exit(1);
+    });
+    Ok(asked)
+}
+
+async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Says once that the node is ready, and until then, now and again, what it waits for.
+async fn tell_when_ready(node: &Node, started: Instant) -> std::convert::Infallible {
+    let engine = node.engine();
+    let mut told = Instant::now();
+    loop {
+        // Ends as soon as the last shard has its leader; what else is missing is looked at.
+        if let Err(error) = engine.wait_ready(WAITING.saturating_sub(told.elapsed())).await {
+            tracing::debug!(%error, "not ready yet");
+        }
+        let readiness = engine.readiness();
+        if readiness.ready {
+            say(&format!(
+                "Node {} is ready after {:.1} s: every shard that lives here has a leader.\n",
+                engine.node(),
+                started.elapsed().as_secs_f64(),
+            ));
+            return std::future::pending().await;
+        }
+        if told.elapsed() >= WAITING {
+            told = Instant::now();
+            tracing::warn!("node {} is not ready: {}", engine.node(), waits_for(&readiness));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What is missing, in words, with the remedy.
+fn waits_for(readiness: &Readiness) -> String {
+    let numbers = |numbers: &[u64]| {
+        let shown: Vec<_> = numbers.iter().take(8).map(ToString::to_string).collect();
+        let more = if numbers.len() > 8 { ", ..." } else { "" };
+        shown.join(", ") + more
+    };
+    if let Some(error) = &readiness.fatal {
+        return format!("a fatal error ended its service: {error}");
+    }
+    if !readiness.founded {
+        return format!(
+            "the cluster is being founded, and these nodes have not been met: {}; start them, and \
+             check that their `address` can be reached over UDP from here",
+            numbers(&readiness.founders_missing),
+        );
+    }
+    format!(
+        "{} shards that live here know no leader ({}); a majority of their nodes has to run and to \
+         reach each other: `quorate status` shows which do not",
+        readiness.shards_without_leader.len(),
+        numbers(&readiness.shards_without_leader),
+    )
+}
+
+fn greeting(config: &Config, node: &Node) -> String {
+    format!(
+        "Node {} of cluster {} serves: redis {}, admin http://{}, other nodes {} (UDP); data in {}\n",
+        config.node,
+        config.tls.cluster(),
+        node.redis_address(),
+        node.admin_address(),
+        node.engine().local_address(),
+        config.directory.display(),
+    )
+}
+
+/// A node must not end because nobody reads what it says.
+fn say(text: &str) {
+    if let Err(error) = print(text) {
+        tracing::debug!(%error, "nobody listens");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let missing = Readiness {
+            ready: false,
+            founded: false,
+            founders_missing: vec![2, 3],
+            shards_without_leader: (1..=64).collect(),
+            fatal: None,
+        };
+        let text = waits_for(&missing);
+        assert!(text.contains("not been met: 2, 3;"), "{text}");
+        let founded = Readiness { founded: true, founders_missing: Vec::new(), ..missing };
+        let text = waits_for(&founded);
+        assert!(text.starts_with("64 shards"), "{text}");
+        assert!(text.contains("(1, 2, 3, 4, 5, 6, 7, 8, ...)"), "{text}");
+        let fatal = Readiness { fatal: Some("log: disk full".to_owned()), ..founded };
+        assert!(waits_for(&fatal).contains("disk full"));
+    }
+}

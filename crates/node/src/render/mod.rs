@@ -1,0 +1,75 @@
+//! A cluster in words, for people. Pure: a status in, text out.
+//!
+//! Written for an operator who was woken at night: the verdict first, then what is wrong and what
+//! to do, then the facts. Nothing is shown that is as it should be, unless it was asked for.
+
+mod nodes;
+mod shards;
+mod table;
+
+use quorate::{ClusterStatus, Health, NodeState};
+
+pub use shards::shard;
+
+/// Most shards that [`status`] lists: more would push the verdict off the screen.
+const LISTED_MAX: usize = 10;
+
+/// `quorate status`.
+#[must_use]
+pub fn status(status: &ClusterStatus) -> String {
+    let mut text = format!("{}\n", verdict(status));
+    if !status.problems.is_empty() {
+        text += "\nWhat is wrong, and what to do:\n";
+        for (place, problem) in status.problems.iter().enumerate() {
+            text += &format!("  {}. {}\n", place + 1, table::one_line(problem));
+        }
+    }
+    text += &format!("\n{}{}", nodes::heading(&status.nodes), nodes::table(&status.nodes));
+    text += &format!("\n{}", shards::heading(&status.shards));
+    text += &shards::table_of_unhealthy(&status.shards, LISTED_MAX);
+    text + &format!("\nCluster {}, as node {} sees it.\n", status.cluster, status.asked)
+}
+
+/// `quorate node list`.
+#[must_use]
+pub fn node_list(status: &ClusterStatus) -> String {
+    nodes::heading(&status.nodes) + &nodes::table(&status.nodes)
+}
+
+/// `quorate shard list`.
+#[must_use]
+pub fn shard_list(status: &ClusterStatus) -> String {
+    let all: Vec<_> = status.shards.iter().collect();
+    shards::heading(&status.shards) + &shards::table(&all)
+}
+
+fn verdict(status: &ClusterStatus) -> String {
+    match status.health {
+        Health::Healthy => format!(
+            "HEALTHY: every node is up ({}), and every shard has its leader and all its replicas \
+             ({}).",
+            status.nodes.len(),
+            status.shards.len(),
+        ),
+        Health::Degraded => {
+            "DEGRADED: every shard serves, but one more failure may end that.".to_owned()
+        }
+        Health::Unavailable => unavailable(status),
+    }
+}
+
+fn unavailable(status: &ClusterStatus) -> String {
+    let silent = status.shards.iter().filter(|shard| !shards::serves(shard)).count();
+    if silent == 0 {
+        return "UNAVAILABLE: whether every shard serves could not be found out.".to_owned();
+    }
+    if status.nodes.iter().any(|node| node.state == NodeState::Founding) {
+        return "UNAVAILABLE: the cluster is being founded; it serves once all its nodes have run \
+                and met each other."
+            .to_owned();
+    }
+    format!(
+        "UNAVAILABLE: {silent} of {} shards do not serve; requests for their keys wait, then fail.",
+        status.shards.len()
+    )
+}

@@ -1,0 +1,180 @@
+//! Shards: as a table, and one by one.
+
+use quorate::{ReplicaSummary, SLOTS, ShardState, ShardSummary};
+
+use super::table::{NOTHING, Side, number, table as draw};
+
+/// The shard that keeps the cluster's directory.
+const META: u64 = 0;
+
+/// True if some node is known to lead the shard.
+pub(super) fn serves(shard: &ShardSummary) -> bool {
+    matches!(shard.state, ShardState::Healthy | ShardState::UnderReplicated)
+}
+
+/// How many are how.
+pub(super) fn heading(shards: &[ShardSummary]) -> String {
+    let count = |state| shards.iter().filter(|shard| shard.state == state).count();
+    let healthy = count(ShardState::Healthy);
+    let mut text = format!("Shards: {healthy} of {} healthy", shards.len());
+    for (state, words) in [
+        (ShardState::NoLeader, "without a leader"),
+        (ShardState::Unknown, "not seen"),
+        (ShardState::UnderReplicated, "with a leader, lacking a replica"),
+    ] {
+        match count(state) {
+            0 => {}
+            count => text += &format!("; {count} {words}"),
+        }
+    }
+    text + "\n"
+}
+
+/// Those that are not as they should be, the worst first, at most `listed_max`; empty if there are
+/// none.
+pub(super) fn table_of_unhealthy(shards: &[ShardSummary], listed_max: usize) -> String {
+    let unhealthy = shards.iter().filter(|shard| shard.state != ShardState::Healthy);
+    let mut unhealthy: Vec<&ShardSummary> = unhealthy.collect();
+    if unhealthy.is_empty() {
+        return String::new();
+    }
+    unhealthy.sort_by_key(|shard| (serves(shard), shard.shard));
+    let left_out = unhealthy.len().saturating_sub(listed_max);
+    unhealthy.truncate(listed_max);
+    let text = table(&unhealthy);
+    match left_out {
+        0 => text,
+        count => format!("{text}  ... and {count} more: quorate shard list\n"),
+    }
+}
+
+pub(super) fn table(shards: &[&ShardSummary]) -> String {
+    let columns = [
+        ("SHARD", Side::Right),
+        ("STATE", Side::Left),
+        ("LEADER", Side::Left),
+        ("TERM", Side::Right),
+        ("REPLICAS ON NODES", Side::Left),
+        ("OWNS", Side::Left),
+    ];
+    let row = |shard: &&ShardSummary| {
+        vec![
+            shard.shard.to_string(),
+            state(shard.state).to_owned(),
+            leader(shard),
+            shard.term.to_string(),
+            shard.replicas.iter().map(replica).collect::<Vec<_>>().join(", "),
+            owns(shard),
+        ]
+    };
+    draw(&columns, shards.iter().map(row).collect())
+}
+
+/// `quorate shard show`.
+#[must_use]
+pub fn shard(shard: &ShardSummary) -> String {
+    let newest = shard.replicas.iter().filter_map(|replica| replica.last).max();
+    let columns = [
+        ("REPLICA", Side::Right),
+        ("NODE", Side::Right),
+        ("ROLE", Side::Left),
+        ("LAST", Side::Right),
+        ("COMMIT", Side::Right),
+        ("APPLIED", Side::Right),
+        ("BEHIND", Side::Right),
+    ];
+    let row = |replica: &ReplicaSummary| {
+        // The replicas were asked one after the other: a few entries are not behind, but later.
+        let behind = newest.zip(replica.last).map(|(newest, last)| newest - last);
+        vec![
+            replica.replica.to_string(),
+            replica.node.to_string(),
+            replica.role.clone().unwrap_or_else(|| "not seen".to_owned()),
+            number(replica.last),
+            number(replica.commit),
+            number(replica.applied),
+            number(behind),
+        ]
+    };
+    format!(
+        "Shard {}: {}\n  leader   {}, term {}\n  owns     {}\n  epoch    version {} of its range, \
+         {} of its members\n\n{}",
+        shard.shard,
+        state(shard.state),
+        leader(shard),
+        shard.term,
+        owns(shard),
+        shard.version,
+        shard.membership,
+        draw(&columns, shard.replicas.iter().map(row).collect()),
+    )
+}
+
+fn state(state: ShardState) -> &'static str {
+    match state {
+        ShardState::Healthy => "healthy",
+        ShardState::UnderReplicated => "lacks a replica",
+        ShardState::NoLeader => "no leader",
+        ShardState::Unknown => "not seen",
+    }
+}
+
+fn leader(shard: &ShardSummary) -> String {
+    shard.leader.map_or_else(|| NOTHING.to_owned(), |node| format!("node {node}"))
+}
+
+/// A replica by its node; a follower needs no word.
+fn replica(replica: &ReplicaSummary) -> String {
+    match replica.role.as_deref() {
+        None => format!("{} (not seen)", replica.node),
+        Some("follower") => replica.node.to_string(),
+        Some(role) => format!("{} ({role})", replica.node),
+    }
+}
+
+/// Its keys: as hash slots if its borders are such, else as they are.
+fn owns(shard: &ShardSummary) -> String {
+    if shard.shard == META {
+        return "the directory of the cluster (meta shard)".to_owned();
+    }
+    let slot = |hex: &str| match hex.len() {
+        4 => u32::from_str_radix(hex, 16).ok().filter(|slot| *slot < SLOTS),
+        _ => None,
+    };
+    let start = if shard.start.is_empty() { Some(0) } else { slot(&shard.start) };
+    let end = shard.end.as_deref().map_or(Some(SLOTS), slot);
+    match (start, end) {
+        (Some(start), Some(end)) => format!("slots [{start}, {end})"),
+        _ => format!("keys [{}, {})", shard.start, shard.end.as_deref().unwrap_or("end")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let shard = |shard, start: &str, end: Option<&str>| ShardSummary {
+            shard,
+            state: ShardState::Healthy,
+            start: start.to_owned(),
+            end: end.map(str::to_owned),
+            version: 1,
+            membership: 1,
+            term: 2,
+            leader: None,
+            replicas: Vec::new(),
+        };
+        for (summary, expected) in [
+            (shard(0, "", None), "the directory of the cluster (meta shard)"),
+            (shard(1, "", None), "slots [0, 16384)"),
+            (shard(1, "", Some("0100")), "slots [0, 256)"),
+            (shard(2, "0100", Some("3fff")), "slots [256, 16383)"),
+            (shard(2, "0100", Some("01006162")), "keys [0100, 01006162)"),
+            (shard(2, "4000", None), "keys [4000, end)"),
+        ] {
+            assert_eq!(owns(&summary), expected);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What an operator reads, as whole texts: the status of clusters in each kind of trouble.
+//!
+//! A text in `tests/render` is the expected output; `UPDATE_RENDER=1` writes it anew, for the diff to
+//! be reviewed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use quorate::{
+    ClusterStatus, Health, NodeState, NodeStatus, ReplicaSummary, ShardState, ShardSummary,
+};
+use quorate_node::render;
+
+fn check(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/render").join(name);
+    if std::env::var_os("UPDATE_RENDER").is_some() {
+        std::fs::write(&path, found).expect("written");
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).expect("read");
+    assert_eq!(found, expected, "{name}; UPDATE_RENDER=1 writes it anew");
+}
+
+fn node(node: u64, shards: u64) -> NodeStatus {
+    let services = [("redis", 7000 + node), ("admin", 8000 + node)];
+    let services = services.map(|(name, port)| (name.to_owned(), format!("127.0.0.1:{port}")));
+    NodeStatus {
+        node,
+        state: NodeState::Up,
+        reason: None,
+        address: format!("127.0.0.1:{}", 7100 + node),
+        services: BTreeMap::from(services),
+        store: Some(format!("{node:032x}")),
+        incarnation: Some(3),
+        replicas: shards + 1,
+        leaders: Some(shards / 3 + 1),
+        sync_p99_us: Some(2_048),
+    }
+}
+
+fn replica(place: u64, node: u64, leader: u64) -> ReplicaSummary {
+    let role = if node == leader { "leader" } else { "follower" };
+    ReplicaSummary {
+        replica: place + 1,
+        node,
+        role: Some(role.to_owned()),
+        last: Some(120),
+        commit: Some(120),
+        applied: Some(119),
+    }
+}
+
+/// Three nodes, the meta shard, and shards numbered from 1 over even slots, each led by its first
+/// replica.
+fn healthy(shards: u64) -> ClusterStatus {
+    let border = |number: u64| format!("{:04x}", 16_384 * number / shards);
+    let shard = |shard: u64| {
+        let nodes: Vec<u64> = (0..3).map(|place| (shard + 2 + place) % 3 + 1).collect();
+        let replicas = nodes.iter().zip(0..).map(|(node, place)| replica(place, *node, nodes[0]));
+        ShardSummary {
+            shard,
+            state: ShardState::Healthy,
+            start: if shard <= 1 { String::new() } else { border(shard - 1) },
+            end: (shard > 0 && shard < shards).then(|| border(shard)),
+            version: 1,
+            membership: 1,
+            term: 2,
+            leader: Some(nodes[0]),
+            replicas: replicas.collect(),
+        }
+    };
+    ClusterStatus {
+        schema: quorate::SCHEMA,
+        cluster: "3f2a91c07be84d5f9a1e62d8c4b7f013".to_owned(),
+        asked: 1,
+        health: Health::Healthy,
+        problems: Vec::new(),
+        map_revision: 7,
+        nodes: (1..=3).map(|id| node(id, shards)).collect(),
+        shards: (0..=shards).map(shard).collect(),
+    }
+}
+
+/// Makes `lost` as unseen as a node that does not answer, with what follows for its shards.
+fn lose(status: &mut ClusterStatus, lost: u64, state: NodeState, reason: &str) {
+    for node in status.nodes.iter_mut().filter(|node| node.node == lost) {
+        node.state = state;
+        node.reason = Some(reason.to_owned());
+        (node.incarnation, node.leaders, node.sync_p99_us) = (None, None, None);
+    }
+    for shard in &mut status.shards {
+        let seen = |replica: &&ReplicaSummary| replica.node != lost && replica.role.is_some();
+        let next = shard.replicas.iter().find(seen).map(|replica| replica.node);
+        for replica in &mut shard.replicas {
+            if replica.node == lost {
+                (replica.role, replica.last) = (None, None);
+                (replica.commit, replica.applied) = (None, None);
+            } else if shard.leader == Some(lost) && Some(replica.node) == next {
+                replica.role = Some("leader".to_owned());
+            }
+        }
+        if shard.leader == Some(lost) {
+            (shard.leader, shard.term) = (next, 3);
+        }
+        shard.state = ShardState::UnderReplicated;
+    }
+}
+
+#[test]
+fn healthy_cluster() {
+    let status = healthy(4);
+    check("healthy.txt", &render::status(&status));
+    check("node_list.txt", &render::node_list(&status));
+    check("shard_list.txt", &render::shard_list(&status));
+    check("shard.txt", &render::shard(&status.shards[2]));
+}
+
+/// One node is gone: all 65 shards lack a replica, and the list is cut short.
+#[test]
+fn one_node_down() {
+    let mut status = healthy(64);
+    let reason = "no connection: timed out after 1 s";
+    lose(&mut status, 3, NodeState::Unreachable, reason);
+    status.health = Health::Degraded;
+    status.problems = vec![
+        format!("node 3 (127.0.0.1:7103) is unreachable: {reason}; start it, or check the network"),
+        "65 shards lack a replica, because of node 3; they catch up by themselves once it is back"
+            .to_owned(),
+    ];
+    check("node_down.txt", &render::status(&status));
+}
+
+/// Two shards are between leaders for a moment.
+#[test]
+fn leader_moving() {
+    let mut status = healthy(4);
+    status.health = Health::Unavailable;
+    status.problems = vec![
+        "shards 2, 3 have no leader; an election takes about 2 s: ask again, and if they still have \
+         none, see which of their nodes don't reach each other"
+            .to_owned(),
+    ];
+    for shard in &mut status.shards[2..=3] {
+        (shard.state, shard.leader, shard.term) = (ShardState::NoLeader, None, 5);
+        for (replica, role) in
+            shard.replicas.iter_mut().zip(["follower", "candidate", "pre-candidate"])
+        {
+            replica.role = Some(role.to_owned());
+        }
+    }
+    check("leader_moving.txt", &render::status(&status));
+    check("shard_without_leader.txt", &render::shard(&status.shards[2]));
+}
+
+/// Two of three nodes are gone: nothing serves.
+#[test]
+fn no_quorum() {
+    let mut status = healthy(4);
+    let reason = "connection refused";
+    lose(&mut status, 2, NodeState::Unreachable, reason);
+    lose(&mut status, 3, NodeState::Unreachable, reason);
+    for shard in &mut status.shards {
+        (shard.state, shard.leader) = (ShardState::NoLeader, None);
+        for replica in shard.replicas.iter_mut().filter(|replica| replica.node == 1) {
+            replica.role = Some("pre-candidate".to_owned());
+        }
+    }
+    status.nodes[0].leaders = Some(0);
+    status.health = Health::Unavailable;
+    status.problems = vec![
+        format!("node 2 (127.0.0.1:7102) is unreachable: {reason}; start it"),
+        format!("node 3 (127.0.0.1:7103) is unreachable: {reason}; start it"),
+        "5 shards have no leader: a majority of their replicas is out of reach".to_owned(),
+    ];
+    check("no_quorum.txt", &render::status(&status));
+}
+
+/// The first node of a new cluster waits for the others.
+#[test]
+fn founding() {
+    let mut status = healthy(2);
+    status.health = Health::Unavailable;
+    status.problems = vec!["node 1: waits to meet nodes [2, 3] before it serves".to_owned()];
+    for shard in &mut status.shards {
+        (shard.state, shard.leader, shard.term) = (ShardState::Unknown, None, 0);
+        for replica in &mut shard.replicas {
+            (replica.role, replica.last) = (None, None);
+            (replica.commit, replica.applied) = (None, None);
+        }
+    }
+    for node in &mut status.nodes {
+        (node.state, node.leaders) = (NodeState::Unreachable, None);
+        node.reason = Some("not connected yet".to_owned());
+    }
+    status.nodes[0].state = NodeState::Founding;
+    status.nodes[0].reason = Some("waits to meet nodes [2, 3] before it serves".to_owned());
+    check("founding.txt", &render::status(&status));
+}
+
+/// A node whose clock is wrong is refused by the others; its reason is long, and holds a line break
+/// that must not break the table.
+#[test]
+fn wrong_clock() {
+    let mut status = healthy(2);
+    lose(
+        &mut status,
+        2,
+        NodeState::Failed,
+        "the cluster refuses this node: its clock is 92 s ahead of node 1's;\nset the clock (NTP) and \
+         start it again",
+    );
+    status.health = Health::Degraded;
+    status.problems = vec![
+        "node 2 (127.0.0.1:7102) ended its service: its clock is 92 s ahead of node 1's; set the clock \
+         (NTP) and start it again"
+            .to_owned(),
+    ];
+    check("wrong_clock.txt", &render::status(&status));
+}
