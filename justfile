@@ -17,10 +17,12 @@ verify: test
 bench *arguments:
     cargo bench -p quorate-benches -- {{arguments}}
 
-# What takes longer than CI may: many seeds, many power losses.
+# What takes longer than CI may: many seeds, fresh property cases, many power losses, long chaos.
 soak:
     QUORATE_SEEDS=20000 cargo test --release -p quorate-sim --test smoke -- --nocapture
+    PROPTEST_CASES=4096 cargo test --release --workspace --lib
     QUORATE_POWER_ROUNDS=100 cargo test --release -p quorate-tests --test power_loss -- --nocapture
+    QUORATE_CHAOS_SECONDS=600 cargo test --release -p quorate-tests --test process -- --nocapture
 
 # One seed of the simulated world.
 sim seed:
