@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod power_loss;
+pub mod process;
 
 /// The README's example is compiled and run with the documentation tests.
 #[doc = include_str!("../../README.md")]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quorate::{Engine, FatalError, NodeId, ReadLevel, WallMillis};
+use quorate::{Bootstrap, Engine, FatalError, NodeId, ReadLevel, WallMillis};
 use quorate_tests::cluster::{ClusterSpec, READY, close, introduce, key};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -67,6 +67,87 @@ async fn a_cluster_is_founded_when_all_founders_have_met() {
         (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
     introduce(&engines);
     engines[0].wait_ready(READY).await.expect("two of three go on");
+    close(engines).await;
+}
+
+/// Goal: founders that were given different first maps found nothing together, and say so.
+#[tokio::test]
+async fn different_first_maps_found_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = ClusterSpec::new(directory.path(), 2);
+    let mut engines: Vec<Engine> =
+        (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
+    let other = Bootstrap::even_slots(&spec.nodes, 3, 3);
+    let builder = spec.builder(NodeId(3), SocketAddr::from(LOOPBACK)).bootstrap(other);
+    engines.push(builder.open().expect("opens"));
+    introduce(&engines);
+    let refused = async {
+        loop {
+            let peers = engines[2].status().await.peers;
+            if peers.iter().all(|peer| peer.last_failure.is_some()) {
+                return peers[1].last_failure.clone().unwrap_or_default();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let reason = tokio::time::timeout(READY, refused).await.expect("refused in time");
+    assert!(reason.contains("nodes 2 and 3 were made for different first maps"), "{reason}");
+    assert!(engines.iter().all(|engine| !engine.readiness().founded));
+    // The remedy, as given: correct it, empty the directory, start again.
+    engines.pop().expect("three").shutdown().await;
+    let reopened = spec.open(NodeId(3)).err().expect("made for another map");
+    assert!(reopened.to_string().contains("made for"), "{reopened}");
+    std::fs::remove_dir_all(directory.path().join("node-3")).expect("it was there");
+    engines.push(spec.open(NodeId(3)).expect("opens"));
+    introduce(&engines);
+    engines[2].wait_ready(READY).await.expect("founded");
+    close(engines).await;
+}
+
+/// Goal: before the founding nothing was promised, so a founder may begin again with an empty
+/// directory, also one that others have met.
+#[tokio::test]
+async fn a_founder_may_begin_again_before_the_founding() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = ClusterSpec::new(directory.path(), 2);
+    let mut engines: Vec<Engine> =
+        (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
+    introduce(&engines);
+    let met = async {
+        while engines.iter().any(|engine| engine.readiness().founders_missing != [3]) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(READY, met).await.expect("the two meet");
+    engines.pop().expect("two").shutdown().await;
+    std::fs::remove_dir_all(directory.path().join("node-2")).expect("it was there");
+    engines.extend((2..=3).map(|node| spec.open(NodeId(node)).expect("opens")));
+    introduce(&engines);
+    for engine in &engines {
+        engine.wait_ready(READY).await.expect("founded with the new directory");
+    }
+    close(engines).await;
+}
+
+/// Goal: a directory that knows its cluster makes no replicas because a later bootstrap says so:
+/// they would be a second group under the same names.
+#[tokio::test]
+async fn a_later_bootstrap_makes_no_replicas() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = ClusterSpec::new(directory.path(), 4);
+    let mut engines = spec.open_all().await;
+    let fourth = || spec.builder(NodeId(4), SocketAddr::from(LOOPBACK));
+    engines.push(fourth().open().expect("a node without replicas"));
+    introduce(&engines);
+    engines[3].put(key(1), "x").await.expect("it forwards");
+    engines.pop().expect("four").shutdown().await;
+    let nodes: Vec<NodeId> = (1..=4).map(NodeId).collect();
+    let changed = fourth().bootstrap(Bootstrap::even_slots(&nodes, 4, 3));
+    engines.push(changed.open().expect("the bootstrap is not looked at"));
+    introduce(&engines);
+    assert!(engines[3].status().await.shards.is_empty(), "it holds no replica");
+    let value = engines[3].get(&key(1), ReadLevel::Linearizable).await.expect("forwarded");
+    assert_eq!(value.as_deref(), Some(&b"x"[..]));
     close(engines).await;
 }
 

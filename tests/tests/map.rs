@@ -117,15 +117,30 @@ async fn an_old_route_is_corrected_by_the_answer() {
     let engines: Vec<Engine> = (1..=4).map(open).collect();
     introduce(&engines);
     engines[3].put("k", "before").await.expect("any node takes any request");
+    // What a replica has not applied yet would be refused by its raised record.
+    let applied = |status: &quorate::ClusterStatus| {
+        let replicas =
+            status.shards.iter().filter(|s| s.shard == shard.0).flat_map(|s| &s.replicas);
+        let mut places = replicas.map(|replica| (replica.applied, replica.last));
+        places.all(|(applied, last)| applied.is_some() && applied == last)
+    };
+    seen(&engines[3], applied).await;
     close(engines).await;
     for node in 1..=3 {
         raise_version(&directory.path().join(format!("node-{node}/data")), shard);
     }
     let engines: Vec<Engine> = (1..=4).map(open).collect();
     introduce(&engines);
-    // Only a node without a replica has an old map: it hears of the change by being refused.
-    let value = engines[3].get(b"k", ReadLevel::Linearizable).await.expect("corrected");
-    assert_eq!(value.as_deref(), Some(&b"before"[..]));
+    engines[0].wait_ready(READY).await.expect("serves");
+    // Only a node without a replica has an old map: it hears of the change by being refused. Many
+    // at once: one of them learns, and the others must notice that it did.
+    let began = tokio::time::Instant::now();
+    let read = || async { engines[3].get(b"k", ReadLevel::Linearizable).await };
+    let (one, two, three) = tokio::join!(read(), read(), read());
+    for value in [one, two, three] {
+        assert_eq!(value.expect("corrected").as_deref(), Some(&b"before"[..]));
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "waited: {:?}", began.elapsed());
     engines[3].put("k", "after").await.expect("corrected");
     let pairs = engines[3].scan(b"", None, 10, ReadLevel::Linearizable).await.expect("scans");
     assert_eq!(pairs.len(), 1);

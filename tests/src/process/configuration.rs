@@ -1,0 +1,70 @@
+//! The text of a node.toml.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use quorate::NodeId;
+
+use super::loopback::Addresses;
+
+/// What stands in the file. Paths are absolute, so that the file may lie anywhere.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Whose it is.
+    pub node: NodeId,
+    /// Where its data lives.
+    pub directory: PathBuf,
+    /// The authority's certificate.
+    pub authority: PathBuf,
+    /// The node's certificate.
+    pub certificate: PathBuf,
+    /// The key of it.
+    pub key: PathBuf,
+    /// Every node of the cluster.
+    pub nodes: Vec<(NodeId, Addresses)>,
+    /// Number of shards.
+    pub shards: u32,
+    /// The nodes that hold replicas.
+    pub founders: Vec<NodeId>,
+}
+
+impl Configuration {
+    /// The addresses of the node itself.
+    ///
+    /// # Panics
+    /// If it is not among the nodes.
+    pub fn own_mut(&mut self) -> &mut Addresses {
+        let node = self.node;
+        let own = self.nodes.iter_mut().find(|(id, _)| *id == node);
+        &mut own.expect("a node is one of its cluster").1
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Configuration { node, directory, authority, certificate, key, .. } = self;
+        let mut text = format!(
+            "node = {node}\ndirectory = {directory:?}\n\n[certificates]\nauthority = {authority:?}\n\
+             certificate = {certificate:?}\nkey = {key:?}\n"
+        );
+        for (id, Addresses { address, redis, admin }) in &self.nodes {
+            let entry = format!(
+                "\n[[nodes]]\nid = {id}\naddress = \"{address}\"\nredis = \"{redis}\"\n\
+                 admin = \"{admin}\"\n"
+            );
+            text.push_str(&entry);
+        }
+        let founders: Vec<u64> = self.founders.iter().map(|node| node.0).collect();
+        write!(text, "\n[bootstrap]\nshards = {}\nnodes = {founders:?}\n", self.shards)
+            .expect("a String takes everything");
+        text
+    }
+
+    /// Writes the file.
+    ///
+    /// # Panics
+    /// If the disk refuses.
+    pub fn write(&self, path: &Path) {
+        std::fs::write(path, self.text()).expect("a temporary directory takes a file");
+    }
+}

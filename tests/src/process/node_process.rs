@@ -1,0 +1,127 @@
+//! One process of the program, whose output goes to files.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::wait::until;
+
+/// A process; killed at the end, however the test ends.
+pub struct NodeProcess {
+    name: String,
+    child: Child,
+    output: PathBuf,
+}
+
+impl NodeProcess {
+    /// Runs `program start --config configuration`. What it says is added to the file `output`.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    #[must_use]
+    pub fn start(name: &str, program: &str, configuration: &Path, output: &Path) -> NodeProcess {
+        let open = || File::options().create(true).append(true).open(output).expect("a log file");
+        let child = Command::new(program)
+            .arg("start")
+            .arg("--config")
+            .arg(configuration)
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .expect("the test's program can be run");
+        NodeProcess { name: name.to_owned(), child, output: output.to_owned() }
+    }
+
+    /// Ends it as a power cut would, but for the page cache, which survives.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Stops it in its tracks: sockets stay open, nothing answers.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on where it was.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Asks it to stop, and waits for that; the exit code.
+    ///
+    /// # Panics
+    /// If it does not end within `within`.
+    pub async fn stop(&mut self, within: Duration) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.wait_exit(within).await
+    }
+
+    /// Waits until it ends by itself; the exit code, none if a signal ended it.
+    ///
+    /// # Panics
+    /// If it does not end within `within`; tells what it said.
+    pub async fn wait_exit(&mut self, within: Duration) -> Option<i32> {
+        let what = format!("{} exits", self.name);
+        until(&what, within, async || self.exited().ok_or_else(|| self.said_last())).await.code()
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked for")
+    }
+
+    /// Waits until it has said `words`; all that it said.
+    ///
+    /// # Panics
+    /// If it does not within `within`.
+    pub async fn wait_said(&self, words: &str, within: Duration) -> String {
+        let what = format!("{} says {words:?}", self.name);
+        until(&what, within, async || {
+            let said = self.said();
+            if said.contains(words) { Ok(said) } else { Err(self.said_last()) }
+        })
+        .await
+    }
+
+    /// All that this process, and those before it with the same output, have said.
+    #[must_use]
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// The end of it, for a person to read.
+    #[must_use]
+    pub fn said_last(&self) -> String {
+        const LINES: usize = 25;
+        let said = self.said();
+        let lines: Vec<&str> = said.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LINES)..];
+        format!("-- {} said last:\n{}\n", self.name, last.join("\n"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the child runs");
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.said_last());
+        }
+        // Either fails only if the process has ended already, which is what is wanted.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
