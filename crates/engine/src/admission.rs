@@ -12,9 +12,15 @@ impl Core {
     /// second process of one start may have lost what the node promised (RULE 5).
     pub(crate) fn admit(&self, hello: &PeerHello) -> Result<(), Rejection> {
         check_clock((self.node, (self.wall_clock)()), (hello.node, hello.wall))?;
+        check_first_map((self.node, self.first_map), (hello.node, hello.first_map))?;
+        // Held to the end, so that nobody is founded on a directory that is being replaced.
         let mut lives = self.lives.lock();
         let known = lives.get(&hello.node).copied();
-        if let Some(known) = known {
+        let begins_again = known.is_some_and(|known| known.store != hello.life.store)
+            && !self.founding.is_founded();
+        if begins_again {
+            self.founding.forget(hello.node);
+        } else if let Some(known) = known {
             check_life(hello.node, known, hello.life).map_err(Rejection::Disowned)?;
         }
         if known != Some(hello.life) {
@@ -29,14 +35,20 @@ impl Core {
     }
 
     /// `peer` and this node have admitted each other.
-    pub(crate) fn handle_connected(&self, peer: NodeId) {
-        self.founding.meet(peer);
-        self.found_if_complete();
+    pub(crate) fn handle_connected(&self, peer: &PeerHello) {
+        let lives = self.lives.lock();
+        // Not a directory that was replaced between its hello and now.
+        if lives.get(&peer.node) == Some(&peer.life) {
+            self.founding.meet(peer.node);
+            self.found_if_complete();
+        }
+        drop(lives);
         self.map_wanted.notify_one();
     }
 
     /// Lets the replicas speak once every founder has met this directory. Blocks for one sync, once
-    /// in the life of a directory.
+    /// in the life of a directory. Whom it has met must not change meanwhile: callers hold `lives`,
+    /// or are alone.
     pub(crate) fn found_if_complete(&self) {
         if !self.founding.is_complete() {
             return;
@@ -91,6 +103,19 @@ fn check_life(node: NodeId, known: NodeLife, life: NodeLife) -> Result<(), Strin
         ));
     }
     Ok(())
+}
+
+fn check_first_map(own: (NodeId, u32), peer: (NodeId, u32)) -> Result<(), Rejection> {
+    if own.1 == peer.1 || own.1 == 0 || peer.1 == 0 {
+        return Ok(());
+    }
+    Err(Rejection::NotNow(format!(
+        "nodes {} and {} were made for different first maps: the bootstrap (shards, copies, nodes) \
+         must be the same on every node when the cluster is founded; correct it on the node that is \
+         new, empty that node's directory, and start it again",
+        own.0.min(peer.0),
+        own.0.max(peer.0),
+    )))
 }
 
 /// The words are the same whoever says them: neither side knows whose clock is wrong.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_host::{AppliedRecord, ApplyOutcome, StateMachine, apply_committed};
 use quorate_raft::Committed;
-use quorate_types::{Index, ShardId};
+use quorate_types::{Index, LogId, ShardId};
 use rustc_hash::FxHashMap;
 
 use crate::apply_batch::ApplyBatch;
@@ -17,6 +17,7 @@ use crate::inbox::{Inbox, Input};
 use crate::queue::Queue;
 use crate::replies::Replies;
 use crate::shards::ShardState;
+use crate::submission::Applied;
 
 /// Committed entries of one shard and who waits for them.
 pub(crate) struct ApplyJob {
@@ -75,9 +76,9 @@ impl Appliers {
                 &mut applier.record,
                 &job.committed,
                 &mut batch,
-                &mut |index, outcome| {
-                    if let Some((_, caller)) = callers.next_if(|(wanted, _)| *wanted == index) {
-                        done.ends.push((caller, end_of(outcome, &applier.state)));
+                &mut |id, outcome| {
+                    if let Some((_, caller)) = callers.next_if(|(wanted, _)| *wanted == id.index) {
+                        done.ends.push((caller, end_of(id, outcome, &applier.state)));
                     }
                 },
             );
@@ -91,6 +92,9 @@ impl Appliers {
             done.applied.clear();
             done.ends.iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
             done.lost = Some(error);
+        }
+        for (_, shard, index) in &done.applied {
+            self.by_shard[shard].state.position.publish_applied(*index);
         }
         done
     }
@@ -152,9 +156,9 @@ impl Drop for ApplyThread {
     }
 }
 
-fn end_of(outcome: ApplyOutcome, state: &ShardState) -> Outcome {
+fn end_of(id: LogId, outcome: ApplyOutcome, state: &ShardState) -> Outcome {
     match outcome {
-        ApplyOutcome::Reply(reply) => Outcome::Reply(reply),
+        ApplyOutcome::Reply(reply) => Outcome::Applied(Applied { id, reply }),
         ApplyOutcome::StaleVersion { .. } => Outcome::Stale(Box::new(state.descriptor())),
         ApplyOutcome::Malformed => Outcome::Malformed,
     }

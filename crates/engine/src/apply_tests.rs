@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate_host::{Envelope, KvCommand, KvMachine};
 use quorate_raft::{EntryKind, Membership, RunDraft};
 use quorate_router::ShardDescriptor;
-use quorate_types::{Epoch, LogId, ReplicaId, SpaceId, Term, WallMillis};
+use quorate_types::{Epoch, ReplicaId, SpaceId, Term, WallMillis};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -44,7 +44,7 @@ fn appliers(store: &Arc<DataStore>) -> Appliers {
         epoch: record(1).epoch,
         members: Vec::new(),
     };
-    let state = ShardState::new(descriptor, ReplicaId(1), SpaceId(1), 0);
+    let state = ShardState::new(descriptor, ReplicaId(1), SpaceId(1), 0, Index(1));
     let record = match store.record(SHARD).expect("readable") {
         None => record(1),
         Some(record) => record.expect("sound"),
@@ -92,11 +92,11 @@ fn nothing_is_applied_after_a_lost_batch() {
     for number in 0..20u64 {
         let key = Bytes::from(format!("pad{number}"));
         let put = KvCommand::Put { key, value: noise(5_000, number + 9) };
-        assert!(matches!(apply(&mut before, 2 + number, &put), Outcome::Reply(_)));
+        assert!(matches!(apply(&mut before, 2 + number, &put), Outcome::Applied(_)));
     }
     let victim = Bytes::from_static(b"victim");
     let put = KvCommand::Put { key: victim.clone(), value: noise(200_000, 77) };
-    assert!(matches!(apply(&mut before, 22, &put), Outcome::Reply(_)));
+    assert!(matches!(apply(&mut before, 22, &put), Outcome::Applied(_)));
     store.flush().expect("healthy");
     drop(before);
     drop(store);

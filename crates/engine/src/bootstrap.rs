@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use quorate_host::encode_descriptor;
 use quorate_router::{Replica, ShardDescriptor};
 use quorate_types::{Epoch, NodeId, ReplicaId, ShardId};
 
@@ -70,6 +71,14 @@ impl Bootstrap {
             descriptor(shard.shard, shard.start.clone(), shard.end.clone(), &shard.nodes)
         });
         std::iter::once(meta).chain(users).collect()
+    }
+
+    /// Tells first maps apart, against accidents: CRC-32C of every descriptor, and never 0.
+    pub(crate) fn digest(&self) -> u32 {
+        let digest = self.descriptors().iter().fold(0, |digest, descriptor| {
+            crc32c::crc32c_append(digest, &encode_descriptor(descriptor))
+        });
+        digest.max(1)
     }
 
     /// Every node with a replica in it.

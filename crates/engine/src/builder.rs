@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use quorate_host::{KvMachine, NodeRecord, StateMachine};
+use quorate_host::{KvMachine, MetaCommand, NodeRecord, StateMachine};
 use quorate_log::SyncMode;
 use quorate_transport::{NodeTls, WallClock};
-use quorate_types::{ClusterId, NodeId, ShardId, StoreId};
+use quorate_types::{ClusterId, NodeId, ShardId, StoreId, limits};
 
 use crate::bootstrap::Bootstrap;
 use crate::clock;
@@ -180,8 +180,12 @@ impl EngineBuilder {
             }
             Some(_) => {}
         }
-        if self.listen.is_none() {
-            fault("listen", "missing; 127.0.0.1:0 takes a free port on loopback");
+        match self.listen {
+            None => fault("listen", "missing; 127.0.0.1:0 takes a free port on loopback"),
+            Some(listen) if listen.ip().is_unspecified() && self.advertise.is_none() => {
+                fault("advertise", "missing: nobody can reach a node at an unspecified address");
+            }
+            Some(_) => {}
         }
         if self.tls.is_none() {
             fault("tls", "missing; ClusterAuthority::issue makes a node's certificate");
@@ -208,7 +212,12 @@ impl EngineBuilder {
                 if nodes.chain([&bootstrap.meta]).any(Vec::is_empty) {
                     fault("bootstrap", "every shard, and `meta`, needs at least one node");
                 }
-                if let Err(error) = ClusterMap::new(&bootstrap.descriptors()) {
+                let shards = bootstrap.descriptors();
+                let found = MetaCommand::Found { cluster_version: 0, shards: shards.clone() };
+                if found.encode().len() > limits::COMMAND_BYTES_MAX {
+                    fault("bootstrap", "does not fit one command; begin with fewer shards");
+                }
+                if let Err(error) = ClusterMap::new(&shards) {
                     fault("bootstrap", &error.to_string());
                 }
             }

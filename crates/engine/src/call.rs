@@ -6,6 +6,9 @@ use quorate_router::ShardDescriptor;
 use quorate_types::{Index, NodeId, ShardId};
 use tokio::sync::oneshot;
 
+use crate::progress::ProgressSink;
+use crate::submission::Applied;
+
 /// What a call wants of its shard.
 #[derive(Debug)]
 pub(crate) enum CallKind {
@@ -41,14 +44,34 @@ impl Call {
 pub(crate) enum Completion {
     /// A caller in this process. One that stopped waiting is not an error.
     Local(oneshot::Sender<Outcome>),
+    /// As `Local`, and the stages before the end go to `progress`.
+    Submitted { end: oneshot::Sender<Outcome>, progress: ProgressSink },
     /// A caller on another node, by the number of its forwarded request.
-    Remote { peer: NodeId, id: u64 },
+    Remote {
+        peer: NodeId,
+        id: u64,
+        /// Whether it wants to hear of the stages before the end.
+        progress: bool,
+    },
+}
+
+impl Completion {
+    /// Whether the stages before the end are to be told.
+    pub(crate) fn wants_progress(&self) -> bool {
+        match self {
+            Completion::Local(_) => false,
+            Completion::Submitted { .. } => true,
+            Completion::Remote { progress, .. } => *progress,
+        }
+    }
 }
 
 /// The end of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Applied; the state machine's reply.
+    /// A write was applied: where, and the state machine's reply.
+    Applied(Applied),
+    /// The facts of a read, or a node's word about itself.
     Reply(Bytes),
     /// A read is linearizable here: this index is applied.
     ReadAt(Index),

@@ -37,6 +37,15 @@ impl Callers {
         Ticket(place as u64)
     }
 
+    /// A caller who still waits.
+    ///
+    /// # Panics
+    /// If the ticket was given back before.
+    pub(crate) fn get(&self, ticket: Ticket) -> &Caller {
+        let place = usize::try_from(ticket.0).expect("tickets are places");
+        self.places[place].as_ref().expect("a ticket is answered once")
+    }
+
     /// Gives a caller back.
     ///
     /// # Panics

@@ -3,26 +3,23 @@
 //! A cache: the truth about a shard is in its own log, the meta shard is the directory. What is
 //! stale here costs a refused request that brings the newer descriptor along, never a wrong one.
 
-use std::collections::BTreeMap;
-
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use quorate_host::{MetaMap, NodeRecord};
 use quorate_router::{RouteMap, ShardDescriptor, UpdateError, Updated};
 use quorate_types::{Epoch, NodeId, ShardId};
 use tokio::sync::watch;
 
+use crate::watches::MapView;
+
 /// The meta shard: the directory of the cluster. It owns no user key.
 pub(crate) const META_SHARD: ShardId = ShardId(0);
 
 struct Known {
-    /// Of the newest map adopted; 0 before the first.
-    revision: u64,
-    cluster_version: u32,
+    /// The newest map of the meta shard, as it was received.
+    adopted: MetaMap,
+    /// Adopted or learnt, whichever is newer.
     meta: ShardDescriptor,
     routes: RouteMap,
-    nodes: BTreeMap<NodeId, NodeRecord>,
-    /// The epochs that the meta shard's map gave, as of `revision`.
-    reported: BTreeMap<ShardId, Epoch>,
 }
 
 /// See the module's documentation.
@@ -44,12 +41,9 @@ impl ClusterMap {
         let meta = descriptors.iter().find(|descriptor| descriptor.shard == META_SHARD);
         let users = descriptors.iter().filter(|descriptor| descriptor.shard != META_SHARD);
         let known = Known {
-            revision: 0,
-            cluster_version: 0,
+            adopted: MetaMap::default(),
             meta: meta.expect("every map has a meta shard").clone(),
             routes: RouteMap::from_descriptors(users.cloned())?,
-            nodes: BTreeMap::new(),
-            reported: BTreeMap::new(),
         };
         Ok(ClusterMap { known: RwLock::new(known), changes: watch::Sender::new(0) })
     }
@@ -68,21 +62,25 @@ impl ClusterMap {
         }
     }
 
+    /// Of the newest map adopted; 0 before the first.
     pub(crate) fn revision(&self) -> u64 {
-        self.known.read().revision
+        self.known.read().adopted.revision
     }
 
     /// The shard's epoch as the meta shard has it; `None` if it does not know the shard.
     pub(crate) fn reported(&self, shard: ShardId) -> Option<Epoch> {
-        self.known.read().reported.get(&shard).copied()
+        let known = self.known.read();
+        let shards = &known.adopted.shards;
+        let at = shards.binary_search_by_key(&shard, |descriptor| descriptor.shard).ok()?;
+        Some(shards[at].epoch)
     }
 
     pub(crate) fn nodes(&self) -> Vec<NodeRecord> {
-        self.known.read().nodes.values().cloned().collect()
+        self.known.read().adopted.nodes.clone()
     }
 
     pub(crate) fn node(&self, node: NodeId) -> Option<NodeRecord> {
-        self.known.read().nodes.get(&node).cloned()
+        self.known.read().adopted.node(node).cloned()
     }
 
     /// Every descriptor, the meta shard's first.
@@ -91,45 +89,54 @@ impl ClusterMap {
         std::iter::once(&known.meta).chain(known.routes.iter()).cloned().collect()
     }
 
+    /// For callers.
+    pub(crate) fn view(&self) -> MapView {
+        let known = self.known.read();
+        let shards = std::iter::once(&known.meta).chain(known.routes.iter()).cloned().collect();
+        MapView { revision: known.adopted.revision, shards }
+    }
+
     /// Takes in what a replica of the shard says of it; true if that was news.
     pub(crate) fn learn(&self, descriptor: ShardDescriptor) -> bool {
-        let changed = self.known.write().take_descriptor(descriptor);
+        self.try_learn(descriptor).unwrap_or_else(|error| {
+            tracing::error!(%error, "a descriptor contradicts the map and is ignored");
+            false
+        })
+    }
+
+    /// As [`ClusterMap::learn`].
+    ///
+    /// # Errors
+    /// [`UpdateError`] if the descriptor can't be true beside what the map holds.
+    pub(crate) fn try_learn(&self, descriptor: ShardDescriptor) -> Result<bool, UpdateError> {
+        let changed = self.known.write().take_descriptor(descriptor)?;
         if changed {
             self.announce();
         }
-        changed
+        Ok(changed)
     }
 
     /// Takes in a map of the meta shard, unless it is older than the last one. True if it was newer.
     pub(crate) fn adopt(&self, map: MetaMap) -> bool {
         let mut known = self.known.write();
-        if map.revision <= known.revision {
+        if map.revision <= known.adopted.revision {
             return false;
         }
-        known.revision = map.revision;
-        known.cluster_version = map.cluster_version;
-        known.nodes = map.nodes.into_iter().map(|node| (node.node, node)).collect();
-        known.reported = map.shards.iter().map(|shard| (shard.shard, shard.epoch)).collect();
-        for descriptor in map.shards {
-            known.take_descriptor(descriptor);
+        for descriptor in &map.shards {
+            if let Err(error) = known.take_descriptor(descriptor.clone()) {
+                tracing::error!(%error, "the meta shard contradicts what is known here");
+            }
         }
+        known.adopted = map;
         drop(known);
         self.announce();
         true
     }
 
-    /// What there is to keep for the next start.
-    pub(crate) fn to_cache(&self) -> MetaMap {
-        let known = self.known.read();
-        let mut shards: Vec<ShardDescriptor> =
-            std::iter::once(&known.meta).chain(known.routes.iter()).cloned().collect();
-        shards.sort_by_key(|descriptor| descriptor.shard);
-        MetaMap {
-            revision: known.revision,
-            cluster_version: known.cluster_version,
-            nodes: known.nodes.values().cloned().collect(),
-            shards,
-        }
+    /// What there is to keep for the next start: the meta shard's words, not what was learnt since,
+    /// so that the next life still sees what has to be reported.
+    pub(crate) fn adopted(&self) -> MetaMap {
+        self.known.read().adopted.clone()
     }
 
     /// Tells of every change, by a number that grows.
@@ -143,7 +150,7 @@ impl ClusterMap {
 }
 
 impl Known {
-    fn take_descriptor(&mut self, descriptor: ShardDescriptor) -> bool {
+    fn take_descriptor(&mut self, descriptor: ShardDescriptor) -> Result<bool, UpdateError> {
         if descriptor.shard == META_SHARD {
             let (old, new) = (self.meta.epoch, descriptor.epoch);
             let newer = new.version >= old.version && new.membership >= old.membership;
@@ -151,20 +158,16 @@ impl Known {
             if news {
                 self.meta = descriptor;
             }
-            return news;
+            return Ok(news);
         }
-        match self.routes.update(descriptor) {
-            Ok(Updated::Changed { evicted }) => {
+        match self.routes.update(descriptor)? {
+            Updated::Changed { evicted } => {
                 if !evicted.is_empty() {
                     tracing::info!(?evicted, "shards left the map until their news comes");
                 }
-                true
+                Ok(true)
             }
-            Ok(Updated::Stale | Updated::Unchanged) => false,
-            Err(error) => {
-                tracing::error!(%error, "a descriptor contradicts the map and is ignored");
-                false
-            }
+            Updated::Stale | Updated::Unchanged => Ok(false),
         }
     }
 }

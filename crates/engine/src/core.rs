@@ -1,10 +1,8 @@
-//! What every thread and every handle of one engine shares, and the way of a call through it.
+//! What every thread and every handle of one engine shares, and the way of a read through it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -13,26 +11,25 @@ use quorate_log::LogStore;
 use quorate_router::ShardDescriptor;
 use quorate_transport::{Transport, WallClock};
 use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, limits};
-use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
-use crate::call::{Call, CallKind, Completion, Outcome};
+use crate::budget::Budget;
+use crate::call::{Call, Outcome};
 use crate::cluster_map::ClusterMap;
 use crate::counters::Counters;
 use crate::data::DataStore;
-use crate::error::{Doubt, Invalid, Refusal, WriteError};
+use crate::ending::Ending;
+use crate::error::{Invalid, Refusal};
 use crate::fatal::Fatal;
 use crate::forward::{Request, RequestKind};
 use crate::forwarder::{Asked, Forwarder, NotSent};
 use crate::founding::Founding;
 use crate::inbox::Inbox;
+use crate::progress::ProgressSink;
 use crate::reads::ReadLevel;
 use crate::shard_read::{self, Facts, Question};
 use crate::shards::{ShardState, Shards};
-
-/// First and longest pause before a call is tried again, where nothing announces the right time.
-const RETRY_WAIT: Duration = Duration::from_millis(2);
-const RETRY_WAIT_MAX: Duration = Duration::from_millis(100);
+use crate::tries::{Next, Target, Tries};
 
 /// See the module's documentation.
 pub(crate) struct Core {
@@ -40,8 +37,10 @@ pub(crate) struct Core {
     pub(crate) cluster: ClusterId,
     pub(crate) life: NodeLife,
     pub(crate) founding: Arc<Founding>,
+    /// Digest of the first map that this directory was made for.
+    pub(crate) first_map: u32,
     pub(crate) wall_clock: WallClock,
-    pub(crate) map: ClusterMap,
+    pub(crate) map: Arc<ClusterMap>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) transport: Arc<Transport>,
@@ -50,7 +49,9 @@ pub(crate) struct Core {
     pub(crate) data: Arc<DataStore>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) stopping: AtomicBool,
+    /// Room for writes that were submitted without waiting.
+    pub(crate) submissions: Arc<Budget>,
+    pub(crate) ending: Arc<Ending>,
     /// Where the other nodes are, as far as this node was told by its owner.
     pub(crate) addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
     /// The newest life of every peer that ever connected; as durable in the log.
@@ -69,14 +70,6 @@ pub(crate) struct Route {
     pub(crate) members: Vec<NodeId>,
 }
 
-/// Where a try goes.
-enum Target {
-    Here,
-    Node(NodeId),
-    /// Nobody is known to lead.
-    Nowhere,
-}
-
 impl Core {
     /// Hands a call to the worker of its shard, or ends it.
     pub(crate) fn submit(&self, call: Call) -> Result<(), Outcome> {
@@ -89,15 +82,12 @@ impl Core {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopping.load(Ordering::Acquire) || self.fatal.is_set()
+        self.ending.has_begun()
     }
 
     /// Why the engine is stopped, for the caller's eyes.
     pub(crate) fn stopped(&self) -> Refusal {
-        Refusal::Stopped(match self.fatal.get() {
-            Some(error) => error.to_string(),
-            None => "it is shutting down".to_owned(),
-        })
+        self.ending.refusal()
     }
 
     pub(crate) fn route(&self, key: &[u8]) -> Result<Route, Refusal> {
@@ -127,75 +117,14 @@ impl Core {
         }
     }
 
-    /// Replicates `command` in the shard of `key`; gives the state machine's reply.
-    pub(crate) async fn write(&self, key: &[u8], command: Bytes) -> Result<Bytes, WriteError> {
-        let result = self.write_until_done(|| self.route(key), command).await;
-        match &result {
-            Ok(_) => {}
-            Err(WriteError::DidNotHappen(_)) => self.counters.writes_refused.add(1),
-            Err(WriteError::OutcomeUnknown(_)) => self.counters.writes_unknown.add(1),
-        }
-        result
-    }
-
-    /// Replicates `command` in the shard that `find` gives; it is asked before each try: what is
-    /// learnt from one try shows the way to the next.
-    pub(crate) async fn write_until_done(
-        &self,
-        find: impl Fn() -> Result<Route, Refusal>,
-        command: Bytes,
-    ) -> Result<Bytes, WriteError> {
-        check_command(&command).map_err(|invalid| WriteError::DidNotHappen(invalid.into()))?;
-        let mut tries = Tries::new();
-        loop {
-            let route = find().map_err(WriteError::DidNotHappen)?;
-            let outcome = self.try_write(&route, &command, &tries).await;
-            let next = match outcome {
-                Ok(Outcome::Reply(reply)) => return Ok(reply),
-                Ok(outcome) => self.next_step(&route, outcome)?,
-                Err(after) => return Err(WriteError::OutcomeUnknown(Doubt::Deadline { after })),
-            };
-            tries.prepare(self, &route, next).await.map_err(WriteError::DidNotHappen)?;
-        }
-    }
-
-    /// One try. An error is the time that passed until the deadline, with the outcome unknown.
-    async fn try_write(
-        &self,
-        route: &Route,
-        command: &Bytes,
-        tries: &Tries,
-    ) -> Result<Outcome, Duration> {
-        match tries.target(self.node, route) {
-            Target::Nowhere => Ok(Outcome::Refused(HostRefusal::NotLeader { leader: None })),
-            Target::Here => {
-                let (sender, receiver) = oneshot::channel();
-                let call = Call {
-                    shard: route.shard,
-                    descriptor_version: route.descriptor_version,
-                    kind: CallKind::Write(command.clone()),
-                    completion: Completion::Local(sender),
-                };
-                match self.submit(call) {
-                    Ok(()) => tries.end_of(receiver).await,
-                    Err(outcome) => Ok(outcome),
-                }
-            }
-            Target::Node(node) => {
-                match self.forward(route, node, RequestKind::Write, command.clone()) {
-                    Ok(mut asked) => tries.end_of(asked.answer()).await,
-                    Err(outcome) => Ok(outcome),
-                }
-            }
-        }
-    }
-
-    fn forward(
+    /// Sends a request to `node`. Stages before its end go to `progress`.
+    pub(crate) fn forward(
         &self,
         route: &Route,
         node: NodeId,
         kind: RequestKind,
         body: Bytes,
+        progress: Option<ProgressSink>,
     ) -> Result<Asked, Outcome> {
         let request = Request {
             kind,
@@ -203,34 +132,12 @@ impl Core {
             descriptor_version: route.descriptor_version,
             body,
         };
-        let sent = self.forwarder.send(&self.transport, node, &request);
+        let sent = self.forwarder.send(&self.transport, node, &request, progress);
         self.counters.forwards_sent.add(1);
         sent.map_err(|error| match error {
             NotSent::Unreachable => Outcome::Refused(HostRefusal::NotLeader { leader: None }),
             NotSent::Full => Outcome::Refused(HostRefusal::Busy),
         })
-    }
-
-    /// Whether another try may help, and what is known for it.
-    fn next_step(&self, route: &Route, outcome: Outcome) -> Result<Next, WriteError> {
-        let unknown = |doubt| Err(WriteError::OutcomeUnknown(doubt));
-        match outcome {
-            Outcome::Refused(HostRefusal::NotLeader { leader })
-            | Outcome::LeaderChanged { leader } => Ok(Next::Leader(leader)),
-            Outcome::Refused(_) => Ok(Next::Leader(None)),
-            Outcome::Stale(current) => Ok(Next::Descriptor(current)),
-            Outcome::Stopping if self.is_stopped() => Err(WriteError::DidNotHappen(self.stopped())),
-            Outcome::Stopping => Ok(Next::Leader(None)),
-            Outcome::UnknownLeaderChanged => unknown(Doubt::LeaderChanged { shard: route.shard }),
-            Outcome::UnknownStopped => unknown(Doubt::Stopped),
-            Outcome::UnknownConnectionLost { node } => unknown(Doubt::ConnectionLost { node }),
-            Outcome::Malformed => Err(WriteError::DidNotHappen(Refusal::Stopped(
-                "the command is not known to every node's version".to_owned(),
-            ))),
-            Outcome::Reply(_) | Outcome::ReadAt(_) | Outcome::TransferBegun => {
-                unreachable!("a write is not answered like that")
-            }
-        }
     }
 
     /// Asks the shard of `route`: the replica here, or one elsewhere.
@@ -251,11 +158,12 @@ impl Core {
                     return Ok(facts);
                 }
                 Err(Outcome::Stale(current)) => {
-                    let stale = Next::Descriptor(current.clone());
-                    if self.learn((*current).clone()) {
+                    self.learn((*current).clone());
+                    if self.is_old(&route) {
                         let routed = route.descriptor_version;
                         return Err(Refusal::StaleRoute { routed, current });
                     }
+                    let stale = Next::Descriptor(current);
                     if let Err(refusal) = tries.prepare(self, &route, stale).await {
                         self.counters.reads_refused.add(1);
                         return Err(refusal);
@@ -289,11 +197,12 @@ impl Core {
             return Err(Outcome::Refused(HostRefusal::NoReplica));
         };
         let body = shard_read::encode_question(question, level);
-        let mut asked = self.forward(route, node, RequestKind::Read, body)?;
+        let mut asked = self.forward(route, node, RequestKind::Read, body, None)?;
         match tries.end_of(asked.answer()).await {
-            Ok(Outcome::Reply(bytes)) => {
-                shard_read::decode_facts(bytes).map_err(|_| Outcome::Malformed)
-            }
+            Ok(Outcome::Reply(bytes)) => match shard_read::decode_facts(bytes) {
+                Ok(facts) if facts.fits(question) => Ok(facts),
+                Ok(_) | Err(_) => Err(Outcome::Malformed),
+            },
             Ok(outcome) => Err(outcome),
             Err(_) => Err(Outcome::LeaderChanged { leader: None }),
         }
@@ -301,6 +210,12 @@ impl Core {
 }
 
 impl Core {
+    /// True if the map has another version of the route's shard by now.
+    pub(crate) fn is_old(&self, route: &Route) -> bool {
+        let known = self.map.descriptor(route.shard);
+        known.is_none_or(|known| known.epoch.version != route.descriptor_version)
+    }
+
     /// Takes in what a replica said of its shard; the keeper of the map looks what else is new.
     pub(crate) fn learn(&self, descriptor: ShardDescriptor) -> bool {
         let news = self.map.learn(descriptor);
@@ -311,14 +226,6 @@ impl Core {
     }
 }
 
-/// What is known for another try.
-enum Next {
-    /// Where the leader is said to be.
-    Leader(Option<NodeId>),
-    /// What the shard is now.
-    Descriptor(Box<ShardDescriptor>),
-}
-
 /// Every way into a log passes this: an entry that no frame can carry would stop its shard.
 pub(crate) fn check_command(command: &[u8]) -> Result<(), Invalid> {
     match command.len() {
@@ -326,94 +233,5 @@ pub(crate) fn check_command(command: &[u8]) -> Result<(), Invalid> {
             Err(Invalid::CommandTooLong { found, max: limits::COMMAND_BYTES_MAX })
         }
         _ => Ok(()),
-    }
-}
-
-/// The tries of one call: how long they may go on, and where the next one goes.
-struct Tries {
-    started: Instant,
-    deadline: Instant,
-    count: u32,
-    hint: Option<NodeId>,
-}
-
-impl Tries {
-    fn new() -> Tries {
-        let started = Instant::now();
-        Tries { started, deadline: started + limits::REQUEST_TIMEOUT, count: 0, hint: None }
-    }
-
-    /// Waits for the end of a call. An error is the time that passed until the deadline.
-    async fn end_of(
-        &self,
-        receiver: impl Future<Output = Result<Outcome, oneshot::error::RecvError>>,
-    ) -> Result<Outcome, Duration> {
-        match tokio::time::timeout_at(self.deadline, receiver).await {
-            Ok(Ok(outcome)) => Ok(outcome),
-            // The thread that had the call is gone: it can't say how far it came.
-            Ok(Err(_)) => Ok(Outcome::UnknownStopped),
-            Err(_) => Err(self.started.elapsed()),
-        }
-    }
-
-    fn target(&self, own: NodeId, route: &Route) -> Target {
-        let known = match &route.local {
-            Some(state) => state.leader().or(self.hint),
-            // Without a replica here: the leader named by the last try, or the members in turn.
-            None => self.hint.or_else(|| {
-                let count = self.count as usize;
-                route.members.get(count % route.members.len().max(1)).copied()
-            }),
-        };
-        match known {
-            None => Target::Nowhere,
-            Some(node) if node == own => Target::Here,
-            Some(node) => Target::Node(node),
-        }
-    }
-
-    /// Makes the most of what the last try learnt, or says that the time is up.
-    async fn prepare(&mut self, core: &Core, route: &Route, next: Next) -> Result<(), Refusal> {
-        match next {
-            Next::Leader(leader) => self.pause(core, route, leader).await,
-            // News of the shard: the next try goes by it, at once.
-            Next::Descriptor(current) if core.learn((*current).clone()) => Ok(()),
-            // A replica that is behind the map; it will catch up, if anything is right.
-            Next::Descriptor(current) => {
-                let routed = route.descriptor_version;
-                let waited = self.pause(core, route, None).await;
-                waited.map_err(|refusal| match refusal {
-                    Refusal::NoLeader { .. } => Refusal::StaleRoute { routed, current },
-                    refusal => refusal,
-                })
-            }
-        }
-    }
-
-    /// Waits until another try makes sense, or says that the time is up.
-    async fn pause(
-        &mut self,
-        core: &Core,
-        route: &Route,
-        leader: Option<NodeId>,
-    ) -> Result<(), Refusal> {
-        if core.is_stopped() {
-            return Err(core.stopped());
-        }
-        self.count += 1;
-        self.hint = leader;
-        let wait = (RETRY_WAIT * self.count.min(50)).min(RETRY_WAIT_MAX);
-        if Instant::now() + wait >= self.deadline {
-            let leader = route.local.as_ref().and_then(|state| state.leader());
-            return Err(Refusal::NoLeader { shard: route.shard, leader, wait: RETRY_WAIT_MAX });
-        }
-        match &route.local {
-            // The role's change is announced; the time bound covers the race with it.
-            Some(state) => {
-                drop(tokio::time::timeout(wait, state.leader_changed()).await);
-            }
-            None => tokio::time::sleep(wait).await,
-        }
-        Ok(())
     }
 }

@@ -114,12 +114,13 @@ impl Engine {
     pub async fn execute(&self, command: KvCommand) -> Result<KvReply, WriteError> {
         let invalid = |error: Invalid| WriteError::DidNotHappen(error.into());
         check(&command).map_err(invalid)?;
-        let Some(key) = command.first_key().cloned() else {
+        if command.first_key().is_none() {
             return Ok(KvReply::Batch(Vec::new()));
-        };
-        self.check_shard(&key, &command)?;
-        let reply = self.execute_bytes(&key, command.encode()).await?;
-        KvReply::decode(&reply).map_err(|error| unreadable(error.to_string()))
+        }
+        let core = &self.running.core;
+        let find = || core.route_command(&command);
+        let applied = core.write(find, command.encode().into(), None).await?;
+        KvReply::decode(&applied.reply).map_err(|error| unreadable(error.to_string()))
     }
 
     /// Replicates a command of the configured state machine in the shard that owns `key`; gives the
@@ -132,36 +133,7 @@ impl Engine {
         key: &[u8],
         command: impl Into<Bytes>,
     ) -> Result<Bytes, WriteError> {
-        self.running.core.write(key, command.into()).await
-    }
-
-    fn check_shard(&self, key: &[u8], command: &KvCommand) -> Result<(), WriteError> {
-        let shard_of = |key: &[u8]| {
-            let routes = self.running.core.map.routes();
-            routes.lookup(key).map(|descriptor| (descriptor.shard, descriptor.end.clone()))
-        };
-        let Some((first, end)) = shard_of(key) else {
-            return Err(WriteError::DidNotHappen(Refusal::NoShard));
-        };
-        let cross =
-            |other| Err(WriteError::DidNotHappen(Invalid::CrossShard { first, other }.into()));
-        match command {
-            KvCommand::Batch(commands) => {
-                for command in commands {
-                    let key = command.first_key().expect("batches do not nest");
-                    match shard_of(key) {
-                        Some((shard, _)) if shard != first => return cross(shard),
-                        _ => self.check_shard(key, command)?,
-                    }
-                }
-                Ok(())
-            }
-            KvCommand::DeleteRange { end: wanted, .. } => match end {
-                Some(end) if *wanted > end => cross(shard_of(&end).map_or(first, |(s, _)| s)),
-                _ => Ok(()),
-            },
-            _ => Ok(()),
-        }
+        Ok(self.execute_at(key, command).await?.reply)
     }
 
     /// The value of `key`.

@@ -54,6 +54,15 @@ pub enum Refusal {
         /// The shard as it is now.
         current: Box<ShardDescriptor>,
     },
+    /// No replica of the shard lives on this node; ask one of `nodes`. Only for what has to be asked
+    /// where a replica is: watches and committed entries.
+    #[error("shard {shard} has no replica on this node; ask one of {nodes:?}")]
+    NotHere {
+        /// The shard.
+        shard: ShardId,
+        /// Where its replicas are, as far as this node knows.
+        nodes: Vec<NodeId>,
+    },
     /// No shard owns the key.
     #[error("no shard owns this key")]
     NoShard,
@@ -70,6 +79,12 @@ pub enum Refusal {
     DeadlinePassed {
         /// Time spent.
         after: Duration,
+    },
+    /// The interface is there, but what it asks for is not built yet; retrying can't help.
+    #[error("{what} are not built yet")]
+    NotBuilt {
+        /// What is missing.
+        what: &'static str,
     },
     /// The engine is shutting down, or has met a fatal error.
     #[error("the engine is stopped: {0}")]

@@ -1,16 +1,25 @@
 //! The bytes of forwarded requests and their answers.
 //!
-//! Request: kind u8 (1 write, 2 read, 3 status), shard u64, descriptor version u64, then the command
-//! of a write or the question of a read. Answer: see `encode_outcome`. Little-endian.
+//! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress), shard u64, descriptor version
+//! u64, then the command of a write or the question of a read. A write with progress is answered by
+//! stages before its answer, each at most once and in order; they may be missing. Answer: see
+//! `encode_outcome`; stage: see `encode_stage`. Little-endian.
 
 use bytes::Bytes;
 use quorate_host::{Refusal as HostRefusal, decode_descriptor, encode_descriptor};
-use quorate_types::{Index, NodeId, ShardId};
+use quorate_types::{Index, LogId, NodeId, ShardId, Term};
 
 use crate::call::Outcome;
+use crate::progress::Stage;
+use crate::submission::Applied;
 
 const REQUEST_HEADER_BYTES: usize = 17;
 const NO_NODE: u64 = u64::MAX;
+const APPLIED: u8 = 15;
+const ACCEPTED: u8 = 16;
+const COMMITTED: u8 = 17;
+/// Kind, term and index.
+const PLACED_BYTES: usize = 17;
 
 /// What another node is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +30,17 @@ pub(crate) enum RequestKind {
     Read,
     /// Tell about the node itself; shard, version and body mean nothing.
     Status,
+    /// As `Write`, and tell of the stages before its end.
+    WriteWithProgress,
+}
+
+/// What comes back for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// More will come.
+    Stage(Stage),
+    /// The end.
+    End(Outcome),
 }
 
 /// A forwarded request.
@@ -43,6 +63,7 @@ pub(crate) fn encode_request(request: &Request) -> Bytes {
         RequestKind::Write => 1,
         RequestKind::Read => 2,
         RequestKind::Status => 3,
+        RequestKind::WriteWithProgress => 4,
     });
     bytes.extend_from_slice(&request.shard.0.to_le_bytes());
     bytes.extend_from_slice(&request.descriptor_version.to_le_bytes());
@@ -58,6 +79,7 @@ pub(crate) fn decode_request(bytes: &Bytes) -> Result<Request, ForwardError> {
         1 => RequestKind::Write,
         2 => RequestKind::Read,
         3 => RequestKind::Status,
+        4 => RequestKind::WriteWithProgress,
         _ => return Err(ForwardError("unknown kind of request")),
     };
     Ok(Request {
@@ -72,7 +94,45 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// One byte of kind, then for some kinds a u64, a descriptor, or a reply's own bytes.
+fn placed(kind: u8, id: LogId, rest: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(PLACED_BYTES + rest.len());
+    bytes.push(kind);
+    bytes.extend_from_slice(&id.term.0.to_le_bytes());
+    bytes.extend_from_slice(&id.index.0.to_le_bytes());
+    bytes.extend_from_slice(rest);
+    Bytes::from(bytes)
+}
+
+/// The place that follows the kind.
+fn place_of(bytes: &[u8]) -> Result<LogId, ForwardError> {
+    if bytes.len() < PLACED_BYTES {
+        return Err(ForwardError("a place in a log is cut short"));
+    }
+    Ok(LogId::new(Term(u64_at(bytes, 1)), Index(u64_at(bytes, 9))))
+}
+
+/// One byte of kind (16 accepted, 17 committed), then term and index, u64 each.
+pub(crate) fn encode_stage(stage: Stage) -> Bytes {
+    match stage {
+        Stage::Accepted(id) => placed(ACCEPTED, id, &[]),
+        Stage::Committed(id) => placed(COMMITTED, id, &[]),
+    }
+}
+
+pub(crate) fn decode_answer(bytes: &Bytes) -> Result<Answer, ForwardError> {
+    let stage = match bytes.first() {
+        Some(&ACCEPTED) => Stage::Accepted(place_of(bytes)?),
+        Some(&COMMITTED) => Stage::Committed(place_of(bytes)?),
+        _ => return decode_outcome(bytes).map(Answer::End),
+    };
+    if bytes.len() != PLACED_BYTES {
+        return Err(ForwardError("a stage has a wrong length"));
+    }
+    Ok(Answer::Stage(stage))
+}
+
+/// One byte of kind, then for some kinds a u64, a descriptor, a place (term and index, u64 each), or
+/// a reply's own bytes.
 pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
     let with_number = |kind: u8, number: u64| {
         let mut bytes = vec![kind];
@@ -107,10 +167,11 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
         Outcome::UnknownLeaderChanged => Bytes::from_static(&[12]),
         Outcome::UnknownStopped => Bytes::from_static(&[13]),
         Outcome::UnknownConnectionLost { node } => with_number(14, node.0),
+        Outcome::Applied(Applied { id, reply }) => placed(APPLIED, *id, reply),
     }
 }
 
-pub(crate) fn decode_outcome(bytes: &Bytes) -> Result<Outcome, ForwardError> {
+fn decode_outcome(bytes: &Bytes) -> Result<Outcome, ForwardError> {
     let kind = *bytes.first().ok_or(ForwardError("answer is empty"))?;
     let number = || match bytes.len() {
         9 => Ok(u64_at(bytes, 1)),
@@ -136,6 +197,10 @@ pub(crate) fn decode_outcome(bytes: &Bytes) -> Result<Outcome, ForwardError> {
         12 => Outcome::UnknownLeaderChanged,
         13 => Outcome::UnknownStopped,
         14 => Outcome::UnknownConnectionLost { node: NodeId(number()?) },
+        APPLIED => {
+            let id = place_of(bytes)?;
+            Outcome::Applied(Applied { id, reply: bytes.slice(PLACED_BYTES..) })
+        }
         _ => return Err(ForwardError("unknown kind of answer")),
     })
 }
@@ -146,6 +211,8 @@ mod tests {
     use proptest::prelude::*;
     use quorate_router::{Replica, ShardDescriptor};
     use quorate_types::{Epoch, ReplicaId};
+
+    const PLACE: LogId = LogId::new(Term(3), Index(260));
 
     #[test]
     fn every_outcome_survives_its_bytes() {
@@ -173,10 +240,33 @@ mod tests {
             Outcome::UnknownLeaderChanged,
             Outcome::UnknownStopped,
             Outcome::UnknownConnectionLost { node: NodeId(2) },
+            Outcome::Applied(Applied { id: PLACE, reply: Bytes::from_static(b"abc") }),
+            Outcome::Applied(Applied { id: PLACE, reply: Bytes::new() }),
         ];
         for outcome in outcomes {
-            assert_eq!(decode_outcome(&encode_outcome(&outcome)), Ok(outcome));
+            let bytes = encode_outcome(&outcome);
+            assert_eq!(decode_answer(&bytes), Ok(Answer::End(outcome)));
         }
+        for stage in [Stage::Accepted(PLACE), Stage::Committed(PLACE)] {
+            assert_eq!(decode_answer(&encode_stage(stage)), Ok(Answer::Stage(stage)));
+        }
+    }
+
+    #[test]
+    fn golden_bytes_of_places() {
+        let place = [3, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0];
+        let bytes = |kind: u8, rest: &[u8]| [&[kind], &place[..], rest].concat();
+        assert_eq!(encode_stage(Stage::Accepted(PLACE)), bytes(16, b""));
+        assert_eq!(encode_stage(Stage::Committed(PLACE)), bytes(17, b""));
+        let applied = Outcome::Applied(Applied { id: PLACE, reply: Bytes::from_static(b"xy") });
+        assert_eq!(encode_outcome(&applied), bytes(15, b"xy"));
+        for kind in [15, 16, 17] {
+            for cut in 1..PLACED_BYTES {
+                let cut = Bytes::from(bytes(kind, b"")).slice(..cut);
+                assert!(decode_answer(&cut).is_err(), "{cut:?}");
+            }
+        }
+        assert!(decode_answer(&bytes(16, b"x").into()).is_err(), "a stage has no more bytes");
     }
 
     #[test]
@@ -189,7 +279,11 @@ mod tests {
         };
         let bytes = encode_request(&request);
         assert_eq!(bytes[..], [1, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, b'x']);
-        assert_eq!(decode_request(&bytes), Ok(request));
+        assert_eq!(decode_request(&bytes), Ok(request.clone()));
+        let asks = Request { kind: RequestKind::WriteWithProgress, ..request };
+        let with_progress = encode_request(&asks);
+        assert_eq!((with_progress[0], &with_progress[1..]), (4, &bytes[1..]));
+        assert_eq!(decode_request(&with_progress), Ok(asks));
     }
 
     proptest! {
@@ -197,7 +291,7 @@ mod tests {
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let bytes = Bytes::from(bytes);
             let _ = decode_request(&bytes);
-            let _ = decode_outcome(&bytes);
+            let _ = decode_answer(&bytes);
         }
     }
 }

@@ -12,9 +12,16 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use crate::call::Outcome;
-use crate::forward::{self, Request};
+use crate::forward::{self, Answer, Request};
+use crate::progress::ProgressSink;
 
-type Waiting = FxHashMap<u64, oneshot::Sender<Outcome>>;
+/// Who waits for the end of a request, and hears of what comes before it.
+struct Waiter {
+    end: oneshot::Sender<Outcome>,
+    progress: Option<ProgressSink>,
+}
+
+type Waiting = FxHashMap<u64, Waiter>;
 
 /// Why a request was not sent. It did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,30 +75,18 @@ impl Forwarder {
     }
 
     /// Sends `request` to `peer`. Once sent, the answer always comes: the peer's own, or that the
-    /// connection was lost.
+    /// connection was lost. Stages before it go to `progress`.
     pub(crate) fn send(
         &self,
         transport: &Transport,
         peer: NodeId,
         request: &Request,
+        progress: Option<ProgressSink>,
     ) -> Result<Asked, NotSent> {
-        let waiting = match self.waiting(peer) {
-            Some(waiting) => waiting,
-            None => Arc::clone(self.waiting.write().entry(peer).or_default()),
-        };
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        {
-            // Registered before it is sent: the answer may be faster than this thread.
-            let mut all = waiting.lock();
-            if all.len() >= limits::FORWARDS_PENDING_MAX {
-                return Err(NotSent::Full);
-            }
-            all.insert(id, sender);
-        }
-        let asked = Asked { receiver, waiting, id };
+        // Registered before it is sent: the answer may be faster than this thread.
+        let asked = self.register(peer, progress)?;
         let payload = forward::encode_request(request);
-        let forwards = vec![Forward { id, kind: ForwardKind::Request, payload }];
+        let forwards = vec![Forward { id: asked.id, kind: ForwardKind::Request, payload }];
         match transport.send_forwards(peer, forwards) {
             Ok(()) => Ok(asked),
             Err((quorate_transport::SendError::Full, _)) => Err(NotSent::Full),
@@ -99,17 +94,48 @@ impl Forwarder {
         }
     }
 
-    /// Hands `peer`'s answer to whoever waits for it.
-    pub(crate) fn complete(&self, peer: NodeId, id: u64, payload: &Bytes) {
-        let Some(sender) = self.waiting(peer).and_then(|all| all.lock().remove(&id)) else {
-            tracing::debug!(%peer, id, "answer to a request that nobody waits for");
-            return;
+    /// Draws the id of a request to `peer`, and a place for its answer.
+    fn register(&self, peer: NodeId, progress: Option<ProgressSink>) -> Result<Asked, NotSent> {
+        let waiting = match self.waiting(peer) {
+            Some(waiting) => waiting,
+            None => Arc::clone(self.waiting.write().entry(peer).or_default()),
         };
-        let outcome = forward::decode_outcome(payload).unwrap_or_else(|error| {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (end, receiver) = oneshot::channel();
+        {
+            let mut all = waiting.lock();
+            if all.len() >= limits::FORWARDS_PENDING_MAX {
+                return Err(NotSent::Full);
+            }
+            all.insert(id, Waiter { end, progress });
+        }
+        Ok(Asked { receiver, waiting, id })
+    }
+
+    /// Hands what `peer` says of a request to whoever waits for it.
+    pub(crate) fn handle_reply(&self, peer: NodeId, id: u64, payload: &Bytes) {
+        let answer = forward::decode_answer(payload).unwrap_or_else(|error| {
             tracing::warn!(%peer, %error, "answer can't be read");
-            Outcome::UnknownConnectionLost { node: peer }
+            Answer::End(Outcome::UnknownConnectionLost { node: peer })
         });
-        drop(sender.send(outcome));
+        let waiting = self.waiting(peer);
+        let known = match answer {
+            Answer::Stage(stage) => {
+                // Told outside of the lock: it wakes whoever waits.
+                let progress = waiting
+                    .as_ref()
+                    .and_then(|all| all.lock().get(&id).and_then(|waiter| waiter.progress.clone()));
+                progress.map(|progress| progress.tell(stage))
+            }
+            Answer::End(outcome) => {
+                let waiter = waiting.and_then(|all| all.lock().remove(&id));
+                // Who stopped waiting just now is not an error.
+                waiter.map(|waiter| drop(waiter.end.send(outcome)))
+            }
+        };
+        if known.is_none() {
+            tracing::debug!(%peer, id, "answer to a request that nobody waits for");
+        }
     }
 
     /// The connection to `peer` broke: nobody knows how far its requests came.
@@ -117,8 +143,76 @@ impl Forwarder {
         let Some(waiting) = self.waiting(peer) else {
             return;
         };
-        for (_, sender) in std::mem::take(&mut *waiting.lock()) {
-            drop(sender.send(Outcome::UnknownConnectionLost { node: peer }));
+        for (_, waiter) in std::mem::take(&mut *waiting.lock()) {
+            drop(waiter.end.send(Outcome::UnknownConnectionLost { node: peer }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::{Progress, Stage};
+    use crate::submission::Applied;
+    use quorate_types::{Index, LogId, Term};
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    const PEER: NodeId = NodeId(2);
+    const PLACE: LogId = LogId::new(Term(1), Index(9));
+
+    fn applied() -> Outcome {
+        Outcome::Applied(Applied { id: PLACE, reply: Bytes::from_static(b"ok") })
+    }
+
+    /// Goal: an answer to what an earlier life of this node asked finds nobody, although both lives
+    /// count their requests from the same number. Method: the answer of one life told to the next.
+    #[test]
+    fn answers_to_an_earlier_life_find_nobody() {
+        let (earlier, later) = (Forwarder::new(Incarnation(4)), Forwarder::new(Incarnation(5)));
+        let ids: Vec<u64> =
+            (0..3).map(|_| earlier.register(PEER, None).expect("room").id).collect();
+        let mut asked: Vec<Asked> =
+            (0..3).map(|_| later.register(PEER, None).expect("room")).collect();
+        let payload = forward::encode_outcome(&applied());
+        ids.iter().for_each(|id| later.handle_reply(PEER, *id, &payload));
+        for asked in &mut asked {
+            assert_eq!(asked.answer().try_recv(), Err(TryRecvError::Empty));
+        }
+        let id = asked[1].id;
+        later.handle_reply(NodeId(3), id, &payload);
+        assert_eq!(asked[1].answer().try_recv(), Err(TryRecvError::Empty), "another peer's word");
+        later.handle_reply(PEER, id, &payload);
+        assert_eq!(asked[1].answer().try_recv(), Ok(applied()));
+        assert_eq!(asked[0].answer().try_recv(), Err(TryRecvError::Empty));
+    }
+
+    /// Goal: stages don't end the wait, and reach only who asked for them; an answer that can't be
+    /// read does. Method: every kind of answer to a request with and without progress.
+    #[test]
+    fn stages_do_not_end_the_wait() {
+        let forwarder = Forwarder::new(Incarnation(1));
+        let progress = Arc::new(Progress::new());
+        let mut with = forwarder.register(PEER, Some(progress.begin_try())).expect("room");
+        let mut without = forwarder.register(PEER, None).expect("room");
+        for stage in [Stage::Accepted(PLACE), Stage::Committed(PLACE)] {
+            for id in [with.id, without.id] {
+                forwarder.handle_reply(PEER, id, &forward::encode_stage(stage));
+            }
+        }
+        assert_eq!(progress.subscribe().borrow().committed, Some(PLACE));
+        assert_eq!(with.answer().try_recv(), Err(TryRecvError::Empty));
+        assert_eq!(without.answer().try_recv(), Err(TryRecvError::Empty));
+        forwarder.handle_reply(PEER, with.id, &forward::encode_outcome(&applied()));
+        assert_eq!(with.answer().try_recv(), Ok(applied()));
+        forwarder.handle_reply(PEER, without.id, &Bytes::from_static(&[16, 1]));
+        let lost = Outcome::UnknownConnectionLost { node: PEER };
+        assert_eq!(without.answer().try_recv(), Ok(lost));
+    }
+
+    #[test]
+    fn who_stops_waiting_leaves_no_trace() {
+        let forwarder = Forwarder::new(Incarnation(1));
+        drop(forwarder.register(PEER, None).expect("room"));
+        assert!(forwarder.waiting(PEER).expect("was asked").lock().is_empty());
     }
 }

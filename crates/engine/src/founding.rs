@@ -6,6 +6,11 @@
 //! store id durably. From then on each of them refuses any other directory under this node's id:
 //! whoever empties a directory that ever promised something finds no founder that would take it in
 //! (RULES 5 and 9). The price: a cluster is born only when all its founders have met.
+//!
+//! Until a node is founded itself, it takes another directory under a known id for a founder that
+//! had to begin again, and forgets the old one: a promise counts only at founded nodes, so the old
+//! one has made none to it. All founders must have been given the same first map: its digest is in
+//! every hello, and who was made for another one is not met.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +20,10 @@ use quorate_types::NodeId;
 
 /// Who has met this directory, and who has refused it.
 pub(crate) struct Founding {
-    /// The other founders; none if this node is no founder itself.
+    /// The other founders.
     others: BTreeSet<NodeId>,
+    /// Whether this node waits for them: it is a founder, too.
+    waits: bool,
     met: Mutex<BTreeSet<NodeId>>,
     disowned_by: Mutex<BTreeSet<NodeId>>,
     founded: AtomicBool,
@@ -25,9 +32,10 @@ pub(crate) struct Founding {
 impl Founding {
     /// `founders` are all nodes with a replica in the first map; `founded` is what the log says.
     pub(crate) fn new(node: NodeId, mut founders: BTreeSet<NodeId>, founded: bool) -> Founding {
-        let others = if founders.remove(&node) { founders } else { BTreeSet::new() };
+        let waits = founders.remove(&node);
         Founding {
-            others,
+            others: founders,
+            waits,
             met: Mutex::default(),
             disowned_by: Mutex::default(),
             founded: AtomicBool::new(founded),
@@ -54,9 +62,14 @@ impl Founding {
         self.met.lock().insert(peer);
     }
 
+    /// `peer` begins again with another directory.
+    pub(crate) fn forget(&self, peer: NodeId) {
+        self.met.lock().remove(&peer);
+    }
+
     /// The founders that have not met this directory; none once it is founded.
     pub(crate) fn missing(&self) -> Vec<NodeId> {
-        if self.is_founded() {
+        if self.is_founded() || !self.waits {
             return Vec::new();
         }
         let met = self.met.lock();

@@ -73,7 +73,7 @@ impl Core {
             Some(peer) => peer.last_failure.clone().unwrap_or_else(|| "not connected yet".into()),
             None => "its address is not known here".to_owned(),
         };
-        let Ok(mut asked) = self.forwarder.send(&self.transport, node, &request) else {
+        let Ok(mut asked) = self.forwarder.send(&self.transport, node, &request, None) else {
             return Err(unconnected());
         };
         match tokio::time::timeout(timeout, asked.answer()).await {
@@ -215,6 +215,9 @@ fn summarise(
     }
 }
 
+/// Part of every reason of a node that this one, or a peer, did not admit.
+const NOT_ADMITTED: &str = "is not admitted by";
+
 /// What an operator has to know, the worst first.
 fn problems(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<String> {
     let mut problems = Vec::new();
@@ -235,6 +238,10 @@ fn problems(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<String> {
                 node.node,
                 reason(node)
             )),
+            // One that is refused has been reached, and the reason says what to do.
+            NodeState::Unreachable if reason(node).contains(NOT_ADMITTED) => {
+                problems.push(format!("node {} is kept out: {}", node.node, reason(node)));
+            }
             NodeState::Unreachable => problems.push(format!(
                 "node {} at {} does not answer: {}; start it, or mend the network",
                 node.node,

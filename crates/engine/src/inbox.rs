@@ -146,3 +146,53 @@ fn payload_bytes(message: &Message) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{CallKind, Completion};
+    use quorate_raft::Body;
+    use quorate_types::{ReplicaId, Term};
+
+    fn call(command_bytes: usize) -> Call {
+        Call {
+            shard: ShardId(1),
+            descriptor_version: 1,
+            kind: CallKind::Write(vec![0; command_bytes].into()),
+            completion: Completion::Local(oneshot::channel().0),
+        }
+    }
+
+    fn messages(count: usize) -> Vec<(ShardId, Message)> {
+        let (from, to) = (ReplicaId(2), ReplicaId(1));
+        let message = || Message { from, to, term: Term(1), body: Body::TimeoutNow };
+        (0..count).map(|_| (ShardId(1), message())).collect()
+    }
+
+    fn fill_with_calls(inbox: &Inbox, command_bytes: usize) -> usize {
+        (0..).take_while(|_| inbox.push_call(call(command_bytes)).is_ok()).count()
+    }
+
+    /// Goal: a flood of calls does not keep out the messages that would drain it, nor the other way
+    /// round. Method: one kind up to its bound, then the other; by count and by bytes.
+    #[test]
+    fn calls_and_messages_have_bounds_of_their_own() {
+        for (command_bytes, calls_max) in
+            [(1, limits::INBOX_EVENTS_MAX), (limits::INBOX_BYTES_MAX / 4, 4)]
+        {
+            let inbox = Inbox::default();
+            assert_eq!(fill_with_calls(&inbox, command_bytes), calls_max);
+            assert!(inbox.push_messages(NodeId(2), messages(limits::INBOX_MESSAGES_MAX)));
+            assert!(!inbox.push_messages(NodeId(2), messages(1)), "messages are bounded, too");
+            inbox.push(Input::Persisted(1));
+            let mut inputs = Vec::new();
+            inbox.take(&mut inputs, None);
+            assert_eq!(inputs.len(), calls_max + 2);
+            assert!(inbox.push_messages(NodeId(2), messages(1)), "what was taken makes room");
+            assert_eq!(fill_with_calls(&inbox, command_bytes), calls_max);
+        }
+        let inbox = Inbox::default();
+        assert!(inbox.push_messages(NodeId(2), messages(limits::INBOX_MESSAGES_MAX)));
+        assert!(inbox.push_call(call(1)).is_ok());
+    }
+}

@@ -91,7 +91,7 @@ impl Core {
         let mut pairs = Vec::new();
         let mut from = Some(Bytes::copy_from_slice(start));
         while let Some(start) = from.clone().filter(|_| pairs.len() < limit) {
-            let Some(part) = self.first_part(&start, end) else {
+            let Some(part) = self.first_part(&start, end)? else {
                 break;
             };
             let limit = limit - pairs.len();
@@ -124,7 +124,7 @@ impl Core {
         let mut total = 0;
         let mut from = Some(Bytes::copy_from_slice(start));
         while let Some(start) = from.clone() {
-            let Some(part) = self.first_part(&start, end) else {
+            let Some(part) = self.first_part(&start, end)? else {
                 break;
             };
             let question = Question::Count { start: part.start, end: part.end };
@@ -139,22 +139,26 @@ impl Core {
         Ok(total)
     }
 
-    /// The first shard that `[start, end)` touches.
-    fn first_part(&self, start: &[u8], end: Option<&[u8]>) -> Option<Part> {
+    /// The shard that owns `start`, and its part of `[start, end)`; `None` if the range is empty. What
+    /// no shard is known to own is no empty part: an answer without it would claim that it is.
+    fn first_part(&self, start: &[u8], end: Option<&[u8]>) -> Result<Option<Part>, Refusal> {
+        if end.is_some_and(|end| start >= end) {
+            return Ok(None);
+        }
         let routes = self.map.routes();
-        let descriptor = routes.range(start, end).next()?;
+        let descriptor = routes.lookup(start).ok_or(Refusal::NoShard)?;
         let own = descriptor.end.as_deref();
         let until = match (own, end) {
             (Some(own), Some(asked)) => Some(own.min(asked)),
             (own, asked) => own.or(asked),
         };
         let copy = Bytes::copy_from_slice;
-        Some(Part {
+        Ok(Some(Part {
             route: self.route_to(descriptor),
             start: copy(descriptor.start.as_ref().max(start)),
             end: until.map(copy),
             next: own.filter(|own| end.is_none_or(|end| *own < end)).map(copy),
-        })
+        }))
     }
 
     /// True if the refusal was for an old route and the map has a newer one by now, so that another

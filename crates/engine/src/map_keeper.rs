@@ -17,6 +17,7 @@ use crate::core::Core;
 use crate::error::{FatalError, Refusal, WriteError};
 use crate::reads::ReadLevel;
 use crate::shard_read::{Facts, Question};
+use crate::submission::Applied;
 
 /// Version of commands, frames and records that a new cluster begins with.
 const CLUSTER_VERSION: u32 = 1;
@@ -30,16 +31,33 @@ pub(crate) struct MapKeeper {
     dialed: BTreeMap<NodeId, String>,
     /// The revision that the cache on disk holds.
     cached: u64,
+    /// The revision that the last command brought about. Until the map has come to it, what is seen
+    /// is older than what was done, and nothing is done again.
+    done: u64,
+    /// Counts looks, so that no single meta replica is asked each time.
+    looks: usize,
 }
 
 impl MapKeeper {
     pub(crate) fn new(core: &Arc<Core>, own: NodeRecord) -> MapKeeper {
         let cached = core.map.revision();
-        MapKeeper { core: Arc::downgrade(core), own, dialed: BTreeMap::new(), cached }
+        let dialed = BTreeMap::new();
+        MapKeeper { core: Arc::downgrade(core), own, dialed, cached, done: 0, looks: 0 }
     }
 
-    /// Runs until the engine ends.
-    pub(crate) async fn run(mut self) {
+    /// Runs until the engine ends. A panic ends the engine's service, as in any of its threads.
+    pub(crate) async fn run_guarded(self) {
+        let core = Weak::clone(&self.core);
+        let Err(error) = tokio::spawn(self.run()).await else {
+            return;
+        };
+        if let Some(core) = core.upgrade().filter(|_| error.is_panic()) {
+            let (thread, message) = ("map keeper".to_owned(), error.to_string());
+            core.end(FatalError::Panic { thread, message });
+        }
+    }
+
+    async fn run(mut self) {
         loop {
             let Some(core) = self.core.upgrade() else {
                 return;
@@ -66,51 +84,78 @@ impl MapKeeper {
         if !core.founding.is_founded() {
             return Ok(());
         }
-        let news = self.ask(core).await?;
-        if let Some(map) = news {
+        if let Some(map) = self.ask(core).await? {
             core.map.adopt(map);
+            self.dial(core);
         }
-        if core.map.revision() == 0 {
-            let shards = core.map.descriptors();
-            let found = MetaCommand::Found { cluster_version: CLUSTER_VERSION, shards };
-            match self.command(core, &found).await? {
-                // The map comes with the next look, which this one asks for.
-                MetaReply::Done { .. } | MetaReply::AlreadyFounded { .. } => {
-                    core.map_wanted.notify_one();
-                }
-                reply => tracing::error!(?reply, "the meta shard does not take the first map"),
-            }
+        self.keep(core).await;
+        if core.map.revision() < self.done {
+            // Another replica of the meta shard, at the next look, may have come further.
             return Ok(());
         }
+        if core.map.revision() == 0 {
+            return self.found(core).await;
+        }
         self.announce(core).await?;
-        self.report(core).await?;
-        self.dial(core);
-        self.keep(core).await;
-        Ok(())
+        self.report(core).await
     }
 
     /// The meta shard's map, if it is another than this node's. Any replica will do: the map is a
     /// cache, and epochs guard against its age.
-    async fn ask(&self, core: &Arc<Core>) -> Result<Option<MetaMap>, Refusal> {
-        let route = core.route_by_id(META_SHARD)?;
+    async fn ask(&mut self, core: &Arc<Core>) -> Result<Option<MetaMap>, Refusal> {
+        let mut route = core.route_by_id(META_SHARD)?;
         let question = Question::Map { known: core.map.revision() };
-        match core.read(route, question, ReadLevel::Stale).await? {
-            Facts::Map(None) => Ok(None),
-            Facts::Map(Some(bytes)) => match MetaMap::decode(&bytes) {
-                Ok(map) => Ok(Some(map)),
-                Err(error) => {
-                    tracing::error!(%error, "the cluster's map can't be read");
-                    Ok(None)
-                }
-            },
-            _ => unreachable!("a question for the map is answered with it"),
+        self.looks += 1;
+        let facts = if route.local.is_some() {
+            // The look itself is for a thread that may block: this one carries the connections.
+            let version = route.descriptor_version;
+            let asked = core.read_for_peer(META_SHARD, version, question, ReadLevel::Stale).await;
+            match asked {
+                Ok(facts) => facts,
+                Err(_) => return Ok(None),
+            }
+        } else {
+            let turn = self.looks % route.members.len().max(1);
+            route.members.rotate_left(turn);
+            core.read(route, question, ReadLevel::Stale).await?
+        };
+        let Facts::Map(Some(bytes)) = facts else {
+            return Ok(None);
+        };
+        match MetaMap::decode(&bytes) {
+            Ok(map) => Ok(Some(map)),
+            Err(error) => {
+                tracing::error!(%error, "the cluster's map can't be read");
+                Ok(None)
+            }
         }
+    }
+
+    /// The first command of a cluster.
+    async fn found(&mut self, core: &Core) -> Result<(), Refusal> {
+        let shards = core.map.descriptors();
+        let found = MetaCommand::Found { cluster_version: CLUSTER_VERSION, shards };
+        match self.command(core, &found).await? {
+            MetaReply::Done { revision } | MetaReply::AlreadyFounded { revision } => {
+                self.expect(core, revision);
+            }
+            reply => tracing::error!(?reply, "the meta shard does not take the first map"),
+        }
+        Ok(())
+    }
+
+    /// The map has this revision, or will have it soon.
+    fn expect(&mut self, core: &Core, revision: u64) {
+        self.done = self.done.max(revision);
+        core.map_wanted.notify_one();
     }
 
     async fn command(&self, core: &Core, command: &MetaCommand) -> Result<MetaReply, Refusal> {
         let route = || core.route_by_id(META_SHARD);
-        match core.write_until_done(route, command.encode().into()).await {
-            Ok(reply) => Ok(MetaReply::decode(&reply).unwrap_or(MetaReply::Unknown)),
+        match core.write_until_done(route, command.encode().into(), None).await {
+            Ok(Applied { reply, .. }) => {
+                Ok(MetaReply::decode(&reply).unwrap_or(MetaReply::Unknown))
+            }
             Err(WriteError::DidNotHappen(refusal)) => Err(refusal),
             // Whatever became of it, the next look sees.
             Err(WriteError::OutcomeUnknown(doubt)) => {
@@ -121,13 +166,13 @@ impl MapKeeper {
     }
 
     /// Tells the cluster where this node is, unless it knows.
-    async fn announce(&self, core: &Core) -> Result<(), Refusal> {
+    async fn announce(&mut self, core: &Core) -> Result<(), Refusal> {
         if core.map.node(self.own.node).as_ref() == Some(&self.own) {
             return Ok(());
         }
         let reply = self.command(core, &MetaCommand::Register(self.own.clone())).await?;
         match reply {
-            MetaReply::Done { .. } => core.map_wanted.notify_one(),
+            MetaReply::Done { revision } => self.expect(core, revision),
             MetaReply::OtherStore { known } => {
                 core.end(FatalError::Identity(format!(
                     "node {} is registered with store {known}, and this directory is store {}",
@@ -141,10 +186,10 @@ impl MapKeeper {
 
     /// Tells the directory what shards led here know better than it. All in one command, but for
     /// those that it finds contradictory: they must not hold up the others.
-    async fn report(&self, core: &Core) -> Result<(), Refusal> {
+    async fn report(&mut self, core: &Core) -> Result<(), Refusal> {
         let newer = |own: &ShardDescriptor| {
-            // What was learnt of a shard here went into the map at the start; so compare with what
-            // the meta shard has said last.
+            // What was learnt of a shard here went into the routes at the start; so compare with
+            // what the meta shard has said last.
             core.map.reported(own.shard).is_none_or(|known| {
                 own.epoch != known
                     && own.epoch.version >= known.version
@@ -160,8 +205,8 @@ impl MapKeeper {
                     tracing::error!(%shard, "its descriptor contradicts the meta shard's");
                     news.retain(|descriptor| descriptor.shard != shard);
                 }
-                MetaReply::Done { .. } => {
-                    core.map_wanted.notify_one();
+                MetaReply::Done { revision } => {
+                    self.expect(core, revision);
                     break;
                 }
                 reply => {
@@ -193,11 +238,11 @@ impl MapKeeper {
 
     /// Keeps the map for the next start.
     async fn keep(&mut self, core: &Arc<Core>) {
-        let map = core.map.to_cache();
-        if map.revision == self.cached {
+        if core.map.revision() == self.cached {
             return;
         }
-        let (revision, core) = (map.revision, Arc::clone(core));
+        let (map, core) = (core.map.adopted(), Arc::clone(core));
+        let revision = map.revision;
         // It syncs, and this runtime carries the connections.
         let kept = tokio::task::spawn_blocking(move || core.log.record_map(&map.encode())).await;
         match kept {

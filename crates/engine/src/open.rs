@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use quorate_host::{
@@ -22,12 +21,14 @@ use tokio::sync::Notify;
 
 use crate::apply::{Applier, Appliers, ApplyThread};
 use crate::bootstrap::Bootstrap;
+use crate::budget::Budget;
 use crate::builder::EngineBuilder;
 use crate::callers::Callers;
 use crate::cluster_map::{ClusterMap, META_SHARD};
 use crate::core::Core;
 use crate::counters::Counters;
 use crate::data::DataStore;
+use crate::ending::Ending;
 use crate::engine::Engine;
 use crate::error::{FatalError, OpenFault};
 use crate::fatal::Fatal;
@@ -41,6 +42,7 @@ use crate::receiver::Inbound;
 use crate::replies::Replies;
 use crate::running::{Running, Started, spawn};
 use crate::shards::{ShardState, Shards};
+use crate::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::worker::Worker;
 
 /// The entry before the first of every bootstrapped log. Not index 0: a log's base is matched only
@@ -60,7 +62,11 @@ pub(crate) fn open(builder: EngineBuilder) -> Result<Engine, OpenFault> {
 
     let (log, mut recovery) = open_log(&builder, node)?;
     let data = open_data(&builder.directory.join("data"))?;
-    let recovered = if recovery.replicas.is_empty() {
+    let first_map = first_map(&log, &recovery, bootstrap)?;
+    // Only where nobody has been told of this directory: once it is founded, or knows the map, what
+    // the bootstrap says is of no account.
+    let is_new = recovery.replicas.is_empty() && !recovery.founded && recovery.map.is_none();
+    let recovered = if is_new {
         create_replicas(&log, &data, node, &bootstrap.descriptors())?
     } else {
         std::mem::take(&mut recovery.replicas)
@@ -71,9 +77,27 @@ pub(crate) fn open(builder: EngineBuilder) -> Result<Engine, OpenFault> {
     let nonce = u64::from_le_bytes(random("a nonce")?);
     let identity = log.identity();
     let life = NodeLife { store: identity.store, incarnation: identity.incarnation, nonce };
-    let bound = bind(&builder, &log, life)?;
+    let bound = bind(&builder, &log, life, first_map)?;
     let (log, data, lives) = (Arc::new(log), Arc::new(data), recovery.peers);
-    start(builder, Parts { log, data, replicas, map, founding, lives, life, bound })
+    start(builder, Parts { log, data, replicas, map, founding, first_map, lives, life, bound })
+}
+
+/// The digest of the map that this directory was made for; noted before anything is made.
+fn first_map(log: &LogStore, recovery: &Recovery, bootstrap: &Bootstrap) -> Result<u32, OpenFault> {
+    let given = bootstrap.digest();
+    match recovery.first_map {
+        Some(noted) if noted != given && !recovery.founded => Err(OpenFault::Setting {
+            setting: "bootstrap",
+            what: "differs from the one that this directory was made for, and the cluster is not \
+                   founded yet: give that one again, or empty the directory"
+                .to_owned(),
+        }),
+        Some(noted) => Ok(noted),
+        None => {
+            log.record_first_map(given)?;
+            Ok(given)
+        }
+    }
 }
 
 fn random<const N: usize>(what: &str) -> Result<[u8; N], OpenFault> {
@@ -109,7 +133,10 @@ fn known_map(
         }
     };
     for replica in replicas {
-        map.learn(replica.descriptor());
+        let own = replica.descriptor();
+        let shard = own.shard;
+        map.try_learn(own)
+            .map_err(|error| OpenFault::Replica { shard, what: error.to_string() })?;
     }
     Ok(map)
 }
@@ -250,13 +277,19 @@ impl Replica {
     }
 }
 
-fn bind(builder: &EngineBuilder, log: &LogStore, life: NodeLife) -> Result<Bound, OpenFault> {
+fn bind(
+    builder: &EngineBuilder,
+    log: &LogStore,
+    life: NodeLife,
+    first_map: u32,
+) -> Result<Bound, OpenFault> {
     let identity = log.identity();
     let config = TransportConfig {
         cluster: identity.cluster,
         node: identity.node,
         life,
         wall_clock: Arc::clone(&builder.wall_clock),
+        first_map,
         listen: builder.listen.expect("checked by the builder"),
         peers: builder.peers.clone(),
         tls: builder.tls.clone().expect("checked by the builder"),
@@ -271,13 +304,14 @@ struct Parts {
     replicas: Vec<Replica>,
     map: ClusterMap,
     founding: Founding,
+    first_map: u32,
     lives: BTreeMap<NodeId, NodeLife>,
     life: NodeLife,
     bound: Bound,
 }
 
 fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
-    let Parts { log, data, replicas, map, founding, lives, life, bound } = parts;
+    let Parts { log, data, replicas, map, founding, first_map, lives, life, bound } = parts;
     let node = builder.node.expect("checked by the builder");
     let cluster = log.identity().cluster;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -290,23 +324,26 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
     let transport = Transport::start(bound, runtime.handle(), Arc::clone(&inbound) as _)
         .map_err(|error| OpenFault::Transport(error.to_string()))?;
 
+    let fatal = Arc::new(Fatal::default());
     let states: Vec<Arc<ShardState>> = replicas.iter().map(state_of).collect();
     let core = Arc::new(Core {
         node,
         cluster,
         life,
         founding: Arc::new(founding),
+        first_map,
         wall_clock: Arc::clone(&builder.wall_clock),
-        map,
+        map: Arc::new(map),
         shards: Arc::new(Shards::new(states)),
         inboxes: (0..builder.workers).map(|_| Arc::default()).collect(),
         transport: Arc::new(transport),
         forwarder: Forwarder::new(life.incarnation),
         log,
         data,
-        fatal: Arc::new(Fatal::default()),
+        ending: Arc::new(Ending::new(Arc::clone(&fatal))),
+        fatal,
         counters: Arc::new(Counters::default()),
-        stopping: AtomicBool::new(false),
+        submissions: Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX),
         addresses: Mutex::new(builder.peers.clone()),
         lives: Mutex::new(lives),
         map_wanted: Notify::new(),
@@ -318,7 +355,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         address: advertised.to_string(),
         services: builder.services.clone(),
     };
-    runtime.spawn(MapKeeper::new(&core, own).run());
+    runtime.spawn(MapKeeper::new(&core, own).run_guarded());
     let running = start_threads(builder, Arc::clone(&core), replicas, runtime, inbound.clone())?;
     core.found_if_complete();
     inbound.open(core);
@@ -327,7 +364,8 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
 
 fn state_of(replica: &Replica) -> Arc<ShardState> {
     let RecoveredReplica { replica: id, space, .. } = replica.recovered;
-    Arc::new(ShardState::new(replica.descriptor(), id, space, replica.worker))
+    let applied = replica.record.applied.index;
+    Arc::new(ShardState::new(replica.descriptor(), id, space, replica.worker, applied))
 }
 
 fn start_threads(

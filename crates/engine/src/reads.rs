@@ -93,6 +93,13 @@ impl Core {
         }
     }
 
+    /// The meta shard's revision, by one look at its head; 0 before it is founded.
+    fn map_revision_at(&self, space: quorate_types::SpaceId) -> Result<u64, rocksdb::Error> {
+        let head = self.data.get(space, MetaMap::HEAD_KEY)?;
+        let head = head.iter().map(|head| (MetaMap::HEAD_KEY, &head[..]));
+        Ok(MetaMap::from_pairs(head).map_or(0, |map| map.revision))
+    }
+
     fn look(
         &self,
         space: quorate_types::SpaceId,
@@ -114,7 +121,10 @@ impl Core {
                 })?;
                 Ok(Facts::Pairs(pairs))
             }
-            Question::Map { known } => {
+            Question::Map { known } if self.map_revision_at(space)? == *known => {
+                Ok(Facts::Map(None))
+            }
+            Question::Map { .. } => {
                 let mut pairs = Vec::new();
                 self.data.scan(space, &[], None, &mut |key, value| {
                     pairs.push((key.to_vec(), value.to_vec()));
@@ -124,8 +134,7 @@ impl Core {
                 // A map that can't be read here is answered like one that has no news; the
                 // machine that wrote it has latched or will.
                 Ok(Facts::Map(match MetaMap::from_pairs(pairs) {
-                    Ok(map) if map.revision != *known => Some(map.encode().into()),
-                    Ok(_) => None,
+                    Ok(map) => Some(map.encode().into()),
                     Err(error) => {
                         tracing::error!(%error, "the meta shard's data can't be read");
                         None

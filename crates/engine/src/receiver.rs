@@ -70,7 +70,7 @@ impl Receiver for Inbound {
         let mut refused = Vec::new();
         for Forward { id, kind, payload } in forwards {
             match kind {
-                ForwardKind::Reply => core.forwarder.complete(from, id, &payload),
+                ForwardKind::Reply => core.forwarder.handle_reply(from, id, &payload),
                 ForwardKind::Request => {
                     if let Some(outcome) = take_request(&core, from, id, &payload) {
                         let payload = forward::encode_outcome(&outcome);
@@ -87,7 +87,7 @@ impl Receiver for Inbound {
     fn handle_connected(&self, peer: &PeerHello) {
         tracing::info!(node = %peer.node, incarnation = %peer.life.incarnation, "peer connected");
         if let Some(core) = self.core() {
-            core.handle_connected(peer.node);
+            core.handle_connected(peer);
         }
     }
 
@@ -125,15 +125,16 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
             });
             None
         }
-        RequestKind::Write => {
+        RequestKind::Write | RequestKind::WriteWithProgress => {
             if check_command(&request.body).is_err() {
                 return Some(Outcome::Malformed);
             }
+            let progress = request.kind == RequestKind::WriteWithProgress;
             let call = Call {
                 shard: request.shard,
                 descriptor_version: request.descriptor_version,
                 kind: CallKind::Write(request.body),
-                completion: Completion::Remote { peer: from, id },
+                completion: Completion::Remote { peer: from, id, progress },
             };
             core.submit(call).err()
         }

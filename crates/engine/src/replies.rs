@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quorate_transport::{Forward, ForwardKind, SendError, Transport};
 use quorate_types::NodeId;
 
 use crate::call::{Completion, Outcome};
 use crate::forward;
+use crate::progress::Stage;
 
 /// Gathers what goes to other nodes until [`Replies::flush`].
 pub(crate) struct Replies {
@@ -22,15 +24,31 @@ impl Replies {
     pub(crate) fn complete(&mut self, completion: Completion, outcome: Outcome) {
         match completion {
             // The caller may have stopped waiting; that is its right.
-            Completion::Local(sender) => drop(sender.send(outcome)),
-            Completion::Remote { peer, id } => {
-                let payload = forward::encode_outcome(&outcome);
-                let reply = Forward { id, kind: ForwardKind::Reply, payload };
-                match self.remote.iter_mut().find(|(node, _)| *node == peer) {
-                    Some((_, replies)) => replies.push(reply),
-                    None => self.remote.push((peer, vec![reply])),
-                }
+            Completion::Local(end) | Completion::Submitted { end, .. } => {
+                drop(end.send(outcome));
             }
+            Completion::Remote { peer, id, .. } => {
+                self.gather(peer, id, forward::encode_outcome(&outcome));
+            }
+        }
+    }
+
+    /// Tells of a stage before the end. A stage that gets lost on its way is made good by the end.
+    pub(crate) fn tell(&mut self, completion: &Completion, stage: Stage) {
+        match completion {
+            Completion::Local(_) => {}
+            Completion::Submitted { progress, .. } => progress.tell(stage),
+            Completion::Remote { peer, id, .. } => {
+                self.gather(*peer, *id, forward::encode_stage(stage));
+            }
+        }
+    }
+
+    fn gather(&mut self, peer: NodeId, id: u64, payload: Bytes) {
+        let reply = Forward { id, kind: ForwardKind::Reply, payload };
+        match self.remote.iter_mut().find(|(node, _)| *node == peer) {
+            Some((_, replies)) => replies.push(reply),
+            None => self.remote.push((peer, vec![reply])),
         }
     }
 

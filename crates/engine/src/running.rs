@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -83,7 +82,7 @@ impl Running {
 
     /// Answers every pending call and joins every thread. Blocks; does nothing the second time.
     pub(crate) fn stop(&self) {
-        self.core.stopping.store(true, Ordering::Release);
+        self.core.ending.begin();
         let Some(threads) = self.threads.lock().take() else {
             return;
         };

@@ -46,6 +46,20 @@ pub(crate) enum Facts {
     Map(Option<Bytes>),
 }
 
+impl Facts {
+    /// True if this can be the answer to `question`. What comes from another node may be anything.
+    pub(crate) fn fits(&self, question: &Question) -> bool {
+        match (question, self) {
+            (Question::Get(keys), Facts::Values(values)) => keys.len() == values.len(),
+            (Question::Scan { limit, .. }, Facts::Pairs(pairs)) => pairs.len() <= *limit,
+            (Question::Count { .. }, Facts::Count(_)) | (Question::Map { .. }, Facts::Map(_)) => {
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 fn put_field(out: &mut Vec<u8>, field: &[u8]) {
     out.extend_from_slice(&u32::try_from(field.len()).expect("bounded").to_le_bytes());
     out.extend_from_slice(field);

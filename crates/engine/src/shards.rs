@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use quorate_router::ShardDescriptor;
-use quorate_types::{NodeId, ReplicaId, ShardId, SpaceId};
+use quorate_types::{Index, NodeId, ReplicaId, ShardId, SpaceId};
 use rustc_hash::FxHashMap;
-use tokio::sync::Notify;
+use tokio::sync::watch;
+
+use crate::position::PositionCell;
+use crate::watches::Leadership;
 
 const NO_LEADER: u64 = u64::MAX;
 
@@ -22,9 +25,12 @@ pub(crate) struct ShardState {
     descriptor: RwLock<ShardDescriptor>,
     /// Its version; readers check it after reading, too (RULE 1).
     descriptor_version: AtomicU64,
+    /// How far it has come here.
+    pub(crate) position: PositionCell,
+    /// As in `leadership`; every request looks at these.
     leader: AtomicU64,
     serving: AtomicBool,
-    leader_changed: Notify,
+    leadership: watch::Sender<Leadership>,
 }
 
 impl ShardState {
@@ -33,6 +39,7 @@ impl ShardState {
         replica: ReplicaId,
         space: SpaceId,
         worker: usize,
+        applied: Index,
     ) -> ShardState {
         ShardState {
             shard: descriptor.shard,
@@ -43,7 +50,8 @@ impl ShardState {
             descriptor: RwLock::new(descriptor),
             leader: AtomicU64::new(NO_LEADER),
             serving: AtomicBool::new(false),
-            leader_changed: Notify::new(),
+            leadership: watch::Sender::new(Leadership::default()),
+            position: PositionCell::new(applied),
         }
     }
 
@@ -70,14 +78,23 @@ impl ShardState {
 
     pub(crate) fn set_leader(&self, leader: Option<NodeId>, serving: bool) {
         self.serving.store(serving, Ordering::Release);
-        let leader = leader.map_or(NO_LEADER, |node| node.0);
-        self.leader.store(leader, Ordering::Release);
-        self.leader_changed.notify_waiters();
+        self.leader.store(leader.map_or(NO_LEADER, |node| node.0), Ordering::Release);
+        let new = Leadership { leader, serving };
+        // Terms that end without a leader change nothing for who waits.
+        self.leadership.send_if_modified(|known| std::mem::replace(known, new) != new);
     }
 
-    /// Ends at the next change of leader.
-    pub(crate) fn leader_changed(&self) -> tokio::sync::futures::Notified<'_> {
-        self.leader_changed.notified()
+    pub(crate) fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    /// Ends at the next change of leadership after this call.
+    pub(crate) fn leader_changed(&self) -> impl Future<Output = ()> + use<> {
+        let mut changes = self.leadership.subscribe();
+        async move {
+            let changed = changes.changed().await;
+            changed.expect("a shard's state outlives those who wait for it");
+        }
     }
 }
 

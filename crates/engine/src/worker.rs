@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_host::{Answer, Event, Host, Refusal as HostRefusal, ReplicaInit, Ticket, Turn};
+use quorate_host::{Answer, Apply, Event, Host, Refusal as HostRefusal, ReplicaInit, Ticket, Turn};
 use quorate_log::{LogWriter, ShardWrite, TurnWrite};
 use quorate_raft::Message;
 use quorate_transport::{ShardMessage, Transport, WallClock};
-use quorate_types::{NodeId, ShardId};
+use quorate_types::{LogId, NodeId, ShardId};
 
 use crate::apply::ApplyJob;
 use crate::call::{Call, CallKind, Outcome};
@@ -18,6 +18,7 @@ use crate::fatal::Fatal;
 use crate::fetch::FetchJob;
 use crate::founding::Founding;
 use crate::inbox::{Inbox, Input};
+use crate::progress::Stage;
 use crate::queue::Queue;
 use crate::replies::Replies;
 use crate::shards::Shards;
@@ -59,18 +60,24 @@ impl Worker {
         let mut inputs = Vec::new();
         let mut stopping = false;
         while !stopping && !self.fatal.is_set() {
+            self.add_silent();
             self.inbox.take(&mut inputs, Some(self.wait()));
             for input in inputs.drain(..) {
                 stopping |= self.take_in(input);
             }
             let now = clock::now();
-            if !self.silent.is_empty() && self.founding.is_founded() {
-                self.silent.drain(..).for_each(|replica| self.host.add(now, replica));
-            }
             self.host.handle_timeouts(now);
             let turn = self.host.take_turn(now);
             self.carry_out(turn);
             self.counters.turns.add(1);
+        }
+    }
+
+    /// Lets the replicas speak once the directory is founded.
+    fn add_silent(&mut self) {
+        if !self.silent.is_empty() && self.founding.is_founded() {
+            let now = clock::now();
+            self.silent.drain(..).for_each(|replica| self.host.add(now, replica));
         }
     }
 
@@ -104,7 +111,7 @@ impl Worker {
                 let views = self.host.shards().filter_map(|id| Some((id, self.host.view(id)?)));
                 drop(sender.send(views.collect()));
             }
-            // Looked at by the turn that it wakes.
+            // Looked at before the next sleep.
             Input::Founded => {}
             Input::Stop => return true,
         }
@@ -114,10 +121,11 @@ impl Worker {
     fn event_of(&mut self, call: Call) -> Event {
         let Call { shard, descriptor_version, kind, completion } = call;
         let reads = matches!(kind, CallKind::Read);
+        let progress = completion.wants_progress();
         let ticket = self.callers.insert(Caller { completion, shard, reads });
         match kind {
             CallKind::Write(command) => {
-                Event::Write { shard, ticket, descriptor_version, session: None, command }
+                Event::Write { shard, ticket, descriptor_version, session: None, command, progress }
             }
             CallKind::Read => Event::Read { shard, ticket, descriptor_version },
             CallKind::TransferLeader(to) => Event::TransferLeader { shard, ticket, to },
@@ -146,19 +154,11 @@ impl Worker {
             let shard = self.shards.get(role.shard).expect("only hosted shards have roles");
             shard.set_leader(leader, role.role.serving);
         }
+        for (ticket, id) in turn.accepted {
+            self.replies.tell(&self.callers.get(ticket).completion, Stage::Accepted(id));
+        }
         if !turn.applies.is_empty() {
-            let callers = &mut self.callers;
-            self.applies.push_all(turn.applies.into_iter().map(|apply| {
-                ApplyJob {
-                    shard: apply.shard,
-                    committed: apply.committed,
-                    callers: apply
-                        .tickets
-                        .into_iter()
-                        .map(|(index, ticket)| (index, callers.remove(ticket).completion))
-                        .collect(),
-                }
-            }));
+            self.hand_to_apply(turn.applies);
         }
         self.fetches
             .push_all(turn.fetches.into_iter().map(|fetch| FetchJob { worker: self.index, fetch }));
@@ -166,6 +166,28 @@ impl Worker {
             self.answer(ticket, answer);
         }
         self.replies.flush();
+    }
+
+    /// Those who wait for an entry go along with it; those who asked hear that it is committed.
+    fn hand_to_apply(&mut self, applies: Vec<Apply>) {
+        for apply in &applies {
+            let shard = self.shards.get(apply.shard).expect("only hosted shards are applied");
+            shard.position.publish_commit(apply.committed.range.end.previous());
+        }
+        let (callers, replies) = (&mut self.callers, &mut self.replies);
+        self.applies.push_all(applies.into_iter().map(|Apply { shard, committed, tickets }| {
+            let mut waiting = Vec::with_capacity(tickets.len());
+            for (index, ticket) in tickets {
+                let completion = callers.remove(ticket).completion;
+                if completion.wants_progress() {
+                    let run = committed.runs.iter().find(|run| run.range().contains(&index));
+                    let term = run.expect("a ticket's entry is in its range").term();
+                    replies.tell(&completion, Stage::Committed(LogId::new(term, index)));
+                }
+                waiting.push((index, completion));
+            }
+            ApplyJob { shard, committed, callers: waiting }
+        }));
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer) {

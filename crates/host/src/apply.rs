@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_raft::{Committed, EntryKind, Membership};
-use quorate_types::{Index, LogId, ShardId};
+use quorate_types::{LogId, ShardId};
 
 use crate::applied::AppliedRecord;
 use crate::command::Envelope;
@@ -35,7 +35,7 @@ pub fn apply_committed(
     record: &mut AppliedRecord,
     committed: &Committed,
     target: &mut dyn ApplyTarget,
-    replied: &mut dyn FnMut(Index, ApplyOutcome),
+    replied: &mut dyn FnMut(LogId, ApplyOutcome),
 ) {
     let mut next = committed.range.start;
     assert_eq!(next, record.applied.index.next(), "shard {shard}: apply must continue its record");
@@ -44,7 +44,7 @@ pub fn apply_committed(
         next = run.range().end;
         for entry in run.entries() {
             if let Some(outcome) = apply_entry(shard, machine, record, entry, target) {
-                replied(entry.id.index, outcome);
+                replied(entry.id, outcome);
             }
             target.finish_entry(record);
         }

@@ -12,7 +12,7 @@ use quorate_types::{
 };
 use rustc_hash::FxHashMap;
 
-use crate::shard::Shard;
+use crate::shard::{NewWrite, Shard};
 use crate::turn::{Answer, Event, Refusal, ShardFetch, ShardRole, Ticket, Turn};
 
 /// Read contexts of one incarnation; the incarnation fills the bits above.
@@ -145,10 +145,10 @@ impl Host {
             Event::Message { from, shard, message } => {
                 self.handle_message(now, from, shard, message)
             }
-            Event::Write { shard, ticket, descriptor_version, session, command } => {
+            Event::Write { shard, ticket, descriptor_version, session, command, progress } => {
                 if let Some(slot) = self.slot_for(shard, ticket, descriptor_version) {
-                    let answers = &mut self.turn.answers;
-                    self.shards[slot].write(now, wall, ticket, session, &command, answers);
+                    let write = NewWrite { ticket, session, command: &command, progress };
+                    self.shards[slot].write(now, wall, write, &mut self.turn);
                     self.mark(slot);
                 }
             }
@@ -207,7 +207,7 @@ impl Host {
         let mut writes = Vec::new();
         for slot in std::mem::take(&mut self.dirty) {
             self.shards[slot].dirty = false;
-            self.shards[slot].submit(now, &mut self.turn.answers);
+            self.shards[slot].submit(now, &mut self.turn);
             let mut ready = self.shards[slot].kernel.take_ready();
             if let Some(write) = ready.write.take() {
                 self.shards[slot].submitted_turn = number;

@@ -14,7 +14,7 @@
 //!  messages, writes, reads ─┐               ┌─ send      at once, per peer
 //!  persisted, applied ──────┼──▶  Host  ──▶─┼─ writes    one batch, one sync
 //!  fetched runs, time ──────┘   (kernels)   ├─ applies   committed runs and who waits for them
-//!                                           └─ answers, fetches, roles
+//!                                           └─ accepted, answers, fetches, roles
 //! ```
 //!
 //! A cluster of one, whose disk is instant (see `quorate-sim` for three and for faults):
@@ -49,8 +49,9 @@
 //!     if turn.roles.iter().any(|role| role.role.serving) && !asked {
 //!         let put = KvCommand::Put { key: Bytes::from("k"), value: Bytes::from("v") };
 //!         let (ticket, command) = (Ticket(1), Bytes::from(put.encode()));
+//!         let (session, progress) = (None, false);
 //!         let write =
-//!             Event::Write { shard, ticket, descriptor_version: 1, session: None, command };
+//!             Event::Write { shard, ticket, descriptor_version: 1, session, command, progress };
 //!         host.handle(now, WallMillis(0), write);
 //!         asked = true;
 //!     }

@@ -6,7 +6,7 @@ use quorate_raft::{Committed, EntryKind, Kernel, ProposeError, ReadError, RunDra
 use quorate_types::{Index, LogId, Monotonic, NodeId, ShardId, WallMillis, WriteNumber, limits};
 
 use crate::command::{Envelope, SessionStamp};
-use crate::turn::{Answer, Refusal, Ticket};
+use crate::turn::{Answer, Refusal, Ticket, Turn};
 
 /// Entries that this node proposed together and that wait to be committed.
 struct Pending {
@@ -26,6 +26,15 @@ impl Pending {
     }
 }
 
+/// A command on its way into the log, and who waits for it.
+pub(crate) struct NewWrite<'a> {
+    pub(crate) ticket: Ticket,
+    pub(crate) session: Option<SessionStamp>,
+    pub(crate) command: &'a [u8],
+    /// Whether its place is to be told.
+    pub(crate) progress: bool,
+}
+
 /// A kernel with its waiting callers.
 pub(crate) struct Shard {
     pub(crate) id: ShardId,
@@ -41,6 +50,8 @@ pub(crate) struct Shard {
     pub(crate) cached_bytes: usize,
     draft: RunDraft,
     draft_tickets: Vec<Ticket>,
+    /// Places in `draft_tickets` of those whose place in the log is to be told.
+    draft_progress: Vec<usize>,
     pending: VecDeque<Pending>,
     reads_new: Vec<Ticket>,
     reads_unconfirmed: BTreeMap<u64, Vec<Ticket>>,
@@ -65,6 +76,7 @@ impl Shard {
             cached_bytes: 0,
             draft: RunDraft::new(),
             draft_tickets: Vec::new(),
+            draft_progress: Vec::new(),
             pending: VecDeque::new(),
             reads_new: Vec::new(),
             reads_unconfirmed: BTreeMap::new(),
@@ -82,19 +94,21 @@ impl Shard {
         &mut self,
         now: Monotonic,
         wall: WallMillis,
-        ticket: Ticket,
-        session: Option<SessionStamp>,
-        command: &[u8],
-        answers: &mut Vec<(Ticket, Answer)>,
+        write: NewWrite<'_>,
+        turn: &mut Turn,
     ) {
+        let NewWrite { ticket, session, command, progress } = write;
         if self.draft.len_bytes() + command.len() > limits::RUN_BYTES_MAX
             || self.draft.count() >= limits::RUN_ENTRIES_MAX
         {
-            self.propose(now, answers);
+            self.propose(now, turn);
         }
         let envelope =
             Envelope { descriptor_version: self.descriptor_version, leader_time: wall, session };
         self.draft.push(EntryKind::Command, &[&envelope.encode(), command]);
+        if progress {
+            self.draft_progress.push(self.draft_tickets.len());
+        }
         self.draft_tickets.push(ticket);
     }
 
@@ -103,8 +117,8 @@ impl Shard {
     }
 
     /// Hands what callers asked for since the last turn to the kernel.
-    pub(crate) fn submit(&mut self, now: Monotonic, answers: &mut Vec<(Ticket, Answer)>) {
-        self.propose(now, answers);
+    pub(crate) fn submit(&mut self, now: Monotonic, turn: &mut Turn) {
+        self.propose(now, turn);
         if self.reads_new.is_empty() {
             return;
         }
@@ -119,20 +133,24 @@ impl Shard {
                     ReadError::NoLeader => Refusal::NotLeader { leader: None },
                     ReadError::Full { .. } => Refusal::Busy,
                 };
-                answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
+                turn.answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
             }
         }
     }
 
-    fn propose(&mut self, now: Monotonic, answers: &mut Vec<(Ticket, Answer)>) {
+    fn propose(&mut self, now: Monotonic, turn: &mut Turn) {
         if self.draft.is_empty() {
             return;
         }
         let draft = std::mem::take(&mut self.draft);
         let tickets = std::mem::take(&mut self.draft_tickets);
+        let progress = std::mem::take(&mut self.draft_progress);
         match self.kernel.propose(now, draft) {
             Ok(first) => {
-                self.forget_pending_from(first.index, answers);
+                turn.accepted.extend(progress.into_iter().map(|place| {
+                    (tickets[place], LogId::new(first.term, first.index.plus(place as u64)))
+                }));
+                self.forget_pending_from(first.index, &mut turn.answers);
                 self.pending.push_back(Pending { first, tickets, answered: 0 });
             }
             Err((error, _)) => {
@@ -142,7 +160,7 @@ impl Shard {
                     }
                     ProposeError::Transferring { .. } | ProposeError::Full { .. } => Refusal::Busy,
                 };
-                answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
+                turn.answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use quorate_raft::{Committed, Message, Reader, RoleState, Run, Write};
-use quorate_types::{Index, NodeId, ShardId};
+use quorate_types::{Index, LogId, NodeId, ShardId};
 
 use crate::command::SessionStamp;
 
@@ -37,6 +37,8 @@ pub enum Event {
         session: Option<SessionStamp>,
         /// The command, for the state machine.
         command: Bytes,
+        /// Whether [`Turn::accepted`] is to name its place in the log.
+        progress: bool,
     },
     /// A caller wants to read.
     Read {
@@ -160,6 +162,10 @@ pub struct Turn {
     pub send: Vec<(NodeId, Vec<(ShardId, Message)>)>,
     /// To be made durable together, under this number; then [`Event::Persisted`].
     pub write: Option<(u64, Vec<(ShardId, Write)>)>,
+    /// Writes that asked for it and that this leader's log has taken in, each with its place. Not
+    /// durable yet, and no promise: a later leader may give the place to another entry. Comes
+    /// before the ticket's end.
+    pub accepted: Vec<(Ticket, LogId)>,
     /// To be applied.
     pub applies: Vec<Apply>,
     /// Ends of waits.
@@ -176,6 +182,7 @@ impl Turn {
     pub fn is_empty(&self) -> bool {
         self.send.is_empty()
             && self.write.is_none()
+            && self.accepted.is_empty()
             && self.applies.is_empty()
             && self.answers.is_empty()
             && self.fetches.is_empty()

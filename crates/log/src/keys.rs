@@ -57,6 +57,8 @@ pub(crate) enum RecordKey {
     Founded,
     /// The cluster's map as last heard; opaque here.
     Map,
+    /// Digest of the first map that the directory was made with.
+    FirstMap,
 }
 
 impl RecordKey {
@@ -72,6 +74,7 @@ impl RecordKey {
             RecordKey::Peer(node) => (8, node.0),
             RecordKey::Founded => (9, 0),
             RecordKey::Map => (10, 0),
+            RecordKey::FirstMap => (11, 0),
         };
         let mut key = [kind; RECORD_KEY_BYTES];
         key[1..].copy_from_slice(&about.to_be_bytes());
@@ -93,6 +96,7 @@ impl RecordKey {
             8 => RecordKey::Peer(NodeId(shard.0)),
             9 => RecordKey::Founded,
             10 => RecordKey::Map,
+            11 => RecordKey::FirstMap,
             _ => return None,
         };
         (parsed.bytes() == key).then_some(parsed)
@@ -122,12 +126,13 @@ mod tests {
         assert_eq!(RecordKey::Peer(NodeId(9)).bytes(), [8, 0, 0, 0, 0, 0, 0, 0, 9]);
         assert_eq!(RecordKey::Founded.bytes(), [9, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(RecordKey::Map.bytes(), [10, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::FirstMap.bytes(), [11, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     proptest! {
         #[test]
         fn any_bytes_parse_to_a_key_that_gives_them_back(
-            bytes in prop::collection::vec(0u8..11, 0..18),
+            bytes in prop::collection::vec(0u8..12, 0..18),
         ) {
             if let Some(key) = RecordKey::parse(&bytes) {
                 prop_assert_eq!(&key.bytes()[..], &bytes[..]);

@@ -28,6 +28,15 @@ impl LogStore {
         self.note(RecordKey::Founded, &[])
     }
 
+    /// Remembers for which first map this directory is made, before anything is made for it. One
+    /// sync.
+    ///
+    /// # Errors
+    /// The first [`LogFault`] of this store.
+    pub fn record_first_map(&self, digest: u32) -> Result<(), LogFault> {
+        self.note(RecordKey::FirstMap, &digest.to_le_bytes())
+    }
+
     /// Remembers the cluster's map; its bytes are the caller's. One sync.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub(crate) struct Records {
     pub(crate) peers: BTreeMap<NodeId, NodeLife>,
     pub(crate) founded: bool,
     pub(crate) map: Option<Vec<u8>>,
+    pub(crate) first_map: Option<u32>,
     /// A damaged one ends its replica only, so the error is kept.
     pub(crate) hard_states: BTreeMap<ShardId, Result<HardState, RecordError>>,
 }
@@ -184,6 +185,7 @@ impl Records {
             }
             RecordKey::Founded => self.founded = true,
             RecordKey::Map => self.map = Some(body.to_vec()),
+            RecordKey::FirstMap => self.first_map = Some(decode_u32(body)?),
             RecordKey::HardState(_) => unreachable!("taken above"),
         }
         Ok(())

@@ -23,6 +23,8 @@ pub struct Recovery {
     pub founded: bool,
     /// What [`LogStore::record_map`](crate::LogStore::record_map) was given last.
     pub map: Option<Vec<u8>>,
+    /// What [`LogStore::record_first_map`](crate::LogStore::record_first_map) was given.
+    pub first_map: Option<u32>,
 }
 
 /// One replica's durable state.

@@ -122,6 +122,7 @@ impl LogStore {
             peers: std::mem::take(&mut opened.records.peers),
             founded: opened.records.founded,
             map: opened.records.map.take(),
+            first_map: opened.records.first_map,
         };
         let shards = living(&recovery).map(|replica| {
             let family = opened.families.of(replica.shard).expect("recovered from its family");

@@ -134,7 +134,7 @@ impl Node {
             &mut record,
             &apply.committed,
             data,
-            &mut |index, outcome| replies.push((index, outcome)),
+            &mut |id, outcome| replies.push((id.index, outcome)),
         );
         data.record = record;
         (data.record.applied.index, replies)

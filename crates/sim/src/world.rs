@@ -389,8 +389,14 @@ impl World {
             counter.unknown += 1;
             let command = KvCommand::Increment { key: Bytes::from(key.clone()), by: 1 };
             let command = Bytes::from(command.encode());
-            let session = None;
-            let event = Event::Write { shard, ticket, descriptor_version: 1, session, command };
+            let event = Event::Write {
+                shard,
+                ticket,
+                descriptor_version: 1,
+                session: None,
+                command,
+                progress: false,
+            };
             (Caller::Increment { key }, event)
         };
         self.nodes[node].callers.insert(ticket, caller);

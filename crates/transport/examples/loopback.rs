@@ -95,6 +95,7 @@ impl Pair {
                     nonce: node.into(),
                 },
                 wall_clock: Arc::new(|| WallMillis(0)),
+                first_map: 0,
                 listen: ([127, 0, 0, 1], 0).into(),
                 peers: BTreeMap::new(),
                 tls: authority.issue(NodeId(node)).expect("a certificate"),

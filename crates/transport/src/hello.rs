@@ -11,7 +11,7 @@
 //! 10  append lanes          u16
 //! 12  frame bytes max       u32
 //! 16  frame messages max    u32
-//! 20  reserved              u32      0
+//! 20  first map             u32      digest of the map the directory was made with; 0: none
 //! 24  cluster               u128
 //! 40  store                 u128
 //! 56  node                  u64
@@ -47,6 +47,8 @@ pub struct PeerHello {
     pub life: NodeLife,
     /// Its wall clock when it wrote the hello, at most a few round trips ago.
     pub wall: WallMillis,
+    /// Digest of the first map of the cluster that it was made for; 0: it was given none.
+    pub first_map: u32,
     /// The protocol version both sides speak from here on.
     pub version: u16,
 }
@@ -72,6 +74,8 @@ pub struct Hello {
     pub life: NodeLife,
     /// The sender's wall clock.
     pub wall: WallMillis,
+    /// Digest of the first map that the sender was made with.
+    pub first_map: u32,
 }
 
 /// Why two nodes don't talk. Its text is what both sides log.
@@ -134,11 +138,9 @@ pub enum Refusal {
         /// Who was dialed.
         expected: NodeId,
     },
-    /// The lower id dials, so that a pair has one connection.
-    #[error("{found:?} dialed {own:?}, but the lower id dials: two nodes may share an id")]
-    Direction {
-        /// Who dialed.
-        found: NodeId,
+    /// The dialer bears this node's own id.
+    #[error("the dialer, too, is {own:?}: two nodes share an id")]
+    OwnId {
         /// This node.
         own: NodeId,
     },
@@ -189,6 +191,7 @@ impl Hello {
             node,
             life,
             wall,
+            first_map: 0,
         }
     }
 
@@ -203,7 +206,7 @@ impl Hello {
         bytes.extend_from_slice(&self.append_lanes.to_le_bytes());
         bytes.extend_from_slice(&self.frame_bytes_max.to_le_bytes());
         bytes.extend_from_slice(&self.frame_messages_max.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.first_map.to_le_bytes());
         bytes.extend_from_slice(&self.cluster.0.to_le_bytes());
         bytes.extend_from_slice(&self.life.store.0.to_le_bytes());
         bytes.extend_from_slice(&self.node.0.to_le_bytes());
@@ -230,6 +233,7 @@ impl Hello {
             append_lanes: u16::from_le_bytes(field(bytes, 10)),
             frame_bytes_max: u32::from_le_bytes(field(bytes, 12)),
             frame_messages_max: u32::from_le_bytes(field(bytes, 16)),
+            first_map: u32::from_le_bytes(field(bytes, 20)),
             cluster: ClusterId(u128::from_le_bytes(field(bytes, 24))),
             node: NodeId(u64::from_le_bytes(field(bytes, 56))),
             life: NodeLife {
@@ -289,6 +293,7 @@ impl Hello {
             cluster: peer.cluster,
             life: peer.life,
             wall: peer.wall,
+            first_map: peer.first_map,
             version,
         })
     }
@@ -305,7 +310,8 @@ mod tests {
 
     fn hello(node: u64) -> Hello {
         let life = NodeLife { store: StoreId(0x51), incarnation: Incarnation(4), nonce: 0x99 };
-        Hello::new(ClusterId(0xC1), NodeId(node), life, WallMillis(0x0102))
+        let hello = Hello::new(ClusterId(0xC1), NodeId(node), life, WallMillis(0x0102));
+        Hello { first_map: 0x77, ..hello }
     }
 
     /// Goal: a change of the layout must show; it is fixed for ever.
@@ -319,7 +325,7 @@ mod tests {
             + "0400"
             + "00000002"
             + "00400000"
-            + "00000000"
+            + "77000000"
             + "c1000000000000000000000000000000"
             + "51000000000000000000000000000000"
             + "0300000000000000"

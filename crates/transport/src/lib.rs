@@ -1,7 +1,7 @@
 //! Every shard's messages over one QUIC connection per pair of nodes.
 //!
 //! A node claims one UDP port, proves itself with the certificate of its cluster's authority, and
-//! keeps one connection to each peer (the lower id dials, and dials again). Messages are queued
+//! keeps one connection to each peer (the lower id dials, and dials again; the higher one steps in). Messages are queued
 //! without ever blocking the caller, gathered into few, large frames, and handed to a [`Receiver`]
 //! on the other side, with their runs as slices of the one buffer they arrived in.
 //!
@@ -64,6 +64,7 @@
 //!     node: NodeId(1),
 //!     life: NodeLife { store: StoreId(1), incarnation: Incarnation(1), nonce: 42 },
 //!     wall_clock: Arc::new(|| WallMillis(1_700_000_000_000)),
+//!     first_map: 0,
 //!     listen: "127.0.0.1:0".parse()?,
 //!     peers: BTreeMap::from([(NodeId(2), "127.0.0.1:7402".parse()?)]),
 //!     tls: authority.issue(NodeId(1))?,

@@ -75,11 +75,7 @@ pub(crate) async fn greet_as_acceptor(
     let hello = read_hello(connection, &mut receive).await.map_err(|reason| (None, reason))?;
     let own = shared.hello.node;
     let peer = check_peer(shared, connection, &hello).and_then(|peer| {
-        if peer.node < own {
-            admit(shared, peer)
-        } else {
-            Err(Refusal::Direction { found: peer.node, own })
-        }
+        if peer.node == own { Err(Refusal::OwnId { own }) } else { admit(shared, peer) }
     });
     let named = |reason| (Some(hello.node), reason);
     let peer = peer.map_err(|refusal| named(refuse(connection, &refusal)))?;

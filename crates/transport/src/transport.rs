@@ -35,6 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How long the higher id waits for the lower one to dial, before it dials itself.
+const LATE_DIAL: Duration = Duration::from_secs(3);
 /// Incoming connections that are at TLS or hello at the same time; more are turned away.
 const HANDSHAKES_MAX: usize = 256;
 /// Interval of looking whether the socket is closed at shutdown.
@@ -98,6 +100,8 @@ pub struct TransportConfig {
     pub life: NodeLife,
     /// Told to peers, who may refuse a node whose clock is far from theirs.
     pub wall_clock: WallClock,
+    /// Told to peers, who may refuse a node that was made for another first map; 0: none.
+    pub first_map: u32,
     /// The UDP address to claim; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Where the other nodes are, as far as known; an entry for this node is ignored.
@@ -224,7 +228,10 @@ impl Transport {
                 .map_err(failed)?;
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
-            hello: Hello::new(config.cluster, config.node, config.life, WallMillis(0)),
+            hello: Hello {
+                first_map: config.first_map,
+                ..Hello::new(config.cluster, config.node, config.life, WallMillis(0))
+            },
             wall_clock: config.wall_clock,
             receiver,
             client: quic.client,
@@ -264,9 +271,14 @@ impl Transport {
             _ => return,
         };
         let peer = self.shared.peer_or_new(node);
-        if peer.set_address(address) && own < node {
-            let dial = dial(self.shared.clone(), endpoint, peer);
-            self.tasks.lock().spawn_on(dial, &self.runtime);
+        if peer.set_address(address) {
+            let shared = self.shared.clone();
+            let mut tasks = self.tasks.lock();
+            if own < node {
+                tasks.spawn_on(dial(shared, endpoint, peer), &self.runtime);
+            } else {
+                tasks.spawn_on(dial_late(shared, endpoint, peer), &self.runtime);
+            }
         }
     }
 
@@ -493,14 +505,51 @@ async fn accept_one(
     }
 }
 
-/// Keeps up the connection to a peer with a higher id. The waits need no jitter: each pair of
-/// nodes has one dialer.
+/// Dials a peer with a lower id that has not come by itself for a while: it may know an old address
+/// of this node, or, if this is not the node whose name it bears, another process at the right one.
+/// Should both sides dial at once, each ends the connection that came first; the lower id is back
+/// at once, the higher one only after its wait.
+async fn dial_late(shared: Arc<Shared>, endpoint: Endpoint, peer: Arc<Peer>) {
+    let mut stop = shared.stop.clone();
+    while !shared.is_stopped() {
+        tokio::select! {
+            () = tokio::time::sleep(LATE_DIAL) => {}
+            _ = stop.wait_for(|stopped| *stopped) => return,
+        }
+        if peer.is_connected() {
+            continue;
+        }
+        let address = peer.address().expect("dialing begins with the first address");
+        match connect(&shared, &endpoint, &peer, address).await {
+            Ok((connection, hello)) => {
+                serve(&shared, &peer, connection, &hello).await;
+            }
+            Err(refused) => shared.report_refused(Some(peer.node), address, &refused),
+        }
+    }
+}
+
+/// Keeps up the connection to a peer with a higher id. The waits need no jitter: the other side
+/// dials only when this one has not come for a while.
 async fn dial(shared: Arc<Shared>, endpoint: Endpoint, peer: Arc<Peer>) {
     let mut stop = shared.stop.clone();
     let mut backoff = BACKOFF_FIRST;
     while !shared.is_stopped() {
+        if peer.is_connected() {
+            // It came by itself.
+            tokio::select! {
+                () = tokio::time::sleep(BACKOFF_MAX) => continue,
+                _ = stop.wait_for(|stopped| *stopped) => return,
+            }
+        }
         let address = peer.address().expect("dialing begins with the first address");
-        match connect(&shared, &endpoint, &peer, address).await {
+        let changed = peer.address_changed();
+        let connected = tokio::select! {
+            connected = connect(&shared, &endpoint, &peer, address) => connected,
+            // An attempt at the old address would only take its time.
+            () = changed => continue,
+        };
+        match connected {
             Ok((connection, hello)) => {
                 serve(&shared, &peer, connection, &hello).await;
                 backoff = BACKOFF_FIRST;

@@ -209,6 +209,7 @@ fn a_configuration_against_its_certificate_is_refused() {
         node,
         life: NodeLife::default(),
         wall_clock: std::sync::Arc::new(|| WallMillis(77)),
+        first_map: 0,
         listen: "127.0.0.1:0".parse().unwrap(),
         peers: Default::default(),
         tls: tls.clone(),

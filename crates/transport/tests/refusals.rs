@@ -166,14 +166,26 @@ async fn lying_hellos_are_refused() {
     }
 }
 
-/// Goal: the higher id may not dial, or a pair could have two connections.
+/// Goal: a node with this node's own id is refused by that name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_higher_id_may_not_dial() {
+async fn a_dialer_with_the_own_id_is_refused() {
     let identities = identities(2);
-    let server = Node::start(&identities[0]);
-    let rogue = Rogue::connect(&identities[1], &server, &name_of(1)).await;
+    let server = Node::start(&identities[1]);
+    let rogue = Rogue::connect(&identities[1], &server, &name_of(2)).await;
     let told = rogue.say(&hello(CLUSTER, 2).encode()).await;
-    assert!(told.contains("the lower id dials"), "{told}");
+    assert!(told.contains("two nodes share an id"), "{told}");
+}
+
+/// Goal: a node that nobody dials, because the lower id knows no address or an old one of it, dials
+/// by itself, so that it is let in or told why not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_higher_id_dials_when_it_is_not_met() {
+    let identities = identities(2);
+    let mut lower = Node::start(&identities[0]);
+    let mut higher = Node::start(&identities[1]);
+    higher.transport.set_peer(NodeId(1), lower.address());
+    lower.expect_connected(NodeId(2)).await;
+    higher.expect_connected(NodeId(1)).await;
 }
 
 /// Goal: a member that sends what is no frame loses its own connection, with a reason, and nobody

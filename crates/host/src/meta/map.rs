@@ -26,6 +26,9 @@ pub struct MetaMap {
 }
 
 impl MetaMap {
+    /// The key of the head: alone it gives the revision, by [`MetaMap::from_pairs`].
+    pub const HEAD_KEY: &'static [u8] = &KEY_HEAD;
+
     /// All of `map`, by one scan. One that was not founded gives the default.
     ///
     /// # Errors

@@ -247,6 +247,8 @@ impl Patience {
             Refusal::Busy { .. }
             | Refusal::StaleRoute { .. }
             | Refusal::DeadlinePassed { .. }
+            | Refusal::NotHere { .. }
+            | Refusal::NotBuilt { .. }
             | Refusal::Stopped(_) => return Err(Reply::Error(format!("ERR {refusal}").into())),
         };
         tokio::time::sleep(wait.clamp(Duration::from_millis(1), LEADER_HOLD)).await;

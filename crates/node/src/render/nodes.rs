@@ -27,7 +27,7 @@ pub(super) fn table(nodes: &[NodeStatus]) -> String {
     let rows = nodes.iter().map(|node| {
         let mut row = row(node);
         if has_reasons {
-            row.push(node.reason.clone().unwrap_or_default());
+            row.push(shorten(node.reason.as_deref().unwrap_or_default()));
         }
         row
     });
@@ -77,5 +77,15 @@ mod tests {
         {
             assert_eq!(duration(microseconds), expected);
         }
+    }
+}
+
+/// Longest reason in a table, in characters; the list of problems has the whole of it.
+const REASON_CHARS_MAX: usize = 72;
+
+fn shorten(reason: &str) -> String {
+    match reason.char_indices().nth(REASON_CHARS_MAX) {
+        None => reason.to_owned(),
+        Some((at, _)) => format!("{}...", reason[..at].trim_end()),
     }
 }

@@ -104,6 +104,7 @@ impl Node {
                 nonce: 5,
             },
             wall_clock: Arc::new(|| WallMillis(77)),
+            first_map: 0,
             listen,
             peers: BTreeMap::new(),
             tls: tls.clone(),

@@ -1,0 +1,80 @@
+//! How far a shard has come here: stored by its worker and the apply thread, watched by anybody.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use quorate_types::Index;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// How far a replica has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Everything up to and with this index is known to be committed, is durable on this node, and
+    /// has been handed to the state machine. May lag behind the leader's.
+    pub commit: Index,
+    /// Everything up to and with this index has been applied by the state machine here; never
+    /// beyond `commit`.
+    pub applied: Index,
+}
+
+/// A position with those who watch it. While nobody does, storing costs two atomics.
+///
+/// A publisher stores and then looks for watchers; a watcher registers and then loads. All four are
+/// sequentially consistent, so one of the two sees the other, and no wake-up is lost.
+pub(crate) struct PositionCell {
+    commit: AtomicU64,
+    applied: AtomicU64,
+    watchers: AtomicUsize,
+    moved: Notify,
+}
+
+impl PositionCell {
+    /// A replica that begins with everything up to `applied`.
+    pub(crate) fn new(applied: Index) -> PositionCell {
+        PositionCell {
+            commit: AtomicU64::new(applied.0),
+            applied: AtomicU64::new(applied.0),
+            watchers: AtomicUsize::new(0),
+            moved: Notify::new(),
+        }
+    }
+
+    /// The worker handed out everything up to `index`. Called before it is applied.
+    pub(crate) fn publish_commit(&self, index: Index) {
+        self.commit.store(index.0, Ordering::SeqCst);
+        self.announce();
+    }
+
+    /// The apply thread has written everything up to `index`.
+    pub(crate) fn publish_applied(&self, index: Index) {
+        self.applied.store(index.0, Ordering::SeqCst);
+        self.announce();
+    }
+
+    fn announce(&self) {
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            self.moved.notify_waiters();
+        }
+    }
+
+    pub(crate) fn get(&self) -> Position {
+        // In this order, because commit is published first: it is never seen behind.
+        let applied = Index(self.applied.load(Ordering::SeqCst));
+        let commit = Index(self.commit.load(Ordering::SeqCst));
+        Position { commit, applied }
+    }
+
+    /// From now on [`PositionCell::moved`] is told of.
+    pub(crate) fn register(&self) {
+        self.watchers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn unregister(&self) {
+        self.watchers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Ends at the next publication after this call. Only for those who are registered.
+    pub(crate) fn moved(&self) -> Notified<'_> {
+        self.moved.notified()
+    }
+}

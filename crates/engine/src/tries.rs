@@ -1,0 +1,162 @@
+//! The tries of one call: how long they may go on, where the next one goes, and when.
+
+use std::time::Duration;
+
+use quorate_router::ShardDescriptor;
+use quorate_types::{NodeId, limits};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::call::Outcome;
+use crate::core::{Core, Route};
+use crate::error::Refusal;
+use crate::forwarder::Asked;
+
+/// First and longest pause before a call is tried again, where nothing announces the right time.
+const RETRY_WAIT: Duration = Duration::from_millis(2);
+const RETRY_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Time for a leader that was deposed to answer what was forwarded to it.
+const DEPOSED_GRACE: Duration = Duration::from_millis(500);
+
+/// Where a try goes.
+pub(crate) enum Target {
+    Here,
+    Node(NodeId),
+    /// Nobody is known to lead.
+    Nowhere,
+}
+
+/// What is known for another try.
+pub(crate) enum Next {
+    /// Where the leader is said to be.
+    Leader(Option<NodeId>),
+    /// What the shard is now.
+    Descriptor(Box<ShardDescriptor>),
+}
+
+/// See the module's documentation.
+pub(crate) struct Tries {
+    started: Instant,
+    deadline: Instant,
+    count: u32,
+    hint: Option<NodeId>,
+}
+
+impl Tries {
+    pub(crate) fn new() -> Tries {
+        let started = Instant::now();
+        Tries { started, deadline: started + limits::REQUEST_TIMEOUT, count: 0, hint: None }
+    }
+
+    /// Waits for the end of a call. An error is the time that passed until the deadline.
+    pub(crate) async fn end_of(
+        &self,
+        receiver: impl Future<Output = Result<Outcome, oneshot::error::RecvError>>,
+    ) -> Result<Outcome, Duration> {
+        match tokio::time::timeout_at(self.deadline, receiver).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            // The thread that had the call is gone: it can't say how far it came.
+            Ok(Err(_)) => Ok(Outcome::UnknownStopped),
+            Err(_) => Err(self.started.elapsed()),
+        }
+    }
+
+    /// Waits for the end of a call that was forwarded to `node`, the shard's leader when it was sent.
+    /// When the replica here learns of another leader, `node` gets a moment to answer, and no more:
+    /// a node that died says nothing, and its connection ends much later.
+    pub(crate) async fn end_of_forward(
+        &self,
+        route: &Route,
+        node: NodeId,
+        asked: &mut Asked,
+    ) -> Result<Outcome, Duration> {
+        let Some(state) = &route.local else {
+            return self.end_of(asked.answer()).await;
+        };
+        let deposed = async {
+            loop {
+                let changed = state.leader_changed();
+                if state.leader().is_some_and(|leader| leader != node) {
+                    break;
+                }
+                changed.await;
+            }
+            tokio::time::sleep(DEPOSED_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            end = self.end_of(asked.answer()) => end,
+            () = deposed => Ok(Outcome::UnknownLeaderChanged),
+        }
+    }
+
+    pub(crate) fn target(&self, own: NodeId, route: &Route) -> Target {
+        let known = match &route.local {
+            Some(state) => state.leader().or(self.hint),
+            // Without a replica here: the leader named by the last try, or the members in turn.
+            None => self.hint.or_else(|| {
+                let count = self.count as usize;
+                route.members.get(count % route.members.len().max(1)).copied()
+            }),
+        };
+        match known {
+            None => Target::Nowhere,
+            Some(node) if node == own => Target::Here,
+            Some(node) => Target::Node(node),
+        }
+    }
+
+    /// Makes the most of what the last try learnt, or says that the time is up.
+    pub(crate) async fn prepare(
+        &mut self,
+        core: &Core,
+        route: &Route,
+        next: Next,
+    ) -> Result<(), Refusal> {
+        match next {
+            Next::Leader(leader) => self.pause(core, route, leader).await,
+            Next::Descriptor(current) => {
+                core.learn((*current).clone());
+                if core.is_old(route) {
+                    // The map knows better by now, whoever taught it: the next try goes by that.
+                    return Ok(());
+                }
+                // A replica that is behind the map; it will catch up, if anything is right.
+                let routed = route.descriptor_version;
+                let waited = self.pause(core, route, None).await;
+                waited.map_err(|refusal| match refusal {
+                    Refusal::NoLeader { .. } => Refusal::StaleRoute { routed, current },
+                    refusal => refusal,
+                })
+            }
+        }
+    }
+
+    /// Waits until another try makes sense, or says that the time is up.
+    pub(crate) async fn pause(
+        &mut self,
+        core: &Core,
+        route: &Route,
+        leader: Option<NodeId>,
+    ) -> Result<(), Refusal> {
+        if core.is_stopped() {
+            return Err(core.stopped());
+        }
+        self.count += 1;
+        self.hint = leader;
+        let wait = (RETRY_WAIT * self.count.min(50)).min(RETRY_WAIT_MAX);
+        if Instant::now() + wait >= self.deadline {
+            let leader = route.local.as_ref().and_then(|state| state.leader());
+            return Err(Refusal::NoLeader { shard: route.shard, leader, wait: RETRY_WAIT_MAX });
+        }
+        match &route.local {
+            // The role's change is announced; the time bound covers the race with it.
+            Some(state) => {
+                drop(tokio::time::timeout(wait, state.leader_changed()).await);
+            }
+            None => tokio::time::sleep(wait).await,
+        }
+        Ok(())
+    }
+}

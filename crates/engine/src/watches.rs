@@ -1,0 +1,305 @@
+//! Watches: who leads, what the map says, how far a shard has come.
+//!
+//! A watch shows the newest state and skips what was overtaken. It is cheap, needs no polling, does
+//! not keep the engine alive, and ends with [`Refusal::Stopped`] when the engine does.
+
+use std::sync::Arc;
+
+use quorate_router::ShardDescriptor;
+use quorate_types::{Index, NodeId, ShardId};
+use tokio::sync::watch;
+
+use crate::cluster_map::ClusterMap;
+use crate::core::Core;
+use crate::ending::Ending;
+use crate::engine::Engine;
+use crate::error::Refusal;
+use crate::position::Position;
+use crate::shards::ShardState;
+
+/// Who leads a shard, as one of its replicas knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader's node, if known. Another node may have taken over already.
+    pub leader: Option<NodeId>,
+    /// True if the watching node itself leads and has committed an entry of its term, so that it
+    /// serves reads and writes (thesis 6.4). Always false elsewhere.
+    pub serving: bool,
+}
+
+/// What a node knows of the cluster's shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapView {
+    /// Revision of the newest map adopted from the meta shard; 0 before the first. It does not count
+    /// what a replica said of its shard since.
+    pub revision: u64,
+    /// Every shard known: the meta shard, then the others in key order.
+    pub shards: Vec<ShardDescriptor>,
+}
+
+impl Engine {
+    /// Watches who leads `shard`, which must have a replica here. Does not block.
+    ///
+    /// # Errors
+    /// [`Refusal::NotHere`] names the nodes to ask; [`Refusal::NoShard`]; [`Refusal::Stopped`].
+    pub fn watch_leader(&self, shard: ShardId) -> Result<LeaderWatch, Refusal> {
+        let core = &self.running.core;
+        let receiver = core.replica(shard)?.watch_leadership();
+        Ok(LeaderWatch { receiver, ending: Arc::clone(&core.ending) })
+    }
+
+    /// Watches the map of the cluster's shards as this node knows it. Does not block.
+    #[must_use]
+    pub fn watch_map(&self) -> MapWatch {
+        let core = &self.running.core;
+        MapWatch {
+            changes: core.map.watch(),
+            map: Arc::clone(&core.map),
+            ending: Arc::clone(&core.ending),
+        }
+    }
+
+    /// Watches how far `shard`, which must have a replica here, has come. Does not block. While a
+    /// shard's position is watched, each of its turns costs a wake-up.
+    ///
+    /// # Errors
+    /// As [`Engine::watch_leader`].
+    pub fn watch_position(&self, shard: ShardId) -> Result<PositionWatch, Refusal> {
+        let core = &self.running.core;
+        Ok(PositionWatch::new(Arc::clone(core.replica(shard)?), Arc::clone(&core.ending)))
+    }
+}
+
+impl Core {
+    /// The shard's replica on this node.
+    pub(crate) fn replica(&self, shard: ShardId) -> Result<&Arc<ShardState>, Refusal> {
+        if self.is_stopped() {
+            return Err(self.stopped());
+        }
+        self.shards.get(shard).ok_or_else(|| match self.map.descriptor(shard) {
+            Some(descriptor) => {
+                let nodes = descriptor.members.iter().map(|member| member.node).collect();
+                Refusal::NotHere { shard, nodes }
+            }
+            None => Refusal::NoShard,
+        })
+    }
+}
+
+/// Shows who leads one shard. Made by [`Engine::watch_leader`].
+#[derive(Clone)]
+pub struct LeaderWatch {
+    receiver: watch::Receiver<Leadership>,
+    ending: Arc<Ending>,
+}
+
+impl LeaderWatch {
+    /// The newest state; after the engine's end, the last one. Does not mark it as seen.
+    #[must_use]
+    pub fn current(&self) -> Leadership {
+        *self.receiver.borrow()
+    }
+
+    /// Waits until the leadership has changed since this watch was made or last told of a change; it
+    /// may have changed back. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`] when the engine ends.
+    pub async fn changed(&mut self) -> Result<Leadership, Refusal> {
+        self.ending.or(self.receiver.changed()).await?.map_err(|_| self.ending.refusal())?;
+        Ok(*self.receiver.borrow_and_update())
+    }
+}
+
+/// Shows the map of the cluster's shards. Made by [`Engine::watch_map`].
+#[derive(Clone)]
+pub struct MapWatch {
+    map: Arc<ClusterMap>,
+    changes: watch::Receiver<u64>,
+    ending: Arc<Ending>,
+}
+
+impl MapWatch {
+    /// The newest state; after the engine's end, the last one. Copies every descriptor.
+    #[must_use]
+    pub fn current(&self) -> MapView {
+        self.map.view()
+    }
+
+    /// Waits until something of the map, its list of nodes included, has changed since this watch was
+    /// made or last told of a change. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`] when the engine ends.
+    pub async fn changed(&mut self) -> Result<MapView, Refusal> {
+        self.ending.or(self.changes.changed()).await?.map_err(|_| self.ending.refusal())?;
+        Ok(self.map.view())
+    }
+}
+
+/// Shows how far one shard has come here. Made by [`Engine::watch_position`].
+pub struct PositionWatch {
+    state: Arc<ShardState>,
+    ending: Arc<Ending>,
+    seen: Position,
+}
+
+impl PositionWatch {
+    pub(crate) fn new(state: Arc<ShardState>, ending: Arc<Ending>) -> PositionWatch {
+        state.position.register();
+        let seen = state.position.get();
+        PositionWatch { state, ending, seen }
+    }
+
+    /// The newest position; after the engine's end, the last one. Does not mark it as seen.
+    #[must_use]
+    pub fn current(&self) -> Position {
+        self.state.position.get()
+    }
+
+    /// Waits until the position is another than the one that this watch has seen, which is at first
+    /// the one when it was made. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`] when the engine ends.
+    pub async fn changed(&mut self) -> Result<Position, Refusal> {
+        let seen = self.seen;
+        self.seen = self.wait_for(|position| position != seen).await?;
+        Ok(self.seen)
+    }
+
+    /// Waits until everything up to and with `index` is applied here: reads of this node at
+    /// [`ReadLevel::Stale`](crate::ReadLevel::Stale) then see it. Leaves what [`PositionWatch::changed`]
+    /// has seen as it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`] when the engine ends.
+    pub async fn wait_applied(&self, index: Index) -> Result<Position, Refusal> {
+        self.wait_for(|position| position.applied >= index).await
+    }
+
+    /// Waits until everything up to and with `index` is known to be committed here; otherwise as
+    /// [`PositionWatch::wait_applied`].
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`] when the engine ends.
+    pub async fn wait_committed(&self, index: Index) -> Result<Position, Refusal> {
+        self.wait_for(|position| position.commit >= index).await
+    }
+
+    /// Why nothing more will come, once nothing more will.
+    pub(crate) fn ended(&self) -> Refusal {
+        self.ending.refusal()
+    }
+
+    async fn wait_for(&self, wanted: impl Fn(Position) -> bool) -> Result<Position, Refusal> {
+        loop {
+            // Made before the look, from when on it misses nothing.
+            let moved = self.state.position.moved();
+            let position = self.current();
+            if wanted(position) {
+                return Ok(position);
+            }
+            self.ending.or(moved).await?;
+        }
+    }
+}
+
+impl Clone for PositionWatch {
+    fn clone(&self) -> PositionWatch {
+        let mut watch = PositionWatch::new(Arc::clone(&self.state), Arc::clone(&self.ending));
+        watch.seen = self.seen;
+        watch
+    }
+}
+
+impl Drop for PositionWatch {
+    fn drop(&mut self) {
+        self.state.position.unregister();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_types::{Epoch, ReplicaId, SpaceId};
+
+    use super::*;
+    use crate::fatal::Fatal;
+
+    fn shard() -> (Arc<ShardState>, Arc<Ending>) {
+        let descriptor = ShardDescriptor {
+            shard: ShardId(1),
+            start: Bytes::new(),
+            end: None,
+            epoch: Epoch { membership: 1, version: 1 },
+            members: Vec::new(),
+        };
+        let state = ShardState::new(descriptor, ReplicaId(1), SpaceId(1), 0, Index(1));
+        (Arc::new(state), Arc::new(Ending::new(Arc::new(Fatal::default()))))
+    }
+
+    /// Goal: no publication is missed, by watches that come and go either. Method: a thread that
+    /// publishes as fast as it can, watchers that would wait for ever for what they missed.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_wake_up_is_lost() {
+        const LAST: Index = Index(50_000);
+        let (state, ending) = shard();
+        let watch = || PositionWatch::new(Arc::clone(&state), Arc::clone(&ending));
+        let (mut follower, waiter) = (watch(), watch());
+        let publisher = std::thread::spawn({
+            let state = Arc::clone(&state);
+            move || {
+                for index in (2..=LAST.0).map(Index) {
+                    state.position.publish_commit(index);
+                    state.position.publish_applied(index);
+                }
+            }
+        });
+        let following = tokio::spawn(async move {
+            let mut last = follower.current();
+            while last.applied < LAST {
+                let next = follower.changed().await.expect("running");
+                assert!(next != last && next.applied >= last.applied);
+                assert!(next.commit >= next.applied, "{next:?}");
+                last = next;
+            }
+        });
+        let waiting = tokio::spawn(async move { waiter.wait_applied(LAST).await });
+        while state.position.get().applied < LAST {
+            let next = state.position.get().commit.next().min(LAST);
+            watch().wait_committed(next).await.expect("running");
+        }
+        following.await.expect("no panic");
+        assert_eq!(waiting.await.expect("no panic").map(|end| end.applied), Ok(LAST));
+        publisher.join().expect("no panic");
+    }
+
+    /// Goal: the leadership watch tells of what matters and of nothing else, and ends with the
+    /// engine. Method: roles by hand.
+    #[tokio::test]
+    async fn leadership_changes_once_per_change() {
+        let (state, ending) = shard();
+        let watch =
+            || LeaderWatch { receiver: state.watch_leadership(), ending: Arc::clone(&ending) };
+        let mut before = watch();
+        assert_eq!(before.current(), Leadership::default());
+        let leads = |serving| Leadership { leader: Some(NodeId(2)), serving };
+        state.set_leader(None, false);
+        assert!(
+            !before.receiver.has_changed().expect("the state lives"),
+            "a term without a leader"
+        );
+        state.set_leader(Some(NodeId(2)), false);
+        assert_eq!(before.changed().await, Ok(leads(false)));
+        state.set_leader(Some(NodeId(2)), true);
+        assert_eq!(before.current(), leads(true));
+        assert_eq!(before.changed().await, Ok(leads(true)), "looking does not mark it as seen");
+        let late = watch();
+        assert_eq!(late.current(), leads(true));
+        assert!(!late.receiver.has_changed().expect("the state lives"));
+        let waiting = tokio::spawn(async move { before.changed().await });
+        ending.begin();
+        assert_eq!(waiting.await.expect("no panic"), Err(ending.refusal()));
+    }
+}
