@@ -75,6 +75,7 @@ mod bytes_reader;
 mod command;
 mod host;
 mod kv;
+pub mod liveness;
 mod machine;
 mod meta;
 mod shard;

@@ -67,6 +67,35 @@ pub const FAMILIES_POOLED: usize = 16;
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Shortest time without a leader after which a follower campaigns; the longest is twice this.
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// How long one answered heartbeat supports the node that sent it. As long as the shortest election
+/// timeout, so that a dead node is noticed as fast as with heartbeats per shard.
+pub const SUPPORT: Duration = Duration::from_millis(1_000);
+/// Longest support that a node gives to any asker: it stays silent for as long after its next start.
+/// Longer than this, the drift margin would not cover 1% of drift on either side.
+pub const SUPPORT_MAX: Duration = Duration::from_millis(2_500);
+/// By how much a node ends the support it holds early. Two clocks that each stray by 1% drift apart
+/// by 20 ms in one support; the rest is for pauses that CLOCK_BOOTTIME misses.
+pub const DRIFT_MARGIN: Duration = Duration::from_millis(50);
+/// Age of the oldest outstanding sync at which a node asks for no more support.
+pub const DISK_STALL: Duration = Duration::from_millis(3_000);
+/// Time without any result, although work waits, at which a worker or log writer counts as stalled
+/// and its node asks for no more support.
+pub const STALL: Duration = Duration::from_millis(3_000);
+/// Buckets of the audit of bound shards. One rides on each heartbeat, so a round of all takes 6.4 s,
+/// and of ten thousand shards a bucket lists about 160.
+pub const AUDIT_BUCKETS: usize = 64;
+/// Rounds in which one side of an audit may be behind the other before that counts as a difference.
+/// An answer on its way arrives within the first; the second and third are for a lane that is slow.
+pub const AUDIT_ROUNDS: u32 = 3;
+/// Bytes of one datagram between two nodes: below the smallest path MTU of QUIC (1,200), less its
+/// headers.
+pub const HEARTBEAT_BYTES_MAX: usize = 1_100;
+/// Shortest time between two shards that a loss or return of a peer wakes: ten thousand are awake
+/// within a second, and a turn of a few milliseconds wakes some dozens.
+pub const WAKE_INTERVAL: Duration = Duration::from_micros(100);
+/// Shortest window over which the shards that lost their leader's node are spread at random. Wider
+/// than a round trip and a sync, so that one candidate is usually elected before the next wakes.
+pub const WAKE_SPREAD: Duration = Duration::from_millis(150);
 /// Time after which a leader gives up a transfer of its leadership.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Furthest that the wall clocks of two nodes may be apart when they connect. Expiry of keys is
@@ -87,4 +116,16 @@ const _: () = {
     assert!(TURN_EVENTS_MAX <= INBOX_EVENTS_MAX);
     assert!(APPEND_LANES + 4 < STREAMS_MAX as usize);
     assert!(HEARTBEAT.as_millis() * 5 <= ELECTION_TIMEOUT.as_millis(), "one loss is no election");
+    assert!(HEARTBEAT.as_millis() * 5 <= SUPPORT.as_millis(), "four losses are no lapse");
+    assert!(SUPPORT.as_millis() <= ELECTION_TIMEOUT.as_millis(), "a dead node is noticed as fast");
+    assert!(SUPPORT.as_millis() <= SUPPORT_MAX.as_millis());
+    assert!(SUPPORT_MAX.as_millis() <= u32::MAX as u128, "a support fits its field");
+    assert!(SUPPORT_MAX.as_millis() <= DRIFT_MARGIN.as_millis() * 50, "1% of drift on either side");
+    assert!(DRIFT_MARGIN.as_millis() + 2 * HEARTBEAT.as_millis() < SUPPORT.as_millis());
+    assert!(SUPPORT.as_millis() < DISK_STALL.as_millis(), "a slow sync is no stall");
+    assert!(HEARTBEAT.as_millis() < STALL.as_millis());
+    assert!(AUDIT_BUCKETS.is_power_of_two() && AUDIT_BUCKETS <= 256, "a bucket fits a byte");
+    assert!(AUDIT_ROUNDS >= 1);
+    assert!(WAKE_INTERVAL.as_nanos() < WAKE_SPREAD.as_nanos());
+    assert!(WAKE_SPREAD.as_millis() < ELECTION_TIMEOUT.as_millis());
 };

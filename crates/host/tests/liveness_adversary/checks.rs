@@ -1,0 +1,87 @@
+//! The properties that are checked in every step, with a view of all nodes at once.
+
+use quorate_types::Monotonic;
+
+use crate::node::{Node, SHARDS, member, node_id};
+use crate::world::World;
+
+impl World {
+    /// Property: no two leases of one shard overlap in real time, also not those of processes that
+    /// are paused and would go on with what they last knew.
+    pub(crate) fn check_leases(&self) {
+        for shard in 0..SHARDS {
+            let holders = (0..self.nodes.len()).filter(|node| self.has_lease(*node, shard));
+            let holders: Vec<usize> = holders.collect();
+            assert!(holders.len() < 2, "two leases of shard {shard}: nodes {holders:?}");
+            let committed = self.truth[shard].committed.len();
+            for node in holders {
+                let commit = self.nodes[node].replicas[shard].commit;
+                assert!(commit >= committed, "stale read by node {node}");
+            }
+        }
+    }
+
+    /// Property: what an asker counts on ends before the giver's promise does, in real time.
+    pub(crate) fn check_support(&self) {
+        for (giver, asker) in
+            (0..self.nodes.len()).flat_map(|g| self.others(g).map(move |a| (g, a)))
+        {
+            let (f, l) = (&self.nodes[giver], &self.nodes[asker]);
+            let Some(held) = self.held(asker, node_id(giver)) else { continue };
+            let is_same = held.incarnation == f.live.standings().incarnation();
+            if f.is_up && l.is_up && is_same && held.until > self.clock(asker) {
+                let given =
+                    f.live.supported_until(node_id(asker)).map_or(0, |at| self.real_ns(giver, at));
+                let held = self.real_ns(asker, held.until);
+                assert!(held <= given, "{asker} counts on {giver} for longer than it was given");
+            }
+        }
+    }
+
+    /// Property: nothing shortens a support. Called after everything that may change one.
+    pub(crate) fn check_shortening(&mut self, node: usize, asker: usize) {
+        let (now, peer) = (self.clock(node), node_id(asker));
+        let this = &mut self.nodes[node];
+        let until = this.live.supported_until(peer);
+        let Some(standing) = this.live.standings().get(peer) else { return };
+        if let Some((incarnation, lowest, before)) = this.supported.get(&peer) {
+            let is_other = (standing.incarnation, standing.lowest.0) != (*incarnation, *lowest);
+            let is_shorter = until.is_none_or(|until| until < *before);
+            assert!(!is_shorter || is_other, "node {node} shortened a support");
+            let is_withdrawn = until.is_none() && standing.incarnation == *incarnation;
+            // A refusal of a duplicate may raise the epoch without a withdrawal; its asker has
+            // moved on, so `until` is then that of the new epoch.
+            assert!(!is_withdrawn || now > *before, "node {node} withdrew before its time");
+        }
+        match until {
+            Some(until) => {
+                this.supported.insert(peer, (standing.incarnation, standing.lowest.0, until));
+            }
+            None => {
+                this.supported.remove(&peer);
+            }
+        }
+    }
+
+    /// Property: nobody votes, also not in a pre-vote, whom a lease in force counts upon.
+    pub(crate) fn check_grant(&self, candidate: usize, voter: usize, shard: usize) {
+        for leader in self.others(voter).filter(|leader| *leader != candidate) {
+            let replica = &self.nodes[leader].replicas[shard];
+            let Some(held) = self.held(leader, node_id(voter)) else { continue };
+            let counts = replica.lease.as_ref().is_some_and(|lease| {
+                held.until > self.clock(leader) && lease.is_bound(member(shard, voter), held)
+            });
+            assert!(
+                !(counts && self.has_lease(leader, shard)),
+                "node {voter} votes for {candidate} while the lease of {leader} counts it"
+            );
+        }
+    }
+
+    /// When a reading of a node's clock was or will be, in real nanoseconds.
+    fn real_ns(&self, node: usize, at: Monotonic) -> i128 {
+        let Node { parts_per_million, offset_ms, .. } = &self.nodes[node];
+        let elapsed = i128::from(at.0) - i128::from(*offset_ms) * 1_000_000;
+        elapsed * 1_000_000 / i128::from(1_000_000 + parts_per_million)
+    }
+}
