@@ -11,6 +11,8 @@ use crate::run::Run;
 
 /// How far the state machine is, and what it has been handed.
 pub(crate) struct ApplyCursor {
+    /// Last index applied.
+    applied: Index,
     /// Last index handed out.
     handed: Index,
     /// Ranges handed out and not yet applied: last index, bytes.
@@ -18,16 +20,29 @@ pub(crate) struct ApplyCursor {
     outstanding_bytes: usize,
     /// Read back from disk; begins right after `handed`.
     fetched: Vec<Run>,
+    /// Entries are being read back that a snapshot has made superfluous.
+    is_fetch_obsolete: bool,
 }
 
 impl ApplyCursor {
     pub(crate) fn new(applied: Index) -> ApplyCursor {
         ApplyCursor {
+            applied,
             handed: applied,
             outstanding: VecDeque::new(),
             outstanding_bytes: 0,
             fetched: Vec::new(),
+            is_fetch_obsolete: false,
         }
+    }
+
+    pub(crate) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The state machine went on from a snapshot at `index`.
+    pub(crate) fn jump(&mut self, index: Index, is_fetching: bool) {
+        *self = ApplyCursor { is_fetch_obsolete: is_fetching, ..ApplyCursor::new(index) };
     }
 
     pub(crate) fn handed(&self) -> Index {
@@ -38,6 +53,7 @@ impl ApplyCursor {
     /// If `index` was never handed out.
     pub(crate) fn handle_applied(&mut self, index: Index) {
         assert!(index <= self.handed, "{index:?} is applied and was never handed out");
+        self.applied = self.applied.max(index);
         while let Some((last, bytes)) = self.outstanding.front()
             && *last <= index
         {
@@ -76,6 +92,9 @@ impl Kernel {
     /// Entries for the state machine came back. They were committed when they were asked for, so
     /// nothing can have replaced them since.
     pub(crate) fn handle_fetched_apply(&mut self, runs: Vec<Run>) {
+        if std::mem::take(&mut self.apply.is_fetch_obsolete) {
+            return;
+        }
         let first = runs.first().expect("a fetch gives at least one run").first();
         assert!(first == self.apply.handed.next(), "fetched {first:?} out of turn");
         for run in &runs {

@@ -3,6 +3,7 @@
 
 use quorate_types::{Duration, LogId, Monotonic, ReplicaId, Term};
 
+use crate::config::Preference;
 use crate::kernel::Kernel;
 use crate::message::{Body, TransferOf};
 use crate::outbox::Lane;
@@ -15,12 +16,21 @@ use crate::run::{EntryKind, RunDraft};
 /// that the leader can't reach still asks every few seconds, and disturbs nobody.
 const REFUSAL_DOUBLINGS_MAX: u32 = 3;
 
+/// Election timeouts for which a replica that resigned does not campaign: within two of them every
+/// other has tried once.
+const RESIGNED_TIMEOUTS: u32 = 2;
+/// The longest wait of a normal replica is twice the election timeout, so this makes it the shortest
+/// of a reluctant one.
+const RELUCTANCE: u32 = 2;
+
 /// A replica's part in elections.
 pub(crate) struct Election {
     /// When to campaign, unless a leader is heard before.
     pub(crate) deadline: Monotonic,
     /// The random timeout drawn last.
     timeout: Duration,
+    /// Since [`Kernel::resign`] was called it does not campaign before this.
+    abstains_until: Monotonic,
     /// Pre-votes refused one after the other because a leader is alive.
     refusals: u32,
     /// The running pre-campaign was refused so, and the deadline is set accordingly.
@@ -34,6 +44,7 @@ impl Election {
         Election {
             deadline: Monotonic(u64::MAX),
             timeout: Duration::ZERO,
+            abstains_until: Monotonic(0),
             refusals: 0,
             is_backed_off: false,
             votes: Vec::new(),
@@ -82,7 +93,16 @@ impl Kernel {
         }
         self.leader_heard_at = Some(self.now);
         self.election.refusals = 0;
-        self.election.deadline = self.now + self.election.timeout;
+        self.set_election_deadline();
+    }
+
+    /// Gives up whatever it has or seeks, and leaves the next elections to others.
+    pub(crate) fn step_aside(&mut self) {
+        self.election.abstains_until = self.now + self.config.election_timeout * RESIGNED_TIMEOUTS;
+        if self.role != Role::Follower {
+            self.become_follower(self.term, None);
+        }
+        self.set_election_deadline();
     }
 
     /// The election timer ran out: asks whether an election could be won. Nothing durable changes
@@ -93,7 +113,7 @@ impl Kernel {
         self.election.votes.clear();
         self.election.is_backed_off = false;
         self.draw_election_deadline();
-        if !self.log.membership().is_voter(self.config.replica) {
+        if !self.may_campaign() {
             self.role = Role::Follower;
             return;
         }
@@ -266,9 +286,21 @@ impl Kernel {
         }
     }
 
+    /// Whether this replica seeks leadership, by itself or when told to.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let abstains = self.now < self.election.abstains_until;
+        self.config.preference != Preference::Never && !abstains && self.may_be_needed()
+    }
+
     /// A random timeout per attempt, so that candidates do not meet again and again (Raft paper, 5.2).
     pub(crate) fn draw_election_deadline(&mut self) {
-        self.election.timeout = self.random.stretch(self.config.election_timeout);
-        self.election.deadline = self.now + self.election.timeout;
+        let patience = if self.config.preference == Preference::Reluctant { RELUCTANCE } else { 1 };
+        self.election.timeout = self.random.stretch(self.config.election_timeout * patience);
+        self.set_election_deadline();
+    }
+
+    fn set_election_deadline(&mut self) {
+        let from = self.now.max(self.election.abstains_until);
+        self.election.deadline = from + self.election.timeout;
     }
 }

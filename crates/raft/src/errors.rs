@@ -1,6 +1,8 @@
 //! Why the kernel refused something. Whatever is refused here did not happen.
 
-use quorate_types::{NodeId, ReplicaId};
+use quorate_types::{Index, LogId, NodeId, ReplicaId};
+
+use crate::membership::Membership;
 
 /// Why a proposal did not enter the log. In every case it did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,5 +63,99 @@ pub enum TransferError {
     Transferring {
         /// Its target.
         to: ReplicaId,
+    },
+}
+
+/// Why a change of the membership could not begin. In every case nothing was begun.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// This replica does not lead.
+    #[error("not the leader; it is {leader:?}")]
+    NotLeader {
+        /// The leader, if known.
+        leader: Option<(ReplicaId, NodeId)>,
+    },
+    /// Leadership is being handed over: ask the next leader.
+    #[error("leadership is being transferred to {to:?}")]
+    Transferring {
+        /// The next leader.
+        to: ReplicaId,
+    },
+    /// The leader is new and has committed nothing of its term: ask again in a moment.
+    #[error("the leader has not committed an entry of its term yet")]
+    NotServing,
+    /// Another change is under way: wait until it is committed, and out of joint consensus.
+    #[error("the change at {at:?} is not complete")]
+    InFlight {
+        /// Where its newest entry is.
+        at: Index,
+    },
+    /// The membership is another than the caller took it to be: look at it, and decide anew.
+    #[error("the membership in force is {in_force:?}")]
+    Stale {
+        /// What is in force.
+        in_force: Membership,
+    },
+    /// The target is in force already.
+    #[error("the target is in force already")]
+    Unchanged,
+    /// No group may have the target as its membership.
+    #[error("the target is no membership: {what}")]
+    Unsound {
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// A new member's replica id is not above all that the group is known to have had (RULE 3): ask
+    /// for a fresh id.
+    #[error("{replica:?} was or may have been given out before; {newest:?} is the newest known")]
+    Reused {
+        /// The id.
+        replica: ReplicaId,
+        /// The highest id that the log knows of.
+        newest: ReplicaId,
+    },
+    /// A new voter has to be a learner first: it would vote without a log, and hold up commits.
+    #[error("{replica:?} is no learner yet")]
+    NotALearner {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// The learner is not heard, or where its log ends is not known yet.
+    #[error("{replica:?} does not answer")]
+    Silent {
+        /// The learner.
+        replica: ReplicaId,
+    },
+    /// The learner lags: wait until it has caught up.
+    #[error("{replica:?} lacks {entries} entries, {entries_max} may be lacking")]
+    Behind {
+        /// The learner.
+        replica: ReplicaId,
+        /// Entries of the leader's log that it has not acknowledged.
+        entries: u64,
+        /// The bound.
+        entries_max: u64,
+    },
+}
+
+/// Why a snapshot can't be installed. The kernel is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InstallError {
+    /// What it holds is committed here already: forget the snapshot.
+    #[error("{base} is not beyond the commit index {commit:?}")]
+    Obsolete {
+        /// The last entry that the snapshot holds.
+        base: LogId,
+        /// The commit index here.
+        commit: Index,
+    },
+    /// This replica leads, so its log lacks nothing.
+    #[error("a leader installs no snapshot")]
+    Leading,
+    /// The membership that came with it is none.
+    #[error("the snapshot's membership is none: {what}")]
+    Unsound {
+        /// What does not fit.
+        what: &'static str,
     },
 }

@@ -24,7 +24,7 @@ pub(crate) fn is_well_formed(term: Term, previous: LogId, runs: &[Run]) -> bool 
 fn has_sound_memberships(run: &Run) -> bool {
     run.entries()
         .filter(|entry| entry.kind == EntryKind::Membership)
-        .all(|entry| Membership::decode(entry.payload).is_ok_and(|m| !m.voters.is_empty()))
+        .all(|entry| Membership::decode(entry.payload).is_ok_and(|m| m.fault().is_none()))
 }
 
 impl Kernel {

@@ -6,7 +6,7 @@ use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term, WriteNumbe
 use crate::apply::ApplyCursor;
 use crate::config::Config;
 use crate::election::Election;
-use crate::errors::{ProposeError, ReadError, TransferError};
+use crate::errors::{ChangeError, ProposeError, ReadError, TransferError};
 use crate::follower::is_well_formed;
 use crate::log::Log;
 use crate::membership::{Member, Membership};
@@ -14,7 +14,10 @@ use crate::message::{Body, Message};
 use crate::outbox::{Lane, Outbox};
 use crate::random::Random;
 use crate::reads::Reads;
-use crate::ready::{Fetch, HardState, Reader, Ready, Restored, Role, RoleState, Write};
+use crate::ready::{
+    Fetch, HardState, Install, Reader, Ready, Restored, Role, RoleState, SnapshotOutcome,
+    SnapshotRequest, Write,
+};
 use crate::replication::Leading;
 use crate::run::{Run, RunDraft};
 
@@ -54,8 +57,11 @@ pub struct Kernel {
     pub(crate) leading: Option<Box<Leading>>,
     pub(crate) outbox: Outbox,
     fetches: Vec<Fetch>,
+    pub(crate) snapshots: Vec<SnapshotRequest>,
+    /// The log has begun anew; the next write says so.
+    pub(crate) install: Option<Install>,
     /// Readers that wait for their runs.
-    fetching: Vec<Reader>,
+    pub(crate) fetching: Vec<Reader>,
     strangers: Vec<Member>,
     reported: RoleState,
 }
@@ -95,6 +101,8 @@ impl Kernel {
             leading: None,
             outbox: Outbox::default(),
             fetches: Vec::new(),
+            snapshots: Vec::new(),
+            install: None,
             fetching: Vec::new(),
             strangers: Vec::new(),
             reported: RoleState { role: Role::Follower, term, leader: None, serving: false },
@@ -126,6 +134,10 @@ impl Kernel {
             }
             Body::Append { .. } | Body::Heartbeat { .. } => self.handle_leader(from, term, body),
             _ if self.is_member(from) || self.leader == Some(from) => {
+                self.handle_in_term(from, term, body);
+            }
+            // Removed, and still sent what tells it so: it can move its own progress only.
+            _ if term == self.term && self.is_leaving(from) => {
                 self.handle_in_term(from, term, body);
             }
             // A stranger that is not the leader answers what was asked of somebody else: an earlier
@@ -195,6 +207,34 @@ impl Kernel {
         self.begin_transfer(to)
     }
 
+    /// Changes the voters and learners to those of `target` in one step, whatever they are, provided
+    /// that `expected` is the membership in force. Voters change by joint consensus (Raft paper,
+    /// section 6; thesis 4.3), which the leader, or the next one, leaves by itself. Gives the id of
+    /// the first entry of the change; it is complete once [`Kernel::is_changing`] is false again, and
+    /// may be lost like any proposal if this replica ceases to lead. A leader that is no voter in
+    /// `target` leads until the change is committed, and then hands over.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing was begun.
+    pub fn change_membership(
+        &mut self,
+        now: Monotonic,
+        expected: &Membership,
+        target: &Membership,
+    ) -> Result<LogId, ChangeError> {
+        self.advance_clock(now);
+        self.begin_change(expected, target)
+    }
+
+    /// Gives up leading or campaigning at once, and campaigns for two election timeouts at least
+    /// neither by itself nor when told to: for a replica whose disk hangs, or whose node is to stop.
+    /// A leader becomes a follower in the same term that knows of no leader; its reads end
+    /// unconfirmed. It still votes.
+    pub fn resign(&mut self, now: Monotonic) {
+        self.advance_clock(now);
+        self.step_aside();
+    }
+
     /// The write of this number, and so every one before it, is durable.
     ///
     /// # Panics
@@ -218,8 +258,7 @@ impl Kernel {
     }
 
     /// Runs read back for a [`Fetch`]: a head of its range, contiguous. For [`Reader::Follower`] none
-    /// at all means that the range is gone: the follower is sent nothing more before it answers a
-    /// heartbeat, and is then probed again. Asking again at once would spin.
+    /// at all means that the range is gone: the follower gets a snapshot.
     ///
     /// # Panics
     /// If there was no such fetch, or the runs for [`Reader::Apply`] are none or not those asked for.
@@ -245,6 +284,12 @@ impl Kernel {
         }
     }
 
+    /// How the snapshot for `replica` ended that a [`SnapshotRequest`] asked for. Means nothing to a
+    /// replica that does not lead any more.
+    pub fn handle_snapshot_report(&mut self, replica: ReplicaId, outcome: SnapshotOutcome) {
+        self.end_snapshot(replica, outcome);
+    }
+
     /// Forgets cached runs that are durable, handed out for apply and wholly below `index`; they
     /// can be fetched again.
     pub fn evict_below(&mut self, index: Index) {
@@ -262,6 +307,8 @@ impl Kernel {
     pub fn take_ready(&mut self) -> Ready {
         self.begin_read_round();
         self.replicate();
+        // Behind the commit index of the change, so that the next leader can hear of it first.
+        self.depart();
         self.acknowledge();
         let write = self.take_write();
         let committed = self.take_committed();
@@ -276,6 +323,8 @@ impl Kernel {
             committed,
             reads: self.reads.take_ended(),
             fetches: std::mem::take(&mut self.fetches),
+            snapshots: std::mem::take(&mut self.snapshots),
+            install: self.install.take(),
             role: changed.then_some(role),
         }
     }
@@ -307,6 +356,12 @@ impl Kernel {
     #[must_use]
     pub fn membership(&self) -> &Membership {
         self.log.membership()
+    }
+
+    /// True while the membership in force is joint or not known to be committed.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        self.log.membership().is_joint() || self.log.membership_at() > self.commit
     }
 
     /// An append or a heartbeat, which only a leader of `term` sends.
@@ -385,9 +440,14 @@ impl Kernel {
         Some((leader, self.node_of(leader)?))
     }
 
+    /// Where `replica` lives. The membership before the one in force counts too: a leader that
+    /// removes itself needs answers to the entry by which it does.
     fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
         let stranger = || self.strangers.iter().find(|stranger| stranger.replica == replica);
-        self.log.membership().node_of(replica).or_else(|| stranger().map(|member| member.node))
+        let in_force = self.log.membership().node_of(replica);
+        in_force
+            .or_else(|| stranger().map(|member| member.node))
+            .or_else(|| self.log.membership_before().node_of(replica))
     }
 
     pub(crate) fn send(&mut self, lane: Lane, to: ReplicaId, body: Body) {

@@ -6,12 +6,18 @@
 //! gives one history of outputs, to the byte. It has never heard of shards: a host runs many.
 //!
 //! ```text
-//!  handle_message ─┐                    ┌─ send_now          beside the disk write
-//!  handle_timeout ─┤   ┌────────────┐   ├─ write             numbered, one at a time in order
-//!  propose, read  ─┼──▶│   Kernel   │──▶┼─ send_after_sync   once every write so far is durable
-//!  handle_persisted┤   └────────────┘   ├─ committed         to the state machine
-//!  handle_applied ─┘                    └─ reads, fetches, role
+//!  handle_message ───┐                    ┌─ send_now             beside the disk write
+//!  handle_timeout ───┤   ┌────────────┐   ├─ write, install       numbered, one after the other
+//!  propose, read ────┤   │            │   ├─ send_after_sync      once every write so far is durable
+//!  change_membership ┼──▶│   Kernel   │──▶┼─ committed            to the state machine
+//!  handle_persisted ─┤   │            │   ├─ fetches, snapshots   for followers that lag
+//!  handle_applied ───┤   └────────────┘   └─ reads, role
+//!  install, purge ───┘
 //! ```
+//!
+//! Left to the host: moving the state of a snapshot, which the kernel only asks for
+//! ([`Ready::snapshots`]) and is told of ([`Kernel::install`]); which members a group should have;
+//! what happens to a replica that was removed; leases.
 //!
 //! A group of one commits what is durable on its own disk:
 //!
@@ -60,6 +66,7 @@
 //! ```
 
 mod apply;
+mod change;
 mod config;
 mod election;
 mod errors;
@@ -76,14 +83,16 @@ mod reads;
 mod ready;
 mod replication;
 mod run;
+mod snapshot;
 mod transfer;
 
-pub use config::Config;
-pub use errors::{ProposeError, ReadError, TransferError};
+pub use config::{Config, Preference};
+pub use errors::{ChangeError, InstallError, ProposeError, ReadError, TransferError};
 pub use kernel::Kernel;
 pub use membership::{Member, Membership, MembershipError};
 pub use message::{Body, Message, TransferOf};
 pub use ready::{
-    Committed, Fetch, HardState, ReadOutcome, Reader, Ready, Restored, Role, RoleState, Write,
+    Committed, Fetch, HardState, Install, ReadOutcome, Reader, Ready, Restored, Role, RoleState,
+    SnapshotOutcome, SnapshotRequest, Write,
 };
 pub use run::{Entry, EntryKind, Run, RunDraft, RunError};

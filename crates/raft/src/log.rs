@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_types::{Index, LogId, Term, WriteNumber};
+use quorate_types::{Index, LogId, ReplicaId, Term, WriteNumber};
 
 use crate::membership::Membership;
 use crate::ready::Restored;
@@ -32,6 +32,8 @@ pub(crate) struct Log {
     truncated: Option<Index>,
     durable: Index,
     flights: VecDeque<Flight>,
+    /// The highest replica id in memberships that were purged.
+    newest_purged: ReplicaId,
 }
 
 /// What the next write of the log holds.
@@ -72,6 +74,7 @@ impl Log {
             truncated: None,
             durable: last.index,
             flights: VecDeque::new(),
+            newest_purged: ReplicaId(0),
         }
     }
 
@@ -91,6 +94,24 @@ impl Log {
     /// The membership in force: the newest in the log, committed or not (thesis 4.1).
     pub(crate) fn membership(&self) -> &Membership {
         self.memberships.last().map_or(&self.base_membership, |(_, membership)| membership)
+    }
+
+    /// The membership before the one in force, as far as this log knows.
+    pub(crate) fn membership_before(&self) -> &Membership {
+        let before = self.memberships.iter().rev().nth(1);
+        before.map_or(&self.base_membership, |(_, membership)| membership)
+    }
+
+    /// Where the membership in force was appended; the base if it came with that.
+    pub(crate) fn membership_at(&self) -> Index {
+        self.memberships.last().map_or(self.base.index, |(index, _)| *index)
+    }
+
+    /// The highest replica id in any membership that this log knows of, in force or not.
+    pub(crate) fn newest_replica(&self) -> ReplicaId {
+        let logged = self.memberships.iter().map(|(_, membership)| membership);
+        let all = logged.chain([&self.base_membership]).flat_map(Membership::members);
+        all.map(|member| member.replica).fold(self.newest_purged, ReplicaId::max)
     }
 
     pub(crate) fn cached_bytes(&self) -> usize {
@@ -248,142 +269,64 @@ impl Log {
         }
     }
 
+    /// Moves the base up to an entry of this log: what lies below, and the entry itself, is in the
+    /// state that the base stands for, and need not be written any more.
+    pub(crate) fn purge(&mut self, to: Index) {
+        assert!(self.base.index <= to && to <= self.last.index, "purge to {to:?}");
+        let term = self.term_at(to).expect("within the log");
+        self.newest_purged = self.newest_replica();
+        let logged = self.memberships.partition_point(|(index, _)| *index <= to);
+        if let Some((_, newest)) = self.memberships.drain(..logged).next_back() {
+            self.base_membership = newest;
+        }
+        let ended = self.terms.partition_point(|(first, _)| *first <= to.next());
+        self.terms.drain(..ended.saturating_sub(1));
+        if to == self.last.index {
+            self.terms.clear();
+        } else if let Some((first, _)) = self.terms.first_mut() {
+            *first = to.next().max(*first);
+        }
+        self.base = LogId::new(term, to);
+        while let Some(run) = self.cached.front()
+            && run.first() <= to
+        {
+            let run = self.cached.pop_front().expect("looked at just now");
+            self.cached_bytes -= run.len_bytes();
+            if run.last() > to {
+                let tail = run.cut(to.next(), run.range().end);
+                self.cached_bytes += tail.len_bytes();
+                self.cached.push_front(tail);
+            }
+        }
+        self.unwritten = self.unwritten.max(to.next());
+        self.truncated = self.truncated.map(|from| from.max(to.next()));
+    }
+
+    /// Begins anew behind a state that this log does not lead to: everything in it goes.
+    pub(crate) fn reset(&mut self, base: LogId, membership: Membership) {
+        self.newest_purged = self.newest_replica();
+        self.base = base;
+        self.base_membership = membership;
+        self.memberships.clear();
+        self.terms.clear();
+        self.last = base;
+        self.cached.clear();
+        self.cached_bytes = 0;
+        self.unwritten = base.index.next();
+        // The new base is written in a way that drops every run (RULE 13).
+        self.truncated = None;
+        // Writes under way do not vouch for entries that are yet to come.
+        self.durable = self.durable.min(base.index);
+        for flight in &mut self.flights {
+            flight.last = flight.last.min(base.index);
+        }
+    }
+
     fn term_position(&self, index: Index) -> usize {
         self.terms.partition_point(|(first, _)| *first <= index) - 1
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use quorate_types::{NodeId, ReplicaId};
-
-    use super::*;
-    use crate::membership::Member;
-    use crate::ready::HardState;
-    use crate::run::RunDraft;
-
-    fn log() -> Log {
-        let base = LogId::new(Term(1), Index(1));
-        Log::new(Restored {
-            hard_state: HardState::default(),
-            base,
-            base_membership: Membership::default(),
-            terms: Vec::new(),
-            memberships: Vec::new(),
-            last: base,
-            applied: base.index,
-        })
-    }
-
-    fn run(term: u64, first: u64, count: u64) -> Run {
-        let mut draft = RunDraft::new();
-        (0..count).for_each(|_| draft.push(EntryKind::Command, &[b"x"]));
-        draft.seal(Term(term), Index(first))
-    }
-
-    fn id(term: u64, index: u64) -> LogId {
-        LogId::new(Term(term), Index(index))
-    }
-
-    /// Goal: a completion counts only for what it wrote last. Method: an overwrite while the first
-    /// write is under way, in the three orders that matter.
-    #[test]
-    fn an_overwritten_write_does_not_vouch_for_its_successor() {
-        let mut log = log();
-        log.append(run(1, 2, 4));
-        log.take_write(WriteNumber(1));
-        log.truncate(Index(4));
-        log.append(run(2, 4, 3));
-        let write = log.take_write(WriteNumber(2));
-        assert_eq!(write.truncate_from, Some(Index(4)));
-        assert_eq!(write.runs, [run(2, 4, 3)]);
-        log.handle_persisted(WriteNumber(1));
-        assert_eq!(log.durable(), Index(3));
-        log.handle_persisted(WriteNumber(2));
-        assert_eq!(log.durable(), Index(6));
-    }
-
-    #[test]
-    fn what_was_never_written_needs_no_truncation() {
-        let mut log = log();
-        log.append(run(1, 2, 4));
-        log.truncate(Index(3));
-        log.append(run(2, 3, 1));
-        let write = log.take_write(WriteNumber(1));
-        assert_eq!(write.truncate_from, None);
-        assert_eq!(write.runs, [run(1, 2, 1), run(2, 3, 1)]);
-    }
-
-    #[test]
-    fn the_closest_entry_skips_whole_terms() {
-        let mut log = log();
-        for run in [run(2, 2, 3), run(4, 5, 3), run(6, 8, 3)] {
-            log.append(run);
-        }
-        let table = [
-            (id(9, 99), id(6, 10)),
-            (id(5, 10), id(4, 7)),
-            (id(5, 6), id(4, 6)),
-            (id(3, 9), id(2, 4)),
-            (id(1, 9), id(1, 1)),
-            (id(0, 0), id(1, 1)),
-        ];
-        for (asked, found) in table {
-            assert_eq!(log.closest(asked), found, "closest to {asked}");
-        }
-    }
-
-    #[test]
-    fn a_run_is_missing_from_its_first_unmatched_entry() {
-        let mut log = log();
-        log.append(run(2, 2, 3));
-        log.append(run(3, 5, 2));
-        let first_missing = |run: &Run| log.first_missing(run, Index(2));
-        assert_eq!(first_missing(&run(2, 2, 3)), Index(5));
-        assert_eq!(first_missing(&run(2, 3, 5)), Index(5));
-        assert_eq!(first_missing(&run(3, 5, 4)), Index(7));
-        assert_eq!(first_missing(&run(4, 5, 1)), Index(5));
-        assert_eq!(first_missing(&run(4, 7, 1)), Index(7));
-        assert_eq!(log.first_missing(&run(2, 1, 2), Index(4)), Index(4), "the run is older");
-        assert_eq!(
-            log.first_missing(&run(2, 1, 4), Index(3)),
-            Index(5),
-            "it reaches below the base"
-        );
-    }
-
-    /// A membership is in force from append, and a truncation brings the one before it back.
-    #[test]
-    fn memberships_come_and_go_with_their_entries() {
-        let mut log = log();
-        let member = |id| Member { replica: ReplicaId(id), node: NodeId(id) };
-        let joint = Membership {
-            outgoing: vec![member(1)],
-            ..Membership::of_voters([member(1), member(2)])
-        };
-        let mut draft = RunDraft::new();
-        draft.push(EntryKind::Command, &[b"x"]);
-        draft.push(EntryKind::Membership, &[&joint.encode()]);
-        draft.push(EntryKind::Command, &[b"y"]);
-        log.append(draft.seal(Term(2), Index(2)));
-        assert_eq!(*log.membership(), joint);
-        log.truncate(Index(4));
-        assert_eq!(*log.membership(), joint);
-        log.truncate(Index(3));
-        assert_eq!(*log.membership(), Membership::default());
-        assert_eq!(log.last(), id(2, 2));
-    }
-
-    #[test]
-    fn eviction_keeps_what_is_not_durable() {
-        let mut log = log();
-        log.append(run(2, 2, 3));
-        log.take_write(WriteNumber(1));
-        log.append(run(2, 5, 3));
-        log.handle_persisted(WriteNumber(1));
-        log.evict_below(Index(100));
-        assert_eq!(log.first_cached(), Index(5));
-        assert_eq!(log.term_at(Index(3)), Some(Term(2)));
-        assert_eq!(log.cached_bytes(), run(2, 5, 3).len_bytes());
-    }
-}
+#[path = "log_tests.rs"]
+mod tests;

@@ -2,6 +2,10 @@
 
 use quorate_types::{NodeId, ReplicaId};
 
+/// Members of one list. Every voter more makes each commit wait for more disks, so groups are small;
+/// the bound keeps a forged membership cheap to refuse.
+const MEMBERS_MAX: usize = 64;
+
 /// One replica of a group and the node it lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
@@ -19,7 +23,8 @@ pub struct Membership {
     pub voters: Vec<Member>,
     /// Voters of the configuration that is being left; empty outside joint consensus.
     pub outgoing: Vec<Member>,
-    /// Members that receive the log and don't vote.
+    /// Members that receive the log and don't vote, ascending by replica id. In joint consensus also
+    /// those of `outgoing` that become learners once it is left.
     pub learners: Vec<Member>,
 }
 
@@ -65,6 +70,35 @@ impl Membership {
     #[must_use]
     pub fn is_joint(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+
+    /// The configuration that joint consensus leads to: this one where nothing is left.
+    #[must_use]
+    pub fn settled(&self) -> Membership {
+        Membership { outgoing: Vec::new(), ..self.clone() }
+    }
+
+    /// Why no group may have this membership, joint or not; `None` if it may. A replica id has one
+    /// role per configuration and lives on one node, and a node hosts one replica of the group
+    /// (RULE 3).
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let lists = [&self.voters, &self.outgoing, &self.learners];
+        if lists.iter().any(|list| list.len() > MEMBERS_MAX) {
+            return Some("too many members");
+        }
+        if self.voters.is_empty() {
+            return Some("no voter is left");
+        }
+        let ascends = |list: &Vec<Member>| list.windows(2).all(|w| w[0].replica < w[1].replica);
+        if !lists.into_iter().all(ascends) {
+            return Some("replica ids do not ascend");
+        }
+        if self.learners.iter().any(|l| self.voters.iter().any(|v| v.replica == l.replica)) {
+            return Some("a learner votes");
+        }
+        let all = || lists.into_iter().flatten();
+        let is_split = |a: &Member| all().any(|b| (a.replica == b.replica) != (a.node == b.node));
+        all().any(is_split).then_some("a replica on two nodes, or two on one node")
     }
 
     /// Bytes: format 1, then the three lists, each a u16 count and per member replica and node as
@@ -137,5 +171,35 @@ mod tests {
         }
         assert_eq!(membership.members().count(), 4);
         assert_eq!(membership.node_of(ReplicaId(3)), Some(NodeId(13)));
+    }
+
+    #[test]
+    fn unsound_memberships_are_told_apart() {
+        let plain = |voters: &[u64], learners: &[u64]| Membership {
+            voters: voters.iter().copied().map(member).collect(),
+            learners: learners.iter().copied().map(member).collect(),
+            outgoing: Vec::new(),
+        };
+        let joint = |outgoing: &[u64], membership: Membership| Membership {
+            outgoing: outgoing.iter().copied().map(member).collect(),
+            ..membership
+        };
+        let moved = Member { replica: ReplicaId(3), node: NodeId(99) };
+        let crowded = Member { replica: ReplicaId(9), node: NodeId(11) };
+        let table = [
+            (plain(&[1, 2], &[3]), true),
+            (joint(&[2, 3], plain(&[1, 2], &[3])), true),
+            (plain(&[], &[3]), false),
+            (joint(&[1], plain(&[], &[])), false),
+            (plain(&[1, 1], &[]), false),
+            (plain(&[2, 1], &[]), false),
+            (plain(&[1, 2], &[2]), false),
+            (Membership { learners: vec![crowded], ..plain(&[1, 2], &[]) }, false),
+            (Membership { outgoing: vec![moved], ..plain(&[1, 3], &[]) }, false),
+            (plain(&(1..=65).collect::<Vec<_>>(), &[]), false),
+        ];
+        for (membership, is_sound) in table {
+            assert_eq!(membership.fault().is_none(), is_sound, "{membership:?}");
+        }
     }
 }

@@ -23,6 +23,12 @@ pub(crate) enum Pace {
     },
     /// The logs match through `next`: appends are pipelined.
     Replicate,
+    /// What it needs is gone from the log: nothing is sent but heartbeats, until it has installed a
+    /// snapshot or the attempt has failed.
+    Snapshot {
+        /// The log goes on behind this one.
+        at_least: Index,
+    },
 }
 
 /// Appends under way, bounded in messages and bytes. Acknowledgements drain it in order, since an
@@ -77,6 +83,9 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// Highest commit index that it was told and can follow.
     pub(crate) commit_told: Index,
+    /// Where the membership was appended that this replica is no member of any more. It is sent the
+    /// log until it knows that this is committed, so that it does not ask for votes for ever.
+    pub(crate) left_at: Option<Index>,
     window: Window,
     /// What was read back did not fit the window: nothing is read before it is empty, or the same
     /// runs would be read again and again.
@@ -84,6 +93,8 @@ pub(crate) struct Progress {
     /// Heartbeats since the last answer to an append, while one is awaited.
     beats: u32,
     patience_beats: u32,
+    /// Snapshots that failed one after the other.
+    failures: u32,
 }
 
 impl Progress {
@@ -97,10 +108,12 @@ impl Progress {
             heard_at: now,
             round: 0,
             commit_told: base,
+            left_at: None,
             window: Window::default(),
             awaits_empty_window: false,
             beats: 0,
             patience_beats: PATIENCE_BEATS_MIN,
+            failures: 0,
         }
     }
 
@@ -112,7 +125,7 @@ impl Progress {
             Pace::Replicate if self.window.has_room(config) => {
                 Some(config.append_bytes_max.min(self.window.room_bytes(config)))
             }
-            Pace::Replicate => None,
+            Pace::Replicate | Pace::Snapshot { .. } => None,
         }
     }
 
@@ -147,6 +160,7 @@ impl Progress {
                 self.window.push(last, bytes);
                 self.next = last.next();
             }
+            Pace::Snapshot { .. } => unreachable!("it is sent nothing"),
         }
     }
 
@@ -154,9 +168,17 @@ impl Progress {
     pub(crate) fn accept(&mut self, matched: Index) -> bool {
         self.answered();
         let news = matched > self.matched;
+        if news {
+            self.failures = 0;
+        }
         self.matched = self.matched.max(matched);
         self.window.drain(matched);
-        if matched >= self.matched && self.pace != Pace::Replicate {
+        let suffices = match self.pace {
+            Pace::Probe { .. } => matched >= self.matched,
+            Pace::Replicate => false,
+            Pace::Snapshot { at_least } => matched >= at_least,
+        };
+        if suffices {
             self.pace = Pace::Replicate;
             self.next = self.matched.next();
         }
@@ -170,6 +192,7 @@ impl Progress {
         match self.pace {
             Pace::Probe { .. } => previous == self.next.previous() && previous > self.matched,
             Pace::Replicate => previous > self.matched && previous < self.next,
+            Pace::Snapshot { .. } => false,
         }
     }
 
@@ -191,6 +214,48 @@ impl Progress {
             self.window.clear();
         }
         self.beats = self.patience_beats;
+    }
+
+    pub(crate) fn needs_snapshot(&self) -> bool {
+        matches!(self.pace, Pace::Snapshot { .. })
+    }
+
+    /// What it needs is gone, through `at_least`.
+    pub(crate) fn await_snapshot(&mut self, at_least: Index) {
+        self.answered();
+        self.pace = Pace::Snapshot { at_least };
+        self.window.clear();
+    }
+
+    /// The snapshot is installed: an append at `next` finds out whether it is so.
+    pub(crate) fn snapshot_installed(&mut self, next: Index) {
+        self.pace = Pace::Probe { waiting: false };
+        self.next = next.max(self.matched.next());
+    }
+
+    /// The snapshot has failed: the next attempt waits for the patience to end, which doubles with
+    /// every failure.
+    pub(crate) fn snapshot_failed(&mut self) {
+        self.pace = Pace::Probe { waiting: true };
+        self.beats = 0;
+        self.patience_beats = (PATIENCE_BEATS_MIN << self.failures).min(PATIENCE_BEATS_MAX);
+        self.failures = (self.failures + 1).min(PATIENCE_BEATS_MAX.ilog2());
+    }
+
+    /// The log begins behind `base`: what is sent has to, as well.
+    pub(crate) fn begin_behind(&mut self, base: Index) {
+        if self.next <= base {
+            self.next = base.next();
+            if self.pace == Pace::Replicate {
+                self.pace = Pace::Probe { waiting: false };
+                self.window.clear();
+            }
+        }
+    }
+
+    /// True if it was told of the commit of its removal. It was told once; it may not have heard.
+    pub(crate) fn knows_to_have_left(&self) -> bool {
+        self.left_at.is_some_and(|at| at <= self.commit_told)
     }
 
     /// A heartbeat leaves.
@@ -283,5 +348,16 @@ mod tests {
         progress.step_back(Index(12), Index(11));
         assert!(progress.is_current_refusal(Index(10)));
         assert!(!progress.is_current_refusal(Index(12)), "answered already");
+    }
+
+    #[test]
+    fn a_snapshot_is_ended_by_what_suffices_only() {
+        let (mut progress, config) = progress();
+        progress.await_snapshot(Index(20));
+        progress.accept(Index(15));
+        assert!(progress.needs_snapshot(), "sent before the log was given up");
+        assert_eq!(progress.room_bytes(&config), None);
+        progress.accept(Index(20));
+        assert_eq!((progress.pace, progress.next), (Pace::Replicate, Index(21)));
     }
 }

@@ -84,6 +84,39 @@ pub struct Fetch {
     pub bytes_max: usize,
 }
 
+/// A follower needs what this leader's log does not hold any more. The host sends it a snapshot and
+/// answers once, by [`Kernel::handle_snapshot_report`](crate::Kernel::handle_snapshot_report).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotRequest {
+    /// The follower.
+    pub to: ReplicaId,
+    /// Its node.
+    pub node: NodeId,
+    /// The state must hold this entry at least: the log goes on behind it.
+    pub at_least: Index,
+}
+
+/// How a snapshot ended that a [`SnapshotRequest`] asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// The follower says that it holds the state through this entry.
+    Installed(LogId),
+    /// It did not get there.
+    Failed,
+}
+
+/// The log begins anew behind a snapshot. Takes effect in one synced batch with the write of the same
+/// `Ready`, before the write's own parts (RULE 13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// The entry before the first of the log from now on.
+    pub base: LogId,
+    /// The membership in force there.
+    pub membership: Membership,
+    /// The log held `base`: its runs beyond stay. Otherwise every run goes.
+    pub keeps_log: bool,
+}
+
 /// How a read ended that [`Kernel::read`](crate::Kernel::read) began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOutcome {
@@ -136,6 +169,10 @@ pub struct Ready {
     pub reads: Vec<ReadOutcome>,
     /// To be read back from the log.
     pub fetches: Vec<Fetch>,
+    /// Followers that need a snapshot.
+    pub snapshots: Vec<SnapshotRequest>,
+    /// Goes with `write`, which is there too then.
+    pub install: Option<Install>,
     /// The new role, if it changed.
     pub role: Option<RoleState>,
 }
@@ -150,6 +187,7 @@ impl Ready {
             && self.committed.is_none()
             && self.reads.is_empty()
             && self.fetches.is_empty()
+            && self.snapshots.is_empty()
             && self.role.is_none()
     }
 }

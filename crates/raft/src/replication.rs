@@ -17,7 +17,8 @@ use crate::transfer::Transfer;
 
 /// What a replica holds while it leads.
 pub(crate) struct Leading {
-    /// Every member but this replica; voters and learners alike.
+    /// Every member but this replica, voters and learners alike, and for a while those that were
+    /// removed: a quorum is counted by the membership, never by this list.
     pub(crate) followers: Vec<Progress>,
     /// The blank entry that opened the term.
     pub(crate) term_start: Index,
@@ -52,7 +53,7 @@ impl Leading {
         self.followers.iter().find(|follower| follower.member.replica == replica)
     }
 
-    fn follower_mut(&mut self, replica: ReplicaId) -> Option<&mut Progress> {
+    pub(crate) fn follower_mut(&mut self, replica: ReplicaId) -> Option<&mut Progress> {
         self.followers.iter_mut().find(|follower| follower.member.replica == replica)
     }
 
@@ -72,6 +73,7 @@ impl Kernel {
         &mut self,
         draft: RunDraft,
     ) -> Result<LogId, (ProposeError, RunDraft)> {
+        assert!(!draft.has_membership(), "a membership is no proposal: it has to be checked first");
         let leader = self.leader_address();
         let Some(leading) = &self.leading else {
             return Err((ProposeError::NotLeader { leader }, draft));
@@ -92,7 +94,6 @@ impl Kernel {
     pub(crate) fn append_own(&mut self, draft: RunDraft) -> LogId {
         let leading = self.leading.as_mut().expect("only a leader appends of its own");
         let run = draft.seal(self.term, self.log.last().index.next());
-        assert!(!run.has_membership(), "a membership is no proposal: it has to be checked first");
         let first = LogId::new(self.term, run.first());
         leading.uncommitted.push_back((run.last(), run.len_bytes()));
         leading.uncommitted_bytes += run.len_bytes();
@@ -113,6 +114,7 @@ impl Kernel {
         if agreed > self.commit && self.log.term_at(agreed) == Some(self.term) {
             self.commit = agreed;
             leading.forget_committed(agreed);
+            self.leave_joint();
         }
     }
 
@@ -146,9 +148,14 @@ impl Kernel {
         if !follower.is_current_refusal(previous.index) {
             return;
         }
+        let base = self.log.base().index;
+        // Nothing that it holds from the base on has a term low enough, or it lacks the base itself.
+        if hint.index < base || previous.index <= base {
+            self.ask_for_snapshot(from, base);
+            return;
+        }
         let closest = self.log.closest(hint).index.min(previous.index.previous());
-        let next = closest.max(self.log.base().index).next();
-        follower.step_back(previous.index, next);
+        follower.step_back(previous.index, closest.max(base).next());
     }
 
     pub(crate) fn handle_heartbeat_reply(&mut self, from: ReplicaId, round: u64) {
@@ -165,6 +172,7 @@ impl Kernel {
                     let (to, end) = (follower.member, follower.next.previous());
                     self.send_append(to, end, Vec::new());
                 }
+                Pace::Snapshot { .. } => unreachable!("no append is awaited"),
             }
         }
         self.confirm_reads();
@@ -197,11 +205,16 @@ impl Kernel {
                 self.send_to(follower.member, body);
             }
         }
+        // No snapshot is worth its while for one that is removed.
+        let is_done = |f: &Progress| f.knows_to_have_left() || f.needs_snapshot();
+        leading.followers.retain(|follower| follower.left_at.is_none() || !is_done(follower));
         self.leading = Some(leading);
     }
 
     /// Sends at most one append. True if another may follow.
     fn replicate_to(&mut self, follower: &mut Progress) -> bool {
+        // It may have been silent while the log went on without it.
+        follower.begin_behind(self.log.base().index);
         let Some(room_bytes) = follower.room_bytes(&self.config) else { return false };
         let until = self.log.last().index.next();
         let (next, first_cached) = (follower.next, self.log.first_cached());
@@ -234,15 +247,23 @@ impl Kernel {
     /// or the follower may have been sent elsewhere: then they are dropped and asked for again.
     pub(crate) fn handle_fetched_follower(&mut self, replica: ReplicaId, runs: Vec<Run>) {
         let is_current = runs.iter().all(|run| self.log.holds(run.last_id()));
+        let first_cached = self.log.first_cached();
         let Some(mut leading) = self.leading.take() else { return };
         let Some(follower) = leading.follower_mut(replica) else {
             self.leading = Some(leading);
             return;
         };
         if runs.is_empty() {
-            // The range is gone: the next answer to a heartbeat probes again, and nothing before.
-            follower.suspend();
-        } else if is_current
+            // The range is gone, unless the follower got it meanwhile from elsewhere.
+            let lacks_it = follower.pace == Pace::Replicate && follower.next < first_cached;
+            self.leading = Some(leading);
+            if lacks_it {
+                let committed = first_cached.previous().min(self.commit);
+                self.ask_for_snapshot(replica, committed.max(self.log.base().index));
+            }
+            return;
+        }
+        if is_current
             && follower.pace == Pace::Replicate
             && runs.first().is_some_and(|run| run.first() == follower.next)
         {
@@ -318,6 +339,8 @@ impl Kernel {
                 follower.suspend();
             }
         }
+        let is_silent = |follower: &Progress| now.since(follower.heard_at) >= silence_max;
+        leading.followers.retain(|follower| follower.left_at.is_none() || !is_silent(follower));
         self.send_heartbeats();
     }
 }

@@ -152,6 +152,11 @@ impl RunDraft {
         self.ends.is_empty()
     }
 
+    /// True if an entry changes the membership.
+    pub(crate) fn has_membership(&self) -> bool {
+        self.flags & FLAG_MEMBERSHIP != 0
+    }
+
     /// Gives the entries their place in a log.
     ///
     /// # Panics

@@ -14,7 +14,7 @@ pub(crate) struct Transfer {
     pub(crate) to: ReplicaId,
     pub(crate) deadline: Monotonic,
     /// TimeoutNow was sent. It is sent once: a second could arrive after the deadline too.
-    told: bool,
+    pub(crate) told: bool,
 }
 
 impl Kernel {
@@ -26,7 +26,10 @@ impl Kernel {
         if let Some(transfer) = &leading.transfer {
             return Err(TransferError::Transferring { to: transfer.to });
         }
-        if to == self.config.replica || !self.log.membership().is_voter(to) {
+        // In joint consensus, one that has to stay: a voter that is being left would lead only to
+        // hand over again.
+        let stays = self.log.membership().voters.iter().any(|voter| voter.replica == to);
+        if to == self.config.replica || !stays {
             return Err(TransferError::NotAVoter { to });
         }
         let deadline = self.now + self.config.transfer_timeout;
@@ -48,20 +51,26 @@ impl Kernel {
         }
     }
 
-    /// Gives a transfer up whose time is over: proposals are taken again.
+    /// Gives a transfer up whose time is over: proposals are taken again, and joint consensus is left
+    /// where that waited for the transfer. A leader that is no voter any more does not stay for it.
     pub(crate) fn expire_transfer(&mut self) {
         if let Some(leading) = &mut self.leading
             && leading.transfer.as_ref().is_some_and(|transfer| transfer.deadline <= self.now)
         {
             leading.transfer = None;
+            if self.is_departing() {
+                self.become_follower(self.term, None);
+            } else {
+                self.leave_joint();
+            }
         }
     }
 
-    /// TimeoutNow arrived in the own term. Only the leader followed may ask for this, and only of a
-    /// voter: anything else is late or astray.
+    /// TimeoutNow arrived in the own term. Only the leader followed may ask for this, and only
+    /// who may campaign at all: anything else is late or astray.
     pub(crate) fn handle_timeout_now(&mut self, from: ReplicaId) {
         let is_asked = self.role == Role::Follower && self.leader == Some(from);
-        if is_asked && self.log.membership().is_voter(self.config.replica) {
+        if is_asked && self.may_campaign() {
             self.campaign(Some(TransferOf { leader: from, term: self.term }));
         }
     }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use quorate_raft::{Body, Config, Membership, Message, ProposeError, ReadError, Role};
+use quorate_raft::{Body, Config, Membership, Message, Preference, ProposeError, ReadError, Role};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 use support::{BASE, Disk, Site, commands, member};
 
@@ -89,4 +89,18 @@ fn an_unknown_candidate_is_answered() {
     let (node, reply) = &ready.send_after_sync[0];
     assert_eq!((*node, reply.term), (NodeId(90), Term(5)));
     assert!(matches!(reply.body, Body::VoteReply { pre: false, granted: true, .. }));
+}
+
+/// The longest wait of a normal replica ends before the shortest of a reluctant one.
+#[test]
+fn a_reluctant_replica_waits_for_every_normal_one() {
+    for seed in 0..100 {
+        let wait = |preference| {
+            let site = site(3, |config| (config.seed, config.preference) = (seed, preference));
+            site.kernel.poll_timeout().since(Monotonic(0))
+        };
+        let timeout = Config::new(ReplicaId(1), 0, 0).election_timeout;
+        assert!(wait(Preference::Normal) < timeout * 2);
+        assert!(wait(Preference::Reluctant) >= timeout * 2);
+    }
 }

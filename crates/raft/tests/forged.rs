@@ -3,7 +3,7 @@
 
 use quorate_raft::{
     Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Reader, Ready,
-    Restored, Role, Run, RunDraft,
+    Restored, Role, Run, RunDraft, SnapshotOutcome,
 };
 use quorate_types::{Duration, Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
@@ -137,9 +137,29 @@ fn a_jump_to_the_end_of_terms_is_ignored() {
     assert_eq!(kernel.role().term, Term(furthest));
 }
 
-/// Not a forgery, but a log that lost what a follower lacks: the leader must not ask it for ever.
+/// A voter that is counted twice is a majority of its own.
 #[test]
-fn a_range_that_is_gone_is_asked_for_once_per_heartbeat_answer() {
+fn a_membership_that_no_group_may_have_is_dropped() {
+    let member = |id| Member { replica: ReplicaId(id), node: NodeId(id) };
+    let sound = Membership::of_voters([1, 2, 4].map(member));
+    let doubled = Membership { voters: [1, 2, 2].map(member).to_vec(), ..Membership::default() };
+    for (membership, is_taken) in [(doubled, false), (Membership::default(), false), (sound, true)]
+    {
+        let mut kernel = kernel();
+        let mut draft = RunDraft::new();
+        draft.push(EntryKind::Membership, &[&membership.encode()]);
+        let runs = vec![draft.seal(Term(2), Index(2))];
+        let body = Body::Append { previous: BASE, runs, commit: BASE.index };
+        kernel.handle_message(Monotonic(1), message(2, 2, body));
+        assert_eq!(*kernel.membership() == membership, is_taken);
+        assert_eq!(kernel.last().index == Index(2), is_taken);
+    }
+}
+
+/// Not a forgery, but a log that lost what a follower lacks: a snapshot is asked for once, and again
+/// only after one has failed, at a growing distance.
+#[test]
+fn a_range_that_is_gone_is_replaced_by_a_snapshot() {
     let mut kernel = kernel();
     let mut now = leader(&mut kernel);
     let opening = kernel.last();
@@ -148,24 +168,48 @@ fn a_range_that_is_gone_is_asked_for_once_per_heartbeat_answer() {
     settle(&mut kernel);
     assert_eq!(kernel.commit(), opening.index);
     kernel.evict_below(opening.index.next());
-    for _ in 0..3 {
+    let mut beats_before = 0;
+    for failures in 0..3 {
         kernel.handle_message(now, message(2, 2, Body::Accepted { matched: BASE.index }));
         let fetches: Vec<_> = (0..100).flat_map(|_| fetch_nothing(&mut kernel)).collect();
-        assert_eq!(fetches, [Reader::Follower(ReplicaId(2))], "asked again at once");
-        now = kernel.poll_timeout();
-        kernel.handle_timeout(now);
-        kernel.handle_message(now, message(3, 2, Body::HeartbeatReply { round: 0 }));
-        assert!(!is_probed(&kernel.take_ready()), "no answer, no probe");
-        kernel.handle_message(now, message(2, 2, Body::HeartbeatReply { round: 0 }));
-        assert!(is_probed(&kernel.take_ready()), "the answer brings a probe");
+        let expected = [Asked::Fetch(ReplicaId(2)), Asked::Snapshot(ReplicaId(2), opening.index)];
+        assert_eq!(fetches, expected, "nothing is asked for again at once");
+        kernel.handle_snapshot_report(ReplicaId(2), SnapshotOutcome::Failed);
+        let mut beats = 0;
+        loop {
+            now = kernel.poll_timeout();
+            kernel.handle_timeout(now);
+            beats += 1;
+            kernel.handle_message(now, message(3, 2, Body::HeartbeatReply { round: 0 }));
+            assert!(!is_probed(&kernel.take_ready()), "no answer, no probe");
+            kernel.handle_message(now, message(2, 2, Body::HeartbeatReply { round: 0 }));
+            if is_probed(&kernel.take_ready()) {
+                break;
+            }
+        }
+        assert!(beats > beats_before, "{beats} beats after {failures} failures");
+        beats_before = beats;
     }
 }
 
-/// Answers every fetch with nothing; gives whom they were for.
-fn fetch_nothing(kernel: &mut Kernel) -> Vec<Reader> {
-    let readers: Vec<_> = kernel.take_ready().fetches.into_iter().map(|f| f.reader).collect();
-    readers.iter().for_each(|reader| kernel.handle_fetched(*reader, Vec::new()));
-    readers
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Fetch(ReplicaId),
+    Snapshot(ReplicaId, Index),
+}
+
+/// Answers every fetch with nothing; gives what was asked for.
+fn fetch_nothing(kernel: &mut Kernel) -> Vec<Asked> {
+    let ready = kernel.take_ready();
+    let snapshots =
+        ready.snapshots.iter().map(|request| Asked::Snapshot(request.to, request.at_least));
+    let mut asked: Vec<Asked> = snapshots.collect();
+    for fetch in ready.fetches {
+        kernel.handle_fetched(fetch.reader, Vec::new());
+        let Reader::Follower(replica) = fetch.reader else { panic!("nothing to apply") };
+        asked.push(Asked::Fetch(replica));
+    }
+    asked
 }
 
 /// True if replica 2 is sent an append.

@@ -37,13 +37,19 @@ fn term_told(index: u64, deviation: u64) -> Term {
 
 /// A run, contiguous with the others or not; at times with bytes for a membership that are none.
 fn run() -> impl Strategy<Value = Run> {
-    let kind = prop::sample::select(vec![0u8, 1, 1, 1, 1, 2]);
+    let kind = prop::sample::select(vec![0u8, 1, 1, 1, 1, 2, 3]);
     (2u64..12, deviation(), kind).prop_map(|(index, deviation, kind)| {
         let mut draft = RunDraft::new();
         match kind {
             0 => draft.push(EntryKind::Blank, &[]),
             1 => draft.push(EntryKind::Command, &[b"x"]),
-            _ => draft.push(EntryKind::Membership, &[b"no membership"]),
+            2 => draft.push(EntryKind::Membership, &[b"no membership"]),
+            _ => {
+                // Sound or not: some have an id twice, or one that is not above all others.
+                let voters = [1, index % 4, index].map(member).to_vec();
+                let membership = Membership { voters, ..Membership::default() };
+                draft.push(EntryKind::Membership, &[&membership.encode()]);
+            }
         }
         draft.seal(term_told(index, deviation), Index(index))
     })
@@ -144,6 +150,17 @@ proptest! {
                 20..25 => drop(site.kernel.read(now)),
                 25..30 => drop(site.kernel.transfer_leader(now, ReplicaId(2))),
                 30..35 => site.kernel.evict_below(site.applied),
+                35..38 => site.kernel.resign(now),
+                38..50 => {
+                    let in_force = site.kernel.membership().clone();
+                    let mut target = in_force.clone();
+                    match dice {
+                        38..42 => drop(target.voters.pop()),
+                        42..46 => target.learners.push(member(dice)),
+                        _ => target.voters.append(&mut target.learners),
+                    }
+                    drop(site.kernel.change_membership(now, &in_force, &target));
+                }
                 _ => {}
             }
             if !lazy {

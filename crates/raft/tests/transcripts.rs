@@ -2,6 +2,8 @@
 //! of `tests/transcripts` is a script with what came of it; the script runs again and the whole text
 //! has to come out the same. `UPDATE_TRANSCRIPTS=1` writes it anew, for the diff to be reviewed.
 
+#[path = "support/describe.rs"]
+mod describe;
 #[path = "support/script.rs"]
 mod script;
 mod support;

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use quorate_raft::{
-    Config, EntryKind, Fetch, HardState, Kernel, Member, Membership, Message, Ready, Restored, Run,
-    RunDraft, Write,
+    Config, EntryKind, Fetch, HardState, Install, Kernel, Member, Membership, Message, Ready,
+    Restored, Run, RunDraft, Write,
 };
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
@@ -31,6 +31,8 @@ pub fn commands(payloads: &[&[u8]]) -> RunDraft {
 /// What survives a crash.
 #[derive(Clone)]
 pub struct Disk {
+    pub base: LogId,
+    /// In force at the base.
     pub membership: Membership,
     pub hard_state: HardState,
     pub runs: Vec<Run>,
@@ -39,6 +41,7 @@ pub struct Disk {
 impl Disk {
     pub fn new(membership: Membership) -> Disk {
         Disk {
+            base: BASE,
             membership,
             hard_state: HardState { term: BASE.term, ..HardState::default() },
             runs: Vec::new(),
@@ -46,16 +49,26 @@ impl Disk {
     }
 
     pub fn last(&self) -> LogId {
-        self.runs.last().map_or(BASE, Run::last_id)
+        self.runs.last().map_or(self.base, Run::last_id)
     }
 
     pub fn term_at(&self, index: Index) -> Option<Term> {
         let holds = |run: &&Run| run.range().contains(&index);
         let term = self.runs.iter().find(holds).map(Run::term);
-        if index == BASE.index { Some(BASE.term) } else { term }
+        if index == self.base.index { Some(self.base.term) } else { term }
     }
 
-    pub fn write(&mut self, write: &Write) {
+    /// What a log store does with a write, and with the install that came with it: as one.
+    pub fn write(&mut self, write: &Write, install: Option<&Install>) {
+        if let Some(Install { base, membership, keeps_log }) = install {
+            if *keeps_log {
+                self.purge(*base);
+            } else {
+                self.runs.clear();
+            }
+            self.base = *base;
+            self.membership = membership.clone();
+        }
         if let Some(hard_state) = write.hard_state {
             assert!(hard_state.term >= self.hard_state.term, "the term went back");
             self.hard_state = hard_state;
@@ -72,6 +85,23 @@ impl Disk {
         }
     }
 
+    /// Drops everything up to and with `base`; the log may end before it.
+    pub fn purge(&mut self, base: LogId) {
+        assert!(base.index >= self.base.index, "the base went back");
+        self.membership = self.membership_at(base.index);
+        self.base = base;
+        self.runs.retain(|run| run.last() > base.index);
+        if let Some(run) = self.runs.first_mut() {
+            *run = run.cut(run.first().max(base.index.next()), run.range().end);
+        }
+    }
+
+    /// In force at `index`, as far as this disk knows.
+    pub fn membership_at(&self, index: Index) -> Membership {
+        let logged = self.memberships().into_iter().rev().find(|(at, _)| *at <= index);
+        logged.map_or(self.membership.clone(), |(_, membership)| membership)
+    }
+
     pub fn read(&self, range: &Range<Index>, bytes_max: usize) -> Vec<Run> {
         let mut runs = Vec::new();
         let mut bytes = 0;
@@ -85,6 +115,15 @@ impl Disk {
         runs
     }
 
+    /// Membership entries beyond the base.
+    pub fn memberships(&self) -> Vec<(Index, Membership)> {
+        let entries = self.runs.iter().filter(|run| run.has_membership()).flat_map(Run::entries);
+        entries
+            .filter(|entry| entry.kind == EntryKind::Membership)
+            .map(|entry| (entry.id.index, Membership::decode(entry.payload).expect("sound")))
+            .collect()
+    }
+
     pub fn restored(&self, applied: Index) -> Restored {
         let mut terms: Vec<(Index, Term)> = Vec::new();
         for run in &self.runs {
@@ -94,10 +133,10 @@ impl Disk {
         }
         Restored {
             hard_state: self.hard_state,
-            base: BASE,
+            base: self.base,
             base_membership: self.membership.clone(),
             terms,
-            memberships: Vec::new(),
+            memberships: self.memberships(),
             last: self.last(),
             applied,
         }
@@ -107,6 +146,7 @@ impl Disk {
 /// A write under way, and what leaves when it is durable.
 pub struct Flight {
     pub write: Write,
+    pub install: Option<Install>,
     pub held: Vec<Message>,
 }
 
@@ -117,13 +157,16 @@ pub struct Site {
     pub disk: Disk,
     pub flights: VecDeque<Flight>,
     pub applied: Index,
+    /// What a crash falls back to while an install is not durable.
+    pub applied_before: Option<Index>,
     pub now: Monotonic,
 }
 
 impl Site {
     pub fn new(config: Config, disk: Disk, applied: Index, now: Monotonic) -> Site {
         let kernel = Kernel::new(config.clone(), disk.restored(applied), now);
-        Site { config, kernel, disk, flights: VecDeque::new(), applied, now }
+        let flights = VecDeque::new();
+        Site { config, kernel, disk, flights, applied, applied_before: None, now }
     }
 
     /// Takes the next `Ready`. Its write is under way, what waits for a write is held with it; what
@@ -131,8 +174,10 @@ impl Site {
     pub fn take_ready(&mut self) -> Ready {
         let mut ready = self.kernel.take_ready();
         if let Some(write) = ready.write.clone() {
-            self.flights.push_back(Flight { write, held: Vec::new() });
+            let install = ready.install.clone();
+            self.flights.push_back(Flight { write, install, held: Vec::new() });
         }
+        assert!(ready.install.is_none() || ready.write.is_some(), "an install is a write");
         if let Some(newest) = self.flights.back_mut() {
             newest.held.extend(ready.send_after_sync.drain(..).map(|(_, message)| message));
         }
@@ -158,17 +203,52 @@ impl Site {
     /// Completes the oldest write; gives what it held back.
     pub fn persist(&mut self) -> Flight {
         let flight = self.flights.pop_front().expect("a write is under way");
-        self.disk.write(&flight.write);
+        self.disk.write(&flight.write, flight.install.as_ref());
+        if flight.install.is_some() {
+            self.applied_before = None;
+        }
         self.kernel.handle_persisted(flight.write.number);
         flight
+    }
+
+    /// The state here, and what has to be known of it; `None` while it is not durable itself.
+    pub fn snapshot(&self) -> Option<(LogId, Membership)> {
+        let term = self.disk.term_at(self.applied)?;
+        let membership = self.disk.membership_at(self.applied);
+        self.applied_before.is_none().then_some((LogId::new(term, self.applied), membership))
+    }
+
+    /// Takes the state of a snapshot over. False if the kernel has no use for it.
+    pub fn install(&mut self, base: LogId, membership: Membership) -> bool {
+        // One at a time, as an engine does it.
+        let is_taken = self.applied_before.is_none()
+            && self.kernel.install(self.now, base, membership).is_ok();
+        if is_taken {
+            self.applied_before = Some(self.applied);
+            self.applied = base.index;
+        }
+        is_taken
+    }
+
+    /// Lets the kernel give up its log up to `to`, as far as it can.
+    pub fn purge(&mut self, to: Index) {
+        // An install under way will do that, and more.
+        if self.applied_before.is_none() {
+            let base = self.kernel.purge(to);
+            self.disk.purge(base);
+        }
     }
 
     /// A crash after the first `survivors` writes under way reached the disk unreported, then a
     /// start with a state machine that kept everything up to `applied`.
     pub fn restart(&mut self, survivors: usize, applied: Index) {
         for flight in self.flights.drain(..).take(survivors) {
-            self.disk.write(&flight.write);
+            self.disk.write(&flight.write, flight.install.as_ref());
+            if flight.install.is_some() {
+                self.applied_before = None;
+            }
         }
+        let applied = applied.min(self.applied_before.unwrap_or(applied)).max(self.disk.base.index);
         self.config.read_context_first += 1 << 40;
         self.config.seed = self.config.seed.wrapping_add(101);
         let config = self.config.clone();

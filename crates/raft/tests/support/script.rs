@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use quorate_raft::{
-    Body, Config, EntryKind, HardState, Membership, Message, Ready, Role, RoleState, RunDraft,
+    ChangeError, Config, EntryKind, HardState, Install, Membership, Message, Preference, Ready,
+    Role, RunDraft, SnapshotOutcome,
 };
-use quorate_types::{Duration, Index, Monotonic, ReplicaId, Term};
+use quorate_types::{Duration, Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
+use crate::describe::{describe, describe_members, describe_role, status_line};
 use crate::support::{BASE, Disk, Site, commands, member};
 
 /// The group, its network, and the text so far.
@@ -21,6 +23,9 @@ pub(crate) struct Script {
     isolated: BTreeSet<u64>,
     network: Vec<Message>,
     saved: BTreeMap<String, Message>,
+    /// The memberships told last.
+    memberships: BTreeMap<u64, Membership>,
+    founders: Membership,
     out: String,
 }
 
@@ -43,6 +48,12 @@ impl Script {
             "wait" => self.wait(rest),
             "propose" => self.propose(number(rest[0]), &rest[1..]),
             "read" => self.read(number(rest[0])),
+            "purge" => self.purge(number(rest[0]), number(rest[1])),
+            "install" => self.install(rest[0]),
+            "report" => self.report(rest[0], rest[1]),
+            "resign" => self.resign(number(rest[0])),
+            "join" => rest.iter().for_each(|id| self.join(number(id))),
+            "change" => self.change(number(rest[0]), &rest[1..]),
             "transfer" => self.transfer(number(rest[0]), number(rest[1])),
             "deliver" => self.deliver(rest.first().copied()),
             "drop" => self.drop_messages(rest.first().copied()),
@@ -66,7 +77,7 @@ impl Script {
         writeln!(self.out, "{line}").expect("strings take everything");
     }
 
-    /// `new 3 [learners=1] [window=2]`: voters 1 to 3, then learners, all with empty logs.
+    /// `new 3 [learners=1] [window=2] [never=3]`: voters 1 to 3, then learners, all with empty logs.
     fn new_group(&mut self, words: Words) {
         let voters = number(words[0]);
         let learners = option(words, "learners").unwrap_or(0);
@@ -74,6 +85,7 @@ impl Script {
             learners: (voters + 1..=voters + learners).map(member).collect(),
             ..Membership::of_voters((1..=voters).map(member))
         };
+        self.founders = membership.clone();
         for id in 1..=voters + learners {
             let mut config = Config::new(ReplicaId(id), id, 0);
             config.election_timeout = Duration::from_millis(1_000);
@@ -81,9 +93,54 @@ impl Script {
             config.transfer_timeout = Duration::from_millis(1_000);
             config.append_bytes_max = option(words, "append").unwrap_or(1 << 20) as usize;
             config.window_messages_max = option(words, "window").unwrap_or(256) as usize;
+            config.kept_entries_max = option(words, "kept").unwrap_or(1_000);
+            config.promotion_lag_entries_max = option(words, "lag").unwrap_or(0);
+            let prefers = |name| option(words, name) == Some(id);
+            config.preference = match (prefers("reluctant"), prefers("never")) {
+                (true, _) => Preference::Reluctant,
+                (_, true) => Preference::Never,
+                _ => Preference::Normal,
+            };
             let disk = Disk::new(membership.clone());
             self.sites.insert(id, Site::new(config, disk, BASE.index, Monotonic(0)));
+            self.memberships.insert(id, membership.clone());
         }
+    }
+
+    /// `join 4`: a replica on a new node, which holds the base state and nothing else. No member
+    /// knows of it yet.
+    fn join(&mut self, id: u64) {
+        let first = self.sites.values().next().expect("a group");
+        let config = Config { replica: ReplicaId(id), seed: id, ..first.config.clone() };
+        let disk = Disk::new(self.founders.clone());
+        self.sites.insert(id, Site::new(config, disk, BASE.index, first.now));
+        self.memberships.insert(id, self.founders.clone());
+    }
+
+    /// `change 1 voters=1,2 learners=4 [expecting=1,2,3]`: to these members, if the voters in force
+    /// are those expected, and no learners; without `expecting`, whatever is in force.
+    fn change(&mut self, id: u64, words: Words) {
+        let list = |name: &str| {
+            let value = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            let ids = |text: &str| text.split(',').map(|id| member(number(id))).collect::<Vec<_>>();
+            value.map(ids)
+        };
+        let members = |name| list(name).unwrap_or_default();
+        let target = Membership {
+            learners: members("learners"),
+            ..Membership::of_voters(members("voters"))
+        };
+        let site = self.site(id);
+        let in_force = site.kernel.membership().clone();
+        let expected = list("expecting").map_or(in_force, Membership::of_voters);
+        match site.kernel.change_membership(site.now, &expected, &target) {
+            Ok(first) => self.say(&format!("  {id} takes it at {first}")),
+            Err(ChangeError::Stale { in_force }) => {
+                self.say(&format!("  {id} refuses: in force are {}", describe_members(&in_force)));
+            }
+            Err(error) => self.say(&format!("  {id} refuses: {error}")),
+        }
+        self.settle(id);
     }
 
     /// `load 2 1 1 3 [term=4] [commit=3] [learners=2]`: replica 2 starts with entries of these
@@ -196,6 +253,46 @@ impl Script {
         self.settle(id);
     }
 
+    fn purge(&mut self, id: u64, to: u64) {
+        let site = self.site(id);
+        let asked = site.kernel.log_needed_from();
+        site.purge(Index(to));
+        let base = site.kernel.base();
+        self.say(&format!("  {id} needs its log from {asked} on, which begins behind {base}"));
+        self.settle(id);
+    }
+
+    /// `install 1->2`: the state of replica 1 as it is, at replica 2.
+    fn install(&mut self, link: &str) {
+        let (from, to) = link.split_once("->").expect("a link like 1->2");
+        let (base, membership) = self.site(number(from)).snapshot().expect("durable");
+        if !self.site(number(to)).install(base, membership) {
+            self.say(&format!("  {to} has no use for a snapshot at {base}"));
+        }
+        self.settle(number(to));
+    }
+
+    /// `report 1->2 failed`, or `report 1->2 5`: replica 2 has the state of 1 through index 5.
+    fn report(&mut self, link: &str, outcome: &str) {
+        let (from, to) = link.split_once("->").expect("a link like 1->2");
+        let site = self.site(number(from));
+        let outcome = match outcome.parse() {
+            Ok(index) => {
+                let term = site.disk.term_at(Index(index)).expect("held");
+                SnapshotOutcome::Installed(LogId::new(term, Index(index)))
+            }
+            Err(_) => SnapshotOutcome::Failed,
+        };
+        site.kernel.handle_snapshot_report(ReplicaId(number(to)), outcome);
+        self.settle(number(from));
+    }
+
+    fn resign(&mut self, id: u64) {
+        let site = self.site(id);
+        site.kernel.resign(site.now);
+        self.settle(id);
+    }
+
     /// `deliver`: everything, and what comes of it, until the network is empty. `deliver 1->2`, `->2`,
     /// `1->`: what lies there now, in order.
     fn deliver(&mut self, link: Option<&str>) {
@@ -220,6 +317,9 @@ impl Script {
         // A message with a made-up replica id still goes to the node that it was made for.
         let id = if message.to.0 > 100 { message.to.0 - 100 } else { message.to.0 };
         let site = self.site(id);
+        if message.from.0 <= 100 && site.kernel.membership().node_of(message.from).is_none() {
+            site.kernel.handle_address(message.from, NodeId(message.from.0));
+        }
         site.kernel.handle_message(site.now, message);
         self.settle(id);
     }
@@ -314,6 +414,11 @@ impl Script {
     }
 
     fn tell(&mut self, id: u64, ready: Ready) {
+        let membership = self.site(id).kernel.membership().clone();
+        if self.memberships.get(&id) != Some(&membership) {
+            self.say(&format!("  {id} knows {}", describe_members(&membership)));
+            self.memberships.insert(id, membership);
+        }
         if let Some(role) = ready.role {
             self.say(&format!("  {id} {}", describe_role(id, &role)));
         }
@@ -323,6 +428,10 @@ impl Script {
             if let Some(HardState { term, vote, committed }) = write.hard_state {
                 let vote = vote.map_or("nobody".to_owned(), |vote| vote.to_string());
                 parts.push(format!("term {term} vote {vote} commit {committed}"));
+            }
+            if let Some(Install { base, keeps_log, .. }) = ready.install {
+                let rest = if keeps_log { "keeping the rest" } else { "with nothing else" };
+                parts.push(format!("begins behind {base} {rest}"));
             }
             parts.extend(write.truncate_from.map(|from| format!("cut from {from}")));
             parts.extend(write.runs.iter().map(|run| format!("{run:?}")));
@@ -338,6 +447,10 @@ impl Script {
             let range = committed.range;
             self.say(&format!("  {id} applies [{}..{}]", range.start, range.end.previous()));
             self.site(id).kernel.handle_applied(range.end.previous());
+        }
+        for request in ready.snapshots {
+            let (to, at_least) = (request.to, request.at_least);
+            self.say(&format!("  {id} asks to send {to} a snapshot through {at_least} or later"));
         }
         for fetch in ready.fetches {
             let range = &fetch.range;
@@ -360,61 +473,4 @@ fn number(word: &str) -> u64 {
 fn option(words: Words, name: &str) -> Option<u64> {
     let value = |word: &&str| word.strip_prefix(name)?.strip_prefix('=').map(number);
     words.iter().find_map(value)
-}
-
-fn status_line(id: u64, site: &Site) -> String {
-    let kernel = &site.kernel;
-    let runs: Vec<String> = site.disk.runs.iter().map(|run| format!("{run:?}")).collect();
-    let role = describe_role(id, &kernel.role());
-    format!("  {id} {role}, commit {}, disk {}", kernel.commit(), runs.join(" "))
-}
-
-fn describe_role(id: u64, state: &RoleState) -> String {
-    let term = state.term;
-    match (state.role, state.leader) {
-        (Role::Leader, _) if state.serving => format!("leads term {term} and serves"),
-        (Role::Leader, _) => format!("leads term {term}"),
-        (Role::Candidate, _) => format!("is a candidate in term {term}"),
-        (Role::PreCandidate, _) => format!("asks whether it would win, in term {term}"),
-        (Role::Follower, Some((leader, _))) => {
-            assert_ne!(leader.0, id, "nobody follows itself");
-            format!("follows {leader} in term {term}")
-        }
-        (Role::Follower, None) => format!("follows nobody in term {term}"),
-    }
-}
-
-fn describe(message: &Message) -> String {
-    let Message { from, to, term, body } = message;
-    format!("{from}->{to} term {term} {}", describe_body(body))
-}
-
-fn describe_body(body: &Body) -> String {
-    let index = |index: &Option<Index>| index.map_or("none".to_owned(), |index| index.to_string());
-    match body {
-        Body::VoteRequest { pre, last, transfer } => {
-            let name = if *pre { "PreVote" } else { "Vote" };
-            let order = transfer
-                .map_or(String::new(), |t| format!(" by order of {} in term {}", t.leader, t.term));
-            format!("{name} last {last}{order}")
-        }
-        Body::VoteReply { pre, granted, leader_alive } => {
-            let name = if *pre { "PreVoteReply" } else { "VoteReply" };
-            let answer = if *granted { "granted" } else { "refused" };
-            let reason = if *leader_alive { ", a leader is alive" } else { "" };
-            format!("{name} {answer}{reason}")
-        }
-        Body::Append { previous, runs, commit } => {
-            format!("Append after {previous} {runs:?} commit {commit}")
-        }
-        Body::Accepted { matched } => format!("Accepted {matched}"),
-        Body::Rejected { previous, hint } => format!("Rejected {previous}, has {hint}"),
-        Body::Heartbeat { commit, round } => format!("Heartbeat commit {commit} round {round}"),
-        Body::HeartbeatReply { round } => format!("HeartbeatReply round {round}"),
-        Body::ReadIndex { context } => format!("ReadIndex {}", context % (1 << 40)),
-        Body::ReadIndexReply { context, index: at } => {
-            format!("ReadIndexReply {} {}", context % (1 << 40), index(at))
-        }
-        Body::TimeoutNow => "TimeoutNow".to_owned(),
-    }
 }

@@ -1,0 +1,130 @@
+//! What the log does not hold any more: snapshots for followers that need it, a new base for who
+//! installed one, and the purge of what nobody needs (Raft paper, section 7; thesis 5).
+//!
+//! The kernel moves no state. It tells its host whom to send a snapshot, pauses that follower, and
+//! is told how it ended; on the receiving side it is told that the state is there, and begins its
+//! log anew.
+
+use quorate_types::{Index, LogId, Monotonic, ReplicaId};
+
+use crate::errors::InstallError;
+use crate::kernel::Kernel;
+use crate::membership::Membership;
+use crate::progress::{Pace, Progress};
+use crate::ready::{Install, Reader, Role, SnapshotOutcome, SnapshotRequest};
+
+impl Kernel {
+    /// Begins the log anew behind a snapshot: the state through `base`, with the membership in force
+    /// there, is complete in the data store, and nothing older is being applied. Term, vote and write
+    /// numbers stay (RULE 13). Entries behind `base` stay if the log holds `base`; a log that does
+    /// not goes as a whole. What has to be written comes as [`Ready::install`](crate::Ready), and
+    /// nothing is acknowledged before that is durable. After a crash before it the snapshot counts
+    /// as never installed.
+    ///
+    /// # Errors
+    /// [`InstallError`]; nothing happened.
+    pub fn install(
+        &mut self,
+        now: Monotonic,
+        base: LogId,
+        membership: Membership,
+    ) -> Result<(), InstallError> {
+        self.now = self.now.max(now);
+        if base.index <= self.commit {
+            return Err(InstallError::Obsolete { base, commit: self.commit });
+        }
+        if self.role == Role::Leader {
+            return Err(InstallError::Leading);
+        }
+        if let Some(what) = membership.fault() {
+            return Err(InstallError::Unsound { what });
+        }
+        // A candidate has asked for votes with another log, and by another membership.
+        if base.term > self.term || self.role != Role::Follower {
+            self.become_follower(self.term.max(base.term), None);
+        }
+        let mut keeps_log = self.log.holds(base);
+        let verified = self.accepted.filter(|_| keeps_log).map_or(base.index, |(_, index)| index);
+        if keeps_log {
+            self.log.purge(base.index);
+        } else {
+            self.log.reset(base, membership.clone());
+        }
+        self.commit = base.index;
+        self.apply.jump(base.index, self.fetching.contains(&Reader::Apply));
+        self.accepted = self.leader.map(|leader| (leader, verified.max(base.index)));
+        self.hard_state_is_dirty = true;
+        // What an earlier one dropped, and nothing has written since, is not there to be kept.
+        keeps_log &= self.install.as_ref().is_none_or(|earlier| earlier.keeps_log);
+        self.install = Some(Install { base, membership, keeps_log });
+        Ok(())
+    }
+
+    /// The first index that the log has to keep: everything below is applied here, and held by the
+    /// followers or about to come to them in a snapshot. A follower that is silent, or lacks more
+    /// than `kept_entries_max`, is not waited for: it gets a snapshot.
+    #[must_use]
+    pub fn log_needed_from(&self) -> Index {
+        let applied = self.apply.applied().next();
+        let Some(leading) = &self.leading else { return applied };
+        let bound = self.log.last().index.0.saturating_sub(self.config.kept_entries_max);
+        let is_silent = |f: &Progress| self.now.since(f.heard_at) >= self.config.election_timeout;
+        let needed = |follower: &Progress| match follower.pace {
+            Pace::Snapshot { at_least } => Some(at_least.next()),
+            _ if follower.left_at.is_some() || is_silent(follower) => None,
+            // Not known yet where it matches: the next answer will tell.
+            Pace::Probe { .. } if follower.matched < self.log.base().index => {
+                Some(self.log.base().index.next())
+            }
+            Pace::Probe { .. } | Pace::Replicate => Some(follower.matched.next()),
+        };
+        let needed = leading.followers.iter().filter_map(needed).min().unwrap_or(applied);
+        needed.max(Index(bound)).max(self.log.base().index.next()).min(applied)
+    }
+
+    /// Gives up the entries up to and with `to`, or as many of them as are not needed here
+    /// ([`Kernel::log_needed_from`]); the host says up to where the applied state is durable (RULE
+    /// 10). Gives the base from now on, up to which the log store may purge.
+    pub fn purge(&mut self, to: Index) -> LogId {
+        let to = to.min(self.log_needed_from().previous());
+        if to > self.log.base().index {
+            self.log.purge(to);
+            let followers = self.leading.iter_mut().flat_map(|leading| &mut leading.followers);
+            followers.for_each(|follower| follower.begin_behind(to));
+        }
+        self.log.base()
+    }
+
+    /// The entry before the first of the log.
+    #[must_use]
+    pub fn base(&self) -> LogId {
+        self.log.base()
+    }
+
+    pub(crate) fn ask_for_snapshot(&mut self, to: ReplicaId, at_least: Index) {
+        let follower = self.leading.as_mut().and_then(|leading| leading.follower_mut(to));
+        let follower = follower.expect("asked for a follower");
+        follower.await_snapshot(at_least);
+        // One that is removed is given up with the next `Ready`.
+        if follower.left_at.is_none() {
+            let node = follower.member.node;
+            self.snapshots.push(SnapshotRequest { to, node, at_least });
+        }
+    }
+
+    pub(crate) fn end_snapshot(&mut self, replica: ReplicaId, outcome: SnapshotOutcome) {
+        let (base, last) = (self.log.base().index, self.log.last().index);
+        let Some(leading) = &mut self.leading else { return };
+        let Some(follower) = leading.follower_mut(replica) else { return };
+        // Its acknowledgement may have come before.
+        if !follower.needs_snapshot() {
+            return;
+        }
+        match outcome {
+            SnapshotOutcome::Installed(id) => {
+                follower.snapshot_installed(id.index.max(base).min(last).next());
+            }
+            SnapshotOutcome::Failed => follower.snapshot_failed(),
+        }
+    }
+}
