@@ -49,6 +49,8 @@ pub enum NodeState {
     Up,
     /// It answered; it has not yet met every founder, so its replicas are silent.
     Founding,
+    /// It answered; its log's disk hangs, so it gave up its leaderships.
+    Stalled,
     /// It answered; a fatal error ended its service.
     Failed,
     /// It did not answer.
@@ -145,6 +147,8 @@ pub struct Readiness {
     pub founders_missing: Vec<u64>,
     /// Shards that live here and know no leader that serves.
     pub shards_without_leader: Vec<u64>,
+    /// True while the log's disk fails nothing and finishes nothing.
+    pub disk_stalled: bool,
     /// The fatal error that ended service, if any.
     pub fatal: Option<String>,
 }

@@ -29,6 +29,7 @@ use crate::progress::ProgressSink;
 use crate::reads::ReadLevel;
 use crate::shard_read::{self, Facts, Question};
 use crate::shards::{ShardState, Shards};
+use crate::stall::Stalls;
 use crate::tries::{Next, Target, Tries};
 
 /// See the module's documentation.
@@ -49,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) data: Arc<DataStore>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) stalls: Arc<Stalls>,
     /// Room for writes that were submitted without waiting.
     pub(crate) submissions: Arc<Budget>,
     pub(crate) ending: Arc<Ending>,

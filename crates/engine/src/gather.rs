@@ -30,8 +30,9 @@ impl Core {
         let founders_missing: Vec<u64> = self.founding.missing().iter().map(|n| n.0).collect();
         let fatal = self.fatal.get().map(|error| error.to_string());
         let founded = self.founding.is_founded();
-        let ready = founded && fatal.is_none() && shards_without_leader.is_empty();
-        Readiness { ready, founded, founders_missing, shards_without_leader, fatal }
+        let disk_stalled = self.stalls.any();
+        let ready = founded && fatal.is_none() && !disk_stalled && shards_without_leader.is_empty();
+        Readiness { ready, founded, founders_missing, shards_without_leader, disk_stalled, fatal }
     }
 
     /// Asks every node, each for at most `timeout`.
@@ -156,6 +157,10 @@ impl Core {
                         let reason = format!("waits to meet {whom} before it serves");
                         (NodeState::Founding, Some(reason))
                     }
+                    (None, true) if answer.readiness.disk_stalled => {
+                        let reason = "its log's disk finishes nothing: look at the disk";
+                        (NodeState::Stalled, Some(reason.to_owned()))
+                    }
                     (None, true) => (NodeState::Up, None),
                 };
                 let led = answer.shards.iter().filter(|shard| shard.role == "leader");
@@ -233,6 +238,9 @@ fn problems(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<String> {
     for node in nodes {
         match node.state {
             NodeState::Up | NodeState::Founding => {}
+            NodeState::Stalled => {
+                problems.push(format!("node {} serves nothing: {}", node.node, reason(node)));
+            }
             NodeState::Failed => problems.push(format!(
                 "node {} has stopped serving: {}; mend the cause, then restart it",
                 node.node,

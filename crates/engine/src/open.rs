@@ -42,6 +42,7 @@ use crate::receiver::Inbound;
 use crate::replies::Replies;
 use crate::running::{Running, Started, spawn};
 use crate::shards::{ShardState, Shards};
+use crate::stall::Stalls;
 use crate::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::worker::Worker;
 
@@ -343,6 +344,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         ending: Arc::new(Ending::new(Arc::clone(&fatal))),
         fatal,
         counters: Arc::new(Counters::default()),
+        stalls: Arc::new(Stalls::default()),
         submissions: Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX),
         addresses: Mutex::new(builder.peers.clone()),
         lives: Mutex::new(lives),
@@ -404,6 +406,8 @@ fn start_threads(
             host,
             silent,
             founding: Arc::clone(&core.founding),
+            stalls: Arc::clone(&core.stalls),
+            stalled: false,
             wall_clock: Arc::clone(&core.wall_clock),
             inbox: Arc::clone(&core.inboxes[index]),
             transport: Arc::clone(&core.transport),

@@ -7,7 +7,7 @@ use quorate_host::{Answer, Apply, Event, Host, Refusal as HostRefusal, ReplicaIn
 use quorate_log::{LogWriter, ShardWrite, TurnWrite};
 use quorate_raft::Message;
 use quorate_transport::{ShardMessage, Transport, WallClock};
-use quorate_types::{LogId, NodeId, ShardId};
+use quorate_types::{LogId, NodeId, ShardId, limits};
 
 use crate::apply::ApplyJob;
 use crate::call::{Call, CallKind, Outcome};
@@ -22,6 +22,7 @@ use crate::progress::Stage;
 use crate::queue::Queue;
 use crate::replies::Replies;
 use crate::shards::Shards;
+use crate::stall::Stalls;
 
 /// Longest sleep of a worker that has no timer to wait for.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -40,6 +41,9 @@ pub(crate) struct Worker {
     /// Replicas that stay silent until the directory is founded.
     pub(crate) silent: Vec<ReplicaInit>,
     pub(crate) founding: Arc<Founding>,
+    pub(crate) stalls: Arc<Stalls>,
+    /// As last told to `stalls`.
+    pub(crate) stalled: bool,
     pub(crate) wall_clock: WallClock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) transport: Arc<Transport>,
@@ -67,9 +71,27 @@ impl Worker {
             }
             let now = clock::now();
             self.host.handle_timeouts(now);
+            self.report_stall();
             let turn = self.host.take_turn(now);
             self.carry_out(turn);
             self.counters.turns.add(1);
+        }
+    }
+
+    fn report_stall(&mut self) {
+        let stalled = self.host.is_stalled();
+        if stalled == self.stalled {
+            return;
+        }
+        self.stalled = stalled;
+        self.stalls.change(stalled);
+        if stalled {
+            let limit = limits::DISK_STALL;
+            tracing::error!(
+                "the log's disk finishes nothing for {limit:?}: leaderships are given up"
+            );
+        } else {
+            tracing::warn!("the log's disk goes on");
         }
     }
 

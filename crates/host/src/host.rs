@@ -81,6 +81,7 @@ pub struct ShardView {
 /// A turn's write on its way to the disk.
 struct InFlight {
     turn: u64,
+    taken: Monotonic,
     writes: Vec<(usize, WriteNumber)>,
     /// What leaves when this write is durable.
     held: Vec<(NodeId, ShardId, Message)>,
@@ -96,6 +97,8 @@ pub struct Host {
     timers: BinaryHeap<Reverse<(Monotonic, usize)>>,
     in_flight: VecDeque<InFlight>,
     turn_last: u64,
+    /// The oldest write under way is older than a sync may take.
+    pub(crate) stalled: bool,
     cached_bytes: usize,
     evict_next: usize,
     /// Gathers what events bring about until the turn is taken.
@@ -114,6 +117,7 @@ impl Host {
             timers: BinaryHeap::new(),
             in_flight: VecDeque::new(),
             turn_last: 0,
+            stalled: false,
             cached_bytes: 0,
             evict_next: 0,
             turn: Turn::default(),
@@ -177,6 +181,7 @@ impl Host {
 
     /// Time passed: runs every timer that is due.
     pub fn handle_timeouts(&mut self, now: Monotonic) {
+        self.watch_disk(now);
         while let Some(Reverse((deadline, slot))) = self.timers.peek().copied() {
             if deadline > now {
                 return;
@@ -197,13 +202,15 @@ impl Host {
     /// When [`Host::handle_timeouts`] wants to be called next, on the timer grid.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
-        self.timers.peek().map(|Reverse((deadline, _))| *deadline)
+        let timer = self.timers.peek().map(|Reverse((deadline, _))| *deadline);
+        timer.into_iter().chain(self.stall_deadline()).min()
     }
 
     /// Everything that the shards want done since the last turn.
     pub fn take_turn(&mut self, now: Monotonic) -> Turn {
         let number = self.turn_last + 1;
-        let mut flight = InFlight { turn: number, writes: Vec::new(), held: Vec::new() };
+        let mut flight =
+            InFlight { turn: number, taken: now, writes: Vec::new(), held: Vec::new() };
         let mut writes = Vec::new();
         for slot in std::mem::take(&mut self.dirty) {
             self.shards[slot].dirty = false;
@@ -322,6 +329,20 @@ impl Host {
             Err(refusal) => self.refuse(ticket, refusal),
         }
         self.mark(slot);
+    }
+
+    /// When the oldest write that is under way was taken.
+    pub(crate) fn oldest_write(&self) -> Option<Monotonic> {
+        self.in_flight.front().map(|flight| flight.taken)
+    }
+
+    /// Nothing here leads or campaigns for a while.
+    pub(crate) fn resign_all(&mut self, now: Monotonic) {
+        for slot in 0..self.shards.len() {
+            self.shards[slot].kernel.resign(now);
+            self.mark(slot);
+            self.arm(slot);
+        }
     }
 
     /// The node's entry cache has one budget: the shards give up applied runs in turn.

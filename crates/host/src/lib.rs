@@ -79,6 +79,7 @@ pub mod liveness;
 mod machine;
 mod meta;
 mod shard;
+mod stall;
 #[cfg(test)]
 mod test_map;
 mod turn;

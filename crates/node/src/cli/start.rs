@@ -124,6 +124,9 @@ fn waits_for(readiness: &Readiness) -> String {
     if let Some(error) = &readiness.fatal {
         return format!("a fatal error ended its service: {error}");
     }
+    if readiness.disk_stalled {
+        return "its log's disk finishes nothing; look at the disk".to_owned();
+    }
     if !readiness.founded {
         return format!(
             "the cluster is being founded, and these nodes have not been met: {}; start them, and \
@@ -169,6 +172,7 @@ mod tests {
             founded: false,
             founders_missing: vec![2, 3],
             shards_without_leader: (1..=64).collect(),
+            disk_stalled: false,
             fatal: None,
         };
         let text = waits_for(&missing);

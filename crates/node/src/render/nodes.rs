@@ -52,6 +52,7 @@ fn state(state: NodeState) -> &'static str {
     match state {
         NodeState::Up => "up",
         NodeState::Founding => "founding",
+        NodeState::Stalled => "stalled",
         NodeState::Failed => "failed",
         NodeState::Unreachable => "unreachable",
     }
