@@ -92,7 +92,7 @@ impl Pair {
                 life: NodeLife {
                     store: StoreId(node.into()),
                     incarnation: Incarnation(1),
-                    nonce: node.into(),
+                    nonce: node,
                 },
                 wall_clock: Arc::new(|| WallMillis(0)),
                 first_map: 0,
