@@ -67,6 +67,16 @@ fn duration(microseconds: u64) -> String {
     }
 }
 
+/// Longest reason in a table, in characters; the list of problems has the whole of it.
+const REASON_CHARS_MAX: usize = 72;
+
+fn shorten(reason: &str) -> String {
+    match reason.char_indices().nth(REASON_CHARS_MAX) {
+        None => reason.to_owned(),
+        Some((at, _)) => format!("{}...", reason[..at].trim_end()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,15 +88,5 @@ mod tests {
         {
             assert_eq!(duration(microseconds), expected);
         }
-    }
-}
-
-/// Longest reason in a table, in characters; the list of problems has the whole of it.
-const REASON_CHARS_MAX: usize = 72;
-
-fn shorten(reason: &str) -> String {
-    match reason.char_indices().nth(REASON_CHARS_MAX) {
-        None => reason.to_owned(),
-        Some((at, _)) => format!("{}...", reason[..at].trim_end()),
     }
 }
