@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use quorate_raft::{
-    Config, Kernel, Membership, Message, Ready, Restored, RoleState, TransferError,
+    Config, Kernel, Membership, Message, Ready, Restored, RoleState, SnapshotOutcome, TransferError,
 };
 use quorate_types::{
     Duration, Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, WallMillis,
@@ -13,6 +13,7 @@ use quorate_types::{
 use rustc_hash::FxHashMap;
 
 use crate::shard::{NewWrite, Shard};
+use crate::stall::DiskWatch;
 use crate::turn::{Answer, Event, Refusal, ShardFetch, ShardRole, Ticket, Turn};
 
 /// Read contexts of one incarnation; the incarnation fills the bits above.
@@ -97,8 +98,7 @@ pub struct Host {
     timers: BinaryHeap<Reverse<(Monotonic, usize)>>,
     in_flight: VecDeque<InFlight>,
     turn_last: u64,
-    /// The oldest write under way is older than a sync may take.
-    pub(crate) stalled: bool,
+    pub(crate) disk: DiskWatch,
     cached_bytes: usize,
     evict_next: usize,
     /// Gathers what events bring about until the turn is taken.
@@ -117,7 +117,7 @@ impl Host {
             timers: BinaryHeap::new(),
             in_flight: VecDeque::new(),
             turn_last: 0,
-            stalled: false,
+            disk: DiskWatch::default(),
             cached_bytes: 0,
             evict_next: 0,
             turn: Turn::default(),
@@ -162,7 +162,7 @@ impl Host {
                     self.mark(slot);
                 }
             }
-            Event::Persisted { turn } => self.handle_persisted(turn),
+            Event::Persisted { turn } => self.handle_persisted(now, turn),
             Event::Applied { shard, index } => {
                 let slot = self.slot(shard).expect("only hosted shards are applied");
                 self.shards[slot].handle_applied(index, &mut self.turn.answers);
@@ -255,6 +255,12 @@ impl Host {
             range: fetch.range,
             bytes_max: fetch.bytes_max,
         }));
+        // Nobody makes snapshots yet. Said so, the kernel tries the log again after a while; left
+        // unanswered, it would wait for ever.
+        for snapshot in ready.snapshots {
+            self.shards[slot].kernel.handle_snapshot_report(snapshot.to, SnapshotOutcome::Failed);
+            self.mark(slot);
+        }
         if let Some(role) = ready.role {
             self.turn.roles.push(ShardRole { shard: id, role });
         }
@@ -293,10 +299,11 @@ impl Host {
         self.mark(slot);
     }
 
-    fn handle_persisted(&mut self, turn: u64) {
+    fn handle_persisted(&mut self, now: Monotonic, turn: u64) {
         assert!(turn <= self.turn_last, "turn {turn} was never taken");
         while self.in_flight.front().is_some_and(|flight| flight.turn <= turn) {
             let flight = self.in_flight.pop_front().expect("looked at just now");
+            self.disk.handle_progress(now);
             for (slot, number) in flight.writes {
                 self.shards[slot].handle_persisted(number);
                 self.mark(slot);

@@ -200,8 +200,11 @@ impl Shard {
                 let ticket = front.tickets[front.answered];
                 if front.first.term == run.term() && index >= run.first() {
                     taken.push((index, ticket));
-                } else {
+                } else if index >= committed.range.start {
                     answers.push((ticket, Answer::Overwritten));
+                } else {
+                    // Its place was committed where this replica did not see by whom.
+                    answers.push((ticket, Answer::OutcomeUnknown));
                 }
                 front.answered += 1;
                 if front.answered == front.tickets.len() {

@@ -4,14 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::error::LogFault;
 use crate::store::{LogStore, ShardWrite};
 
-/// Turns that wait for the writer. A worker has few in flight, so this is never the limit in
-/// practice; it is there so that a hung disk can't fill the memory.
-const QUEUE_TURNS_MAX: usize = 1_024;
 /// Bytes of runs after which a batch is closed and synced: past this a sync is bound by bandwidth,
 /// and waiting for more would only add latency.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -50,7 +47,9 @@ impl LogWriter {
         store: Arc<LogStore>,
         completed: impl Fn(Result<&[(usize, u64)], &LogFault>) + Send + 'static,
     ) -> LogWriter {
-        let (turns, queue) = bounded(QUEUE_TURNS_MAX);
+        // What waits is bounded by what the kernels may have uncommitted and their leaders' windows.
+        // A worker must not wait here: on a hung disk it has to give its leaderships up.
+        let (turns, queue) = unbounded();
         let thread = thread::Builder::new()
             .name("quorate-log".to_owned())
             .spawn(move || {
@@ -65,9 +64,8 @@ impl LogWriter {
         LogWriter { turns: Some(turns), thread: Some(thread) }
     }
 
-    /// Hands a turn over. Turns of one worker complete in the order of submission. Blocks only
-    /// while 1,024 turns wait. After a panic of the thread, of which `completed` has told, it does
-    /// nothing.
+    /// Hands a turn over; never blocks. Turns of one worker complete in the order of submission. After
+    /// a panic of the thread, of which `completed` has told, it does nothing.
     pub fn submit(&self, turn: TurnWrite) {
         let turns = self.turns.as_ref().expect("open until shutdown");
         if turns.send(turn).is_err() {
