@@ -1,9 +1,10 @@
 //! Cuts a lane's stream into frames.
 
 use bytes::{Bytes, BytesMut};
-use quinn::RecvStream;
+use quinn::{ReadError, RecvStream};
 
 use crate::frame::{HEADER_BYTES, decode_header};
+use crate::session::describe;
 
 /// Pieces fetched from the stream under one lock of the connection.
 const CHUNKS: usize = 64;
@@ -48,7 +49,12 @@ impl FrameReader {
     async fn piece(&mut self, bytes_max: usize) -> Result<Bytes, String> {
         if self.next == self.filled {
             let read = self.stream.read_chunks(&mut self.chunks).await;
-            self.filled = read.map_err(|error| error.to_string())?.ok_or("the lane was closed")?;
+            let read = read.map_err(|error| match error {
+                // The stream may learn of the end before the connection can be asked why.
+                ReadError::ConnectionLost(error) => describe(error),
+                error => error.to_string(),
+            });
+            self.filled = read?.ok_or("the lane was closed")?;
             self.next = 0;
         }
         let chunk = &mut self.chunks[self.next];

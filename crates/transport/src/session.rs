@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use quinn::{
+    Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, VarInt,
+};
 use quorate_types::{ClusterId, NodeId};
 use rustls_pki_types::CertificateDer;
 use tokio::task::JoinSet;
@@ -194,8 +196,12 @@ async fn read_lane_head(stream: &mut RecvStream) -> Result<Lane, String> {
     let mut head = [0; LANE_HEAD_BYTES];
     let read = stream.read_exact(&mut head);
     let read = tokio::time::timeout(HELLO_TIMEOUT, read).await;
-    read.map_err(|_| "a stream was opened without a head".to_owned())?
-        .map_err(|error| error.to_string())?;
+    let read = read.map_err(|_| "a stream was opened without a head".to_owned())?;
+    read.map_err(|error| match error {
+        // The stream may learn of the end before the connection can be asked why.
+        ReadExactError::ReadError(ReadError::ConnectionLost(error)) => describe(error),
+        error => error.to_string(),
+    })?;
     Lane::decode(head).ok_or_else(|| format!("a stream begins with {head:02x?}, which no lane has"))
 }
 
@@ -221,6 +227,8 @@ async fn write_lane(peer: Arc<Peer>, connection: Connection, lane: Lane) -> Stri
     };
     match ended {
         Ok(never) => match never {},
+        // The stream may learn of the end before the connection can be asked why.
+        Err(quinn::WriteError::ConnectionLost(error)) => describe(error),
         Err(error) => failed(&connection, error),
     }
 }
