@@ -46,6 +46,13 @@ impl Core {
         self.map_wanted.notify_one();
     }
 
+    /// The connection to `peer` is gone. Until the founding is complete it has to be met again: it may
+    /// come back with another directory, on which this node must not be founded unseen.
+    pub(crate) fn handle_disconnected(&self, peer: NodeId) {
+        let _lives = self.lives.lock();
+        self.founding.forget(peer);
+    }
+
     /// Lets the replicas speak once every founder has met this directory. Blocks for one sync, once
     /// in the life of a directory. Whom it has met must not change meanwhile: callers hold `lives`,
     /// or are alone.

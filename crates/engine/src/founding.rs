@@ -62,7 +62,7 @@ impl Founding {
         self.met.lock().insert(peer);
     }
 
-    /// `peer` begins again with another directory.
+    /// `peer` is gone, or begins again with another directory.
     pub(crate) fn forget(&self, peer: NodeId) {
         self.met.lock().remove(&peer);
     }

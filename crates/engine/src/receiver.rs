@@ -100,6 +100,7 @@ impl Receiver for Inbound {
     fn handle_disconnected(&self, peer: NodeId, reason: &str) {
         tracing::info!(node = %peer, reason, "peer disconnected");
         if let Some(core) = self.core() {
+            core.handle_disconnected(peer);
             core.forwarder.fail_all(peer);
         }
     }
