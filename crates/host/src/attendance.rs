@@ -474,7 +474,8 @@ impl Host {
 
     /// Lets reads of a leader with a lease go without a round.
     pub(crate) fn confirm_by_lease(&mut self, now: Monotonic, slot: usize) {
-        if self.shards[slot].kernel.has_fresh_reads()
+        if self.config.lease_reads
+            && self.shards[slot].kernel.has_fresh_reads()
             && self.lease_until(slot).is_some_and(|until| now < until)
         {
             self.shards[slot].kernel.confirm_reads_by_lease();

@@ -43,6 +43,10 @@ pub struct HostConfig {
     /// by node liveness: leases, quiet shards, and no vote in the silence after a start. Without it,
     /// each shard has heartbeats and timers of its own, and every read costs a round.
     pub standings: Option<Standings>,
+    /// Whether leaders answer reads by their leases. Only for nodes whose clocks stray from each other
+    /// by less than `limits::DRIFT_MARGIN` in one support, pauses that CLOCK_BOOTTIME misses
+    /// included. Otherwise every read costs a round, and nothing else changes.
+    pub lease_reads: bool,
     /// Whether the driver answers [`Turn::snapshots`]. Otherwise the host itself says each time that
     /// it failed, and the kernel tries the log again after a while.
     pub sends_snapshots: bool,
@@ -59,6 +63,7 @@ impl HostConfig {
             timer_grain: Duration::from_millis(10),
             entry_cache_bytes_max: limits::ENTRY_CACHE_BYTES_MAX,
             standings: None,
+            lease_reads: true,
             sends_snapshots: false,
         }
     }
