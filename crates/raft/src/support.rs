@@ -135,6 +135,10 @@ impl Kernel {
     /// True if nothing is under way, and a quorum is bound and holds and knows everything.
     fn is_calm(&self) -> bool {
         let Some(leading) = &self.leading else { return false };
+        // Where the host knows nothing of nodes, this is all that a heartbeat pays.
+        if leading.followers.iter().all(|follower| follower.attendance == Attendance::Awake) {
+            return false;
+        }
         let last = self.log.last().index;
         let holds_all = |follower: &Progress| {
             follower.attendance == Attendance::Bound
