@@ -122,11 +122,11 @@ impl Host {
         let slot = self.slot(shard).filter(|slot| self.shards[*slot].liveness.is_some());
         match (control, slot) {
             (Control::Query { from: asker, to, term }, slot) => {
-                let is_led = slot.is_some_and(|slot| self.leads(slot, to, term));
-                match slot.filter(|_| is_led) {
+                let asker = Member { replica: asker, node: from };
+                match slot.filter(|slot| self.leads_member(*slot, to, term, asker)) {
                     // It is asked to bind once more, so that both sides know of it.
-                    Some(slot) => self.seek_binding_anew(now, slot, from),
-                    None => self.release(from, shard, to, asker, term),
+                    Some(slot) => self.ask_to_bind(now, slot, asker),
+                    None => self.release(from, shard, to, asker.replica, term),
                 }
             }
             (Control::Bound { binding, .. }, None) => {
@@ -197,19 +197,16 @@ impl Host {
         change: ChangeNumber,
     ) {
         let shard = self.shards[slot].id;
-        if !self.leads(slot, binding.leader.replica, binding.term) {
-            let (leader, replica) = (binding.leader.replica, binding.replica);
-            self.release(from, shard, leader, replica, binding.term);
+        let (leader, member) =
+            (binding.leader.replica, Member { replica: binding.replica, node: from });
+        // One that was removed is free too: nobody will ever tell it anything else.
+        if !self.leads_member(slot, leader, binding.term, member) {
+            self.release(from, shard, leader, member.replica, binding.term);
             return;
         }
-        let is_member = self.shards[slot].kernel.membership().node_of(binding.replica);
         let (Some(liveness), Some(led)) = (&mut self.liveness, self.shards[slot].led()) else {
             return;
         };
-        let member = Member { replica: binding.replica, node: from };
-        if is_member != Some(from) {
-            return;
-        }
         led.lease.handle_bound(member, binding);
         if led.lease.binding_of(member.replica) == Some(binding) {
             liveness.wakes.lead(shard, from, true);
@@ -407,10 +404,18 @@ impl Host {
         led.lease.handle_unbound(member.replica);
         liveness.wakes.lead(shard, peer, false);
         self.turn.notes.push(LivenessNote::Forgotten { peer, shard });
-        if let Some(request) = led.lease.bind_request(now, member, liveness.held(peer)) {
-            self.turn.control.push((peer, shard, Control::BindRequest(request)));
-        }
+        self.ask_to_bind(now, slot, member);
         self.tell_attendance(now, slot);
+    }
+
+    /// Asks `member` to bind, whatever is known of it. What it is bound to stays so meanwhile.
+    fn ask_to_bind(&mut self, now: Monotonic, slot: usize, member: Member) {
+        let shard = self.shards[slot].id;
+        let (Some(liveness), Some(led)) = (&self.liveness, self.shards[slot].led()) else { return };
+        let held = liveness.held(member.node);
+        if let Some(request) = led.lease.bind_request_anew(now, member, held) {
+            self.turn.control.push((member.node, shard, Control::BindRequest(request)));
+        }
     }
 
     /// Tells the kernel who is bound and who is down.
@@ -482,10 +487,12 @@ impl Host {
         }
     }
 
-    fn leads(&self, slot: usize, replica: ReplicaId, term: Term) -> bool {
+    /// True if `replica` lives here and leads `term`, and `member` is a member to it.
+    fn leads_member(&self, slot: usize, replica: ReplicaId, term: Term, member: Member) -> bool {
         let shard = &self.shards[slot];
         let role = shard.kernel.role();
-        shard.replica == replica && role.role == Role::Leader && role.term == term
+        let leads = shard.replica == replica && role.role == Role::Leader && role.term == term;
+        leads && shard.kernel.membership().node_of(member.replica) == Some(member.node)
     }
 
     /// The binding of the replica here that is in force.

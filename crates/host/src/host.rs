@@ -124,6 +124,8 @@ pub struct Host {
     pub(crate) shards: Vec<Shard>,
     /// Slots of shards that were given up.
     vacant: Vec<usize>,
+    /// The newest replica of each shard that was given up in this life.
+    pub(crate) removed: FxHashMap<ShardId, ReplicaId>,
     pub(crate) liveness: Option<HostLiveness>,
     /// Looked up, never iterated: hash order must not reach any output.
     pub(crate) by_id: FxHashMap<ShardId, usize>,
@@ -149,6 +151,7 @@ impl Host {
             config,
             shards: Vec::new(),
             vacant: Vec::new(),
+            removed: FxHashMap::default(),
             liveness: standings.map(|standings| HostLiveness::new(standings, seed)),
             by_id: FxHashMap::default(),
             dirty: Vec::new(),
@@ -165,12 +168,15 @@ impl Host {
     /// Takes a replica in; it begins as a follower at `now`.
     ///
     /// # Panics
-    /// If the shard is hosted already.
+    /// If the shard is hosted already, or the replica was given up in this life: what it promised is
+    /// forgotten (RULES 3 and 5).
     pub fn add(&mut self, now: Monotonic, init: ReplicaInit) {
         let seed = (self.config.seed ^ init.shard.0).wrapping_mul(SPREAD) ^ self.config.node.0;
         let context_first = self.config.incarnation.0 << READ_CONTEXT_BITS;
         let config = Config::new(init.replica, seed, context_first);
         let applied = init.restored.applied;
+        let is_fresh = self.removed.get(&init.shard).is_none_or(|removed| *removed < init.replica);
+        assert!(is_fresh, "replica {} of shard {} was given up", init.replica, init.shard);
         let mut kernel = Kernel::new(config, init.restored, now);
         if let Some(liveness) = &self.liveness {
             kernel.handle_silence(liveness.standings.silent_until());
@@ -249,8 +255,8 @@ impl Host {
                     self.mark(slot);
                 }
             }
-            Event::Install { shard, from, term, base, membership, descriptor_version } => {
-                let arrived = Arrived { from, term, base, membership, descriptor_version };
+            Event::Install { shard, to, from, term, base, membership, descriptor_version } => {
+                let arrived = Arrived { to, from, term, base, membership, descriptor_version };
                 self.install(now, shard, arrived);
             }
             Event::Purge { shard, to } => self.purge(shard, to),
@@ -293,7 +299,8 @@ impl Host {
         timer.into_iter().chain(self.stall_deadline()).chain(wake).min()
     }
 
-    /// Everything that the shards want done since the last turn.
+    /// Everything that the shards want done since the last turn. `now` is read after the last event
+    /// was taken in: reads are answered by leases that hold at that time.
     pub fn take_turn(&mut self, now: Monotonic) -> Turn {
         let number = self.turn_last + 1;
         let mut flight =

@@ -252,7 +252,10 @@ impl Shard {
     }
 
     pub(crate) fn handle_applied(&mut self, index: Index, answers: &mut Vec<(Ticket, Answer)>) {
-        assert!(index >= self.applied, "{}: applied index went back", self.id);
+        // What was handed out before a snapshot came may be reported after it.
+        if index < self.applied {
+            return;
+        }
         self.applied = index;
         self.kernel.handle_applied(index);
         self.release_reads(answers);
@@ -268,8 +271,9 @@ impl Shard {
         }
     }
 
-    /// The state machine went on from a snapshot at `base`. What waited for entries up to there is
-    /// answered: whether they are among them is not known here.
+    /// The log begins behind `base` from now on. Callers who waited for entries up to there are
+    /// answered: whether theirs are among them is not known here. Readers wait until the state is in
+    /// force, which comes as applied.
     pub(crate) fn jump(&mut self, base: Index, answers: &mut Vec<(Ticket, Answer)>) {
         while let Some(front) = self.pending.front_mut() {
             while front.answered < front.tickets.len() && front.next() <= base {
@@ -281,8 +285,6 @@ impl Shard {
             }
             self.pending.pop_front();
         }
-        self.applied = self.applied.max(base);
-        self.release_reads(answers);
     }
 
     /// The replica is given up: every caller is answered.

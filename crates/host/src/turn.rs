@@ -104,10 +104,16 @@ pub enum Event {
         outcome: SnapshotOutcome,
     },
     /// A snapshot has arrived: its data is durable, beside the data in force, and nothing older is
-    /// being applied (RULE 13). What became of it comes in [`Turn::installs`].
+    /// being applied (RULE 13). What became of it comes in [`Turn::installs`]. If it was taken, the
+    /// driver makes the turn's write durable, puts the new data in force, and reports
+    /// [`Event::Applied`] for its base: readers wait for that. Ranges that it was handed since the
+    /// drain are applied to the new data as far as they lie beyond the base, and if the snapshot was
+    /// not taken, to the old.
     Install {
         /// The shard.
         shard: ShardId,
+        /// The replica that it was sent to.
+        to: ReplicaId,
         /// The leader that sent it.
         from: ReplicaId,
         /// That leader's term then.

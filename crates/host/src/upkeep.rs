@@ -1,6 +1,6 @@
 //! What keeps a replica alive beside its callers: other members, snapshots, a shorter log, its end.
 
-use quorate_raft::{ChangeError, Membership};
+use quorate_raft::{ChangeError, InstallError, Membership};
 use quorate_types::{Index, LogId, Monotonic, ReplicaId, ShardId, Term};
 
 use crate::host::Host;
@@ -9,6 +9,7 @@ use crate::turn::{ShardPurge, Ticket};
 
 /// A snapshot that has arrived, as [`crate::Event::Install`] has it.
 pub(crate) struct Arrived {
+    pub(crate) to: ReplicaId,
     pub(crate) from: ReplicaId,
     pub(crate) term: Term,
     pub(crate) base: LogId,
@@ -36,12 +37,16 @@ impl Host {
     /// Begins a shard's log anew behind a snapshot. Callers whose entries it may hold are told that
     /// the outcome is unknown: their entries are not seen here any more.
     pub(crate) fn install(&mut self, now: Monotonic, shard: ShardId, arrived: Arrived) {
-        let slot = self.slot(shard).expect("only hosted shards get snapshots");
-        let Arrived { from, term, base, membership, descriptor_version } = arrived;
+        let Arrived { to, from, term, base, membership, descriptor_version } = arrived;
+        let slot = self.slot(shard).filter(|slot| self.shards[*slot].replica == to);
+        let Some(slot) = slot else {
+            self.turn.installs.push((shard, Err(InstallError::NoReplica)));
+            return;
+        };
         // Only an elected leader sends one.
         if self.judge(now, slot, from, term, Heard::Leader) == Judgement::Drop {
             let term = self.shards[slot].kernel.role().term;
-            let dropped = quorate_raft::InstallError::Superseded { sent_in: term, term };
+            let dropped = InstallError::Superseded { sent_in: term, term };
             self.turn.installs.push((shard, Err(dropped)));
             return;
         }
@@ -49,6 +54,8 @@ impl Host {
         if installed.is_ok() {
             self.shards[slot].descriptor_version = descriptor_version;
             self.shards[slot].jump(base.index, &mut self.turn.answers);
+            // The log begins further on than any purge of this turn would have it.
+            self.turn.purges.retain(|purge| purge.shard != shard);
         }
         self.turn.installs.push((shard, installed.map(|()| base)));
         self.mark(slot);
@@ -75,6 +82,7 @@ impl Host {
         let Some(slot) = self.slot(shard) else { return };
         self.forget_liveness(now, slot);
         self.shards[slot].end(&mut self.turn.answers);
+        self.removed.insert(shard, self.shards[slot].replica);
         self.vacate(slot);
     }
 }

@@ -33,6 +33,8 @@ impl Kernel {
         target.voters.sort();
         target.learners.sort();
         self.check_may_change(expected)?;
+        // A quiet group hears nobody: whether its members answer is known again in a round.
+        self.wake();
         self.check_target(&target)?;
         let in_force = self.log.membership();
         let next = if in_force.voters == target.voters {
@@ -95,18 +97,16 @@ impl Kernel {
         self.check_has_quorum(target)
     }
 
-    /// A majority of the target has to be there and near the log's end: the change could be left by
-    /// nobody else, and until then nothing would be committed.
+    /// A majority of the target has to be there: the change could be left by nobody else, and until
+    /// then nothing would be committed. That new voters have caught up was asked before.
     fn check_has_quorum(&self, target: &Membership) -> Result<(), ChangeError> {
         let leading = self.leading.as_ref().expect("checked before");
-        let last = self.log.last().index;
         let is_ready = |voter: &&Member| {
             let follower = leading.follower(voter.replica);
             voter.replica == self.config.replica
                 || follower.is_some_and(|follower| {
                     self.now.since(follower.heard_at) < self.config.election_timeout
                         && follower.pace == Pace::Replicate
-                        && last.since(follower.matched) <= self.config.promotion_lag_entries_max
                 })
         };
         let ready = target.voters.iter().filter(is_ready).count();
@@ -122,7 +122,8 @@ impl Kernel {
         let Some(follower) = leading.follower(replica).filter(|_| is_learner) else {
             return Err(ChangeError::NotALearner { replica });
         };
-        let entries = self.log.last().index.since(follower.matched);
+        // What is not committed yet lacks everybody: under load a window of it is always under way.
+        let entries = self.commit.0.saturating_sub(follower.matched.0);
         let entries_max = self.config.promotion_lag_entries_max;
         if entries > entries_max {
             return Err(ChangeError::Behind { replica, entries, entries_max });

@@ -126,8 +126,8 @@ pub enum ChangeError {
         /// The learner.
         replica: ReplicaId,
     },
-    /// Too few voters of the target answer and have caught up: it would stop the group.
-    #[error("{ready} voters of the target answer and have caught up, {needed} are needed")]
+    /// Too few voters of the target answer: it would stop the group.
+    #[error("{ready} voters of the target answer, {needed} are needed")]
     NoQuorum {
         /// That many.
         ready: usize,
@@ -157,6 +157,9 @@ pub enum InstallError {
         /// The commit index here.
         commit: Index,
     },
+    /// The replica that it was meant for is not here any more.
+    #[error("the replica it was meant for is not here any more")]
+    NoReplica,
     /// Another was elected since it was sent: forget the snapshot.
     #[error("it was sent in {sent_in:?}, and it is {term:?} now")]
     Superseded {

@@ -13,7 +13,7 @@ use crate::progress::{Pace, Progress};
 use crate::quorum;
 use crate::ready::{Fetch, Reader};
 use crate::run::{Run, RunDraft};
-use crate::support::Rest;
+use crate::support::{Attendance, Rest};
 use crate::transfer::Transfer;
 
 /// What a replica holds while it leads.
@@ -127,6 +127,10 @@ impl Kernel {
         let now = self.now;
         if let Some(follower) = self.leading.as_mut().and_then(|l| l.follower_mut(replica)) {
             follower.heard_at = now;
+            if follower.attendance == Attendance::Down {
+                follower.attendance = Attendance::Awake;
+                self.wake();
+            }
         }
     }
 

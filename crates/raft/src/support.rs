@@ -64,6 +64,11 @@ impl Kernel {
     /// The binding is over because the leader's node is lost: a replica that campaigns gladly does so
     /// at the next [`Kernel::handle_timeout`]. The host spreads the groups of a node over time.
     pub fn handle_leader_lost(&mut self, now: Monotonic) {
+        self.now = self.now.max(now);
+        // Heard since the binding ended: it lives, or another leads.
+        if !self.is_bound && self.leader_heard_at.is_some() {
+            return;
+        }
         self.handle_unbound(now);
         if self.role == Role::Follower && self.config.preference == Preference::Normal {
             self.election.deadline = self.now.max(self.election.silent_until);
@@ -85,8 +90,15 @@ impl Kernel {
         attendance: Attendance,
     ) {
         self.now = self.now.max(now);
+        let (now, silence_max) = (self.now, self.config.election_timeout);
         let Some(leading) = &mut self.leading else { return };
         let Some(follower) = leading.follower_mut(replica) else { return };
+        // What this group hears itself counts for more than what was not heard beside it.
+        let is_heard = now.since(follower.heard_at) < silence_max;
+        let attendance = match attendance {
+            Attendance::Down if is_heard => Attendance::Awake,
+            attendance => attendance,
+        };
         if follower.attendance == attendance {
             return;
         }

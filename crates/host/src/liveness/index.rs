@@ -70,16 +70,16 @@ impl WakeIndex {
         remove(&mut self.not_bound_at, peer, shard);
     }
 
-    /// `shard` is led here no more. Yields the peers at which it was bound.
+    /// `shard` is led here no more. Yields the peers at which it has replicas, bound or not: one that
+    /// this node lost the support of may be bound all the same.
     pub fn lead_no_more_anywhere(&mut self, shard: ShardId) -> Vec<NodeId> {
         let holds = |(peer, shards): (&NodeId, &BTreeSet<ShardId>)| {
             shards.contains(&shard).then_some(*peer)
         };
-        let bound: Vec<NodeId> = self.bound_at.iter().filter_map(holds).collect();
-        let not_bound: Vec<NodeId> = self.not_bound_at.iter().filter_map(holds).collect();
-        bound.iter().for_each(|peer| remove(&mut self.bound_at, *peer, shard));
-        not_bound.into_iter().for_each(|peer| remove(&mut self.not_bound_at, peer, shard));
-        bound
+        let sides = self.bound_at.iter().chain(&self.not_bound_at);
+        let peers: BTreeSet<NodeId> = sides.filter_map(holds).collect();
+        peers.iter().for_each(|peer| self.lead_no_more(shard, *peer));
+        peers.into_iter().collect()
     }
 
     /// The support of `peer` ended, or it restarted: nothing led here is bound there any more.

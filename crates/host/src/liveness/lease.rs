@@ -72,9 +72,21 @@ impl Lease {
         to: Member,
         held: Option<SupportHeld>,
     ) -> Option<BindRequest> {
+        let is_bound = held.is_some_and(|held| self.is_bound(to, held));
+        self.bind_request_anew(now, to, held).filter(|_| !is_bound)
+    }
+
+    /// The same, also where it is bound already: it is to say so again.
+    #[must_use]
+    pub fn bind_request_anew(
+        &self,
+        now: Monotonic,
+        to: Member,
+        held: Option<SupportHeld>,
+    ) -> Option<BindRequest> {
         let held = held.filter(|held| held.until > now)?;
         let is_wanted = self.end.is_none() && to.replica != self.own.replica;
-        (is_wanted && !self.is_bound(to, held)).then_some(BindRequest {
+        is_wanted.then_some(BindRequest {
             term: self.term,
             leader: self.own,
             leader_incarnation: self.incarnation,

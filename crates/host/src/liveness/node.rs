@@ -225,7 +225,9 @@ impl NodeLiveness {
 
     /// It is bound there no more.
     pub fn unbind(&mut self, leader: NodeId, shard: ShardId) {
-        self.pair(leader).here.unbind(shard);
+        if let Some(pair) = self.pairs.get_mut(&leader) {
+            pair.here.unbind(shard);
+        }
     }
 
     /// `peer` told by `binding` and `change` that its replica is bound to the leader here.
@@ -248,7 +250,9 @@ impl NodeLiveness {
 
     /// The leader here steps down, or that replica is bound no more.
     pub fn forget(&mut self, peer: NodeId, shard: ShardId) {
-        self.pair(peer).there.forget(shard);
+        if let Some(pair) = self.pairs.get_mut(&peer) {
+            pair.there.forget(shard);
+        }
     }
 
     /// The leaders' side `from` found a difference: yields the shards bound here that it does not

@@ -168,7 +168,9 @@ impl SupportAsker {
         if answer.incarnation > peer.incarnation {
             let is_restart = peer.incarnation != Incarnation(0);
             peer.incarnation = answer.incarnation;
-            peer.held = None;
+            if peer.held.take().is_some() {
+                self.events.push(AskerEvent::Lost { node: from });
+            }
             if is_restart {
                 let incarnation = answer.incarnation;
                 self.events.push(AskerEvent::Restarted { node: from, incarnation });

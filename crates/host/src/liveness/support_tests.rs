@@ -180,7 +180,8 @@ fn a_new_life_of_the_giver_voids_the_old_support() {
     assert_eq!(asker.held(F).map(|held| held.until), Some(ms(2_050)), "the dead say nothing");
     let restarted = AskerEvent::Restarted { node: F, incarnation: Incarnation(7) };
     let gained = AskerEvent::Gained { node: F };
-    assert_eq!(asker.take_events(), [gained, restarted, gained]);
+    let lost = AskerEvent::Lost { node: F };
+    assert_eq!(asker.take_events(), [gained, lost, restarted, gained]);
 }
 
 #[test]

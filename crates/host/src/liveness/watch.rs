@@ -60,7 +60,8 @@ impl LeaderWatch {
     /// To be called at least once per heartbeat interval: tells when it is time to step down.
     pub fn handle_facts(&mut self, now: Monotonic, facts: LeaderFacts) -> Option<StepDown> {
         self.supported_at = self.supported_at.max(facts.supported_until.min(now));
-        if facts.acknowledged > self.acknowledged || facts.acknowledged == facts.last {
+        // It may also fall: other members hold less.
+        if facts.acknowledged != self.acknowledged || facts.acknowledged == facts.last {
             (self.acknowledged, self.progress_at) = (facts.acknowledged, now);
         }
         if now.since(self.supported_at) >= limits::ELECTION_TIMEOUT {

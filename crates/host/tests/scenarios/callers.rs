@@ -65,6 +65,7 @@ fn an_install_ends_waits_with_an_unknown_outcome() {
     let base = LogId::new(term, Index(own.index.0 + 5));
     let install = |from, term, base| Event::Install {
         shard: SHARD,
+        to: ReplicaId(1),
         from: ReplicaId(from),
         term,
         base,
@@ -80,6 +81,9 @@ fn an_install_ends_waits_with_an_unknown_outcome() {
     driver.turn();
     assert_eq!(driver.installs[1..], [Ok(base)]);
     assert_eq!(driver.answers, [(Ticket(1), Answer::OutcomeUnknown)]);
+    assert!(driver.view().applied < base.index, "its data is not in force yet");
+    driver.handle(Event::Applied { shard: SHARD, index: base.index });
+    driver.turn();
     assert_eq!((driver.view().applied, driver.view().waiting), (base.index, 0));
     driver.write(2);
     driver.turn();

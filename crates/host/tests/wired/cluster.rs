@@ -7,7 +7,7 @@ use quorate_host::liveness::{
     AskerEvent, AuditList, Control, Datagram, LivenessConfig, LivenessEvent, NodeLiveness,
 };
 use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardView, Ticket, Turn};
-use quorate_raft::{HardState, Member, Membership, Message, Restored};
+use quorate_raft::{ChangeError, HardState, Member, Membership, Message, Restored};
 use quorate_types::{
     ClusterId, Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,
     limits,
@@ -37,7 +37,12 @@ pub(crate) struct Cluster {
     pub(crate) cut: BTreeSet<NodeId>,
     /// Releases are lost.
     pub(crate) loses_releases: bool,
+    /// Requests to bind are lost.
+    pub(crate) loses_bind_requests: bool,
+    /// Messages of Raft to this node are lost.
+    pub(crate) deaf: Option<NodeId>,
     pub(crate) answers: Vec<(Ticket, Answer)>,
+    pub(crate) changes: Vec<Result<LogId, ChangeError>>,
     /// Messages of Raft and about bindings that were sent.
     pub(crate) sent: Vec<(NodeId, NodeId, ShardId)>,
     shards: u64,
@@ -105,8 +110,13 @@ impl Cluster {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, parcel: Parcel) {
-        let is_lost = matches!(parcel, Parcel::Control(_, Control::Release { .. }));
-        if self.cut.contains(&from) || self.cut.contains(&to) || (is_lost && self.loses_releases) {
+        let is_lost = match parcel {
+            Parcel::Control(_, Control::Release { .. }) => self.loses_releases,
+            Parcel::Control(_, Control::BindRequest(_)) => self.loses_bind_requests,
+            Parcel::Raft(..) => self.deaf == Some(to),
+            _ => false,
+        };
+        if self.cut.contains(&from) || self.cut.contains(&to) || is_lost {
             return;
         }
         if let Parcel::Raft(shard, _) | Parcel::Control(shard, _) = &parcel {
@@ -219,6 +229,7 @@ impl Cluster {
             let notes = turn.notes.into_iter();
             let noted: Vec<_> = notes.filter_map(|note| site.live.handle_note(note)).collect();
             self.answers.extend(turn.answers);
+            self.changes.extend(turn.changes.into_iter().map(|(_, change)| change));
             for (to, messages) in turn.send {
                 for (shard, message) in messages {
                     self.send(node, to, Parcel::Raft(shard, message));

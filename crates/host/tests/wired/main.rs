@@ -7,6 +7,7 @@ mod cluster;
 use bytes::Bytes;
 use cluster::Cluster;
 use quorate_host::{Answer, Event, Ticket};
+use quorate_raft::{Membership, Role};
 use quorate_types::{NodeId, ShardId};
 
 fn settled(nodes: u64, shards: u64) -> Cluster {
@@ -128,5 +129,103 @@ fn a_lost_release_sticks_nothing() {
         }
         cluster.run(if asks { 4_000 } else { 25_000 });
         assert!(cluster.leader(shard).is_some(), "asked: {asks}");
+    }
+}
+
+/// The membership without one of its followers, and that one's node.
+fn without_a_follower(cluster: &Cluster, shard: ShardId) -> (Membership, Membership, NodeId) {
+    let leader = cluster.leader(shard).expect("settled");
+    let expected = cluster.view(leader, shard).membership;
+    let gone = *expected.voters.iter().find(|voter| voter.node != leader).expect("a follower");
+    let kept = expected.voters.iter().copied().filter(|voter| *voter != gone);
+    (expected.clone(), Membership::of_voters(kept), gone.node)
+}
+
+/// A quiet leader has heard nobody for long: it looks before it refuses.
+#[test]
+fn a_quiet_shard_changes_its_members() {
+    let mut cluster = settled(3, 1);
+    let shard = ShardId(1);
+    let leader = cluster.leader(shard).expect("settled");
+    assert!(cluster.view(leader, shard).is_quiet);
+    let (expected, target, _) = without_a_follower(&cluster, shard);
+    let ticket = Ticket(1);
+    cluster.tell(leader, Event::ChangeMembership { shard, ticket, expected, target });
+    assert!(matches!(cluster.changes[..], [Ok(_)]), "{:?}", cluster.changes);
+}
+
+/// The leader still leads: it says so, and loses nothing by being asked.
+#[test]
+fn a_question_costs_no_lease() {
+    let mut cluster = settled(3, 1);
+    let shard = ShardId(1);
+    let leader = cluster.leader(shard).expect("settled");
+    for node in (1..=3).map(NodeId).filter(|node| *node != leader) {
+        cluster.tell(node, Event::Read { shard, ticket: Ticket(1), descriptor_version: 1 });
+    }
+    for _ in 0..10 {
+        cluster.run(1);
+        assert!(cluster.view(leader, shard).lease_until.is_some());
+    }
+}
+
+/// The leader removes a follower that does not hear it, and forgets it. The follower is bound, so it
+/// waits for nobody; its question frees it.
+#[test]
+fn a_removed_follower_is_not_bound_for_ever() {
+    let mut cluster = settled(3, 1);
+    let shard = ShardId(1);
+    let leader = cluster.leader(shard).expect("settled");
+    let (expected, target, gone) = without_a_follower(&cluster, shard);
+    cluster.deaf = Some(gone);
+    let ticket = Ticket(1);
+    cluster.tell(leader, Event::ChangeMembership { shard, ticket, expected, target });
+    cluster.run(3_000);
+    cluster.deaf = None;
+    assert!(cluster.view(gone, shard).is_bound);
+    cluster.tell(gone, Event::Read { shard, ticket: Ticket(2), descriptor_version: 1 });
+    cluster.run(100);
+    assert!(!cluster.view(gone, shard).is_bound);
+}
+
+/// Support lapses at the leader alone, since answers came late; then its replica goes, and the
+/// releases are lost. What the audit had of the bindings there has to go too.
+#[test]
+fn the_audit_finds_what_a_leader_without_support_left_behind() {
+    let mut cluster = settled(3, 1);
+    let shard = ShardId(1);
+    let leader = cluster.leader(shard).expect("settled");
+    for peer in (1..=3).map(NodeId).filter(|node| *node != leader) {
+        cluster.tell(leader, Event::Support { node: peer, held: None });
+    }
+    cluster.loses_releases = true;
+    let now = quorate_types::Monotonic(cluster.now);
+    cluster.sites.get_mut(&leader).expect("a site").host.remove(now, shard);
+    cluster.run(50);
+    cluster.loses_releases = false;
+    cluster.run(25_000);
+    let leads =
+        |node: u64| NodeId(node) != leader && cluster.view(NodeId(node), shard).role.serving;
+    assert!((1..=3).any(leads));
+}
+
+/// A wake that comes when another leads already disturbs nobody.
+#[test]
+fn a_late_wake_leaves_a_new_leader_alone() {
+    let mut cluster = settled(3, 100);
+    let led: Vec<_> =
+        cluster.shards().filter(|shard| cluster.leader(*shard) == Some(NodeId(1))).collect();
+    cluster.cut.insert(NodeId(1));
+    // Followers of the new leaders stay unbound: nothing else keeps them from waking.
+    cluster.loses_bind_requests = true;
+    for _ in 0..3_000 {
+        cluster.run(1);
+        for shard in &led {
+            let Some(leader) = cluster.leader(*shard) else { continue };
+            let follower = if leader == NodeId(2) { NodeId(3) } else { NodeId(2) };
+            let role = cluster.view(follower, *shard).role;
+            let is_old = role.term < cluster.view(leader, *shard).role.term;
+            assert!(is_old || role.role == Role::Follower, "{shard}: {role:?} under a leader");
+        }
     }
 }
