@@ -36,7 +36,10 @@ mod check;
 mod disk;
 pub mod linearizability;
 mod node;
+pub mod observation;
+pub mod properties;
 mod random;
+mod stand_in;
 mod world;
 
 pub use check::Violation;
