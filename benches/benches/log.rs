@@ -43,6 +43,7 @@ fn quorate_turn(store: &LogStore, next: &Cell<u64>, entries: u64) {
             shard: ShardId(shard),
             write: Write {
                 number: WriteNumber(first.0),
+                install: None,
                 hard_state: None,
                 truncate_from: None,
                 runs: vec![sample_run(Term(1), first, entries as usize, PAYLOAD)],

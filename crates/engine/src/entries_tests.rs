@@ -83,6 +83,7 @@ impl Fixture {
         self.writes += 1;
         let write = Write {
             number: WriteNumber(self.writes),
+            install: None,
             hard_state: None,
             truncate_from: None,
             runs: vec![draft.seal(Term(term), Index(first))],

@@ -4,17 +4,21 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use quorate_raft::{
-    Config, Kernel, Membership, Message, Ready, Restored, RoleState, SnapshotOutcome, TransferError,
+    Config, Kernel, Membership, Message, Ready, Restored, RoleState, SnapshotOutcome,
+    SnapshotRequest, TransferError,
 };
 use quorate_types::{
-    Duration, Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, WallMillis,
+    Duration, Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,
     WriteNumber, limits,
 };
 use rustc_hash::FxHashMap;
 
+use crate::attendance::{HostLiveness, ShardLiveness};
+use crate::liveness::Standings;
 use crate::shard::{NewWrite, Shard};
 use crate::stall::DiskWatch;
-use crate::turn::{Answer, Event, Refusal, ShardFetch, ShardRole, Ticket, Turn};
+use crate::turn::{Answer, Event, Refusal, ShardFetch, ShardRole, ShardSnapshot, Ticket, Turn};
+use crate::upkeep::Arrived;
 
 /// Read contexts of one incarnation; the incarnation fills the bits above.
 const READ_CONTEXT_BITS: u32 = 40;
@@ -33,10 +37,17 @@ pub struct HostConfig {
     pub timer_grain: Duration,
     /// Bytes of runs that the shards of this host keep in memory together.
     pub entry_cache_bytes_max: usize,
+    /// How the support that this node gives stands at its start. With it, shards are bound to leaders
+    /// by node liveness: leases, quiet shards, and no vote in the silence after a start. Without it,
+    /// each shard has heartbeats and timers of its own, and every read costs a round.
+    pub standings: Option<Standings>,
+    /// Whether the driver answers [`Turn::snapshots`]. Otherwise the host itself says each time that
+    /// it failed, and the kernel tries the log again after a while.
+    pub sends_snapshots: bool,
 }
 
 impl HostConfig {
-    /// The usual grain and bounds.
+    /// The usual grain and bounds, without node liveness and snapshots.
     #[must_use]
     pub fn new(node: NodeId, incarnation: Incarnation, seed: u64) -> HostConfig {
         HostConfig {
@@ -45,6 +56,8 @@ impl HostConfig {
             seed,
             timer_grain: Duration::from_millis(10),
             entry_cache_bytes_max: limits::ENTRY_CACHE_BYTES_MAX,
+            standings: None,
+            sends_snapshots: false,
         }
     }
 }
@@ -77,6 +90,16 @@ pub struct ShardView {
     pub membership: Membership,
     /// Bytes of runs in memory.
     pub cached_bytes: usize,
+    /// The entry before the first of the log.
+    pub base: LogId,
+    /// Until when this leader answers reads by its lease, on the node's clock; `None` without one.
+    pub lease_until: Option<Monotonic>,
+    /// The replica is bound to a leader.
+    pub is_bound: bool,
+    /// The replica leads, and neither sends nor awaits anything.
+    pub is_quiet: bool,
+    /// Callers who wait here.
+    pub waiting: usize,
 }
 
 /// A turn's write on its way to the disk.
@@ -90,8 +113,11 @@ struct InFlight {
 
 /// All shards of one worker. See the crate's documentation.
 pub struct Host {
-    config: HostConfig,
-    shards: Vec<Shard>,
+    pub(crate) config: HostConfig,
+    pub(crate) shards: Vec<Shard>,
+    /// Slots of shards that were given up.
+    vacant: Vec<usize>,
+    pub(crate) liveness: Option<HostLiveness>,
     /// Looked up, never iterated: hash order must not reach any output.
     by_id: FxHashMap<ShardId, usize>,
     dirty: Vec<usize>,
@@ -102,16 +128,20 @@ pub struct Host {
     cached_bytes: usize,
     evict_next: usize,
     /// Gathers what events bring about until the turn is taken.
-    turn: Turn,
+    pub(crate) turn: Turn,
 }
 
 impl Host {
     /// A host without shards.
     #[must_use]
-    pub fn new(config: HostConfig) -> Host {
+    pub fn new(mut config: HostConfig) -> Host {
+        let standings = config.standings.take();
+        let seed = config.seed ^ config.node.0;
         Host {
             config,
             shards: Vec::new(),
+            vacant: Vec::new(),
+            liveness: standings.map(|standings| HostLiveness::new(standings, seed)),
             by_id: FxHashMap::default(),
             dirty: Vec::new(),
             timers: BinaryHeap::new(),
@@ -135,12 +165,38 @@ impl Host {
         let context_first = self.config.incarnation.0 << READ_CONTEXT_BITS;
         let config = Config::new(init.replica, seed, context_first);
         let applied = init.restored.applied;
-        let kernel = Kernel::new(config, init.restored, now);
-        let slot = self.shards.len();
+        let mut kernel = Kernel::new(config, init.restored, now);
+        if let Some(liveness) = &self.liveness {
+            kernel.handle_silence(liveness.standings.silent_until());
+        }
+        let slot = self.vacant.pop().unwrap_or(self.shards.len());
         let clash = self.by_id.insert(init.shard, slot);
         assert!(clash.is_none(), "shard {} is hosted already", init.shard);
-        self.shards.push(Shard::new(init.shard, kernel, init.descriptor_version, applied));
+        let (version, replica) = (init.descriptor_version, init.replica);
+        let mut shard = Shard::new(init.shard, replica, kernel, version, applied);
+        shard.liveness = self.liveness.as_ref().map(|_| Box::new(ShardLiveness::new(replica)));
+        if slot == self.shards.len() {
+            self.shards.push(shard);
+        } else {
+            self.shards[slot] = shard;
+        }
         self.mark(slot);
+    }
+
+    /// Frees the slot of a replica that was given up.
+    pub(crate) fn vacate(&mut self, slot: usize) {
+        let shard = &mut self.shards[slot];
+        let id = shard.id;
+        shard.is_vacant = true;
+        shard.armed = Monotonic(u64::MAX);
+        self.cached_bytes -= std::mem::take(&mut shard.cached_bytes);
+        self.by_id.remove(&id);
+        self.dirty.retain(|dirty| *dirty != slot);
+        for flight in &mut self.in_flight {
+            flight.writes.retain(|(written, _)| *written != slot);
+            flight.held.retain(|(_, shard, _)| *shard != id);
+        }
+        self.vacant.push(slot);
     }
 
     /// Takes an event in. Its effects show in the next turn.
@@ -151,6 +207,7 @@ impl Host {
             }
             Event::Write { shard, ticket, descriptor_version, session, command, progress } => {
                 if let Some(slot) = self.slot_for(shard, ticket, descriptor_version) {
+                    self.handle_request(now, slot);
                     let write = NewWrite { ticket, session, command: &command, progress };
                     self.shards[slot].write(now, wall, write, &mut self.turn);
                     self.mark(slot);
@@ -158,6 +215,7 @@ impl Host {
             }
             Event::Read { shard, ticket, descriptor_version } => {
                 if let Some(slot) = self.slot_for(shard, ticket, descriptor_version) {
+                    self.handle_request(now, slot);
                     self.shards[slot].read(ticket);
                     self.mark(slot);
                 }
@@ -176,12 +234,33 @@ impl Host {
             Event::TransferLeader { shard, ticket, to } => {
                 self.transfer_leader(now, shard, ticket, to);
             }
+            Event::ChangeMembership { shard, ticket, expected, target } => {
+                self.change_membership(now, shard, ticket, (&expected, &target));
+            }
+            Event::SnapshotEnded { shard, to, outcome } => {
+                if let Some(slot) = self.slot(shard) {
+                    self.shards[slot].kernel.handle_snapshot_report(to, outcome);
+                    self.mark(slot);
+                }
+            }
+            Event::Install { shard, from, term, base, membership, descriptor_version } => {
+                let arrived = Arrived { from, term, base, membership, descriptor_version };
+                self.install(now, shard, arrived);
+            }
+            Event::Purge { shard, to } => self.purge(shard, to),
+            Event::Control { from, shard, control } => {
+                self.handle_control(now, from, shard, control);
+            }
+            Event::Standing(change) => self.handle_standing(now, &change),
+            Event::Support { node, held } => self.handle_support(now, node, held),
+            Event::Differs { shard, peer } => self.handle_differs(now, shard, peer),
         }
     }
 
     /// Time passed: runs every timer that is due.
     pub fn handle_timeouts(&mut self, now: Monotonic) {
         self.watch_disk(now);
+        self.take_wakes(now);
         while let Some(Reverse((deadline, slot))) = self.timers.peek().copied() {
             if deadline > now {
                 return;
@@ -192,6 +271,7 @@ impl Host {
                 self.shards[slot].armed = Monotonic(u64::MAX);
                 if self.shards[slot].kernel.poll_timeout() <= now {
                     self.shards[slot].kernel.handle_timeout(now);
+                    self.attend(now, slot);
                     self.mark(slot);
                 }
                 self.arm(slot);
@@ -203,7 +283,8 @@ impl Host {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
         let timer = self.timers.peek().map(|Reverse((deadline, _))| *deadline);
-        timer.into_iter().chain(self.stall_deadline()).min()
+        let wake = self.liveness.as_ref().and_then(|liveness| liveness.wakes.poll_timeout());
+        timer.into_iter().chain(self.stall_deadline()).chain(wake).min()
     }
 
     /// Everything that the shards want done since the last turn.
@@ -215,13 +296,14 @@ impl Host {
         for slot in std::mem::take(&mut self.dirty) {
             self.shards[slot].dirty = false;
             self.shards[slot].submit(now, &mut self.turn);
+            self.confirm_by_lease(now, slot);
             let mut ready = self.shards[slot].kernel.take_ready();
             if let Some(write) = ready.write.take() {
                 self.shards[slot].submitted_turn = number;
                 flight.writes.push((slot, write.number));
                 writes.push((self.shards[slot].id, write));
             }
-            self.take_shard(slot, ready, &mut flight);
+            self.take_shard(now, slot, ready, &mut flight);
             self.arm(slot);
         }
         if !writes.is_empty() {
@@ -234,7 +316,7 @@ impl Host {
     }
 
     /// Routes one shard's wishes into the turn.
-    fn take_shard(&mut self, slot: usize, ready: Ready, flight: &mut InFlight) {
+    fn take_shard(&mut self, now: Monotonic, slot: usize, ready: Ready, flight: &mut InFlight) {
         let id = self.shards[slot].id;
         for (node, message) in ready.send_now {
             self.turn.push_message(node, id, message);
@@ -255,18 +337,30 @@ impl Host {
             range: fetch.range,
             bytes_max: fetch.bytes_max,
         }));
-        // Nobody makes snapshots yet. Said so, the kernel tries the log again after a while; left
-        // unanswered, it would wait for ever.
-        for snapshot in ready.snapshots {
-            self.shards[slot].kernel.handle_snapshot_report(snapshot.to, SnapshotOutcome::Failed);
-            self.mark(slot);
+        for request in ready.snapshots {
+            self.take_snapshot_request(slot, request);
         }
         if let Some(role) = ready.role {
+            self.follow_role(now, slot, &role);
             self.turn.roles.push(ShardRole { shard: id, role });
         }
         let cached_bytes = self.shards[slot].kernel.cached_bytes();
         self.cached_bytes += cached_bytes;
         self.cached_bytes -= std::mem::replace(&mut self.shards[slot].cached_bytes, cached_bytes);
+    }
+
+    fn take_snapshot_request(&mut self, slot: usize, request: SnapshotRequest) {
+        let shard = &mut self.shards[slot];
+        if self.config.sends_snapshots {
+            let (id, from, term) = (shard.id, shard.replica, shard.kernel.role().term);
+            let SnapshotRequest { to, node, at_least } = request;
+            let snapshot = ShardSnapshot { shard: id, from, term, to, node, at_least };
+            self.turn.snapshots.push(snapshot);
+        } else {
+            // Left unanswered, the kernel would wait for ever.
+            shard.kernel.handle_snapshot_report(request.to, SnapshotOutcome::Failed);
+            self.mark(slot);
+        }
     }
 
     /// RULE 2: what waits for a sync leaves with the newest write of its shard, and at once only
@@ -295,8 +389,10 @@ impl Host {
             Some(_) => {}
             None => kernel.handle_address(message.from, from),
         }
-        kernel.handle_message(now, message);
-        self.mark(slot);
+        if self.lets_pass(now, slot, &message) {
+            self.shards[slot].kernel.handle_message(now, message);
+            self.mark(slot);
+        }
     }
 
     fn handle_persisted(&mut self, now: Monotonic, turn: u64) {
@@ -362,6 +458,9 @@ impl Host {
             let slot = self.evict_next % self.shards.len();
             self.evict_next = slot + 1;
             let shard = &mut self.shards[slot];
+            if shard.is_vacant {
+                continue;
+            }
             shard.kernel.evict_below(shard.applied.next());
             let cached_bytes = shard.kernel.cached_bytes();
             self.cached_bytes -= std::mem::replace(&mut shard.cached_bytes, cached_bytes);
@@ -372,7 +471,10 @@ impl Host {
         }
     }
 
-    fn arm(&mut self, slot: usize) {
+    pub(crate) fn arm(&mut self, slot: usize) {
+        if self.shards[slot].is_vacant {
+            return;
+        }
         let grain = u64::try_from(self.config.timer_grain.as_nanos()).expect("a short grain");
         let wanted = self.shards[slot].kernel.poll_timeout().0;
         let deadline = Monotonic(wanted.checked_next_multiple_of(grain.max(1)).unwrap_or(wanted));
@@ -382,7 +484,7 @@ impl Host {
         }
     }
 
-    fn slot(&self, shard: ShardId) -> Option<usize> {
+    pub(crate) fn slot(&self, shard: ShardId) -> Option<usize> {
         self.by_id.get(&shard).copied()
     }
 
@@ -404,8 +506,8 @@ impl Host {
         self.turn.answers.push((ticket, Answer::Refused(refusal)));
     }
 
-    fn mark(&mut self, slot: usize) {
-        if !self.shards[slot].dirty {
+    pub(crate) fn mark(&mut self, slot: usize) {
+        if !self.shards[slot].dirty && !self.shards[slot].is_vacant {
             self.shards[slot].dirty = true;
             self.dirty.push(slot);
         }
@@ -414,7 +516,8 @@ impl Host {
     /// What is known of `shard`, if it is hosted here.
     #[must_use]
     pub fn view(&self, shard: ShardId) -> Option<ShardView> {
-        let shard = &self.shards[self.slot(shard)?];
+        let slot = self.slot(shard)?;
+        let shard = &self.shards[slot];
         Some(ShardView {
             role: shard.kernel.role(),
             commit: shard.kernel.commit(),
@@ -422,11 +525,22 @@ impl Host {
             last: shard.kernel.last(),
             membership: shard.kernel.membership().clone(),
             cached_bytes: shard.cached_bytes,
+            base: shard.kernel.base(),
+            lease_until: self.lease_until(slot),
+            is_bound: self.binding(slot).is_some(),
+            is_quiet: shard.kernel.is_quiet(),
+            waiting: shard.waiting(),
         })
+    }
+
+    /// The term of an entry of a shard's log here, its base included; `None` where it holds none.
+    #[must_use]
+    pub fn term_at(&self, shard: ShardId, index: Index) -> Option<Term> {
+        self.shards[self.slot(shard)?].kernel.term_at(index)
     }
 
     /// The shards hosted here, in the order they were added.
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
-        self.shards.iter().map(|shard| shard.id)
+        self.shards.iter().filter(|shard| !shard.is_vacant).map(|shard| shard.id)
     }
 }

@@ -71,6 +71,7 @@
 
 mod applied;
 mod apply;
+mod attendance;
 mod bytes_reader;
 mod command;
 mod host;
@@ -83,6 +84,7 @@ mod stall;
 #[cfg(test)]
 mod test_map;
 mod turn;
+mod upkeep;
 
 pub use applied::{AppliedRecord, RecordError};
 pub use apply::{ApplyOutcome, apply_committed};
@@ -94,4 +96,6 @@ pub use meta::{
     IdKind, MetaCommand, MetaError, MetaMachine, MetaMap, MetaReply, NodeRecord, decode_descriptor,
     encode_descriptor,
 };
-pub use turn::{Answer, Apply, Event, Refusal, ShardFetch, ShardRole, Ticket, Turn};
+pub use turn::{
+    Answer, Apply, Event, Refusal, ShardFetch, ShardPurge, ShardRole, ShardSnapshot, Ticket, Turn,
+};

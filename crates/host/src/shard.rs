@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_raft::{Committed, EntryKind, Kernel, ProposeError, ReadError, RunDraft};
-use quorate_types::{Index, LogId, Monotonic, NodeId, ShardId, WallMillis, WriteNumber, limits};
+use quorate_types::{
+    Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber, limits,
+};
 
+use crate::attendance::ShardLiveness;
 use crate::command::{Envelope, SessionStamp};
 use crate::turn::{Answer, Refusal, Ticket, Turn};
 
@@ -38,7 +41,12 @@ pub(crate) struct NewWrite<'a> {
 /// A kernel with its waiting callers.
 pub(crate) struct Shard {
     pub(crate) id: ShardId,
+    pub(crate) replica: ReplicaId,
     pub(crate) kernel: Kernel,
+    /// Its part in node liveness, where that is on.
+    pub(crate) liveness: Option<Box<ShardLiveness>>,
+    /// The replica is gone; the slot waits for another.
+    pub(crate) is_vacant: bool,
     pub(crate) descriptor_version: u64,
     pub(crate) applied: Index,
     /// Number of the newest turn that holds a write of this shard; 0 before the first.
@@ -61,13 +69,17 @@ pub(crate) struct Shard {
 impl Shard {
     pub(crate) fn new(
         id: ShardId,
+        replica: ReplicaId,
         kernel: Kernel,
         descriptor_version: u64,
         applied: Index,
     ) -> Shard {
         Shard {
             id,
+            replica,
             kernel,
+            liveness: None,
+            is_vacant: false,
             descriptor_version,
             applied,
             submitted_turn: 0,
@@ -243,13 +255,58 @@ impl Shard {
         assert!(index >= self.applied, "{}: applied index went back", self.id);
         self.applied = index;
         self.kernel.handle_applied(index);
+        self.release_reads(answers);
+    }
+
+    fn release_reads(&mut self, answers: &mut Vec<(Ticket, Answer)>) {
         while let Some(entry) = self.reads_unapplied.first_entry() {
-            if *entry.key() > index {
+            if *entry.key() > self.applied {
                 return;
             }
             let (at, tickets) = entry.remove_entry();
             answers.extend(tickets.into_iter().map(|t| (t, Answer::ReadAt(at))));
         }
+    }
+
+    /// The state machine went on from a snapshot at `base`. What waited for entries up to there is
+    /// answered: whether they are among them is not known here.
+    pub(crate) fn jump(&mut self, base: Index, answers: &mut Vec<(Ticket, Answer)>) {
+        while let Some(front) = self.pending.front_mut() {
+            while front.answered < front.tickets.len() && front.next() <= base {
+                answers.push((front.tickets[front.answered], Answer::OutcomeUnknown));
+                front.answered += 1;
+            }
+            if front.answered < front.tickets.len() {
+                break;
+            }
+            self.pending.pop_front();
+        }
+        self.applied = self.applied.max(base);
+        self.release_reads(answers);
+    }
+
+    /// The replica is given up: every caller is answered.
+    pub(crate) fn end(&mut self, answers: &mut Vec<(Ticket, Answer)>) {
+        let drafted = std::mem::take(&mut self.draft_tickets);
+        let refusal = Answer::Refused(Refusal::NoReplica);
+        answers.extend(drafted.into_iter().map(|ticket| (ticket, refusal)));
+        for pending in std::mem::take(&mut self.pending) {
+            let open = pending.tickets.into_iter().skip(pending.answered);
+            answers.extend(open.map(|ticket| (ticket, Answer::OutcomeUnknown)));
+        }
+        let unconfirmed = std::mem::take(&mut self.reads_unconfirmed).into_values();
+        let unapplied = std::mem::take(&mut self.reads_unapplied).into_values();
+        let new = std::mem::take(&mut self.reads_new);
+        for ticket in unconfirmed.chain(unapplied).flatten().chain(new) {
+            answers.push((ticket, Answer::NotConfirmed { leader: None }));
+        }
+    }
+
+    /// Callers who wait here.
+    pub(crate) fn waiting(&self) -> usize {
+        let pending = self.pending.iter().map(|pending| pending.tickets.len() - pending.answered);
+        let reads = self.reads_unconfirmed.values().chain(self.reads_unapplied.values());
+        pending.sum::<usize>() + reads.map(Vec::len).sum::<usize>()
     }
 
     pub(crate) fn handle_persisted(&mut self, number: WriteNumber) {

@@ -3,10 +3,14 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use quorate_raft::{Committed, Message, Reader, RoleState, Run, Write};
-use quorate_types::{Index, LogId, NodeId, ShardId};
+use quorate_raft::{
+    ChangeError, Committed, InstallError, Membership, Message, Reader, RoleState, Run,
+    SnapshotOutcome, Write,
+};
+use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, Term};
 
 use crate::command::SessionStamp;
+use crate::liveness::{Control, LivenessNote, StandingChange, SupportHeld};
 
 /// Names a waiting caller; chosen by the driver, opaque to the host, answered exactly once: by an
 /// [`Answer`], or by the reply to the applied entry it is handed along with in [`Apply`].
@@ -79,6 +83,74 @@ pub enum Event {
         /// Where the next leader lives.
         to: NodeId,
     },
+    /// An operator wants other members.
+    ChangeMembership {
+        /// The shard.
+        shard: ShardId,
+        /// Who waits; answered in [`Turn::changes`].
+        ticket: Ticket,
+        /// What the operator takes to be in force.
+        expected: Membership,
+        /// What is to be.
+        target: Membership,
+    },
+    /// How the snapshot ended that a [`ShardSnapshot`] asked for.
+    SnapshotEnded {
+        /// The shard.
+        shard: ShardId,
+        /// Whom it was for.
+        to: ReplicaId,
+        /// How.
+        outcome: SnapshotOutcome,
+    },
+    /// A snapshot has arrived: its data is durable, beside the data in force, and nothing older is
+    /// being applied (RULE 13). What became of it comes in [`Turn::installs`].
+    Install {
+        /// The shard.
+        shard: ShardId,
+        /// The leader that sent it.
+        from: ReplicaId,
+        /// That leader's term then.
+        term: Term,
+        /// The last entry that it holds.
+        base: LogId,
+        /// The membership in force there.
+        membership: Membership,
+        /// The version of the descriptor in force there.
+        descriptor_version: u64,
+    },
+    /// The applied state is durable up to and with `to`: the log may be purged that far.
+    Purge {
+        /// The shard.
+        shard: ShardId,
+        /// The index.
+        to: Index,
+    },
+    /// A peer's message about a binding.
+    Control {
+        /// The node it came from, proven by its connection.
+        from: NodeId,
+        /// The shard.
+        shard: ShardId,
+        /// The message.
+        control: Control,
+    },
+    /// The support that this node gives a peer stands otherwise; in the order of the changes.
+    Standing(StandingChange),
+    /// The support that this node holds has changed.
+    Support {
+        /// Who gives it.
+        node: NodeId,
+        /// `None` if it ran out or was refused.
+        held: Option<SupportHeld>,
+    },
+    /// The audit found that two nodes do not agree on whether this shard is bound between them.
+    Differs {
+        /// The shard.
+        shard: ShardId,
+        /// The other node.
+        peer: NodeId,
+    },
 }
 
 /// Why a request was refused. It did not happen.
@@ -146,6 +218,34 @@ pub struct ShardFetch {
     pub bytes_max: usize,
 }
 
+/// A follower of a shard led here needs a snapshot, to be answered by [`Event::SnapshotEnded`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardSnapshot {
+    /// The shard.
+    pub shard: ShardId,
+    /// The leader here.
+    pub from: ReplicaId,
+    /// Its term.
+    pub term: Term,
+    /// The follower.
+    pub to: ReplicaId,
+    /// Its node.
+    pub node: NodeId,
+    /// The snapshot must hold this entry at least.
+    pub at_least: Index,
+}
+
+/// A shard's log begins behind `base` from now on: older runs may go, with or without a sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardPurge {
+    /// The shard.
+    pub shard: ShardId,
+    /// The last entry that is not needed.
+    pub base: LogId,
+    /// The membership in force there.
+    pub membership: Membership,
+}
+
 /// A shard's new role here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardRole {
@@ -174,6 +274,19 @@ pub struct Turn {
     pub fetches: Vec<ShardFetch>,
     /// Roles that changed.
     pub roles: Vec<ShardRole>,
+    /// Changes of membership that began, each with its first entry, or were refused.
+    pub changes: Vec<(Ticket, Result<LogId, ChangeError>)>,
+    /// Followers that need a snapshot.
+    pub snapshots: Vec<ShardSnapshot>,
+    /// What became of each [`Event::Install`]: with the base, it is in this turn's write; with an
+    /// error, the data that came is to be dropped.
+    pub installs: Vec<(ShardId, Result<LogId, InstallError>)>,
+    /// Logs that begin later from now on.
+    pub purges: Vec<ShardPurge>,
+    /// To be sent at once, on the control lane.
+    pub control: Vec<(NodeId, ShardId, Control)>,
+    /// For the node's liveness, in order.
+    pub notes: Vec<LivenessNote>,
 }
 
 impl Turn {
@@ -187,6 +300,12 @@ impl Turn {
             && self.answers.is_empty()
             && self.fetches.is_empty()
             && self.roles.is_empty()
+            && self.changes.is_empty()
+            && self.snapshots.is_empty()
+            && self.installs.is_empty()
+            && self.purges.is_empty()
+            && self.control.is_empty()
+            && self.notes.is_empty()
     }
 
     pub(crate) fn push_message(&mut self, to: NodeId, shard: ShardId, message: Message) {

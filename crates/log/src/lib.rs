@@ -52,6 +52,7 @@
 //! draft.push(EntryKind::Command, &[b"hello"]);
 //! let write = Write {
 //!     number: WriteNumber(1),
+//!     install: None,
 //!     hard_state: None,
 //!     truncate_from: None,
 //!     runs: vec![draft.seal(Term(1), Index(2))],

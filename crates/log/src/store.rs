@@ -166,7 +166,7 @@ impl LogStore {
     /// outcome of `writes` is unknown until a restart.
     ///
     /// # Panics
-    /// If a shard has no living replica here, if a truncation reaches the base, or if runs leave a
+    /// If a shard has no living replica here, if a write installs a snapshot, if a truncation reaches the base, or if runs leave a
     /// hole or overlap: the kernel is broken.
     pub fn write(&self, writes: &[ShardWrite]) -> Result<(), LogFault> {
         let mut writer = self.begin()?;
@@ -370,6 +370,7 @@ impl LogStore {
         shard: ShardId,
         write: &Write,
     ) -> Result<(), LogFault> {
+        assert!(write.install.is_none(), "{shard:?}: a snapshot goes through LogStore::install");
         let bounds = writer.bounds_of(shard);
         if let Some(state) = &write.hard_state {
             self.stage_record(batch, RecordKey::HardState(shard), &encode_hard_state(state));

@@ -91,7 +91,27 @@ impl Kernel {
             }
         }
         let promoted = target.voters.iter().filter(|voter| !in_force.is_voter(voter.replica));
-        promoted.into_iter().try_for_each(|voter| self.check_is_caught_up(voter.replica))
+        promoted.into_iter().try_for_each(|voter| self.check_is_caught_up(voter.replica))?;
+        self.check_has_quorum(target)
+    }
+
+    /// A majority of the target has to be there and near the log's end: the change could be left by
+    /// nobody else, and until then nothing would be committed.
+    fn check_has_quorum(&self, target: &Membership) -> Result<(), ChangeError> {
+        let leading = self.leading.as_ref().expect("checked before");
+        let last = self.log.last().index;
+        let is_ready = |voter: &&Member| {
+            let follower = leading.follower(voter.replica);
+            voter.replica == self.config.replica
+                || follower.is_some_and(|follower| {
+                    self.now.since(follower.heard_at) < self.config.election_timeout
+                        && follower.pace == Pace::Replicate
+                        && last.since(follower.matched) <= self.config.promotion_lag_entries_max
+                })
+        };
+        let ready = target.voters.iter().filter(is_ready).count();
+        let needed = target.voters.len() / 2 + 1;
+        if ready < needed { Err(ChangeError::NoQuorum { ready, needed }) } else { Ok(()) }
     }
 
     /// A voter that lags can't help to commit before it has caught up, so that one failure more

@@ -31,6 +31,8 @@ pub(crate) struct Election {
     timeout: Duration,
     /// Since [`Kernel::resign`] was called it does not campaign before this.
     abstains_until: Monotonic,
+    /// The silence after a start of its node: it does not campaign before this either.
+    pub(crate) silent_until: Monotonic,
     /// Pre-votes refused one after the other because a leader is alive.
     refusals: u32,
     /// The running pre-campaign was refused so, and the deadline is set accordingly.
@@ -45,6 +47,7 @@ impl Election {
             deadline: Monotonic(u64::MAX),
             timeout: Duration::ZERO,
             abstains_until: Monotonic(0),
+            silent_until: Monotonic(0),
             refusals: 0,
             is_backed_off: false,
             votes: Vec::new(),
@@ -73,6 +76,7 @@ impl Kernel {
         if term > self.term || leader != self.leader {
             self.fail_asked_reads();
             self.leader_heard_at = None;
+            self.is_bound = false;
         }
         if term > self.term {
             self.term = term;
@@ -223,12 +227,12 @@ impl Kernel {
     }
 
     /// True if a leader other than `candidate` was heard within the shortest election timeout, or
-    /// is this replica. A request from the leader followed proves that it does not lead any more.
+    /// this replica is bound to it, or is it. A request from the leader followed proves that it does not lead any more.
     fn follows_other_than(&self, candidate: ReplicaId) -> bool {
         let heard = |at| self.now.since(at) < self.config.election_timeout;
         self.role == Role::Leader
             || (self.leader.is_some_and(|leader| leader != candidate)
-                && self.leader_heard_at.is_some_and(heard))
+                && (self.is_bound || self.leader_heard_at.is_some_and(heard)))
     }
 
     /// RULE 6: an override names the leader that gave it, and only who follows that one honours it.
@@ -288,7 +292,7 @@ impl Kernel {
 
     /// Whether this replica seeks leadership, by itself or when told to.
     pub(crate) fn may_campaign(&self) -> bool {
-        let abstains = self.now < self.election.abstains_until;
+        let abstains = self.now < self.election.abstains_until.max(self.election.silent_until);
         self.config.preference != Preference::Never && !abstains && self.may_be_needed()
     }
 
@@ -299,8 +303,14 @@ impl Kernel {
         self.set_election_deadline();
     }
 
-    fn set_election_deadline(&mut self) {
+    pub(crate) fn set_election_deadline(&mut self) {
         let from = self.now.max(self.election.abstains_until);
-        self.election.deadline = from + self.election.timeout;
+        // The first to campaign after a silence need not wait for a whole timeout more: nobody has
+        // led for as long. What is left of the jitter keeps candidates apart.
+        let after_silence = self.election.silent_until + self.election.timeout / 4;
+        self.election.deadline = match self.is_bound {
+            true => Monotonic(u64::MAX),
+            false => (from + self.election.timeout).max(after_silence),
+        };
     }
 }

@@ -1,6 +1,6 @@
 //! Why the kernel refused something. Whatever is refused here did not happen.
 
-use quorate_types::{Index, LogId, NodeId, ReplicaId};
+use quorate_types::{Index, LogId, NodeId, ReplicaId, Term};
 
 use crate::membership::Membership;
 
@@ -126,6 +126,14 @@ pub enum ChangeError {
         /// The learner.
         replica: ReplicaId,
     },
+    /// Too few voters of the target answer and have caught up: it would stop the group.
+    #[error("{ready} voters of the target answer and have caught up, {needed} are needed")]
+    NoQuorum {
+        /// That many.
+        ready: usize,
+        /// A majority of the target's voters.
+        needed: usize,
+    },
     /// The learner lags: wait until it has caught up.
     #[error("{replica:?} lacks {entries} entries, {entries_max} may be lacking")]
     Behind {
@@ -148,6 +156,14 @@ pub enum InstallError {
         base: LogId,
         /// The commit index here.
         commit: Index,
+    },
+    /// Another was elected since it was sent: forget the snapshot.
+    #[error("it was sent in {sent_in:?}, and it is {term:?} now")]
+    Superseded {
+        /// The sender's term.
+        sent_in: Term,
+        /// The term here.
+        term: Term,
     },
     /// This replica leads, so its log lacks nothing.
     #[error("a leader installs no snapshot")]

@@ -46,6 +46,8 @@ pub struct Kernel {
     pub(crate) role: Role,
     pub(crate) leader: Option<ReplicaId>,
     pub(crate) leader_heard_at: Option<Monotonic>,
+    /// The node stays with that leader until it says otherwise.
+    pub(crate) is_bound: bool,
     pub(crate) election: Election,
     pub(crate) log: Log,
     pub(crate) commit: Index,
@@ -92,6 +94,7 @@ impl Kernel {
             role: Role::Follower,
             leader: None,
             leader_heard_at: None,
+            is_bound: false,
             election: Election::new(),
             log,
             commit: applied.max(committed.min(last)),
@@ -116,10 +119,7 @@ impl Kernel {
     pub fn handle_message(&mut self, now: Monotonic, message: Message) {
         self.advance_clock(now);
         let Message { from, to, term, body } = message;
-        if to != self.config.replica || from == to || term > TERM_MAX {
-            return;
-        }
-        if term.0.saturating_sub(self.term.0) > TERM_JUMP_MAX {
+        if to != self.config.replica || from == to || !self.is_credible(term) {
             return;
         }
         match body {
@@ -324,7 +324,6 @@ impl Kernel {
             reads: self.reads.take_ended(),
             fetches: std::mem::take(&mut self.fetches),
             snapshots: std::mem::take(&mut self.snapshots),
-            install: self.install.take(),
             role: changed.then_some(role),
         }
     }
@@ -344,6 +343,12 @@ impl Kernel {
     #[must_use]
     pub fn commit(&self) -> Index {
         self.commit
+    }
+
+    /// Term of the entry at `index`, the base included; `None` below it and beyond the end.
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.log.term_at(index)
     }
 
     /// Last entry of the log.
@@ -418,6 +423,11 @@ impl Kernel {
         }
     }
 
+    /// Whether an honest replica can have come to `term`.
+    pub(crate) fn is_credible(&self, term: Term) -> bool {
+        term <= TERM_MAX && term.0.saturating_sub(self.term.0) <= TERM_JUMP_MAX
+    }
+
     fn advance_clock(&mut self, now: Monotonic) {
         self.now = self.now.max(now);
     }
@@ -487,6 +497,13 @@ impl Kernel {
             self.hard_state_write = Some(number);
         }
         let log = self.log.take_write(number);
-        Some(Write { number, hard_state, truncate_from: log.truncate_from, runs: log.runs })
+        let install = self.install.take();
+        Some(Write {
+            number,
+            install,
+            hard_state,
+            truncate_from: log.truncate_from,
+            runs: log.runs,
+        })
     }
 }

@@ -12,6 +12,7 @@
 //!  change_membership ┼──▶│   Kernel   │──▶┼─ committed            to the state machine
 //!  handle_persisted ─┤   │            │   ├─ fetches, snapshots   for followers that lag
 //!  handle_applied ───┤   └────────────┘   └─ reads, role
+//!  handle_bound ... ─┤
 //!  install, purge ───┘
 //! ```
 //!
@@ -84,6 +85,7 @@ mod ready;
 mod replication;
 mod run;
 mod snapshot;
+mod support;
 mod transfer;
 
 pub use config::{Config, Preference};
@@ -96,3 +98,4 @@ pub use ready::{
     SnapshotOutcome, SnapshotRequest, Write,
 };
 pub use run::{Entry, EntryKind, Run, RunDraft, RunError};
+pub use support::Attendance;

@@ -82,6 +82,10 @@ impl Log {
         self.base
     }
 
+    pub(crate) fn base_membership(&self) -> &Membership {
+        &self.base_membership
+    }
+
     pub(crate) fn last(&self) -> LogId {
         self.last
     }

@@ -7,6 +7,7 @@ use quorate_types::{Index, Monotonic};
 use crate::config::Config;
 use crate::membership::Member;
 use crate::run::Run;
+use crate::support::Attendance;
 
 /// Heartbeats without an answer to an append, after which it counts as lost the first time.
 const PATIENCE_BEATS_MIN: u32 = 2;
@@ -86,6 +87,8 @@ pub(crate) struct Progress {
     /// Where the membership was appended that this replica is no member of any more. It is sent the
     /// log until it knows that this is committed, so that it does not ask for votes for ever.
     pub(crate) left_at: Option<Index>,
+    /// What the host knows of its node.
+    pub(crate) attendance: Attendance,
     window: Window,
     /// What was read back did not fit the window: nothing is read before it is empty, or the same
     /// runs would be read again and again.
@@ -109,6 +112,7 @@ impl Progress {
             round: 0,
             commit_told: base,
             left_at: None,
+            attendance: Attendance::Awake,
             window: Window::default(),
             awaits_empty_window: false,
             beats: 0,
@@ -214,6 +218,11 @@ impl Progress {
             self.window.clear();
         }
         self.beats = self.patience_beats;
+    }
+
+    /// Nothing is sent to a node that is down, but for one that is being told of its removal.
+    pub(crate) fn is_down(&self) -> bool {
+        self.attendance == Attendance::Down && self.left_at.is_none()
     }
 
     pub(crate) fn needs_snapshot(&self) -> bool {

@@ -66,6 +66,11 @@ impl Reads {
         self.asked.front().map(|(_, deadline)| *deadline)
     }
 
+    /// True if some asker waits for this leader.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.fresh.is_empty() || !self.rounds.is_empty()
+    }
+
     fn end(&mut self, context: u64, index: Option<Index>) {
         self.ended.push(ReadOutcome { context, index });
         self.pending -= 1;
@@ -117,6 +122,7 @@ impl Kernel {
         if self.reads.fresh.is_empty() || !self.is_serving() {
             return;
         }
+        self.wake();
         self.reads.round += 1;
         let askers = std::mem::take(&mut self.reads.fresh);
         let round = Round { number: self.reads.round, index: self.commit, askers };
@@ -124,6 +130,23 @@ impl Kernel {
         self.confirm_reads();
         if !self.reads.rounds.is_empty() {
             self.send_heartbeats();
+        }
+    }
+
+    /// True if a read waits for the next round: what a lease would spare.
+    #[must_use]
+    pub fn has_fresh_reads(&self) -> bool {
+        !self.reads.fresh.is_empty()
+    }
+
+    /// Ends every read that has not begun its round, at the commit index: the host has a lease for
+    /// this leader right now, so nobody else can have committed anything. Does nothing before an
+    /// entry of the own term is committed.
+    pub fn confirm_reads_by_lease(&mut self) {
+        if self.is_serving() {
+            let index = self.commit;
+            let fresh = std::mem::take(&mut self.reads.fresh);
+            fresh.into_iter().for_each(|asker| self.end_read(asker, Some(index)));
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Restored {
 pub struct Write {
     /// Grows by one per write of this kernel; completions come back in this order (RULE 2).
     pub number: WriteNumber,
+    /// The log begins anew behind a snapshot.
+    pub install: Option<Install>,
     /// New hard state, if it changed.
     pub hard_state: Option<HardState>,
     /// Forget every entry at this index and beyond, before the runs are written.
@@ -105,8 +107,8 @@ pub enum SnapshotOutcome {
     Failed,
 }
 
-/// The log begins anew behind a snapshot. Takes effect in one synced batch with the write of the same
-/// `Ready`, before the write's own parts (RULE 13).
+/// The log begins anew behind a snapshot. Takes effect in one synced batch with the rest of its
+/// [`Write`], before the other parts (RULE 13).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Install {
     /// The entry before the first of the log from now on.
@@ -171,8 +173,6 @@ pub struct Ready {
     pub fetches: Vec<Fetch>,
     /// Followers that need a snapshot.
     pub snapshots: Vec<SnapshotRequest>,
-    /// Goes with `write`, which is there too then.
-    pub install: Option<Install>,
     /// The new role, if it changed.
     pub role: Option<RoleState>,
 }

@@ -13,6 +13,7 @@ use crate::progress::{Pace, Progress};
 use crate::quorum;
 use crate::ready::{Fetch, Reader};
 use crate::run::{Run, RunDraft};
+use crate::support::Rest;
 use crate::transfer::Transfer;
 
 /// What a replica holds while it leads.
@@ -24,6 +25,7 @@ pub(crate) struct Leading {
     pub(crate) term_start: Index,
     pub(crate) heartbeat_at: Monotonic,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) rest: Rest,
     /// Own proposals that are not committed: last index, bytes.
     uncommitted: VecDeque<(Index, usize)>,
     uncommitted_bytes: usize,
@@ -44,6 +46,7 @@ impl Leading {
             // The append of the blank entry is the first sign of life.
             heartbeat_at: now + heartbeat,
             transfer: None,
+            rest: Rest::Awake,
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
         }
@@ -92,6 +95,7 @@ impl Kernel {
 
     /// Appends to the own log of a leader; gives the id of the first entry.
     pub(crate) fn append_own(&mut self, draft: RunDraft) -> LogId {
+        self.wake();
         let leading = self.leading.as_mut().expect("only a leader appends of its own");
         let run = draft.seal(self.term, self.log.last().index.next());
         let first = LogId::new(self.term, run.first());
@@ -143,6 +147,7 @@ impl Kernel {
     /// The follower lacks `previous`. Its hint skips everything of a term that this log can't match
     /// either, so each divergent term costs one round at most.
     pub(crate) fn handle_rejected(&mut self, from: ReplicaId, previous: LogId, hint: LogId) {
+        self.wake();
         let Some(leading) = &mut self.leading else { return };
         let Some(follower) = leading.follower_mut(from) else { return };
         if !follower.is_current_refusal(previous.index) {
@@ -183,7 +188,7 @@ impl Kernel {
         let (term, from, commit) = (self.term, self.config.replica, self.commit);
         let round = self.reads.round;
         let Some(leading) = &mut self.leading else { return };
-        for follower in &mut leading.followers {
+        for follower in leading.followers.iter_mut().filter(|follower| !follower.is_down()) {
             let to = follower.member;
             let commit = commit.min(follower.matched);
             follower.commit_told = follower.commit_told.max(commit);
@@ -196,7 +201,7 @@ impl Kernel {
     /// append to carry it. Runs once per `Ready`, so that a turn's proposals travel together.
     pub(crate) fn replicate(&mut self) {
         let Some(mut leading) = self.leading.take() else { return };
-        for follower in &mut leading.followers {
+        for follower in leading.followers.iter_mut().filter(|follower| !follower.is_down()) {
             while self.replicate_to(follower) {}
             let commit = self.commit.min(follower.matched);
             if commit > follower.commit_told {
@@ -297,6 +302,17 @@ impl Kernel {
         self.outbox.push(Lane::Now, to.node, Message { from, to: to.replica, term, body });
     }
 
+    /// The highest index that a quorum holds durably, whoever's term it is of; 0 where none leads.
+    #[must_use]
+    pub fn acknowledged(&self) -> Index {
+        let Some(leading) = &self.leading else { return Index(0) };
+        let own = self.config.replica;
+        Index(quorum::agreed(self.log.membership(), |replica| {
+            let matched = leading.follower(replica).map_or(Index(0), |f| f.matched);
+            if replica == own { self.log.durable().0 } else { matched.0 }
+        }))
+    }
+
     /// When a leader gives up unless a quorum answers: one election timeout after the latest time
     /// at which a quorum had been heard. Its followers may elect another from then on.
     pub(crate) fn quorum_deadline(&self, leading: &Leading) -> Monotonic {
@@ -309,6 +325,9 @@ impl Kernel {
     }
 
     pub(crate) fn leader_deadline(&self, leading: &Leading) -> Monotonic {
+        if leading.rest == Rest::Quiet {
+            return Monotonic(u64::MAX);
+        }
         let mut deadline = self.quorum_deadline(leading);
         if let Some(transfer) = &leading.transfer {
             deadline = deadline.min(transfer.deadline);
@@ -322,6 +341,9 @@ impl Kernel {
 
     pub(crate) fn handle_leader_timeout(&mut self) {
         let Some(leading) = &self.leading else { return };
+        if leading.rest == Rest::Quiet {
+            return;
+        }
         if self.quorum_deadline(leading) <= self.now {
             self.become_follower(self.term, None);
             return;
@@ -333,7 +355,7 @@ impl Kernel {
             return;
         }
         leading.heartbeat_at = now + self.config.heartbeat;
-        for follower in &mut leading.followers {
+        for follower in leading.followers.iter_mut().filter(|follower| !follower.is_down()) {
             follower.beat();
             if now.since(follower.heard_at) >= silence_max {
                 follower.suspend();
@@ -341,6 +363,8 @@ impl Kernel {
         }
         let is_silent = |follower: &Progress| now.since(follower.heard_at) >= silence_max;
         leading.followers.retain(|follower| follower.left_at.is_none() || !is_silent(follower));
-        self.send_heartbeats();
+        if !self.fall_quiet() {
+            self.send_heartbeats();
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! is told how it ended; on the receiving side it is told that the state is there, and begins its
 //! log anew.
 
-use quorate_types::{Index, LogId, Monotonic, ReplicaId};
+use quorate_types::{Index, LogId, Monotonic, ReplicaId, Term};
 
 use crate::errors::InstallError;
 use crate::kernel::Kernel;
@@ -21,15 +21,25 @@ impl Kernel {
     /// nothing is acknowledged before that is durable. After a crash before it the snapshot counts
     /// as never installed.
     ///
+    /// Its sender was in `term`, which becomes the own term if that is older: an acknowledgement of
+    /// `base` may not go to the leader of an older term, whose log can differ there.
+    ///
     /// # Errors
     /// [`InstallError`]; nothing happened.
     pub fn install(
         &mut self,
         now: Monotonic,
+        term: Term,
         base: LogId,
         membership: Membership,
     ) -> Result<(), InstallError> {
         self.now = self.now.max(now);
+        if term < self.term {
+            return Err(InstallError::Superseded { sent_in: term, term: self.term });
+        }
+        if !self.is_credible(term) || base.term > term {
+            return Err(InstallError::Unsound { what: "its terms" });
+        }
         if base.index <= self.commit {
             return Err(InstallError::Obsolete { base, commit: self.commit });
         }
@@ -40,8 +50,8 @@ impl Kernel {
             return Err(InstallError::Unsound { what });
         }
         // A candidate has asked for votes with another log, and by another membership.
-        if base.term > self.term || self.role != Role::Follower {
-            self.become_follower(self.term.max(base.term), None);
+        if term > self.term || self.role != Role::Follower {
+            self.become_follower(term, None);
         }
         let mut keeps_log = self.log.holds(base);
         let verified = self.accepted.filter(|_| keeps_log).map_or(base.index, |(_, index)| index);
@@ -99,6 +109,12 @@ impl Kernel {
     #[must_use]
     pub fn base(&self) -> LogId {
         self.log.base()
+    }
+
+    /// The membership in force there.
+    #[must_use]
+    pub fn base_membership(&self) -> &Membership {
+        self.log.base_membership()
     }
 
     pub(crate) fn ask_for_snapshot(&mut self, to: ReplicaId, at_least: Index) {

@@ -34,6 +34,7 @@ impl Kernel {
         }
         let deadline = self.now + self.config.transfer_timeout;
         leading.transfer = Some(Transfer { to, deadline, told: false });
+        self.wake();
         self.advance_transfer();
         Ok(())
     }
@@ -53,17 +54,28 @@ impl Kernel {
 
     /// Gives a transfer up whose time is over: proposals are taken again, and joint consensus is left
     /// where that waited for the transfer. A leader that is no voter any more does not stay for it.
+    /// Where the target was told, it may still be on its way to a campaign, so the leader has no lease
+    /// for the rest of the term: it ends that by an election of its own (RULE 6). Everybody who
+    /// follows it grants that, and the order that comes late finds its term over.
     pub(crate) fn expire_transfer(&mut self) {
-        if let Some(leading) = &mut self.leading
-            && leading.transfer.as_ref().is_some_and(|transfer| transfer.deadline <= self.now)
-        {
-            leading.transfer = None;
-            if self.is_departing() {
-                self.become_follower(self.term, None);
-            } else {
-                self.leave_joint();
-            }
+        let Some(leading) = &mut self.leading else { return };
+        let is_over = |transfer: &mut Transfer| transfer.deadline <= self.now;
+        let Some(transfer) = leading.transfer.take_if(is_over) else { return };
+        if self.is_departing() || (transfer.told && !self.may_campaign()) {
+            self.become_follower(self.term, None);
+        } else if transfer.told {
+            self.campaign(None);
+        } else {
+            self.leave_joint();
         }
+    }
+
+    /// True if this leader has told another replica to campaign: from then on that one may be
+    /// elected at any time, whoever promised what to this one (RULE 6).
+    #[must_use]
+    pub fn has_handed_over(&self) -> bool {
+        let transfer = self.leading.as_ref().and_then(|leading| leading.transfer.as_ref());
+        transfer.is_some_and(|transfer| transfer.told)
     }
 
     /// TimeoutNow arrived in the own term. Only the leader followed may ask for this, and only

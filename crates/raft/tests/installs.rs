@@ -7,6 +7,9 @@ use quorate_raft::{Body, Config, Fetch, InstallError, Membership, Message, Reade
 use quorate_types::{Index, LogId, Monotonic, ReplicaId, Term};
 use support::{BASE, Disk, Site, commands, member};
 
+/// The term in which all snapshots here were sent.
+const SENT_IN: Term = Term(4);
+
 fn site(voters: u64) -> Site {
     let disk = Disk::new(Membership::of_voters((1..=voters).map(member)));
     Site::new(Config::new(ReplicaId(1), 7, 0), disk, BASE.index, Monotonic(0))
@@ -31,8 +34,9 @@ fn a_second_install_keeps_nothing_that_the_first_dropped() {
     let mut site = site(3);
     let membership = Membership::of_voters((1..=3).map(member));
     let id = |index| LogId::new(Term(4), Index(index));
-    let install =
-        |site: &mut Site, index| site.kernel.install(site.now, id(index), membership.clone());
+    let install = |site: &mut Site, index| {
+        site.kernel.install(site.now, SENT_IN, id(index), membership.clone())
+    };
     assert_eq!(install(&mut site, 9), Ok(()));
     let runs = vec![commands(&[b"x", b"y"]).seal(Term(4), Index(10))];
     let body = Body::Append { previous: id(9), runs, commit: Index(9) };
@@ -42,7 +46,7 @@ fn a_second_install_keeps_nothing_that_the_first_dropped() {
     assert!(matches!(install(&mut site, 10), Err(InstallError::Obsolete { .. })));
     let ready = site.kernel.take_ready();
     let written = ready.write.expect("goes with the install");
-    let install = ready.install.expect("it was asked for");
+    let install = written.install.expect("it was asked for");
     assert_eq!((install.base, install.keeps_log), (id(10), false));
     assert_eq!(written.runs.iter().map(Run::range).collect::<Vec<_>>(), [Index(11)..Index(12)]);
     assert!(written.hard_state.is_some_and(|state| state.committed == Index(10)));
@@ -53,11 +57,14 @@ fn a_second_install_keeps_nothing_that_the_first_dropped() {
 fn a_leader_installs_nothing() {
     let mut site = site(1);
     let base = LogId::new(Term(4), Index(9));
-    let nobody = site.kernel.install(Monotonic(0), base, Membership::default());
+    let nobody = site.kernel.install(Monotonic(0), SENT_IN, base, Membership::default());
     assert!(matches!(nobody, Err(InstallError::Unsound { .. })));
     elect(&mut site);
     let membership = site.kernel.membership().clone();
-    assert_eq!(site.kernel.install(site.now, base, membership), Err(InstallError::Leading));
+    assert_eq!(
+        site.kernel.install(site.now, SENT_IN, base, membership),
+        Err(InstallError::Leading)
+    );
 }
 
 /// The candidate asked for votes with another log, and by another membership.
@@ -68,7 +75,8 @@ fn an_install_ends_a_campaign() {
     site.now = site.kernel.poll_timeout();
     site.kernel.handle_timeout(site.now);
     assert_eq!(site.kernel.role().role, Role::PreCandidate);
-    assert_eq!(site.kernel.install(site.now, LogId::new(Term(1), Index(9)), membership), Ok(()));
+    let base = LogId::new(Term(1), Index(9));
+    assert_eq!(site.kernel.install(site.now, SENT_IN, base, membership), Ok(()));
     assert_eq!(site.kernel.role().role, Role::Follower);
 }
 
@@ -90,7 +98,7 @@ fn what_was_read_back_before_an_install_is_dropped() {
     let fetches: Vec<Fetch> = site.take_ready().fetches;
     assert_eq!(fetches.len(), 1);
     let membership = Membership::of_voters((1..=3).map(member));
-    assert!(site.install(LogId::new(Term(2), Index(9)), membership));
+    assert!(site.install(Term(2), LogId::new(Term(2), Index(9)), membership));
     site.kernel.handle_fetched(Reader::Apply, runs);
     assert_eq!(site.take_ready().committed, None);
 }

@@ -76,6 +76,7 @@ struct Transfer {
     ends_ms: u64,
     from: ReplicaId,
     to: ReplicaId,
+    sent_in: Term,
     state: Option<(LogId, Membership)>,
 }
 
@@ -308,7 +309,14 @@ impl World {
         let state = self.sites[at].snapshot().filter(|(base, _)| base.index >= at_least);
         let is_lost = self.dice.chance(300) && !self.calm;
         let ends_ms = self.now_ms + self.dice.below(1_000);
-        self.snapshots.push(Transfer { ends_ms, from, to, state: state.filter(|_| !is_lost) });
+        let sent_in = self.sites[at].kernel.role().term;
+        self.snapshots.push(Transfer {
+            ends_ms,
+            from,
+            to,
+            sent_in,
+            state: state.filter(|_| !is_lost),
+        });
     }
 
     fn end_snapshots(&mut self) {
@@ -317,14 +325,14 @@ impl World {
             std::mem::take(&mut self.snapshots).into_iter().partition(|t| t.ends_ms <= now_ms);
         self.snapshots = under_way;
         let ended: Vec<Transfer> = ended;
-        for Transfer { from, to, state, .. } in ended {
+        for Transfer { from, to, sent_in, state, .. } in ended {
             let (source, target) = (from.0 as usize - 1, to.0 as usize - 1);
             let is_up = |at: usize| self.down[at] <= now_ms;
             let reaches = is_up(target) && !self.cut.contains(&(from, to));
             let (is_source_up, mut outcome) = (is_up(source), SnapshotOutcome::Failed);
             if let Some((base, membership)) = state.filter(|_| reaches) {
                 let last = self.sites[target].kernel.last();
-                if self.sites[target].install(base, membership) {
+                if self.sites[target].install(sent_in, base, membership) {
                     outcome = SnapshotOutcome::Installed(base);
                     let keeps_log = self.sites[target].kernel.last() == last && last > base;
                     self.changes.installed_keeping += usize::from(keeps_log);

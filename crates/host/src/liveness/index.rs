@@ -70,12 +70,30 @@ impl WakeIndex {
         remove(&mut self.not_bound_at, peer, shard);
     }
 
+    /// `shard` is led here no more. Yields the peers at which it was bound.
+    pub fn lead_no_more_anywhere(&mut self, shard: ShardId) -> Vec<NodeId> {
+        let holds = |(peer, shards): (&NodeId, &BTreeSet<ShardId>)| {
+            shards.contains(&shard).then_some(*peer)
+        };
+        let bound: Vec<NodeId> = self.bound_at.iter().filter_map(holds).collect();
+        let not_bound: Vec<NodeId> = self.not_bound_at.iter().filter_map(holds).collect();
+        bound.iter().for_each(|peer| remove(&mut self.bound_at, *peer, shard));
+        not_bound.into_iter().for_each(|peer| remove(&mut self.not_bound_at, peer, shard));
+        bound
+    }
+
     /// The support of `peer` ended, or it restarted: nothing led here is bound there any more.
     pub fn handle_peer_lost(&mut self, peer: NodeId) {
         let mut shards = self.bound_at.remove(&peer).unwrap_or_default();
         if !shards.is_empty() {
             self.not_bound_at.entry(peer).or_default().append(&mut shards);
         }
+    }
+
+    /// The shards led here that have a replica at `peer`, bound or not.
+    pub fn led_with(&self, peer: NodeId) -> impl Iterator<Item = ShardId> + '_ {
+        let sides = [&self.bound_at, &self.not_bound_at];
+        sides.into_iter().filter_map(move |side| side.get(&peer)).flatten().copied()
     }
 
     /// The shards bound to leaders at `leader`.

@@ -101,6 +101,18 @@ impl Lease {
         is_news
     }
 
+    /// The binding that counts for `replica`, as it told.
+    #[must_use]
+    pub fn binding_of(&self, replica: ReplicaId) -> Option<&Binding> {
+        self.bound.get(&replica)
+    }
+
+    /// The term that it is of.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
     /// The audit found that `replica` is not bound: it will be asked again.
     pub fn handle_unbound(&mut self, replica: ReplicaId) {
         self.bound.remove(&replica);

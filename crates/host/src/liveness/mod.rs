@@ -27,6 +27,7 @@
 
 mod audit;
 mod binding;
+mod control;
 mod index;
 mod lease;
 mod messages;
@@ -45,6 +46,7 @@ pub use audit::{
     AuditKey, AuditList, AuditSample, BoundHere, BoundThere, BucketNumber, ChangeNumber, Comparison,
 };
 pub use binding::{BindRequest, Binding, Bound, BoundReplica, Followed, Heard, Judgement};
+pub use control::{Control, LivenessNote};
 pub use index::{Wake, WakeIndex};
 pub use lease::{Lease, LeaseEnd};
 pub use messages::{Datagram, DatagramError, Heartbeat, HeartbeatAnswer, Verdict};

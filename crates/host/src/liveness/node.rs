@@ -9,6 +9,7 @@ use quorate_types::{ClusterId, Duration, Incarnation, Monotonic, NodeId, ShardId
 
 use super::audit::{AuditKey, AuditList, BoundHere, BoundThere, ChangeNumber, Comparison};
 use super::binding::Binding;
+use super::control::{Control, LivenessNote};
 use super::messages::{Datagram, HeartbeatAnswer};
 use super::support::{StandingChange, Standings};
 use super::support_asker::{AskerEvent, SupportAsker, SupportHeld, Unfit};
@@ -191,6 +192,26 @@ impl NodeLiveness {
             differing.into_iter().map(|(node, list)| LivenessEvent::Differs { node, list }),
         );
         events
+    }
+
+    /// Takes in what a host noted. Yields what its shard's leader is to be told, and at which node.
+    ///
+    /// # Panics
+    /// If the note names a node that is no peer.
+    #[must_use]
+    pub fn handle_note(&mut self, note: LivenessNote) -> Option<(NodeId, ShardId, Control)> {
+        match note {
+            LivenessNote::Bound { leader, shard, binding } => {
+                let change = self.bind(leader, shard, binding.term);
+                return Some((leader, shard, Control::Bound { binding, change }));
+            }
+            LivenessNote::Unbound { leader, shard } => self.unbind(leader, shard),
+            LivenessNote::Recorded { peer, shard, binding, change } => {
+                self.record(peer, shard, &binding, change);
+            }
+            LivenessNote::Forgotten { peer, shard } => self.forget(peer, shard),
+        }
+        None
     }
 
     /// A replica here is bound in `term` to a leader at `leader`; the number goes to that leader

@@ -110,6 +110,12 @@ impl Standings {
         now < self.silent_until
     }
 
+    /// When that silence ends.
+    #[must_use]
+    pub fn silent_until(&self) -> Monotonic {
+        self.silent_until
+    }
+
     /// How the support for `node` stands; nothing if it was never heard since the start.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<Standing> {

@@ -85,7 +85,8 @@ pub(crate) fn run(term: u64, first: u64, count: u64) -> Run {
 
 pub(crate) fn write(shard: u64, truncate_from: Option<u64>, runs: Vec<Run>) -> ShardWrite {
     let truncate_from = truncate_from.map(Index);
-    let write = Write { number: WriteNumber(1), hard_state: None, truncate_from, runs };
+    let write =
+        Write { number: WriteNumber(1), install: None, hard_state: None, truncate_from, runs };
     ShardWrite { shard: ShardId(shard), write }
 }
 

@@ -59,8 +59,8 @@ impl Disk {
     }
 
     /// What a log store does with a write, and with the install that came with it: as one.
-    pub fn write(&mut self, write: &Write, install: Option<&Install>) {
-        if let Some(Install { base, membership, keeps_log }) = install {
+    pub fn write(&mut self, write: &Write) {
+        if let Some(Install { base, membership, keeps_log }) = &write.install {
             if *keeps_log {
                 self.purge(*base);
             } else {
@@ -146,7 +146,6 @@ impl Disk {
 /// A write under way, and what leaves when it is durable.
 pub struct Flight {
     pub write: Write,
-    pub install: Option<Install>,
     pub held: Vec<Message>,
 }
 
@@ -174,10 +173,8 @@ impl Site {
     pub fn take_ready(&mut self) -> Ready {
         let mut ready = self.kernel.take_ready();
         if let Some(write) = ready.write.clone() {
-            let install = ready.install.clone();
-            self.flights.push_back(Flight { write, install, held: Vec::new() });
+            self.flights.push_back(Flight { write, held: Vec::new() });
         }
-        assert!(ready.install.is_none() || ready.write.is_some(), "an install is a write");
         if let Some(newest) = self.flights.back_mut() {
             newest.held.extend(ready.send_after_sync.drain(..).map(|(_, message)| message));
         }
@@ -203,8 +200,8 @@ impl Site {
     /// Completes the oldest write; gives what it held back.
     pub fn persist(&mut self) -> Flight {
         let flight = self.flights.pop_front().expect("a write is under way");
-        self.disk.write(&flight.write, flight.install.as_ref());
-        if flight.install.is_some() {
+        self.disk.write(&flight.write);
+        if flight.write.install.is_some() {
             self.applied_before = None;
         }
         self.kernel.handle_persisted(flight.write.number);
@@ -219,10 +216,10 @@ impl Site {
     }
 
     /// Takes the state of a snapshot over. False if the kernel has no use for it.
-    pub fn install(&mut self, base: LogId, membership: Membership) -> bool {
+    pub fn install(&mut self, sent_in: Term, base: LogId, membership: Membership) -> bool {
         // One at a time, as an engine does it.
         let is_taken = self.applied_before.is_none()
-            && self.kernel.install(self.now, base, membership).is_ok();
+            && self.kernel.install(self.now, sent_in, base, membership).is_ok();
         if is_taken {
             self.applied_before = Some(self.applied);
             self.applied = base.index;
@@ -243,8 +240,8 @@ impl Site {
     /// start with a state machine that kept everything up to `applied`.
     pub fn restart(&mut self, survivors: usize, applied: Index) {
         for flight in self.flights.drain(..).take(survivors) {
-            self.disk.write(&flight.write, flight.install.as_ref());
-            if flight.install.is_some() {
+            self.disk.write(&flight.write);
+            if flight.write.install.is_some() {
                 self.applied_before = None;
             }
         }

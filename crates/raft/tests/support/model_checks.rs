@@ -92,7 +92,7 @@ impl World {
         let site = &self.sites[at];
         let mut disk = site.disk.clone();
         let flights = site.flights.iter();
-        flights.for_each(|flight| disk.write(&flight.write, flight.install.as_ref()));
+        flights.for_each(|flight| disk.write(&flight.write));
         let logged = disk.memberships().pop().map_or(disk.membership.clone(), |(_, last)| last);
         assert_eq!(*site.kernel.membership(), logged);
         assert_eq!(site.kernel.base(), disk.base);

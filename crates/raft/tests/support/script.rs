@@ -266,7 +266,8 @@ impl Script {
     fn install(&mut self, link: &str) {
         let (from, to) = link.split_once("->").expect("a link like 1->2");
         let (base, membership) = self.site(number(from)).snapshot().expect("durable");
-        if !self.site(number(to)).install(base, membership) {
+        let sent_in = self.site(number(from)).kernel.role().term;
+        if !self.site(number(to)).install(sent_in, base, membership) {
             self.say(&format!("  {to} has no use for a snapshot at {base}"));
         }
         self.settle(number(to));
@@ -429,8 +430,8 @@ impl Script {
                 let vote = vote.map_or("nobody".to_owned(), |vote| vote.to_string());
                 parts.push(format!("term {term} vote {vote} commit {committed}"));
             }
-            if let Some(Install { base, keeps_log, .. }) = ready.install {
-                let rest = if keeps_log { "keeping the rest" } else { "with nothing else" };
+            if let Some(Install { base, keeps_log, .. }) = &write.install {
+                let rest = if *keeps_log { "keeping the rest" } else { "with nothing else" };
                 parts.push(format!("begins behind {base} {rest}"));
             }
             parts.extend(write.truncate_from.map(|from| format!("cut from {from}")));

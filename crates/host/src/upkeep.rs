@@ -1,0 +1,80 @@
+//! What keeps a replica alive beside its callers: other members, snapshots, a shorter log, its end.
+
+use quorate_raft::{ChangeError, Membership};
+use quorate_types::{Index, LogId, Monotonic, ReplicaId, ShardId, Term};
+
+use crate::host::Host;
+use crate::liveness::{Heard, Judgement};
+use crate::turn::{ShardPurge, Ticket};
+
+/// A snapshot that has arrived, as [`crate::Event::Install`] has it.
+pub(crate) struct Arrived {
+    pub(crate) from: ReplicaId,
+    pub(crate) term: Term,
+    pub(crate) base: LogId,
+    pub(crate) membership: Membership,
+    pub(crate) descriptor_version: u64,
+}
+
+impl Host {
+    pub(crate) fn change_membership(
+        &mut self,
+        now: Monotonic,
+        shard: ShardId,
+        ticket: Ticket,
+        (expected, target): (&Membership, &Membership),
+    ) {
+        let Some(slot) = self.slot(shard) else {
+            self.turn.changes.push((ticket, Err(ChangeError::NotLeader { leader: None })));
+            return;
+        };
+        let change = self.shards[slot].kernel.change_membership(now, expected, target);
+        self.turn.changes.push((ticket, change));
+        self.mark(slot);
+    }
+
+    /// Begins a shard's log anew behind a snapshot. Callers whose entries it may hold are told that
+    /// the outcome is unknown: their entries are not seen here any more.
+    pub(crate) fn install(&mut self, now: Monotonic, shard: ShardId, arrived: Arrived) {
+        let slot = self.slot(shard).expect("only hosted shards get snapshots");
+        let Arrived { from, term, base, membership, descriptor_version } = arrived;
+        // Only an elected leader sends one.
+        if self.judge(now, slot, from, term, Heard::Leader) == Judgement::Drop {
+            let term = self.shards[slot].kernel.role().term;
+            let dropped = quorate_raft::InstallError::Superseded { sent_in: term, term };
+            self.turn.installs.push((shard, Err(dropped)));
+            return;
+        }
+        let installed = self.shards[slot].kernel.install(now, term, base, membership);
+        if installed.is_ok() {
+            self.shards[slot].descriptor_version = descriptor_version;
+            self.shards[slot].jump(base.index, &mut self.turn.answers);
+        }
+        self.turn.installs.push((shard, installed.map(|()| base)));
+        self.mark(slot);
+    }
+
+    /// Gives up what a shard's log holds and nobody needs.
+    pub(crate) fn purge(&mut self, shard: ShardId, to: Index) {
+        let Some(slot) = self.slot(shard) else { return };
+        let kernel = &mut self.shards[slot].kernel;
+        let before = kernel.base();
+        let base = kernel.purge(to);
+        if base != before {
+            let membership = kernel.base_membership().clone();
+            self.turn.purges.push(ShardPurge { shard, base, membership });
+        }
+        self.mark(slot);
+    }
+
+    /// Gives a replica up: it was destroyed on proof, or has lost what it had promised (RULES 5 and
+    /// 15). Its callers are answered with the next turn, nothing of it that waits for a sync leaves
+    /// any more, and its slot is free. The driver drops what is on its way to this replica: applied
+    /// and fetched events must not reach another one of the same shard.
+    pub fn remove(&mut self, now: Monotonic, shard: ShardId) {
+        let Some(slot) = self.slot(shard) else { return };
+        self.forget_liveness(now, slot);
+        self.shards[slot].end(&mut self.turn.answers);
+        self.vacate(slot);
+    }
+}

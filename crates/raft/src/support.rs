@@ -1,0 +1,160 @@
+//! What the host learns of nodes for all groups at once (node liveness, thesis 6.4.1 for the lease):
+//! the group's own timers, heartbeats and read rounds give way to it.
+//!
+//! A replica that its node has bound to a leader runs no election timer and helps nobody else. A
+//! leader whose followers are bound, or down, and hold everything falls **quiet**: no message, no
+//! timer, until something is asked of it or the host says that a follower attends otherwise.
+
+use quorate_types::{Monotonic, ReplicaId};
+
+use crate::config::Preference;
+use crate::kernel::Kernel;
+use crate::progress::{Pace, Progress};
+use crate::quorum;
+use crate::ready::Role;
+
+/// What a leader's host knows of the node of a follower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attendance {
+    /// Nothing: the follower is kept from campaigning by heartbeats of this group.
+    #[default]
+    Awake,
+    /// It is bound to this leader, and stays so until the host says otherwise.
+    Bound,
+    /// It is down: it is sent nothing, and not waited for.
+    Down,
+}
+
+/// Whether a leader is at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Awake,
+    /// Everything is held everywhere. Once every bound follower has answered this round, it also
+    /// knows what is committed.
+    Falling {
+        round: u64,
+    },
+    Quiet,
+}
+
+impl Kernel {
+    /// The node is bound to the leader that this replica follows: no election timer runs, and nobody
+    /// else gets a vote or pre-vote here, until [`Kernel::handle_unbound`] or a message of a leader of
+    /// a higher term.
+    ///
+    /// # Panics
+    /// If this replica follows nobody.
+    pub fn handle_bound(&mut self) {
+        assert!(self.role == Role::Follower && self.leader.is_some(), "bound to nobody");
+        self.is_bound = true;
+        self.set_election_deadline();
+    }
+
+    /// The binding is over. The election timer starts anew, and the leader counts as heard of never:
+    /// what ended the binding may be a request for a vote that is to be judged next.
+    pub fn handle_unbound(&mut self, now: Monotonic) {
+        self.now = self.now.max(now);
+        if self.role == Role::Follower {
+            self.is_bound = false;
+            self.leader_heard_at = None;
+            self.draw_election_deadline();
+        }
+    }
+
+    /// The binding is over because the leader's node is lost: a replica that campaigns gladly does so
+    /// at the next [`Kernel::handle_timeout`]. The host spreads the groups of a node over time.
+    pub fn handle_leader_lost(&mut self, now: Monotonic) {
+        self.handle_unbound(now);
+        if self.role == Role::Follower && self.config.preference == Preference::Normal {
+            self.election.deadline = self.now.max(self.election.silent_until);
+        }
+    }
+
+    /// Does not campaign before `until`: in a former life this node may have bound itself for as long
+    /// to a leader that it has forgotten. That no vote is given either is the host's affair.
+    pub fn handle_silence(&mut self, until: Monotonic) {
+        self.election.silent_until = self.election.silent_until.max(until);
+        self.set_election_deadline();
+    }
+
+    /// What the host knows of `replica`, where this one leads; forgotten with the term.
+    pub fn handle_attendance(&mut self, replica: ReplicaId, attendance: Attendance) {
+        let Some(leading) = &mut self.leading else { return };
+        let Some(follower) = leading.follower_mut(replica) else { return };
+        if follower.attendance == attendance {
+            return;
+        }
+        follower.attendance = attendance;
+        if attendance == Attendance::Down {
+            follower.suspend();
+        }
+        self.wake();
+    }
+
+    /// True if this leader sends nothing and waits for nothing.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.leading.as_ref().is_some_and(|leading| leading.rest == Rest::Quiet)
+    }
+
+    /// Back to work: heartbeats at once, and everybody has an election timeout to answer.
+    pub(crate) fn wake(&mut self) {
+        let now = self.now;
+        let Some(leading) = &mut self.leading else { return };
+        if std::mem::replace(&mut leading.rest, Rest::Awake) == Rest::Quiet {
+            leading.heartbeat_at = now;
+            leading.followers.iter_mut().for_each(|follower| follower.heard_at = now);
+        }
+    }
+
+    /// At a heartbeat's time: true if none is needed, now or later.
+    pub(crate) fn fall_quiet(&mut self) -> bool {
+        let is_calm = self.is_calm();
+        let round = self.reads.round;
+        let Some(leading) = &mut self.leading else { return false };
+        leading.rest = match leading.rest {
+            _ if !is_calm => Rest::Awake,
+            Rest::Falling { round } if attendants(&leading.followers).all(|f| f.round >= round) => {
+                Rest::Quiet
+            }
+            Rest::Falling { round } => Rest::Falling { round },
+            Rest::Awake | Rest::Quiet => {
+                self.reads.round += 1;
+                Rest::Falling { round: round + 1 }
+            }
+        };
+        leading.rest == Rest::Quiet
+    }
+
+    /// True if nothing is under way, and a quorum is bound and holds and knows everything.
+    fn is_calm(&self) -> bool {
+        let Some(leading) = &self.leading else { return false };
+        let last = self.log.last().index;
+        let holds_all = |follower: &Progress| {
+            follower.attendance == Attendance::Bound
+                && follower.pace == Pace::Replicate
+                && follower.matched == last
+        };
+        let own = self.config.replica;
+        let is_bound = |replica: ReplicaId| {
+            let follower = leading.follower(replica);
+            follower.is_some_and(|f| f.attendance == Attendance::Bound)
+        };
+        let quorum = quorum::agreed(self.log.membership(), |replica| {
+            u64::from(replica == own || is_bound(replica))
+        });
+        self.is_serving()
+            && self.commit == last
+            && self.log.durable() == last
+            && leading.transfer.is_none()
+            && !self.is_changing()
+            && !self.reads.is_waiting()
+            && quorum == 1
+            && leading.followers.iter().all(|f| f.left_at.is_none())
+            && attendants(&leading.followers).all(holds_all)
+    }
+}
+
+fn attendants(followers: &[Progress]) -> impl Iterator<Item = &Progress> {
+    followers.iter().filter(|follower| !follower.is_down())
+}
