@@ -32,15 +32,17 @@
 //! assert!(report.acknowledged > 0);
 //! ```
 
-mod check;
-mod disk;
 pub mod linearizability;
-mod node;
+pub mod marks;
 pub mod observation;
 pub mod properties;
 mod random;
-mod stand_in;
+pub mod report;
+pub mod timeline;
 mod world;
 
-pub use check::Violation;
-pub use world::{Report, World, WorldConfig};
+pub use random::Random;
+pub use report::Report;
+pub use world::{
+    Ask, Character, Clocks, Failure, KvWorkload, Moment, Outcome, Workload, World, WorldConfig,
+};

@@ -10,7 +10,7 @@ use quorate_host::liveness::{StandingChange, SupportEpoch};
 use quorate_raft::{Committed, EntryKind, Membership, Message, Restored, RoleState, Write};
 use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, Term};
 
-use crate::stand_in::Control;
+use quorate_host::liveness::Control;
 
 /// Simulated true time in nanoseconds since the world began. No node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -38,7 +38,7 @@ pub struct Character {
 
 /// Kinds that a world injects as events of their own, and their mean interval in milliseconds where
 /// a seed has them at the usual rate.
-const SCHEDULED: [(FaultKind, u64); 19] = [
+const SCHEDULED: [(FaultKind, u64); 20] = [
     (FaultKind::Crash, 7_000),
     (FaultKind::CrashAll, 25_000),
     (FaultKind::ClockDrift, 10_000),
@@ -58,6 +58,7 @@ const SCHEDULED: [(FaultKind, u64); 19] = [
     (FaultKind::BitFlip, 12_000),
     (FaultKind::WorkerHung, 15_000),
     (FaultKind::ReleaseLost, 8_000),
+    (FaultKind::SnapshotCut, 5_000),
 ];
 
 impl Character {

@@ -47,6 +47,9 @@ pub(crate) struct Client {
 impl World {
     /// A client begins its next request.
     pub(crate) fn client_asks(&mut self, client: ClientNumber) {
+        if self.is_resting {
+            return;
+        }
         let shard = self.shards[self.random.place(self.shards.len())];
         self.operations_last += 1;
         let operation = self.operations_last;
@@ -173,7 +176,7 @@ impl World {
                 self.hints.insert(shard, node);
                 self.end_request(client, Outcome::Written(reply));
             }
-            Caller::Probe { probe, .. } => self.end_probe(probe),
+            Caller::Probe { probe, .. } => self.end_probe(probe, reply),
             _ => {}
         }
     }

@@ -70,7 +70,12 @@ impl OrderedMap for Space {
     }
 
     fn delete_range(&mut self, start: &[u8], end: &[u8]) {
-        let doomed = self.map.range::<[u8], _>(start..end).map(|(key, _)| key.clone());
+        use std::ops::Bound::{Excluded, Included};
+        if start >= end {
+            return;
+        }
+        let range = (Included(start), Excluded(end));
+        let doomed = self.map.range::<[u8], _>(range).map(|(key, _)| key.clone());
         for key in doomed.collect::<Vec<_>>() {
             self.delete(&key);
         }

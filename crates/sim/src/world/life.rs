@@ -15,7 +15,7 @@ use super::log_disk::LogReplica;
 use super::node::{Live, Node, Process, node_id, number_of};
 use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
-use crate::observation::{FaultKind, Observation, why};
+use crate::observation::{Observation, why};
 
 /// Where the log of every new shard begins (RULE 14).
 const BASE: LogId = LogId::new(Term(1), Index(1));
@@ -157,11 +157,6 @@ impl World {
         let survivors = usize::try_from(survivors).expect("few turns");
         let survived = self.nodes[node].disk.crash(survivors);
         self.show_durable(node, &survived);
-        if under_way > survived.len() as u64 {
-            let detail = "turns under way are gone";
-            let (kind, node) = (FaultKind::TornWrite, Some(id));
-            self.observe(Observation::Fault { kind, node, detail });
-        }
         let Node { data, timer_at, paused_until, hung_until, life, .. } = &mut self.nodes[node];
         data.crash();
         (*timer_at, *paused_until, *hung_until) = (u64::MAX, 0, 0);

@@ -56,6 +56,11 @@ impl LogReplica {
         }
     }
 
+    /// A bit flipped, and nobody has found it.
+    pub(crate) fn is_flipped(&self) -> bool {
+        self.flipped.is_some()
+    }
+
     fn truncate(&mut self, from: Index) {
         self.flipped = self.flipped.filter(|flipped| *flipped < from);
         while self.runs.back().is_some_and(|run| run.first() >= from) {

@@ -28,6 +28,8 @@ mod workload;
 
 use std::collections::BTreeMap;
 
+use quorate_host::Ticket;
+use quorate_raft::Membership;
 use quorate_types::ShardId;
 
 pub use character::{Character, Clocks};
@@ -93,11 +95,15 @@ pub struct World {
     sessions_last: u64,
     operator: Operator,
     probes: heal::Probes,
+    /// Changes of members that a leader was asked for.
+    asked_changes: BTreeMap<Ticket, (ShardId, Membership)>,
     /// Shards whose commit index may have moved in the turn that comes.
     touched: Vec<ShardId>,
     /// The next snapshot chunk from this node is lost.
     snapshot_cut: Option<usize>,
     is_healed: bool,
+    /// Clients ask no more.
+    is_resting: bool,
     workload: Box<dyn Workload>,
     watch: Watch,
     /// Hash of everything that happened.
@@ -132,9 +138,11 @@ impl World {
             sessions_last: 0,
             operator: Operator::default(),
             probes: heal::Probes::default(),
+            asked_changes: BTreeMap::new(),
             touched: Vec::new(),
             snapshot_cut: None,
             is_healed: false,
+            is_resting: false,
             workload: (config.workload)(),
             watch: Watch::new(config.seed),
             history: 0,
@@ -165,6 +173,8 @@ impl World {
         self.run_until(self.config.faulty_ms * MILLI)?;
         self.heal();
         self.run_until(self.now + heal::BOUND)?;
+        self.rest();
+        self.run_until(self.now + heal::REST)?;
         self.probe();
         self.run_until(self.now + heal::PROBE_TIMEOUT)?;
         self.end();

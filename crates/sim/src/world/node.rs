@@ -58,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) hung_until: u64,
     /// When it began to hang.
     pub(crate) hung_since: u64,
+    /// When its clock last jumped.
+    pub(crate) jumped_at: u64,
     /// When the worker's timer is due; the largest number if it is not armed.
     pub(crate) timer_at: u64,
     /// When the heartbeat thread's timer is due.
@@ -76,6 +78,7 @@ impl Node {
             paused_until: 0,
             hung_until: 0,
             hung_since: 0,
+            jumped_at: 0,
             timer_at: u64::MAX,
             heartbeat_at: u64::MAX,
         }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use quorate_host::ShardFetch;
-use quorate_host::liveness::{AuditList, Datagram};
+use quorate_host::liveness::{AuditList, Control, Datagram};
 use quorate_raft::{Message, Run};
 use quorate_types::{ReplicaId, ShardId};
 
@@ -17,7 +17,7 @@ use crate::observation::FaultKind;
 #[derive(Clone)]
 pub(crate) enum Freight {
     Messages(Vec<(ShardId, Message)>),
-    Control(ShardId, quorate_host::Control),
+    Control(ShardId, Control),
     /// A list of the audit; `true` if it comes from the leaders' side.
     Audit(bool, AuditList),
     Chunk(Chunk),

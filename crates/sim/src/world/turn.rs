@@ -29,6 +29,12 @@ impl World {
         }
     }
 
+    /// Has a worker take a turn soon, apart from the one that it is in.
+    pub(crate) fn wake(&mut self, node: usize) {
+        self.nodes[node].timer_at = self.now;
+        self.schedule.at(self.now, Happening::Timer { node });
+    }
+
     /// The commit index of `shard` may have moved at the node whose turn comes next.
     pub(crate) fn touch(&mut self, shard: ShardId) {
         if !self.touched.contains(&shard) {
@@ -51,7 +57,6 @@ impl World {
         let turn = process.host.take_turn(now);
         self.arm(node, now);
         self.carry_out(node, turn);
-        self.show_commits(node);
     }
 
     fn arm(&mut self, node: usize, now: Monotonic) {
@@ -67,8 +72,7 @@ impl World {
 
     fn carry_out(&mut self, node: usize, turn: Turn) {
         let id = self.nodes[node].id;
-        self.carry_out_installs(node, &turn);
-        self.write(node, turn.write, &turn.installs);
+        // Shown in the order that the properties ask for: roles, writes, commits, messages.
         for role in &turn.roles {
             if let Some(replica) = self.replica_of(node, role.shard) {
                 let (shard, role) = (role.shard, role.role);
@@ -79,6 +83,12 @@ impl World {
                 }
             }
         }
+        self.carry_out_installs(node, &turn);
+        self.write(node, turn.write, &turn.installs);
+        for apply in &turn.applies {
+            self.touch(apply.shard);
+        }
+        self.show_commits(node);
         for (to, messages) in turn.send {
             self.send_messages(node, to, messages);
         }
@@ -102,7 +112,7 @@ impl World {
             self.carry_out_purge(node, purge);
         }
         for (ticket, result) in turn.changes {
-            self.handle_change_answer(node, ticket, &result);
+            self.handle_change_answer(ticket, &result);
         }
         for fetch in turn.fetches {
             self.fetch(node, fetch);
@@ -137,7 +147,6 @@ impl World {
 
     fn queue_apply(&mut self, node: usize, apply: Apply) {
         let shard = apply.shard;
-        self.touch(shard);
         let (life, after) = (self.nodes[node].life, self.random.between(50_000, 3 * MILLI));
         let now = self.now;
         let process = self.nodes[node].process.as_mut().expect("it took a turn");
@@ -166,7 +175,7 @@ impl World {
         let committed = &apply.committed;
         self.observe(Observation::Applied { node: id, shard, replica, committed });
         let replies = self.apply(node, &apply);
-        self.note_memberships(node, shard, committed);
+        self.note_memberships(shard, committed);
         let mut tickets = apply.tickets.iter().peekable();
         for (id, outcome) in replies {
             if let Some((_, ticket)) = tickets.next_if(|(wanted, _)| *wanted == id.index) {
