@@ -35,7 +35,10 @@ pub(crate) fn sent(
         let what = format!("replica {sender} of shard {shard}, term {term}: {what}");
         Err(broken(NAME, shard, [from], what))
     };
-    let votes_for = |candidate| replica.votes.get(&term) == Some(&candidate);
+    // A durable term beyond that of the vote keeps it as well: nobody else gets one there any more.
+    let votes_for = |candidate| {
+        replica.votes.get(&term) == Some(&candidate) || replica.durable_term > term
+    };
     match message.body {
         Body::VoteReply { pre: true, granted: true, .. }
         | Body::VoteRequest { pre: true, .. }

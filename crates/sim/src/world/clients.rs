@@ -197,7 +197,7 @@ impl World {
         let shard = request.shard;
         match answer {
             Answer::ReadAt(_) => {
-                let by_lease = step == self.steps;
+                let by_lease = step + 1 == self.steps;
                 self.observe(Observation::ReadServed { node: self.nodes[node].id, shard, by_lease });
                 self.read(node, client, shard);
             }

@@ -4,7 +4,7 @@ use quorate_host::{Answer, Event, Ticket};
 use quorate_types::ShardId;
 
 use super::clients::Caller;
-use super::node::{Node, number_of};
+use super::node::{Node, node_id, number_of};
 use super::workload::{Ask, Moment, Outcome};
 use super::{Clocks, SECOND, World};
 use crate::linearizability::ClientId;
@@ -70,6 +70,10 @@ impl World {
                 let Some(view) = process.and_then(|process| process.host.view(shard)) else {
                     continue;
                 };
+                // One that is not admitted has no leader to name.
+                if self.operator.in_force(shard).members().all(|m| m.node != node_id(node)) {
+                    continue;
+                }
                 let leader = view.role.leader.map(|(_, leader)| number_of(leader));
                 for kind in [ProbeKind::Write, ProbeKind::Read] {
                     self.begin_probe(node, shard, kind, leader);
@@ -154,7 +158,7 @@ impl World {
         match answer {
             Answer::ReadAt(_) => {
                 self.probes.0[probe].is_ok = true;
-                let (by_lease, id) = (step == self.steps, self.nodes[node].id);
+                let (by_lease, id) = (step + 1 == self.steps, self.nodes[node].id);
                 self.observe(Observation::ReadServed { node: id, shard, by_lease });
                 let Node { process, data, .. } = &mut self.nodes[node];
                 let live = process.as_ref().and_then(|process| process.replicas.get(&shard));

@@ -202,7 +202,10 @@ impl World {
         let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
         if let Some(goal) = goal {
             plan.goal = Some((goal, self.now));
-            if let Goal::Replace(_, new) | Goal::Add(new) | Goal::Learn(new) = goal {
+            // A learner that an earlier goal left behind is there already.
+            if let Goal::Replace(_, new) | Goal::Add(new) | Goal::Learn(new) = goal
+                && plan.in_force.1.node_of(new.replica).is_none()
+            {
                 self.create_replica(number_of(new.node), shard, new.replica);
             }
         } else if !self.is_healed && self.random.chance(40) {
