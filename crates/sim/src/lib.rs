@@ -35,11 +35,12 @@
 mod check;
 mod disk;
 pub mod linearizability;
+pub mod mark_finder;
+pub mod marks;
 mod node;
 pub mod observation;
 pub mod properties;
 mod random;
-mod stand_in;
 mod world;
 
 pub use check::Violation;

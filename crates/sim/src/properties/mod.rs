@@ -12,7 +12,7 @@ mod acknowledged_survive;
 mod alive_after_heal;
 mod commit_advances;
 mod election_safety;
-mod known;
+pub(crate) mod known;
 mod leader_completeness;
 mod leases_apart;
 mod log_matching;
@@ -76,8 +76,7 @@ fn broken(
 
 /// How a write begins the log anew, if it does.
 pub(crate) fn install_of(write: &Write) -> Option<&Install> {
-    let _ = write;
-    None
+    write.install.as_ref()
 }
 
 /// All properties of one world.
