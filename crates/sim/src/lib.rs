@@ -41,6 +41,8 @@ mod node;
 pub mod observation;
 pub mod properties;
 mod random;
+pub mod report;
+pub mod timeline;
 mod world;
 
 pub use check::Violation;

@@ -177,10 +177,10 @@ impl MarkFinder {
                     self.marks.reach(Mark::DuplicateAppend);
                 }
             }
-            Body::ReadIndex { context } => {
-                if role.is_some_and(|role| role.role == Role::Leader && !role.serving) {
-                    self.early_reads.insert((shard, message.to, message.from, *context));
-                }
+            Body::ReadIndex { context }
+                if role.is_some_and(|role| role.role == Role::Leader && !role.serving) =>
+            {
+                self.early_reads.insert((shard, message.to, message.from, *context));
             }
             _ => {}
         }
@@ -288,5 +288,106 @@ impl MarkFinder {
             let _ = damaged;
             self.marks.reach(Mark::ReplacedAfterDamage);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::properties::samples::{SHARD, id, members, restored, run, write};
+    use quorate_raft::Restored;
+
+    /// Three replicas of a shard, each on a node of its number.
+    fn finder() -> MarkFinder {
+        let mut finder = MarkFinder::new();
+        for member in 1..=3 {
+            add(&mut finder, member, &restored());
+        }
+        finder
+    }
+
+    fn add(finder: &mut MarkFinder, member: u64, restored: &Restored) {
+        let (node, replica) = (NodeId(member), ReplicaId(member));
+        finder.observe(&Observation::ReplicaAdded { node, shard: SHARD, replica, restored });
+    }
+
+    fn role(finder: &mut MarkFinder, member: u64, role: Role, term: u64) {
+        let (node, replica) = (NodeId(member), ReplicaId(member));
+        let leader = (role == Role::Leader).then_some((replica, node));
+        let role = RoleState { role, term: Term(term), leader, serving: false };
+        finder.observe(&Observation::Role { node, shard: SHARD, replica, role });
+    }
+
+    fn deliver(finder: &mut MarkFinder, from: u64, to: u64, term: u64, body: Body) {
+        let message = &Message { from: ReplicaId(from), to: ReplicaId(to), term: Term(term), body };
+        let (from, to) = (NodeId(from), NodeId(to));
+        finder.observe(&Observation::Sent { from, to, shard: SHARD, message });
+        finder.observe(&Observation::Delivered { from, to, shard: SHARD, message });
+    }
+
+    fn durable(finder: &mut MarkFinder, member: u64, write: &Write) {
+        let (node, replica) = (NodeId(member), ReplicaId(member));
+        finder.observe(&Observation::Written { node, shard: SHARD, replica, write });
+        finder.observe(&Observation::Durable { node, shard: SHARD, replica, write });
+    }
+
+    fn reached(finder: &MarkFinder) -> Vec<Mark> {
+        Mark::ALL.into_iter().filter(|mark| finder.marks().count(*mark) > 0).collect()
+    }
+
+    #[test]
+    fn logs_that_are_cut_and_told_twice() {
+        let mut finder = finder();
+        durable(&mut finder, 1, &write(1).run(1, 2, 4).build());
+        durable(&mut finder, 1, &write(2).cut(6).run(2, 6, 1).build());
+        assert_eq!(reached(&finder), [], "a cut at the end of a run");
+        durable(&mut finder, 1, &write(3).cut(4).run(3, 4, 1).build());
+        let body = Body::Append { previous: id(1, 1), runs: vec![run(1, 2, 2)], commit: Index(1) };
+        deliver(&mut finder, 2, 1, 3, body);
+        assert_eq!(reached(&finder), [Mark::TruncationInsideRun, Mark::DuplicateAppend]);
+    }
+
+    #[test]
+    fn a_joint_configuration_and_a_replacement() {
+        let mut finder = finder();
+        let joint = Membership { outgoing: members(1..=3).voters, ..members(2..=4) };
+        let found = Restored { base_membership: joint, ..restored() };
+        add(&mut finder, 1, &found);
+        finder.observe(&Observation::NodeStopped { node: NodeId(1), why: why::CRASHED });
+        let (node, replica) = (NodeId(1), ReplicaId(1));
+        let why = why::DAMAGED;
+        finder.observe(&Observation::ReplicaRemoved { node, shard: SHARD, replica, why });
+        let membership = &members(2..=4);
+        finder.observe(&Observation::ChangeDone { shard: SHARD, membership });
+        let expected = [Mark::JointFoundAtRestart, Mark::CrashInJoint, Mark::ReplacedAfterDamage];
+        assert_eq!(reached(&finder), expected);
+    }
+
+    #[test]
+    fn a_transfer_that_fails_and_a_disk_that_hangs() {
+        let mut finder = finder();
+        role(&mut finder, 1, Role::Leader, 2);
+        deliver(&mut finder, 1, 2, 2, Body::TimeoutNow);
+        role(&mut finder, 1, Role::Leader, 3);
+        let (kind, node) = (FaultKind::DiskStall, Some(NodeId(1)));
+        finder.observe(&Observation::Fault { kind, node, detail: "" });
+        role(&mut finder, 1, Role::Follower, 3);
+        let expected =
+            [Mark::TimeoutNowLate, Mark::TransferEndedByOwnElection, Mark::HungDiskResign];
+        assert_eq!(reached(&finder), expected);
+    }
+
+    #[test]
+    fn a_binding_that_the_audit_ends() {
+        let mut finder = finder();
+        let (shard, term) = (SHARD, Term(2));
+        let (bound, leader) = (ReplicaId(2), ReplicaId(1));
+        let (from, to) = (NodeId(2), NodeId(1));
+        let control = &Control::Query { from: bound, to: leader, term };
+        finder.observe(&Observation::ControlSent { from, to, shard, control });
+        let control = &Control::Release { from: leader, to: bound, term };
+        finder.observe(&Observation::ControlDelivered { from: to, to: from, shard, control });
+        finder.observe(&Observation::ControlDelivered { from: to, to: from, shard, control });
+        assert_eq!(finder.marks().count(Mark::BindingEndedByAudit), 1);
     }
 }
