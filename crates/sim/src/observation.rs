@@ -252,8 +252,8 @@ pub enum Observation<'a> {
     /// Sampled at every [`Observation::Role`] that serves, and every 50 ms. Not shown for a shard
     /// while a clock of its members is known to have jumped beyond the margin.
     Leases { shard: ShardId, holders: &'a [(NodeId, ReplicaId, Term)] },
-    /// A leader became quiet, or is quiet no more, as `ShardView::is_quiet` says. A replica that does
-    /// not lead is not shown.
+    /// Whether a leader is quiet, or a follower bound; sampled, and always at the end. Not shown where
+    /// node liveness is off.
     Quiet { node: NodeId, shard: ShardId, replica: ReplicaId, is_quiet: bool },
     /// A client's write was acknowledged: this entry is promised for ever. `payload_hash` as by
     /// [`entry_hash`] of the entry in the log.

@@ -16,7 +16,7 @@ const NAME: &str = "alive_after_heal";
 #[derive(Default)]
 pub(crate) struct AliveAfterHeal {
     healed_at: Option<SimTime>,
-    /// What leaders were shown to be last.
+    /// What replicas were shown to be last.
     quiet: BTreeMap<(ShardId, ReplicaId), bool>,
     /// Whether the last probe of each kind went well.
     probes: BTreeMap<(ShardId, NodeId, ProbeKind), bool>,
@@ -79,10 +79,9 @@ impl AliveAfterHeal {
                 return Err((vec![member.node, leader], what));
             }
         }
-        let noisy =
-            living().find(|(id, r)| r.is_serving && self.quiet.get(&(shard, *id)) == Some(&false));
-        if let Some((id, _)) = noisy {
-            return Err((vec![leader], format!("leader {id} did not get quiet")));
+        let is_noisy = |id| self.quiet.get(&(shard, id)) == Some(&false);
+        if let Some((id, replica)) = living().find(|(id, _)| is_noisy(*id)) {
+            return Err((vec![replica.node], format!("replica {id} did not get quiet")));
         }
         let all = (shard, NodeId(0), ProbeKind::Write)..=(shard, NodeId(u64::MAX), ProbeKind::Read);
         match self.probes.range(all).find(|(_, is_ok)| !**is_ok) {
