@@ -33,6 +33,7 @@
 //! ```
 
 pub mod linearizability;
+pub mod mark_finder;
 pub mod marks;
 pub mod observation;
 pub mod properties;
@@ -44,5 +45,5 @@ mod world;
 pub use random::Random;
 pub use report::Report;
 pub use world::{
-    Ask, Character, Clocks, Failure, KvWorkload, Moment, Outcome, Workload, World, WorldConfig,
+    Ask, Character, Clocks, Failure, Finished, KvWorkload, Moment, Outcome, Workload, World, WorldConfig,
 };

@@ -6,11 +6,9 @@
 
 use std::fmt;
 
-use quorate_host::liveness::{StandingChange, SupportEpoch};
+use quorate_host::liveness::{Control, StandingChange, SupportEpoch};
 use quorate_raft::{Committed, EntryKind, Membership, Message, Restored, RoleState, Write};
 use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, Term};
-
-use quorate_host::liveness::Control;
 
 /// Simulated true time in nanoseconds since the world began. No node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -254,7 +252,8 @@ pub enum Observation<'a> {
     /// Sampled at every [`Observation::Role`] that serves, and every 50 ms. Not shown for a shard
     /// while a clock of its members is known to have jumped beyond the margin.
     Leases { shard: ShardId, holders: &'a [(NodeId, ReplicaId, Term)] },
-    /// A shard became quiet at a node, or is quiet no more.
+    /// Whether a leader is quiet, or a follower bound; sampled, and always at the end. Not shown where
+    /// node liveness is off.
     Quiet { node: NodeId, shard: ShardId, replica: ReplicaId, is_quiet: bool },
     /// A client's write was acknowledged: this entry is promised for ever. `payload_hash` as by
     /// [`entry_hash`] of the entry in the log.
@@ -289,8 +288,8 @@ pub enum Observation<'a> {
 pub struct Memory {
     /// Bytes of log entries in memory.
     pub cached_bytes: usize,
-    /// Entries proposed or handed out, and callers that wait, as `ShardView::pending` counts them.
-    pub pending: usize,
+    /// Callers who wait, as `ShardView::waiting` counts them.
+    pub waiting: usize,
     /// Bytes handed out for apply and not yet applied.
     pub apply_bytes: usize,
     /// Messages kept back until a sync.

@@ -78,6 +78,11 @@ impl Replica {
         }
     }
 
+    /// The newest membership in its log is joint.
+    pub(crate) fn is_joint(&self) -> bool {
+        self.memberships.last().is_some_and(|(_, membership)| membership.is_joint())
+    }
+
     fn start(&mut self, node: NodeId, restored: &Restored) {
         let new = Replica::new(node, restored);
         let mut votes = std::mem::take(&mut self.votes);

@@ -10,7 +10,7 @@ const NAME: &str = "memory_bounded";
 
 /// Callers of one replica: writes up to the uncommitted bytes, of which each holds one entry, and
 /// reads.
-const PENDING_MAX: usize = limits::READS_PENDING_MAX + limits::INBOX_EVENTS_MAX;
+const WAITING_MAX: usize = limits::READS_PENDING_MAX + limits::INBOX_EVENTS_MAX;
 /// What is handed out passes the bound by one run at most.
 const APPLY_BYTES_MAX: usize = limits::APPLY_BYTES_MAX + limits::FRAME_BYTES_MAX;
 /// Acknowledgements and votes are one per turn and peer; a stalled disk keeps them for
@@ -19,7 +19,7 @@ const HELD_MESSAGES_MAX: usize = limits::INBOX_MESSAGES_MAX;
 
 pub(crate) fn replica(node: NodeId, shard: ShardId, memory: &Memory) -> Result<(), Broken> {
     let table = [
-        ("callers pending", memory.pending, PENDING_MAX),
+        ("callers waiting", memory.waiting, WAITING_MAX),
         ("bytes being applied", memory.apply_bytes, APPLY_BYTES_MAX),
         ("messages held", memory.held_messages, HELD_MESSAGES_MAX),
     ];
@@ -49,9 +49,9 @@ mod tests {
 
     #[test]
     fn bounds_hold_until_they_are_passed() {
-        let full = Memory { pending: PENDING_MAX, ..Memory::default() };
+        let full = Memory { waiting: WAITING_MAX, ..Memory::default() };
         replica(NodeId(1), ShardId(1), &full).expect("just within");
-        let over = Memory { pending: PENDING_MAX + 1, ..Memory::default() };
+        let over = Memory { waiting: WAITING_MAX + 1, ..Memory::default() };
         breaks(replica(NodeId(1), ShardId(1), &over), NAME);
         let cache =
             NodeMemory { cached_bytes: 9 << 20, cached_bytes_max: 1 << 20, pinned_bytes: 0 };

@@ -12,7 +12,7 @@ mod acknowledged_survive;
 mod alive_after_heal;
 mod commit_advances;
 mod election_safety;
-mod known;
+pub(crate) mod known;
 mod leader_completeness;
 mod leases_apart;
 mod log_matching;

@@ -48,6 +48,7 @@ pub(crate) struct WriteBuilder(Write);
 pub(crate) fn write(number: u64) -> WriteBuilder {
     WriteBuilder(Write {
         number: WriteNumber(number),
+        install: None,
         hard_state: None,
         truncate_from: None,
         runs: Vec::new(),

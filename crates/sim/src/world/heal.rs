@@ -62,7 +62,7 @@ impl World {
     /// The bound of liveness has passed: a write and a read through every node's hint.
     pub(crate) fn probe(&mut self) {
         if self.character.has_liveness {
-            self.sample_quiet();
+            self.sample_quiet(true);
         }
         for shard in self.shards.clone() {
             for node in 0..self.nodes.len() {

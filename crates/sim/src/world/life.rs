@@ -41,6 +41,11 @@ impl World {
 
     /// Makes a replica with the shard's first base, durably; a process that runs takes it in.
     pub(crate) fn create_replica(&mut self, node: usize, shard: ShardId, replica: ReplicaId) {
+        if self.nodes[node].disk.tombstone(shard).is_some_and(|dead| replica <= dead) {
+            let node = node_id(node);
+            self.observe(Observation::TombstoneRefused { node, shard, replica });
+            return;
+        }
         let first = self.operator.first_membership(shard).clone();
         let record = AppliedRecord {
             applied: BASE,
@@ -51,12 +56,7 @@ impl World {
             clock: WallMillis(0),
         };
         let space = self.nodes[node].data.create(Space::new(BTreeMap::new(), record));
-        let replica_log = LogReplica::new(replica, BASE, first, space);
-        if !self.nodes[node].disk.create(shard, replica_log) {
-            let node = node_id(node);
-            self.observe(Observation::TombstoneRefused { node, shard, replica });
-            return;
-        }
+        self.nodes[node].disk.create(shard, LogReplica::new(replica, BASE, first, space));
         if self.nodes[node].process.is_some() {
             self.take_in(node, shard, replica, space);
             self.step(node);

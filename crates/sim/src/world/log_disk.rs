@@ -242,14 +242,12 @@ impl LogDisk {
         self.replicas.get_mut(&shard).filter(|living| living.replica == replica)
     }
 
-    /// Takes a new replica in, durably; false if its id is dead here (RULE 3).
-    pub(crate) fn create(&mut self, shard: ShardId, replica: LogReplica) -> bool {
-        if self.tombstone(shard).is_some_and(|dead| replica.replica <= dead) {
-            return false;
-        }
+    /// Takes a new replica in, durably.
+    pub(crate) fn create(&mut self, shard: ShardId, replica: LogReplica) {
+        let is_dead = self.tombstone(shard).is_some_and(|dead| replica.replica <= dead);
+        assert!(!is_dead, "replica id {} of shard {shard} has a tombstone", replica.replica);
         let clash = self.replicas.insert(shard, replica);
         assert!(clash.is_none(), "shard {shard} has a replica here already");
-        true
     }
 
     /// A replica ends: a tombstone stays. Gives its space.

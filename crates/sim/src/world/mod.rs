@@ -34,7 +34,7 @@ use quorate_types::ShardId;
 
 pub use character::{Character, Clocks};
 pub use kv_workload::KvWorkload;
-pub use watch::Failure;
+pub use watch::{Failure, Finished};
 pub use workload::{Ask, Moment, Outcome, Workload};
 
 use self::clients::{Client, ClientNumber};
@@ -46,7 +46,6 @@ use self::schedule::{Happening, Schedule};
 use self::watch::Watch;
 use crate::observation::Observation;
 use crate::random::Random;
-use crate::report::Report;
 
 /// Nanoseconds of a millisecond.
 pub(crate) const MILLI: u64 = 1_000_000;
@@ -161,11 +160,9 @@ impl World {
     ///
     /// # Errors
     /// The first property that did not hold, and what led to it.
-    pub fn run(mut self) -> Result<Report, Box<Failure>> {
-        match self.run_to_end() {
-            Ok(()) => Ok(self.watch.report(self.now, self.history ^ self.random.bits())),
-            Err(failure) => Err(failure),
-        }
+    pub fn run(mut self) -> Result<Finished, Box<Failure>> {
+        self.run_to_end()?;
+        Ok(self.watch.finish(self.history ^ self.random.bits()))
     }
 
     fn run_to_end(&mut self) -> Result<(), Box<Failure>> {

@@ -178,7 +178,12 @@ impl World {
             })
             .collect();
         for node in doomed {
+            let replica = self.replica_of(node, shard);
             self.remove_replica(node, shard, why::LEFT);
+            // An order to make it that comes late meets the tombstone (RULE 3).
+            if let Some(replica) = replica.filter(|_| self.random.chance(200)) {
+                self.create_replica(node, shard, replica);
+            }
         }
     }
 

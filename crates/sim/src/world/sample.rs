@@ -15,8 +15,11 @@ impl World {
             for place in 0..self.shards.len() {
                 self.sample_leases(self.shards[place]);
             }
+            if self.now.is_multiple_of(SECOND / 2) {
+                self.sample_quiet(false);
+            }
         }
-        if self.now % SECOND == 0 {
+        if self.now.is_multiple_of(SECOND) {
             for node in 0..self.nodes.len() {
                 self.sample_memory(node);
             }
@@ -48,7 +51,7 @@ impl World {
             let handed = live.applying.iter().flat_map(|apply| &apply.committed.runs);
             let memory = Memory {
                 cached_bytes: view.cached_bytes,
-                pending: view.waiting,
+                waiting: view.waiting,
                 apply_bytes: handed.map(quorate_raft::Run::len_bytes).sum(),
                 held_messages: 0,
             };
@@ -59,8 +62,9 @@ impl World {
         }
     }
 
-    /// Shows which replicas are quiet: leaders that say so, and followers that are bound.
-    pub(crate) fn sample_quiet(&mut self) {
+    /// Shows which replicas are quiet, leaders that say so and followers that are bound: those that
+    /// have changed, or all.
+    pub(crate) fn sample_quiet(&mut self, all: bool) {
         for node in 0..self.nodes.len() {
             let id = self.nodes[node].id;
             let Some(process) = &mut self.nodes[node].process else { continue };
@@ -68,8 +72,10 @@ impl World {
             for (shard, live) in &mut process.replicas {
                 let Some(view) = process.host.view(*shard) else { continue };
                 let leads = view.role.role == Role::Leader;
-                live.is_quiet = if leads { view.is_quiet } else { view.is_bound };
-                seen.push((*shard, live.replica, live.is_quiet));
+                let is_quiet = if leads { view.is_quiet } else { view.is_bound };
+                if std::mem::replace(&mut live.is_quiet, is_quiet) != is_quiet || all {
+                    seen.push((*shard, live.replica, is_quiet));
+                }
             }
             for (shard, replica, is_quiet) in seen {
                 self.observe(Observation::Quiet { node: id, shard, replica, is_quiet });

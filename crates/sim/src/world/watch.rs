@@ -5,11 +5,24 @@ use std::fmt;
 use quorate_types::{Index, LogId, NodeId, ShardId, Term};
 
 use super::node::{Node, number_of};
+use crate::mark_finder::MarkFinder;
 use crate::marks::Marks;
 use crate::observation::{Observation, SimTime};
 use crate::properties::{Broken, Properties, Sight};
-use crate::report::Report;
+use crate::report::{Report, Reporter};
 use crate::timeline::Timeline;
+
+/// Events of the timeline that a failure shows.
+const TIMELINE_EVENTS: usize = 120;
+
+/// A seed that broke no property.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What happened.
+    pub report: Report,
+    /// Which rare paths it reached.
+    pub marks: Marks,
+}
 
 /// A seed that failed.
 #[derive(Clone, Debug)]
@@ -62,8 +75,8 @@ pub(crate) struct Watch {
     seed: u64,
     pub(crate) properties: Properties,
     timeline: Timeline,
-    pub(crate) marks: Marks,
-    pub(crate) report: Report,
+    marks: MarkFinder,
+    reporter: Reporter,
     broken: Option<Broken>,
 }
 
@@ -73,8 +86,8 @@ impl Watch {
             seed,
             properties: Properties::new(),
             timeline: Timeline::new(),
-            marks: Marks::new(),
-            report: Report::default(),
+            marks: MarkFinder::new(),
+            reporter: Reporter::new(),
             broken: None,
         }
     }
@@ -85,8 +98,8 @@ impl Watch {
         }
         let at = SimTime(now);
         self.timeline.observe(at, observation);
-        self.marks.observe(at, observation);
-        self.report.observe(at, observation);
+        self.marks.observe(observation);
+        self.reporter.observe(at, observation);
         self.broken = self.properties.observe(at, &Logs(nodes), observation).err();
     }
 
@@ -109,13 +122,13 @@ impl Watch {
     /// The failure, if there is one.
     pub(crate) fn failure(&self, now: u64) -> Result<(), Box<Failure>> {
         let Some(broken) = self.broken.clone() else { return Ok(()) };
-        let timeline = self.timeline.render(broken.shard, &broken.nodes);
+        let timeline = self.timeline.render(broken.shard, TIMELINE_EVENTS);
         Err(Box::new(Failure { seed: self.seed, at: SimTime(now), broken, timeline }))
     }
 
     /// What happened, once the world has come to its end.
-    pub(crate) fn report(&mut self, now: u64, history: u64) -> Report {
-        self.report.finish(SimTime(now), history, &self.marks);
-        std::mem::take(&mut self.report)
+    pub(crate) fn finish(mut self, history: u64) -> Finished {
+        self.reporter.stir(history);
+        Finished { report: *self.reporter.report(), marks: self.marks.marks().clone() }
     }
 }
