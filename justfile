@@ -17,6 +17,10 @@ verify: test
 bench *arguments:
     cargo bench -p quorate-benches -- {{arguments}}
 
+# Instructions per operation against benches/instructions.tsv; --update writes it.
+instructions *arguments:
+    scripts/instructions {{arguments}}
+
 # What takes longer than CI may: many seeds, fresh property cases, many power losses, long chaos.
 soak:
     QUORATE_SEEDS=20000 cargo test --release -p quorate-sim --test smoke -- --nocapture

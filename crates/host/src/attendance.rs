@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::liveness::{
     BindRequest, Binding, BoundReplica, ChangeNumber, Control, Followed, Heard, Judgement,
     LeaderFacts, LeaderWatch, Lease, LeaseEnd, LivenessNote, StandingChange, Standings,
-    SupportHeld, Wake, WakeIndex,
+    SupportHeld, Wake, WakeIndex, mix,
 };
 
 /// What a host knows of nodes.
@@ -228,7 +228,10 @@ impl Host {
         }
         let lost: Vec<ShardId> = liveness.wakes.bound_to(change.node).collect();
         // Wakes first: it empties the index of those that are freed below.
-        liveness.wakes.handle_lost(now, change.node, |_| 0);
+        let (by_id, shards) = (&self.by_id, &self.shards);
+        liveness
+            .wakes
+            .handle_lost(now, change.node, |shard| shards[by_id[&shard]].rank(change.node));
         for shard in lost {
             let slot = self.slot(shard).expect("the index holds hosted shards");
             let (Some(liveness), Some(replica)) = (&self.liveness, &mut self.shards[slot].liveness)
@@ -426,7 +429,7 @@ impl Host {
                 }
                 Some(Some(_)) => Attendance::Awake,
             };
-            self.shards[slot].kernel.handle_attendance(member.replica, attendance);
+            self.shards[slot].kernel.handle_attendance(now, member.replica, attendance);
         }
         self.mark(slot);
         self.arm(slot);
@@ -471,7 +474,8 @@ impl Host {
 
     /// Lets reads of a leader with a lease go without a round.
     pub(crate) fn confirm_by_lease(&mut self, now: Monotonic, slot: usize) {
-        if self.shards[slot].kernel.has_fresh_reads()
+        if self.config.lease_reads
+            && self.shards[slot].kernel.has_fresh_reads()
             && self.lease_until(slot).is_some_and(|until| now < until)
         {
             self.shards[slot].kernel.confirm_reads_by_lease();
@@ -502,6 +506,15 @@ impl Host {
 }
 
 impl crate::shard::Shard {
+    /// How many other voters are to campaign before this one when the leader at `lost` is lost. The
+    /// order differs by shard, so that the shards of one node are spread over those that are left.
+    fn rank(&self, lost: NodeId) -> u32 {
+        let place = |replica: ReplicaId| mix(self.id.0 ^ mix(replica.0));
+        let voters = self.kernel.membership().voters.iter().filter(|voter| voter.node != lost);
+        let before = voters.filter(|voter| place(voter.replica) < place(self.replica)).count();
+        u32::try_from(before).expect("groups are small")
+    }
+
     fn led(&mut self) -> Option<&mut Led> {
         self.liveness.as_mut()?.leading.as_mut()
     }

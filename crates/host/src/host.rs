@@ -22,6 +22,8 @@ use crate::upkeep::Arrived;
 
 /// Read contexts of one incarnation; the incarnation fills the bits above.
 const READ_CONTEXT_BITS: u32 = 40;
+/// The multiplier of splitmix64: spreads the seeds of neighbouring shards and nodes.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Fixed for the life of a host.
 #[derive(Clone, Debug)]
@@ -41,6 +43,10 @@ pub struct HostConfig {
     /// by node liveness: leases, quiet shards, and no vote in the silence after a start. Without it,
     /// each shard has heartbeats and timers of its own, and every read costs a round.
     pub standings: Option<Standings>,
+    /// Whether leaders answer reads by their leases. Only for nodes whose clocks stray from each other
+    /// by less than `limits::DRIFT_MARGIN` in one support, pauses that CLOCK_BOOTTIME misses
+    /// included. Otherwise every read costs a round, and nothing else changes.
+    pub lease_reads: bool,
     /// Whether the driver answers [`Turn::snapshots`]. Otherwise the host itself says each time that
     /// it failed, and the kernel tries the log again after a while.
     pub sends_snapshots: bool,
@@ -57,6 +63,7 @@ impl HostConfig {
             timer_grain: Duration::from_millis(10),
             entry_cache_bytes_max: limits::ENTRY_CACHE_BYTES_MAX,
             standings: None,
+            lease_reads: true,
             sends_snapshots: false,
         }
     }
@@ -119,7 +126,7 @@ pub struct Host {
     vacant: Vec<usize>,
     pub(crate) liveness: Option<HostLiveness>,
     /// Looked up, never iterated: hash order must not reach any output.
-    by_id: FxHashMap<ShardId, usize>,
+    pub(crate) by_id: FxHashMap<ShardId, usize>,
     dirty: Vec<usize>,
     timers: BinaryHeap<Reverse<(Monotonic, usize)>>,
     in_flight: VecDeque<InFlight>,
@@ -136,7 +143,8 @@ impl Host {
     #[must_use]
     pub fn new(mut config: HostConfig) -> Host {
         let standings = config.standings.take();
-        let seed = config.seed ^ config.node.0;
+        // Nodes with one seed must not wake in step.
+        let seed = config.seed.wrapping_mul(SPREAD) ^ config.node.0;
         Host {
             config,
             shards: Vec::new(),
@@ -159,9 +167,7 @@ impl Host {
     /// # Panics
     /// If the shard is hosted already.
     pub fn add(&mut self, now: Monotonic, init: ReplicaInit) {
-        // The multiplier (of splitmix64) spreads neighbouring shards over the election window.
-        let seed = (self.config.seed ^ init.shard.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            ^ self.config.node.0;
+        let seed = (self.config.seed ^ init.shard.0).wrapping_mul(SPREAD) ^ self.config.node.0;
         let context_first = self.config.incarnation.0 << READ_CONTEXT_BITS;
         let config = Config::new(init.replica, seed, context_first);
         let applied = init.restored.applied;
@@ -439,8 +445,8 @@ impl Host {
         self.in_flight.front().map(|flight| flight.taken)
     }
 
-    /// Nothing here leads or campaigns for a while.
-    pub(crate) fn resign_all(&mut self, now: Monotonic) {
+    /// Nothing here leads or campaigns for a while: the disk hangs, or the node is to stop.
+    pub fn resign_all(&mut self, now: Monotonic) {
         for slot in 0..self.shards.len() {
             self.shards[slot].kernel.resign(now);
             self.mark(slot);

@@ -78,7 +78,13 @@ impl Kernel {
     }
 
     /// What the host knows of `replica`, where this one leads; forgotten with the term.
-    pub fn handle_attendance(&mut self, replica: ReplicaId, attendance: Attendance) {
+    pub fn handle_attendance(
+        &mut self,
+        now: Monotonic,
+        replica: ReplicaId,
+        attendance: Attendance,
+    ) {
+        self.now = self.now.max(now);
         let Some(leading) = &mut self.leading else { return };
         let Some(follower) = leading.follower_mut(replica) else { return };
         if follower.attendance == attendance {

@@ -52,6 +52,7 @@ pub use lease::{Lease, LeaseEnd};
 pub use messages::{Datagram, DatagramError, Heartbeat, HeartbeatAnswer, Verdict};
 pub use node::{LivenessConfig, LivenessEvent, NodeLiveness};
 pub use quorum::latest_of_quorum;
+pub(crate) use random::mix;
 pub use support::{
     HeartbeatSequence, Standing, StandingCause, StandingChange, Standings, SupportEpoch,
 };

@@ -1,0 +1,246 @@
+//! A few nodes with hosts and liveness, on one clock; a network of one millisecond; disks that write
+//! at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_host::liveness::{
+    AskerEvent, AuditList, Control, Datagram, LivenessConfig, LivenessEvent, NodeLiveness,
+};
+use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardView, Ticket, Turn};
+use quorate_raft::{HardState, Member, Membership, Message, Restored};
+use quorate_types::{
+    ClusterId, Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,
+    limits,
+};
+
+const MILLI: u64 = 1_000_000;
+
+enum Parcel {
+    Raft(ShardId, Message),
+    Control(ShardId, Control),
+    Datagram(Datagram),
+    OfLeader(AuditList),
+    OfBound(AuditList),
+}
+
+pub(crate) struct Site {
+    pub(crate) host: Host,
+    pub(crate) live: NodeLiveness,
+}
+
+#[derive(Default)]
+pub(crate) struct Cluster {
+    pub(crate) now: u64,
+    pub(crate) sites: BTreeMap<NodeId, Site>,
+    network: Vec<(u64, NodeId, NodeId, Parcel)>,
+    /// Nodes that nothing comes to or from.
+    pub(crate) cut: BTreeSet<NodeId>,
+    /// Releases are lost.
+    pub(crate) loses_releases: bool,
+    pub(crate) answers: Vec<(Ticket, Answer)>,
+    /// Messages of Raft and about bindings that were sent.
+    pub(crate) sent: Vec<(NodeId, NodeId, ShardId)>,
+    shards: u64,
+    nodes: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(nodes: u64, shards: u64) -> Cluster {
+        let mut cluster = Cluster { shards, nodes, ..Cluster::default() };
+        for node in 1..=nodes {
+            cluster.start(NodeId(node), 1);
+        }
+        cluster
+    }
+
+    /// Starts a node in a life, with empty logs.
+    pub(crate) fn start(&mut self, node: NodeId, incarnation: u64) {
+        let now = Monotonic(self.now);
+        let ids = 1..=self.nodes;
+        let peers = ids.clone().map(NodeId).filter(|peer| *peer != node).collect();
+        let incarnation = Incarnation(incarnation);
+        let longest_durable = match incarnation.0 {
+            1 => std::time::Duration::ZERO,
+            _ => limits::SUPPORT,
+        };
+        let (cluster, support) = (ClusterId(7), limits::SUPPORT);
+        let config = LivenessConfig { cluster, incarnation, support, longest_durable, peers };
+        let live = NodeLiveness::new(now, &config);
+        let standings = Some(live.standings().clone());
+        let mut host =
+            Host::new(HostConfig { standings, ..HostConfig::new(node, incarnation, node.0) });
+        let member = |id| Member { replica: ReplicaId(id), node: NodeId(id) };
+        let membership = Membership::of_voters(ids.map(member));
+        let base = LogId::new(Term(1), Index(1));
+        for shard in (1..=self.shards).map(ShardId) {
+            let restored = Restored {
+                hard_state: HardState { term: base.term, vote: None, committed: base.index },
+                base,
+                base_membership: membership.clone(),
+                terms: Vec::new(),
+                memberships: Vec::new(),
+                last: base,
+                applied: base.index,
+            };
+            let replica = ReplicaId(node.0);
+            host.add(now, ReplicaInit { shard, replica, descriptor_version: 1, restored });
+        }
+        self.sites.insert(node, Site { host, live });
+    }
+
+    pub(crate) fn run(&mut self, millis: u64) {
+        for _ in 0..millis {
+            self.now += MILLI;
+            let now = self.now;
+            let parcels = std::mem::take(&mut self.network);
+            let (due, later) = parcels.into_iter().partition(|(at, ..)| *at <= now);
+            self.network = later;
+            for (_, from, to, parcel) in due {
+                self.deliver(from, to, parcel);
+            }
+            for node in self.sites.keys().copied().collect::<Vec<_>>() {
+                self.tick(node);
+            }
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, parcel: Parcel) {
+        let is_lost = matches!(parcel, Parcel::Control(_, Control::Release { .. }));
+        if self.cut.contains(&from) || self.cut.contains(&to) || (is_lost && self.loses_releases) {
+            return;
+        }
+        if let Parcel::Raft(shard, _) | Parcel::Control(shard, _) = &parcel {
+            self.sent.push((from, to, *shard));
+        }
+        self.network.push((self.now + MILLI, from, to, parcel));
+    }
+
+    fn deliver(&mut self, from: NodeId, to: NodeId, parcel: Parcel) {
+        let now = Monotonic(self.now);
+        let Some(site) = self.sites.get_mut(&to) else { return };
+        match parcel {
+            Parcel::Raft(shard, message) => {
+                self.tell(to, Event::Message { from, shard, message });
+            }
+            Parcel::Control(shard, control) => {
+                self.tell(to, Event::Control { from, shard, control });
+            }
+            Parcel::Datagram(datagram) => {
+                let answer = site.live.handle_datagram(now, from, &datagram);
+                if let Some(answer) = answer {
+                    self.send(to, from, Parcel::Datagram(Datagram::Answer(answer)));
+                }
+                self.carry_liveness(to);
+            }
+            Parcel::OfLeader(list) => {
+                let (woken, back) = site.live.handle_list_of_leader(from, &list);
+                self.send(to, from, Parcel::OfBound(back));
+                for shard in woken {
+                    self.tell(to, Event::Differs { shard, peer: from });
+                }
+            }
+            Parcel::OfBound(list) => {
+                for shard in site.live.handle_list_of_bound(from, &list) {
+                    self.tell(to, Event::Differs { shard, peer: from });
+                }
+            }
+        }
+    }
+
+    /// What happened in a node's liveness reaches its host, and the support that it holds.
+    fn carry_liveness(&mut self, node: NodeId) {
+        let site = self.sites.get_mut(&node).expect("a site");
+        if let Some(longest) = site.live.take_persist_longest() {
+            site.live.handle_longest_persisted(longest);
+        }
+        let mut lists = Vec::new();
+        let mut events = Vec::new();
+        for event in site.live.take_events() {
+            match event {
+                LivenessEvent::Standing(change) => events.push(Event::Standing(change)),
+                LivenessEvent::Differs { node: peer, list } => lists.push((peer, list)),
+                LivenessEvent::Asker(AskerEvent::Lost { node }) => {
+                    events.push(Event::Support { node, held: None });
+                }
+                LivenessEvent::Asker(_) => {}
+            }
+        }
+        for peer in (1..=self.nodes).map(NodeId).filter(|peer| *peer != node) {
+            if let Some(held) = site.live.held(peer) {
+                events.push(Event::Support { node: peer, held: Some(held) });
+            }
+        }
+        events.into_iter().for_each(|event| self.tell(node, event));
+        for (peer, list) in lists {
+            self.send(node, peer, Parcel::OfLeader(list));
+        }
+    }
+
+    pub(crate) fn tell(&mut self, node: NodeId, event: Event) {
+        let now = Monotonic(self.now);
+        if let Some(site) = self.sites.get_mut(&node) {
+            site.host.handle(now, WallMillis(0), event);
+            self.take(node);
+        }
+    }
+
+    fn tick(&mut self, node: NodeId) {
+        let now = Monotonic(self.now);
+        let site = self.sites.get_mut(&node).expect("a site");
+        if site.live.poll_timeout() <= now {
+            for (to, datagram) in site.live.handle_timeout(now) {
+                self.send(node, to, Parcel::Datagram(datagram));
+            }
+            self.carry_liveness(node);
+        }
+        let site = self.sites.get_mut(&node).expect("a site");
+        if site.host.poll_timeout().is_some_and(|at| at <= now) {
+            site.host.handle_timeouts(now);
+            self.take(node);
+        }
+    }
+
+    fn take(&mut self, node: NodeId) {
+        let now = Monotonic(self.now);
+        loop {
+            let site = self.sites.get_mut(&node).expect("a site");
+            let turn: Turn = site.host.take_turn(now);
+            if turn.is_empty() {
+                return;
+            }
+            let wall = WallMillis(0);
+            if let Some((turn, _)) = turn.write {
+                site.host.handle(now, wall, Event::Persisted { turn });
+            }
+            for apply in turn.applies {
+                let (shard, index) = (apply.shard, apply.committed.range.end.previous());
+                site.host.handle(now, wall, Event::Applied { shard, index });
+            }
+            let notes = turn.notes.into_iter();
+            let noted: Vec<_> = notes.filter_map(|note| site.live.handle_note(note)).collect();
+            self.answers.extend(turn.answers);
+            for (to, messages) in turn.send {
+                for (shard, message) in messages {
+                    self.send(node, to, Parcel::Raft(shard, message));
+                }
+            }
+            for (to, shard, control) in turn.control.into_iter().chain(noted) {
+                self.send(node, to, Parcel::Control(shard, control));
+            }
+        }
+    }
+
+    pub(crate) fn view(&self, node: NodeId, shard: ShardId) -> ShardView {
+        self.sites[&node].host.view(shard).expect("hosted everywhere")
+    }
+
+    /// Who leads `shard` and serves, among the nodes that are not cut off.
+    pub(crate) fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        let leads = |node: &NodeId| self.view(*node, shard).role.serving;
+        self.sites.keys().copied().filter(|node| !self.cut.contains(node)).find(leads)
+    }
+
+    pub(crate) fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (1..=self.shards).map(ShardId)
+    }
+}
