@@ -38,7 +38,7 @@ pub struct Character {
 
 /// Kinds that a world injects as events of their own, and their mean interval in milliseconds where
 /// a seed has them at the usual rate.
-const SCHEDULED: [(FaultKind, u64); 20] = [
+const SCHEDULED: [(FaultKind, u64); 22] = [
     (FaultKind::Crash, 7_000),
     (FaultKind::CrashAll, 25_000),
     (FaultKind::ClockDrift, 10_000),
@@ -51,6 +51,8 @@ const SCHEDULED: [(FaultKind, u64); 20] = [
     (FaultKind::PartialPartition, 10_000),
     (FaultKind::Partition, 12_000),
     (FaultKind::SlowPeer, 8_000),
+    (FaultKind::Delay, 12_000),
+    (FaultKind::DatagramsLost, 10_000),
     (FaultKind::StreamsHang, 8_000),
     (FaultKind::DiskSlow, 10_000),
     (FaultKind::DiskStall, 15_000),
@@ -87,7 +89,7 @@ impl Character {
             has_liveness,
             is_unruly: random.chance(250),
             changes_members: random.chance(700),
-            clients: random.place(8) + 6,
+            clients: random.place(13) + 12,
             faults,
         }
     }

@@ -6,7 +6,7 @@ use quorate_types::{LogId, ShardId};
 
 use super::node::{Node, number_of};
 use super::workload::{Ask, Moment, Outcome};
-use super::{MILLI, SECOND, World};
+use super::{MILLI, World};
 use crate::linearizability::ClientId;
 use crate::observation::{Observation, OperationEnd};
 use super::schedule::Happening;
@@ -16,17 +16,17 @@ use super::schedule::Happening;
 pub(crate) struct ClientNumber(pub(crate) usize);
 
 /// A client gives up after so long.
-const TIMEOUT: u64 = 2 * SECOND;
+const TIMEOUT: u64 = 1_500 * MILLI;
 
-/// Who waits at a node.
+/// Who waits at a node; `asked` is the true time at which it came there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Caller {
-    /// A client, for its operation; `step` is the world's when it asked.
-    Client { client: ClientNumber, operation: u64, step: u64 },
+    /// A client, for its operation.
+    Client { client: ClientNumber, operation: u64, asked: u64 },
     /// The operator: answers are not what it goes by.
     Operator,
     /// A probe after the heal.
-    Probe { probe: usize, step: u64 },
+    Probe { probe: usize, asked: u64 },
 }
 
 /// A request under way.
@@ -93,8 +93,8 @@ impl World {
         };
         request.is_out = true;
         self.tickets_last += 1;
-        let (ticket, shard, step) = (Ticket(self.tickets_last), request.shard, self.steps);
-        process.callers.insert(ticket, Caller::Client { client, operation, step });
+        let (ticket, shard, asked) = (Ticket(self.tickets_last), request.shard, self.now);
+        process.callers.insert(ticket, Caller::Client { client, operation, asked });
         let event = match &request.ask {
             Ask::Read => Event::Read { shard, ticket, descriptor_version: 1 },
             Ask::Write(command) => Event::Write {
@@ -107,7 +107,8 @@ impl World {
             },
         };
         self.tell(node, event);
-        self.step(node);
+        // One turn for all that came in while the worker stood still.
+        self.wake(node);
     }
 
     /// A client has waited long enough.
@@ -128,7 +129,7 @@ impl World {
 
     fn next_request(&mut self, client: ClientNumber) {
         self.clients[client.0].request = None;
-        let thinks = self.random.between(2 * MILLI, 120 * MILLI);
+        let thinks = self.random.between(5 * MILLI, 400 * MILLI);
         self.schedule.at(self.now + thinks, Happening::Client(client));
     }
 
@@ -185,9 +186,9 @@ impl World {
     pub(crate) fn handle_answer(&mut self, node: usize, ticket: Ticket, answer: &Answer) {
         let process = self.nodes[node].process.as_mut().expect("only the living answer");
         let caller = process.callers.remove(&ticket).expect("a ticket is answered once");
-        let (client, operation, step) = match caller {
-            Caller::Client { client, operation, step } => (client, operation, step),
-            Caller::Probe { probe, step } => return self.probe_answered(node, probe, step, answer),
+        let (client, operation, asked) = match caller {
+            Caller::Client { client, operation, asked } => (client, operation, asked),
+            Caller::Probe { probe, asked } => return self.probe_answered(node, probe, asked, answer),
             Caller::Operator => return,
         };
         if !self.waits(client, operation) {
@@ -197,7 +198,8 @@ impl World {
         let shard = request.shard;
         match answer {
             Answer::ReadAt(_) => {
-                let by_lease = step + 1 == self.steps;
+                // A confirmation takes a round trip.
+                let by_lease = asked == self.now;
                 self.observe(Observation::ReadServed { node: self.nodes[node].id, shard, by_lease });
                 self.read(node, client, shard);
             }

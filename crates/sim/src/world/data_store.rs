@@ -132,6 +132,11 @@ impl DataStore {
         self.spaces.retain(|id, _| is_named(*id));
     }
 
+    /// Whether a crash would lose anything.
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.spaces.values().any(|space| space.record.applied != space.flushed.applied)
+    }
+
     /// What was not flushed is gone.
     pub(crate) fn crash(&mut self) {
         self.spaces.values_mut().for_each(Space::crash);

@@ -22,6 +22,11 @@ const JUMPS_APART: u64 = 1_300 * MILLI;
 impl World {
     /// Schedules the first fault of each kind.
     pub(crate) fn begin_faults(&mut self) {
+        if self.character.is_unruly {
+            for kind in [FaultKind::Loss, FaultKind::Duplication, FaultKind::Reorder] {
+                self.show_fault(kind, None);
+            }
+        }
         for (kind, interval) in self.character.faults.clone() {
             let at = SECOND + self.random.below(interval * MILLI);
             self.schedule.at(at, Happening::Fault(kind));
@@ -87,7 +92,7 @@ impl World {
         self.schedule.at(until, Happening::FaultEnd(FaultEnd { kind, node }));
     }
 
-    fn show_fault(&mut self, kind: FaultKind, node: Option<usize>) {
+    pub(crate) fn show_fault(&mut self, kind: FaultKind, node: Option<usize>) {
         let node = node.map(|node| self.nodes[node].id);
         self.observe(Observation::Fault { kind, node, detail: "" });
     }
@@ -205,6 +210,10 @@ impl World {
                     }
                     FaultKind::SlowPeer if from == node || to == node => {
                         self.network.slow(from, to, slow, until);
+                    }
+                    FaultKind::Delay => self.network.slow(from, to, slow / 4, until),
+                    FaultKind::DatagramsLost if is_either => {
+                        self.network.lose_datagrams(from, to, until);
                     }
                     FaultKind::StreamsHang if is_either => self.network.hang(from, to, until),
                     FaultKind::ReleaseLost if from == node => {

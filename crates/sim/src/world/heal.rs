@@ -95,9 +95,9 @@ impl World {
         let Some(leader) = leader else { return };
         let Some(ask) = self.ask_for_probe(probe) else { return };
         self.tickets_last += 1;
-        let (ticket, step) = (Ticket(self.tickets_last), self.steps);
+        let (ticket, asked) = (Ticket(self.tickets_last), self.now);
         let Some(process) = &mut self.nodes[leader].process else { return };
-        process.callers.insert(ticket, Caller::Probe { probe, step });
+        process.callers.insert(ticket, Caller::Probe { probe, asked });
         let event = match ask {
             Ask::Read => Event::Read { shard, ticket, descriptor_version: 1 },
             Ask::Write(command) => Event::Write {
@@ -153,12 +153,12 @@ impl World {
     }
 
     /// A probe was answered by other means than an applied entry.
-    pub(crate) fn probe_answered(&mut self, node: usize, probe: usize, step: u64, answer: &Answer) {
+    pub(crate) fn probe_answered(&mut self, node: usize, probe: usize, asked: u64, answer: &Answer) {
         let Probe { shard, operation, .. } = self.probes.0[probe];
         match answer {
             Answer::ReadAt(_) => {
                 self.probes.0[probe].is_ok = true;
-                let (by_lease, id) = (step + 1 == self.steps, self.nodes[node].id);
+                let (by_lease, id) = (asked == self.now, self.nodes[node].id);
                 self.observe(Observation::ReadServed { node: id, shard, by_lease });
                 let Node { process, data, .. } = &mut self.nodes[node];
                 let live = process.as_ref().and_then(|process| process.replicas.get(&shard));

@@ -15,7 +15,7 @@ use super::log_disk::LogReplica;
 use super::node::{Live, Node, Process, node_id, number_of};
 use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
-use crate::observation::{Observation, why};
+use crate::observation::{FaultKind, Observation, why};
 
 /// Where the log of every new shard begins (RULE 14).
 const BASE: LogId = LogId::new(Term(1), Index(1));
@@ -157,6 +157,13 @@ impl World {
         let survivors = usize::try_from(survivors).expect("few turns");
         let survived = self.nodes[node].disk.crash(survivors);
         self.show_durable(node, &survived);
+        if (survived.len() as u64) < under_way && self.random.chance(300) {
+            // What a turn left behind half written is known by its checksum and cut off.
+            self.show_fault(FaultKind::TornWrite, Some(node));
+        }
+        if self.nodes[node].data.is_volatile() {
+            self.show_fault(FaultKind::DataLost, Some(node));
+        }
         let Node { data, timer_at, paused_until, hung_until, life, .. } = &mut self.nodes[node];
         data.crash();
         (*timer_at, *paused_until, *hung_until) = (u64::MAX, 0, 0);

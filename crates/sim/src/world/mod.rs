@@ -78,8 +78,6 @@ pub struct World {
     character: Character,
     /// True time in nanoseconds.
     now: u64,
-    /// Counts turns taken.
-    steps: u64,
     random: Random,
     schedule: Schedule,
     network: Network,
@@ -125,7 +123,6 @@ impl World {
         World {
             config,
             now: 0,
-            steps: 0,
             schedule: Schedule::default(),
             network: Network::new(character.nodes, character.is_unruly),
             nodes,

@@ -28,6 +28,8 @@ struct Link {
     hung_until: u64,
     /// Control messages sent before this true time are lost, and nothing else is.
     deaf_until: u64,
+    /// Datagrams sent before this true time are lost.
+    datagrams_lost_until: u64,
     /// Extra delay per message until `slow_until`.
     slow: u64,
     slow_until: u64,
@@ -95,7 +97,8 @@ impl Network {
         is_calm: bool,
     ) -> SmallVec<[u64; 2]> {
         let link = self.link(from, to);
-        if now < link.cut_until || (!is_calm && random.chance(10)) {
+        let is_lost = now < link.cut_until || now < link.datagrams_lost_until;
+        if is_lost || (!is_calm && random.chance(10)) {
             self.lost += 1;
             return SmallVec::new();
         }
@@ -131,6 +134,11 @@ impl Network {
     /// Streams stand still until then.
     pub(crate) fn hang(&mut self, from: usize, to: usize, until: u64) {
         self.link(from, to).hung_until = until;
+    }
+
+    /// Datagrams get lost until then.
+    pub(crate) fn lose_datagrams(&mut self, from: usize, to: usize, until: u64) {
+        self.link(from, to).datagrams_lost_until = until;
     }
 
     /// Control messages get lost until then.

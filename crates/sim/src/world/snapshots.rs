@@ -15,7 +15,7 @@ use super::network::LANE_SNAPSHOT;
 use super::node::{Node, node_id, number_of};
 use super::schedule::{Freight, Happening};
 use super::{MILLI, SECOND, World};
-use crate::observation::Observation;
+use crate::observation::{FaultKind, Observation};
 
 /// A chunk that is not answered for so long is sent again.
 const RESEND: u64 = SECOND;
@@ -158,7 +158,9 @@ impl World {
         let to = session.node;
         let at = self.now + RESEND;
         self.schedule.at(at, Happening::SnapshotTimer { node, life, session: number });
-        if self.snapshot_cut.take_if(|cut| *cut == node).is_none() {
+        if self.snapshot_cut.take_if(|cut| *cut == node).is_some() {
+            self.show_fault(FaultKind::SnapshotCut, Some(node));
+        } else {
             self.send(node, to, LANE_SNAPSHOT, Freight::Chunk(chunk));
         }
     }

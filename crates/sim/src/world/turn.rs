@@ -47,7 +47,6 @@ impl World {
         if self.now < self.nodes[node].worker_stands_until() {
             return;
         }
-        self.steps += 1;
         let (now, wall) = (self.nodes[node].read(self.now), self.nodes[node].wall(self.now));
         let Some(process) = &mut self.nodes[node].process else { return };
         while let Some(event) = process.inbox.pop_front() {
