@@ -123,7 +123,6 @@ fn judge(mut totals: Totals) -> ExitCode {
     if !unreached.is_empty() {
         println!("never reached: {}", unreached.join("; "));
     }
-    let is_sound =
-        totals.failures.is_empty() && totals.idle.is_empty() && unreached.is_empty();
+    let is_sound = totals.failures.is_empty() && totals.idle.is_empty() && unreached.is_empty();
     if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

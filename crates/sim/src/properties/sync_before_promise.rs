@@ -36,9 +36,8 @@ pub(crate) fn sent(
         Err(broken(NAME, shard, [from], what))
     };
     // A durable term beyond that of the vote keeps it as well: nobody else gets one there any more.
-    let votes_for = |candidate| {
-        replica.votes.get(&term) == Some(&candidate) || replica.durable_term > term
-    };
+    let votes_for =
+        |candidate| replica.votes.get(&term) == Some(&candidate) || replica.durable_term > term;
     match message.body {
         Body::VoteReply { pre: true, granted: true, .. }
         | Body::VoteRequest { pre: true, .. }

@@ -5,11 +5,11 @@ use quorate_host::{Answer, ApplyOutcome, Event, Refusal, Ticket};
 use quorate_types::{LogId, ShardId};
 
 use super::node::{Node, number_of};
+use super::schedule::Happening;
 use super::workload::{Ask, Moment, Outcome};
-use super::{MILLI, World};
+use super::{MILLI, SECOND, World};
 use crate::linearizability::ClientId;
 use crate::observation::{Observation, OperationEnd};
-use super::schedule::Happening;
 
 /// Names a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,9 @@ pub(crate) struct ClientNumber(pub(crate) usize);
 
 /// A client gives up after so long.
 const TIMEOUT: u64 = 1_500 * MILLI;
+
+/// Operations that are to end well per second.
+const ENDED_PER_SECOND_MIN: u64 = 40;
 
 /// Who waits at a node; `asked` is the true time at which it came there.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +132,10 @@ impl World {
 
     fn next_request(&mut self, client: ClientNumber) {
         self.clients[client.0].request = None;
-        let thinks = self.random.between(5 * MILLI, 400 * MILLI);
+        // Clients of a world that is behind make haste: every seed is to be worth its time.
+        let is_behind = self.ended_well < self.now / SECOND * ENDED_PER_SECOND_MIN;
+        let longest = if is_behind { 30 * MILLI } else { 400 * MILLI };
+        let thinks = self.random.between(2 * MILLI, longest);
         self.schedule.at(self.now + thinks, Happening::Client(client));
     }
 
@@ -137,6 +143,7 @@ impl World {
     pub(crate) fn end_request(&mut self, client: ClientNumber, outcome: Outcome<'_>) {
         let request = self.clients[client.0].request.take().expect("a request is under way");
         let failed = matches!(outcome, Outcome::DidNotHappen);
+        self.ended_well += u64::from(!failed);
         let moment = Moment {
             now: self.now,
             random: &mut self.random,
@@ -188,7 +195,9 @@ impl World {
         let caller = process.callers.remove(&ticket).expect("a ticket is answered once");
         let (client, operation, asked) = match caller {
             Caller::Client { client, operation, asked } => (client, operation, asked),
-            Caller::Probe { probe, asked } => return self.probe_answered(node, probe, asked, answer),
+            Caller::Probe { probe, asked } => {
+                return self.probe_answered(node, probe, asked, answer);
+            }
             Caller::Operator => return,
         };
         if !self.waits(client, operation) {
@@ -200,7 +209,11 @@ impl World {
             Answer::ReadAt(_) => {
                 // A confirmation takes a round trip.
                 let by_lease = asked == self.now;
-                self.observe(Observation::ReadServed { node: self.nodes[node].id, shard, by_lease });
+                self.observe(Observation::ReadServed {
+                    node: self.nodes[node].id,
+                    shard,
+                    by_lease,
+                });
                 self.read(node, client, shard);
             }
             Answer::OutcomeUnknown => {
@@ -248,6 +261,7 @@ impl World {
         if let Err(what) = self.workload.answer(moment, request.operation, outcome) {
             self.fail("workload", Some(shard), what);
         }
+        self.ended_well += 1;
         self.next_request(client);
     }
 }

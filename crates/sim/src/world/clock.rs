@@ -75,6 +75,9 @@ mod tests {
     fn a_frozen_clock_shows_one_time_and_goes_on_from_there() {
         let mut clock = Clock::new(0, 0);
         clock.freeze(10, 50);
-        assert_eq!((clock.read(30), clock.read(50), clock.read(60)), (Monotonic(10), Monotonic(10), Monotonic(20)));
+        assert_eq!(
+            (clock.read(30), clock.read(50), clock.read(60)),
+            (Monotonic(10), Monotonic(10), Monotonic(20))
+        );
     }
 }

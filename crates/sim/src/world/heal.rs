@@ -82,13 +82,7 @@ impl World {
         }
     }
 
-    fn begin_probe(
-        &mut self,
-        node: usize,
-        shard: ShardId,
-        kind: ProbeKind,
-        leader: Option<usize>,
-    ) {
+    fn begin_probe(&mut self, node: usize, shard: ShardId, kind: ProbeKind, leader: Option<usize>) {
         let probe = self.probes.0.len();
         let operation = self.operations_last + 1;
         self.probes.0.push(Probe { node, shard, kind, operation, is_ok: false });
@@ -118,7 +112,8 @@ impl World {
         for _ in 0..100 {
             self.operations_last += 1;
             let number = self.operations_last;
-            let (client, shard) = (ClientId(PROBE_CLIENT + probe as u64), self.probes.0[probe].shard);
+            let (client, shard) =
+                (ClientId(PROBE_CLIENT + probe as u64), self.probes.0[probe].shard);
             let moment = Moment {
                 now: self.now,
                 random: &mut self.random,
@@ -153,7 +148,13 @@ impl World {
     }
 
     /// A probe was answered by other means than an applied entry.
-    pub(crate) fn probe_answered(&mut self, node: usize, probe: usize, asked: u64, answer: &Answer) {
+    pub(crate) fn probe_answered(
+        &mut self,
+        node: usize,
+        probe: usize,
+        asked: u64,
+        answer: &Answer,
+    ) {
         let Probe { shard, operation, .. } = self.probes.0[probe];
         match answer {
             Answer::ReadAt(_) => {

@@ -71,7 +71,13 @@ impl Workload for KvWorkload {
         Box::new(KvMachine)
     }
 
-    fn ask(&mut self, mut moment: Moment<'_>, client: ClientId, shard: ShardId, number: u64) -> Ask {
+    fn ask(
+        &mut self,
+        mut moment: Moment<'_>,
+        client: ClientId,
+        shard: ShardId,
+        number: u64,
+    ) -> Ask {
         let (key, age) = (moment.random.below(KEYS), moment.now / KEYS_LAST);
         let key = Bytes::from(format!("{}/{age}/{key}", shard.0));
         let operation = self.operation(&mut moment, &key, number);

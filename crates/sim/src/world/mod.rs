@@ -88,6 +88,8 @@ pub struct World {
     /// Which node clients take for a shard's leader's.
     hints: BTreeMap<ShardId, usize>,
     operations_last: u64,
+    /// Operations of clients that were answered.
+    ended_well: u64,
     tickets_last: u64,
     sessions_last: u64,
     operator: Operator,
@@ -130,6 +132,7 @@ impl World {
             clients: (0..character.clients).map(|_| Client::default()).collect(),
             hints: BTreeMap::new(),
             operations_last: 0,
+            ended_well: 0,
             tickets_last: 0,
             sessions_last: 0,
             operator: Operator::default(),

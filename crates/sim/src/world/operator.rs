@@ -148,7 +148,9 @@ impl World {
     /// Looks at every shard.
     pub(crate) fn operate(&mut self) {
         self.schedule.at(self.now + LOOK, Happening::Operator);
-        if !self.is_healed && self.operator.shards_added < SHARDS_ADDED_MAX && self.random.chance(15)
+        if !self.is_healed
+            && self.operator.shards_added < SHARDS_ADDED_MAX
+            && self.random.chance(15)
         {
             self.operator.shards_added += 1;
             self.create_shard(ShardId(self.shards.len() as u64 + 1));
@@ -174,7 +176,8 @@ impl World {
                 // One that was never admitted, with a newer one admitted, never will be.
                 node.process.is_some()
                     && self.now >= node.worker_stands_until()
-                    && found.is_some_and(|found| members.node_of(found).is_none() && found <= newest)
+                    && found
+                        .is_some_and(|found| members.node_of(found).is_none() && found <= newest)
             })
             .collect();
         for node in doomed {

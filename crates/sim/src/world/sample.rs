@@ -71,6 +71,10 @@ impl World {
             let mut seen = Vec::new();
             for (shard, live) in &mut process.replicas {
                 let Some(view) = process.host.view(*shard) else { continue };
+                // One that is not admitted follows nobody.
+                if self.operator.in_force(*shard).node_of(live.replica).is_none() {
+                    continue;
+                }
                 let leads = view.role.role == Role::Leader;
                 let is_quiet = if leads { view.is_quiet } else { view.is_bound };
                 if std::mem::replace(&mut live.is_quiet, is_quiet) != is_quiet || all {

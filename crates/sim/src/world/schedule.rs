@@ -27,22 +27,67 @@ pub(crate) enum Freight {
 /// Something that is going to happen. `life` names the life of a process that it is meant for: what
 /// is meant for an earlier one is dropped.
 pub(crate) enum Happening {
-    Freight { from: usize, to: usize, generation: u32, freight: Box<Freight> },
-    Datagram { from: usize, to: usize, datagram: Box<Datagram> },
-    Synced { node: usize, sync: u64 },
-    Apply { node: usize, life: u64, shard: ShardId, replica: ReplicaId },
-    Fetched { node: usize, life: u64, replica: ReplicaId, fetch: Box<(ShardFetch, Vec<Run>)> },
+    Freight {
+        from: usize,
+        to: usize,
+        generation: u32,
+        freight: Box<Freight>,
+    },
+    Datagram {
+        from: usize,
+        to: usize,
+        datagram: Box<Datagram>,
+    },
+    Synced {
+        node: usize,
+        sync: u64,
+    },
+    Apply {
+        node: usize,
+        life: u64,
+        shard: ShardId,
+        replica: ReplicaId,
+    },
+    Fetched {
+        node: usize,
+        life: u64,
+        replica: ReplicaId,
+        fetch: Box<(ShardFetch, Vec<Run>)>,
+    },
     /// The worker's timer.
-    Timer { node: usize },
+    Timer {
+        node: usize,
+    },
     /// The heartbeat thread's timer.
-    Heartbeat { node: usize },
-    SnapshotTimer { node: usize, life: u64, session: u64 },
-    Ingested { node: usize, life: u64, shard: ShardId },
-    Restart { node: usize },
-    Flush { node: usize },
+    Heartbeat {
+        node: usize,
+    },
+    SnapshotTimer {
+        node: usize,
+        life: u64,
+        session: u64,
+    },
+    Ingested {
+        node: usize,
+        life: u64,
+        shard: ShardId,
+    },
+    Restart {
+        node: usize,
+    },
+    Flush {
+        node: usize,
+    },
     Client(ClientNumber),
-    Request { client: ClientNumber, operation: u64, node: usize },
-    Timeout { client: ClientNumber, operation: u64 },
+    Request {
+        client: ClientNumber,
+        operation: u64,
+        node: usize,
+    },
+    Timeout {
+        client: ClientNumber,
+        operation: u64,
+    },
     Operator,
     Fault(FaultKind),
     FaultEnd(FaultEnd),

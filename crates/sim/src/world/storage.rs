@@ -90,7 +90,8 @@ impl World {
         if self.now < self.nodes[node].paused_until {
             return;
         }
-        let all: Vec<_> = process.replicas.iter().map(|(shard, live)| (*shard, live.space)).collect();
+        let all: Vec<_> =
+            process.replicas.iter().map(|(shard, live)| (*shard, live.space)).collect();
         for (shard, space) in all {
             if self.random.chance(600) {
                 self.nodes[node].data.space(space).flush();

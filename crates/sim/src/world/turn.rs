@@ -5,10 +5,10 @@ use quorate_raft::{EntryKind, Run};
 use quorate_types::{Index, LogId, Monotonic, ReplicaId, ShardId};
 
 use super::log_disk::{DiskTurn, ReplicaWrite};
-use super::node::Node;
-use super::schedule::{Freight, Happening};
 use super::network::LANE_CONTROL;
+use super::node::Node;
 use super::node::number_of;
+use super::schedule::{Freight, Happening};
 use super::{MILLI, World};
 use crate::observation::{Observation, entry_hash, why};
 

@@ -13,7 +13,7 @@ use crate::report::{Report, Reporter};
 use crate::timeline::Timeline;
 
 /// Events of the timeline that a failure shows.
-const TIMELINE_EVENTS: usize = 120;
+const TIMELINE_EVENTS: usize = 150;
 
 /// A seed that broke no property.
 #[derive(Clone, Debug)]
@@ -129,6 +129,6 @@ impl Watch {
     /// What happened, once the world has come to its end.
     pub(crate) fn finish(mut self, history: u64) -> Finished {
         self.reporter.stir(history);
-        Finished { report: *self.reporter.report(), marks: self.marks.marks().clone() }
+        Finished { report: *self.reporter.report(), marks: *self.marks.marks() }
     }
 }
