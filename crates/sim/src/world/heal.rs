@@ -32,6 +32,12 @@ pub(crate) struct Probe {
 #[derive(Default)]
 pub(crate) struct Probes(Vec<Probe>);
 
+impl Probes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl World {
     /// From here on nothing fails.
     pub(crate) fn heal(&mut self) {

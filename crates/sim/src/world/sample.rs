@@ -15,7 +15,8 @@ impl World {
             for place in 0..self.shards.len() {
                 self.sample_leases(self.shards[place]);
             }
-            if self.now.is_multiple_of(SECOND / 2) {
+            // Probes wake what they are sent to: the last look is the one before them.
+            if self.now.is_multiple_of(SECOND / 2) && self.probes.is_empty() {
                 self.sample_quiet(false);
             }
         }
