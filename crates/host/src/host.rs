@@ -103,7 +103,7 @@ pub struct ShardView {
     pub lease_until: Option<Monotonic>,
     /// The replica is bound to a leader.
     pub is_bound: bool,
-    /// The replica leads, and neither sends nor awaits anything.
+    /// The replica sends nothing, and no timer of it runs.
     pub is_quiet: bool,
     /// Callers who wait here.
     pub waiting: usize,

@@ -119,6 +119,11 @@ impl Kernel {
         self.draw_election_deadline();
         if !self.may_campaign() {
             self.role = Role::Follower;
+            // One that has no vote waits for a leader and for nothing else: a replica that was never
+            // admitted, or is no member any more, must not tick for ever.
+            if !self.may_be_needed() {
+                self.election.deadline = Monotonic(u64::MAX);
+            }
             return;
         }
         self.role = Role::PreCandidate;

@@ -105,7 +105,9 @@ impl Membership {
     /// u64, little-endian.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![1u8];
+        let members = self.voters.len() + self.outgoing.len() + self.learners.len();
+        let mut bytes = Vec::with_capacity(7 + 16 * members);
+        bytes.push(1);
         for list in [&self.voters, &self.outgoing, &self.learners] {
             let count = u16::try_from(list.len()).expect("a group has few members");
             bytes.extend_from_slice(&count.to_le_bytes());

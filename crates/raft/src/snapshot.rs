@@ -60,6 +60,8 @@ impl Kernel {
         } else {
             self.log.reset(base, membership.clone());
         }
+        // It may have become a voter by this.
+        self.draw_election_deadline();
         self.commit = base.index;
         self.apply.jump(base.index, self.fetching.contains(&Reader::Apply));
         self.accepted = self.leader.map(|leader| (leader, verified.max(base.index)));

@@ -97,10 +97,11 @@ impl Kernel {
         self.wake();
     }
 
-    /// True if this leader sends nothing and waits for nothing.
+    /// True if this replica sends nothing and no timer of it runs: a leader that has fallen quiet, a
+    /// bound follower, or one that is no voter and knows no leader.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.leading.as_ref().is_some_and(|leading| leading.rest == Rest::Quiet)
+        self.poll_timeout() == Monotonic(u64::MAX)
     }
 
     /// Back to work: heartbeats at once, and everybody has an election timeout to answer.
@@ -135,6 +136,10 @@ impl Kernel {
     /// True if nothing is under way, and a quorum is bound and holds and knows everything.
     fn is_calm(&self) -> bool {
         let Some(leading) = &self.leading else { return false };
+        // Where the host knows nothing of nodes, this is all that a heartbeat pays.
+        if leading.followers.iter().all(|follower| follower.attendance == Attendance::Awake) {
+            return false;
+        }
         let last = self.log.last().index;
         let holds_all = |follower: &Progress| {
             follower.attendance == Attendance::Bound

@@ -217,3 +217,21 @@ fn is_probed(ready: &Ready) -> bool {
     let is_append = |message: &Message| matches!(message.body, Body::Append { .. });
     ready.send_now.iter().any(|(_, message)| message.to == ReplicaId(2) && is_append(message))
 }
+
+/// A leader's append may begin with what is held and conflict further behind; an honest one seldom
+/// does, since it asks first where the logs match.
+#[test]
+fn a_conflict_in_the_middle_of_an_append_is_cut_there() {
+    let mut kernel = kernel();
+    let append = |runs| Body::Append { previous: BASE, runs, commit: Index(1) };
+    let held = vec![blank(2, 2), blank(3, 3), blank(3, 4), blank(3, 5)];
+    kernel.handle_message(Monotonic(1), message(2, 3, append(held)));
+    settle(&mut kernel);
+    let other = vec![blank(2, 2), blank(3, 3), blank(4, 4)];
+    kernel.handle_message(Monotonic(2), message(3, 4, append(other)));
+    let ready = kernel.take_ready();
+    let write = ready.write.expect("it conflicts");
+    assert_eq!(write.truncate_from, Some(Index(4)), "what is equal stays");
+    assert_eq!(kernel.last(), LogId::new(Term(4), Index(4)), "the rest of the old log is gone");
+    assert_eq!(kernel.term_at(Index(3)), Some(Term(3)));
+}

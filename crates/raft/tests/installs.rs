@@ -98,7 +98,7 @@ fn what_was_read_back_before_an_install_is_dropped() {
     let fetches: Vec<Fetch> = site.take_ready().fetches;
     assert_eq!(fetches.len(), 1);
     let membership = Membership::of_voters((1..=3).map(member));
-    assert!(site.install(Term(2), LogId::new(Term(2), Index(9)), membership));
+    assert_eq!(site.install(Term(2), LogId::new(Term(2), Index(9)), membership), Ok(()));
     site.kernel.handle_fetched(Reader::Apply, runs);
     assert_eq!(site.take_ready().committed, None);
 }

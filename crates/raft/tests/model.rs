@@ -332,7 +332,7 @@ impl World {
             let (is_source_up, mut outcome) = (is_up(source), SnapshotOutcome::Failed);
             if let Some((base, membership)) = state.filter(|_| reaches) {
                 let last = self.sites[target].kernel.last();
-                if self.sites[target].install(sent_in, base, membership) {
+                if self.sites[target].install(sent_in, base, membership).is_ok() {
                     outcome = SnapshotOutcome::Installed(base);
                     let keeps_log = self.sites[target].kernel.last() == last && last > base;
                     self.changes.installed_keeping += usize::from(keeps_log);

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use quorate_raft::{
-    Config, EntryKind, Fetch, HardState, Install, Kernel, Member, Membership, Message, Ready,
-    Restored, Run, RunDraft, Write,
+    Config, EntryKind, Fetch, HardState, Install, InstallError, Kernel, Member, Membership,
+    Message, Ready, Restored, Run, RunDraft, Write,
 };
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
@@ -215,16 +215,24 @@ impl Site {
         self.applied_before.is_none().then_some((LogId::new(term, self.applied), membership))
     }
 
-    /// Takes the state of a snapshot over. False if the kernel has no use for it.
-    pub fn install(&mut self, sent_in: Term, base: LogId, membership: Membership) -> bool {
+    /// Takes the state of a snapshot over.
+    ///
+    /// # Errors
+    /// What the kernel says, or nothing if another one is under way.
+    pub fn install(
+        &mut self,
+        sent_in: Term,
+        base: LogId,
+        membership: Membership,
+    ) -> Result<(), Option<InstallError>> {
         // One at a time, as an engine does it.
-        let is_taken = self.applied_before.is_none()
-            && self.kernel.install(self.now, sent_in, base, membership).is_ok();
-        if is_taken {
-            self.applied_before = Some(self.applied);
-            self.applied = base.index;
+        if self.applied_before.is_some() {
+            return Err(None);
         }
-        is_taken
+        self.kernel.install(self.now, sent_in, base, membership).map_err(Some)?;
+        self.applied_before = Some(self.applied);
+        self.applied = base.index;
+        Ok(())
     }
 
     /// Lets the kernel give up its log up to `to`, as far as it can.

@@ -3,17 +3,24 @@
 //! Nothing happens by itself: time stands still until `wait`, messages lie in the network until
 //! `deliver`. Disks write at once unless they are told to `hold`. See `tests/transcripts/README.md`.
 
+#[path = "script_host.rs"]
+mod host;
+#[path = "script_network.rs"]
+mod network;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use quorate_raft::{
-    ChangeError, Config, EntryKind, HardState, Install, Membership, Message, Preference, Ready,
-    Role, RunDraft, SnapshotOutcome,
+    ChangeError, Config, EntryKind, HardState, Install, Kernel, Membership, Message, Preference,
+    Ready, Role, RunDraft,
 };
-use quorate_types::{Duration, Index, LogId, Monotonic, NodeId, ReplicaId, Term};
+use quorate_types::{Duration, Index, Monotonic, ReplicaId, Term};
 
 use crate::describe::{describe, describe_members, describe_role, status_line};
 use crate::support::{BASE, Disk, Site, commands, member};
+use host::Snapshot;
+use network::Loss;
 
 /// The group, its network, and the text so far.
 #[derive(Default)]
@@ -21,8 +28,12 @@ pub(crate) struct Script {
     sites: BTreeMap<u64, Site>,
     holding: BTreeSet<u64>,
     isolated: BTreeSet<u64>,
+    /// One-way links that lose everything.
+    cut: BTreeSet<(u64, u64)>,
+    loss: Loss,
     network: Vec<Message>,
     saved: BTreeMap<String, Message>,
+    snapshots: BTreeMap<String, Snapshot>,
     /// The memberships told last.
     memberships: BTreeMap<u64, Membership>,
     founders: Membership,
@@ -45,10 +56,12 @@ impl Script {
             "elect" => self.elect(number(rest[0])),
             "campaign" => self.campaign(number(rest[0])),
             "pass" => self.pass(rest),
+            "beat" => self.beat(rest[0], number(rest[1])),
             "wait" => self.wait(rest),
             "propose" => self.propose(number(rest[0]), &rest[1..]),
             "read" => self.read(number(rest[0])),
             "purge" => self.purge(number(rest[0]), number(rest[1])),
+            "snapshot" => self.take_snapshot(number(rest[0]), rest[1]),
             "install" => self.install(rest[0]),
             "report" => self.report(rest[0], rest[1]),
             "resign" => self.resign(number(rest[0])),
@@ -60,7 +73,15 @@ impl Script {
             "save" => self.save(rest[0], rest[1]),
             "send" => self.send_saved(rest),
             "isolate" => drop(self.isolated.insert(number(rest[0]))),
-            "heal" => self.isolated.clear(),
+            "cut" => self.cut.extend(rest.iter().map(|link| ends(link))),
+            "lossy" => self.loss.percent = number(rest[0]),
+            "heal" => self.heal(),
+            "bound" => self.site(number(rest[0])).kernel.handle_bound(),
+            "unbound" => self.with_kernel(number(rest[0]), Kernel::handle_unbound),
+            "lost" => self.with_kernel(number(rest[0]), Kernel::handle_leader_lost),
+            "attends" => self.attends(rest[0], rest[1]),
+            "lease" => self.lease(number(rest[0])),
+            "silence" => self.silence(number(rest[0]), number(rest[1])),
             "hold" => drop(self.holding.insert(number(rest[0]))),
             "persist" => self.persist_one(number(rest[0])),
             "release" => self.release(number(rest[0])),
@@ -92,6 +113,8 @@ impl Script {
             config.heartbeat = Duration::from_millis(100);
             config.transfer_timeout = Duration::from_millis(1_000);
             config.append_bytes_max = option(words, "append").unwrap_or(1 << 20) as usize;
+            let window_bytes = option(words, "window_bytes").unwrap_or(8 << 20);
+            config.window_bytes_max = window_bytes as usize;
             config.window_messages_max = option(words, "window").unwrap_or(256) as usize;
             config.kept_entries_max = option(words, "kept").unwrap_or(1_000);
             config.promotion_lag_entries_max = option(words, "lag").unwrap_or(0);
@@ -253,109 +276,10 @@ impl Script {
         self.settle(id);
     }
 
-    fn purge(&mut self, id: u64, to: u64) {
-        let site = self.site(id);
-        let asked = site.kernel.log_needed_from();
-        site.purge(Index(to));
-        let base = site.kernel.base();
-        self.say(&format!("  {id} needs its log from {asked} on, which begins behind {base}"));
-        self.settle(id);
-    }
-
-    /// `install 1->2`: the state of replica 1 as it is, at replica 2.
-    fn install(&mut self, link: &str) {
-        let (from, to) = link.split_once("->").expect("a link like 1->2");
-        let (base, membership) = self.site(number(from)).snapshot().expect("durable");
-        let sent_in = self.site(number(from)).kernel.role().term;
-        if !self.site(number(to)).install(sent_in, base, membership) {
-            self.say(&format!("  {to} has no use for a snapshot at {base}"));
-        }
-        self.settle(number(to));
-    }
-
-    /// `report 1->2 failed`, or `report 1->2 5`: replica 2 has the state of 1 through index 5.
-    fn report(&mut self, link: &str, outcome: &str) {
-        let (from, to) = link.split_once("->").expect("a link like 1->2");
-        let site = self.site(number(from));
-        let outcome = match outcome.parse() {
-            Ok(index) => {
-                let term = site.disk.term_at(Index(index)).expect("held");
-                SnapshotOutcome::Installed(LogId::new(term, Index(index)))
-            }
-            Err(_) => SnapshotOutcome::Failed,
-        };
-        site.kernel.handle_snapshot_report(ReplicaId(number(to)), outcome);
-        self.settle(number(from));
-    }
-
     fn resign(&mut self, id: u64) {
         let site = self.site(id);
         site.kernel.resign(site.now);
         self.settle(id);
-    }
-
-    /// `deliver`: everything, and what comes of it, until the network is empty. `deliver 1->2`, `->2`,
-    /// `1->`: what lies there now, in order.
-    fn deliver(&mut self, link: Option<&str>) {
-        match link {
-            Some(link) => self.take_from_network(link).into_iter().for_each(|m| self.arrive(m)),
-            None => {
-                while !self.network.is_empty() {
-                    let message = self.network.remove(0);
-                    self.arrive(message);
-                }
-            }
-        }
-    }
-
-    fn arrive(&mut self, message: Message) {
-        let ends = [message.from.0, message.to.0];
-        if ends.iter().any(|end| self.isolated.contains(end)) {
-            self.say(&format!("lost {}", describe(&message)));
-            return;
-        }
-        self.say(&describe(&message));
-        // A message with a made-up replica id still goes to the node that it was made for.
-        let id = if message.to.0 > 100 { message.to.0 - 100 } else { message.to.0 };
-        let site = self.site(id);
-        if message.from.0 <= 100 && site.kernel.membership().node_of(message.from).is_none() {
-            site.kernel.handle_address(message.from, NodeId(message.from.0));
-        }
-        site.kernel.handle_message(site.now, message);
-        self.settle(id);
-    }
-
-    fn drop_messages(&mut self, link: Option<&str>) {
-        for message in self.take_from_network(link.unwrap_or("->")) {
-            self.say(&format!("lost {}", describe(&message)));
-        }
-    }
-
-    fn take_from_network(&mut self, link: &str) -> Vec<Message> {
-        let (from, to) = link.split_once("->").expect("a link like 1->2");
-        let matches = |end: &str, id: ReplicaId| end.is_empty() || number(end) == id.0;
-        let all = std::mem::take(&mut self.network);
-        let (taken, left) =
-            all.into_iter().partition(|m| matches(from, m.from) && matches(to, m.to));
-        self.network = left;
-        taken
-    }
-
-    /// `save 1->2 late`: takes the last message of the link out of the network, to be sent later.
-    fn save(&mut self, link: &str, name: &str) {
-        let mut taken = self.take_from_network(link);
-        let message = taken.pop().expect("a message to save");
-        self.network.extend(taken);
-        self.say(&format!("saved {}", describe(&message)));
-        self.saved.insert(name.to_owned(), message);
-    }
-
-    /// `send late [to=102] [from=101]`: a copy, perhaps for another replica id of the same node.
-    fn send_saved(&mut self, words: Words) {
-        let mut message = self.saved[words[0]].clone();
-        message.to = option(words, "to").map_or(message.to, ReplicaId);
-        message.from = option(words, "from").map_or(message.from, ReplicaId);
-        self.arrive(message);
     }
 
     fn persist_one(&mut self, id: u64) {
@@ -469,6 +393,12 @@ impl Script {
 
 fn number(word: &str) -> u64 {
     word.parse().unwrap_or_else(|_| panic!("{word} is no number"))
+}
+
+/// Of a link like `1->2`.
+fn ends(link: &str) -> (u64, u64) {
+    let (from, to) = link.split_once("->").expect("a link like 1->2");
+    (number(from), number(to))
 }
 
 fn option(words: Words, name: &str) -> Option<u64> {

@@ -1,0 +1,119 @@
+//! What a caller is told whose write or read the host can't finish.
+
+use quorate_host::{Answer, Event, Refusal, Ticket};
+use quorate_raft::{Body, InstallError};
+use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
+
+use crate::driver::{Driver, SHARD, entry, group};
+
+/// A leader on node 1 with one write that nobody else has got, at the index told.
+fn leader_with_a_write() -> (Driver, LogId) {
+    let mut driver = Driver::new(1, Monotonic(0));
+    driver.lead(2);
+    driver.write(1);
+    driver.turn();
+    let last = driver.view().last;
+    assert_eq!(driver.answers, []);
+    (driver, last)
+}
+
+/// The last entry before `id` that both logs hold.
+fn before(driver: &Driver, id: LogId) -> LogId {
+    let index = id.index.previous();
+    LogId::new(driver.host.term_at(SHARD, index).expect("held"), index)
+}
+
+/// Goal: who waits for an index does not take another entry at it for its own. Method: the next leader
+/// commits an entry of its own at the place of the write.
+#[test]
+fn a_write_waits_for_its_term_and_index() {
+    let (mut driver, own) = leader_with_a_write();
+    let term = own.term.next();
+    let runs = vec![entry(term, own.index.0)];
+    let previous = before(&driver, own);
+    driver.hear(2, term, Body::Append { previous, runs, commit: own.index });
+    assert_eq!(driver.view().applied, own.index, "something is applied there");
+    assert_eq!(driver.applied, [], "which is not the caller's");
+    assert_eq!(driver.answers, [(Ticket(1), Answer::Overwritten)]);
+}
+
+/// Goal: a write that may still be committed is not said to have failed when leadership goes. Method:
+/// the next leader holds the entry and commits it: the caller gets its reply from the applied entry.
+#[test]
+fn a_write_of_a_deposed_leader_may_still_happen() {
+    let (mut driver, own) = leader_with_a_write();
+    let term = own.term.next();
+    driver.hear(2, term, Body::HeartbeatReply { round: 0 });
+    assert_eq!(driver.answers, [], "nobody knows yet");
+    driver.write(2);
+    driver.turn();
+    let refused = Answer::Refused(Refusal::NotLeader { leader: None });
+    assert_eq!(driver.answers, [(Ticket(2), refused)], "that one entered no log");
+    let (next, runs) = (own.index.next(), vec![entry(term, own.index.0 + 1)]);
+    driver.hear(2, term, Body::Append { previous: own, runs, commit: next });
+    assert_eq!(driver.applied, [Ticket(1)]);
+    assert_eq!(driver.answers.len(), 1);
+}
+
+/// Goal: a snapshot answers those whose entries it may hold. Method: a leader is deposed and gets one
+/// that reaches behind its write. Whether the write is in it is not known here.
+#[test]
+fn an_install_ends_waits_with_an_unknown_outcome() {
+    let (mut driver, own) = leader_with_a_write();
+    let term = own.term.next();
+    driver.hear(2, term, Body::Heartbeat { commit: Index(0), round: 0 });
+    let base = LogId::new(term, Index(own.index.0 + 5));
+    let install = |from, term, base| Event::Install {
+        shard: SHARD,
+        from: ReplicaId(from),
+        term,
+        base,
+        membership: group(),
+        descriptor_version: 2,
+    };
+    driver.handle(install(3, own.term, LogId::new(own.term, base.index)));
+    driver.turn();
+    assert!(matches!(driver.installs[..], [Err(InstallError::Superseded { .. })]));
+    assert_eq!(driver.answers, [], "that one was sent in an older term");
+
+    driver.handle(install(2, term, base));
+    driver.turn();
+    assert_eq!(driver.installs[1..], [Ok(base)]);
+    assert_eq!(driver.answers, [(Ticket(1), Answer::OutcomeUnknown)]);
+    assert_eq!((driver.view().applied, driver.view().waiting), (base.index, 0));
+    driver.write(2);
+    driver.turn();
+    let stale = Answer::Refused(Refusal::StaleVersion { current: 2 });
+    assert_eq!(driver.answers[1..], [(Ticket(2), stale)], "the descriptor came along");
+}
+
+/// Goal: the end of a replica leaves nobody waiting, and says of each what is known. Method: a write in
+/// the log, a read under way, a write and a read that the next turn would have taken.
+#[test]
+fn a_removal_answers_every_caller() {
+    let (mut driver, _) = leader_with_a_write();
+    driver.read(2);
+    driver.turn();
+    driver.write(3);
+    driver.read(4);
+    driver.host.remove(driver.now, SHARD);
+    driver.turn();
+    driver.answers.sort_by_key(|(ticket, _)| *ticket);
+    let unconfirmed = Answer::NotConfirmed { leader: None };
+    let told = [
+        (Ticket(1), Answer::OutcomeUnknown),
+        (Ticket(2), unconfirmed),
+        (Ticket(3), Answer::Refused(Refusal::NoReplica)),
+        (Ticket(4), unconfirmed),
+    ];
+    assert_eq!(driver.answers, told);
+    driver.write(5);
+    driver.turn();
+    assert_eq!(driver.answers[4..], [(Ticket(5), Answer::Refused(Refusal::NoReplica))]);
+    driver.hear(2, Term(9), Body::Heartbeat { commit: Index(0), round: 0 });
+    assert!(driver.host.view(SHARD).is_none() && driver.sent.iter().all(|m| m.term < Term(9)));
+    let to = NodeId(2);
+    driver.handle(Event::TransferLeader { shard: SHARD, ticket: Ticket(6), to });
+    driver.turn();
+    assert_eq!(driver.answers[5..], [(Ticket(6), Answer::Refused(Refusal::NoReplica))]);
+}
