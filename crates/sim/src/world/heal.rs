@@ -14,6 +14,8 @@ use crate::observation::{Observation, ProbeKind};
 pub(crate) const BOUND: u64 = 10 * SECOND;
 /// Then nobody asks for anything, and shards get quiet.
 pub(crate) const REST: u64 = 5 * SECOND;
+/// Seconds more in which a shard that was just woken may get quiet.
+pub(crate) const LOOKS_MORE: u64 = 3;
 /// How long a probe may take.
 pub(crate) const PROBE_TIMEOUT: u64 = SECOND;
 /// Clients of probes have numbers from here on.

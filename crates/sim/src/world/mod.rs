@@ -172,6 +172,13 @@ impl World {
         self.run_until(self.now + heal::BOUND)?;
         self.rest();
         self.run_until(self.now + heal::REST)?;
+        // The audit may have woken a shard a moment ago: it gets as long again to get quiet.
+        for _ in 0..heal::LOOKS_MORE {
+            if !self.character.has_liveness || self.is_all_quiet() {
+                break;
+            }
+            self.run_until(self.now + SECOND)?;
+        }
         self.probe();
         self.run_until(self.now + heal::PROBE_TIMEOUT)?;
         self.end();

@@ -63,6 +63,15 @@ impl World {
         }
     }
 
+    /// Whether every leader is quiet.
+    pub(crate) fn is_all_quiet(&self) -> bool {
+        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let mut views = processes.flat_map(|process| {
+            process.replicas.keys().filter_map(|shard| process.host.view(*shard))
+        });
+        views.all(|view| view.role.role != Role::Leader || view.is_quiet)
+    }
+
     /// Shows which replicas are quiet, leaders that say so and followers that are bound: those that
     /// have changed, or all.
     pub(crate) fn sample_quiet(&mut self, all: bool) {
