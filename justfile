@@ -23,14 +23,18 @@ instructions *arguments:
 
 # What takes longer than CI may: many seeds, fresh property cases, many power losses, long chaos.
 soak:
-    QUORATE_SEEDS=20000 cargo test --release -p quorate-sim --test smoke -- --nocapture
+    cargo run --release -p quorate-sim -- many 10000
     PROPTEST_CASES=4096 cargo test --release --workspace --lib
     QUORATE_POWER_ROUNDS=100 cargo test --release -p quorate-tests --test power_loss -- --nocapture
     QUORATE_CHAOS_SECONDS=600 cargo test --release -p quorate-tests --test process -- --nocapture
 
 # One seed of the simulated world.
 sim seed:
-    QUORATE_SEED={{seed}} cargo test --release -p quorate-sim --test smoke one_seed -- --nocapture
+    cargo run --release -p quorate-sim -- seed {{seed}}
+
+# Many seeds of the simulated world, on all cores; `just sim-many 1000 --first 5000`.
+sim-many count *arguments:
+    cargo run --release -p quorate-sim -- many {{count}} {{arguments}}
 
 doc:
     cargo doc --workspace --no-deps --open

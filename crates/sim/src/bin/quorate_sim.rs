@@ -1,0 +1,128 @@
+//! Runs seeds of the simulated world: `quorate-sim seed N`, `quorate-sim many N [--first M]`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use quorate_sim::marks::Marks;
+use quorate_sim::{Finished, Report, World, WorldConfig};
+
+const USAGE: &str = "usage: quorate-sim seed N | many N [--first M]";
+/// Failures that are printed in full; the others are listed by their seeds.
+const FAILURES_SHOWN: usize = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<u64>().ok();
+    match words[..] {
+        ["seed", seed] => number(seed).map(run_one),
+        ["many", count] => number(count).map(|count| run_many(0, count)),
+        ["many", count, "--first", first] => {
+            number(count).zip(number(first)).map(|(count, first)| run_many(first, count))
+        }
+        _ => None,
+    }
+    .unwrap_or_else(|| {
+        eprintln!("{USAGE}");
+        ExitCode::from(2)
+    })
+}
+
+/// A world's end, or why there is none. A kernel that meets a broken invariant panics: a failure like
+/// any other.
+fn run(seed: u64) -> Result<Finished, String> {
+    let world = AssertUnwindSafe(|| World::new(WorldConfig::new(seed)).run());
+    match catch_unwind(world) {
+        Ok(Ok(finished)) => Ok(finished),
+        Ok(Err(failure)) => Err(failure.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("");
+            Err(format!("seed {seed} panicked: {text}\nreplay: just sim {seed}\n"))
+        }
+    }
+}
+
+fn run_one(seed: u64) -> ExitCode {
+    println!("{:?}", World::new(WorldConfig::new(seed)).character());
+    match run(seed) {
+        Ok(finished) => {
+            println!("{}", finished.report);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What all seeds together have come to.
+#[derive(Default)]
+struct Totals {
+    report: Report,
+    marks: Marks,
+    failures: Vec<(u64, String)>,
+    /// Seeds in which too little happened.
+    idle: Vec<u64>,
+}
+
+fn run_many(first: u64, count: u64) -> ExitCode {
+    let (next, totals) = (AtomicU64::new(first), Mutex::new(Totals::default()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let begun = Instant::now();
+    // The default hook would print every panic as it happens, amid the others.
+    std::panic::set_hook(Box::new(|_| {}));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let end = run(seed);
+                    let mut totals = totals.lock().expect("nobody panics with it");
+                    match end {
+                        Ok(finished) => {
+                            totals.report += finished.report;
+                            totals.marks.merge(&finished.marks);
+                            if !finished.report.is_worth_its_time() {
+                                totals.idle.push(seed);
+                            }
+                        }
+                        Err(failure) => totals.failures.push((seed, failure)),
+                    }
+                }
+            });
+        }
+    });
+    let totals = totals.into_inner().expect("all threads are done");
+    let spent = begun.elapsed();
+    println!("{}", totals.report);
+    println!("{:.1} s on {threads} threads", spent.as_secs_f64());
+    judge(totals)
+}
+
+fn judge(mut totals: Totals) -> ExitCode {
+    totals.failures.sort();
+    totals.idle.sort_unstable();
+    for (_, failure) in totals.failures.iter().take(FAILURES_SHOWN) {
+        println!("{failure}");
+    }
+    for (_, failure) in &totals.failures {
+        println!("{}", failure.lines().next().unwrap_or_default());
+    }
+    if !totals.idle.is_empty() {
+        println!("seeds in which too little happened: {:?}", totals.idle);
+    }
+    let unreached: Vec<&str> = totals.marks.unreached().map(|mark| mark.name()).collect();
+    if !unreached.is_empty() {
+        println!("never reached: {}", unreached.join("; "));
+    }
+    let is_sound = totals.failures.is_empty() && totals.idle.is_empty() && unreached.is_empty();
+    if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,359 @@
+//! What the world shows to whoever watches it: properties, timeline, marks, report.
+//!
+//! Watchers see every node at once and the true time, which no node does. They learn of the world by
+//! observations alone, in the order in which things happened, so a property can be tested by a
+//! handful of them, without a world.
+
+use std::fmt;
+
+use quorate_host::liveness::{Control, StandingChange, SupportEpoch};
+use quorate_raft::{Committed, EntryKind, Membership, Message, Restored, RoleState, Write};
+use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, Term};
+
+/// Simulated true time in nanoseconds since the world began. No node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SimTime(pub u64);
+
+impl SimTime {
+    /// The time `millis` milliseconds after the beginning.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> SimTime {
+        SimTime(millis * 1_000_000)
+    }
+
+    /// Nanoseconds since `earlier`; 0 if that lies ahead.
+    #[must_use]
+    pub fn nanos_since(self, earlier: SimTime) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for SimTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.0 / 1_000_000_000, self.0 / 1_000_000 % 1_000);
+        f.pad(&format!("{seconds}.{millis:03} s"))
+    }
+}
+
+/// Reasons given in [`Observation::NodeStopped`] and [`Observation::ReplicaRemoved`] that watchers
+/// tell apart. Others are free text for people.
+pub mod why {
+    /// The process crashed: what was not durable is gone.
+    pub const CRASHED: &str = "crashed";
+    /// A write or sync failed and the node stopped serving (RULE 8).
+    pub const LATCHED: &str = "latched";
+    /// The replica may have lost what it promised and never speaks again (RULE 5).
+    pub const DAMAGED: &str = "damaged";
+    /// The replica is proven to be removed from its group.
+    pub const LEFT: &str = "left the group";
+}
+
+/// Kinds of faults that the world injects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FaultKind {
+    /// A clock runs fast or slow.
+    ClockDrift,
+    /// A clock jumps by less than the drift margin.
+    ClockJump,
+    /// A clock jumps by more than the drift margin: leases may lie, the log may not.
+    ClockJumpBeyond,
+    /// A host is suspended and goes on later; its clock has counted the time.
+    Suspend,
+    /// A process is paused: nothing of it runs.
+    Pause,
+    /// A process is killed.
+    Crash,
+    /// All processes are killed at one instant.
+    CrashAll,
+    /// A share of messages is lost for a while.
+    Loss,
+    /// Messages arrive twice.
+    Duplication,
+    /// Messages overtake each other.
+    Reorder,
+    /// Messages take much longer.
+    Delay,
+    /// One direction between two nodes is cut.
+    OneWayCut,
+    /// A pair of nodes is cut off from each other.
+    Cut,
+    /// Some nodes are cut off from some others, not the whole cluster in two.
+    PartialPartition,
+    /// The cluster falls in two.
+    Partition,
+    /// One peer answers slowly.
+    SlowPeer,
+    /// Streams hang while datagrams pass.
+    StreamsHang,
+    /// Datagrams are lost while streams pass.
+    DatagramsLost,
+    /// Syncs of a log disk take long.
+    DiskSlow,
+    /// A log disk finishes nothing for a while.
+    DiskStall,
+    /// A sync fails: the node latches.
+    SyncFailed,
+    /// A crash leaves half of a write behind.
+    TornWrite,
+    /// A bit on a log disk flips.
+    BitFlip,
+    /// A worker hangs while its node's heartbeats go on.
+    WorkerHung,
+    /// A release is lost.
+    ReleaseLost,
+    /// A snapshot on its way is cut off.
+    SnapshotCut,
+    /// The data store falls back to its last flush.
+    DataLost,
+}
+
+impl FaultKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [FaultKind; 27] = [
+        FaultKind::ClockDrift,
+        FaultKind::ClockJump,
+        FaultKind::ClockJumpBeyond,
+        FaultKind::Suspend,
+        FaultKind::Pause,
+        FaultKind::Crash,
+        FaultKind::CrashAll,
+        FaultKind::Loss,
+        FaultKind::Duplication,
+        FaultKind::Reorder,
+        FaultKind::Delay,
+        FaultKind::OneWayCut,
+        FaultKind::Cut,
+        FaultKind::PartialPartition,
+        FaultKind::Partition,
+        FaultKind::SlowPeer,
+        FaultKind::StreamsHang,
+        FaultKind::DatagramsLost,
+        FaultKind::DiskSlow,
+        FaultKind::DiskStall,
+        FaultKind::SyncFailed,
+        FaultKind::TornWrite,
+        FaultKind::BitFlip,
+        FaultKind::WorkerHung,
+        FaultKind::ReleaseLost,
+        FaultKind::SnapshotCut,
+        FaultKind::DataLost,
+    ];
+
+    /// A few words for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::ClockDrift => "clock drift",
+            FaultKind::ClockJump => "clock jump within the margin",
+            FaultKind::ClockJumpBeyond => "clock jump beyond the margin",
+            FaultKind::Suspend => "host suspended",
+            FaultKind::Pause => "process paused",
+            FaultKind::Crash => "process crash",
+            FaultKind::CrashAll => "crash of all",
+            FaultKind::Loss => "message loss",
+            FaultKind::Duplication => "duplication",
+            FaultKind::Reorder => "reorder",
+            FaultKind::Delay => "delay",
+            FaultKind::OneWayCut => "one-way cut",
+            FaultKind::Cut => "cut of a pair",
+            FaultKind::PartialPartition => "partial partition",
+            FaultKind::Partition => "partition",
+            FaultKind::SlowPeer => "slow peer",
+            FaultKind::StreamsHang => "streams hang",
+            FaultKind::DatagramsLost => "datagrams lost",
+            FaultKind::DiskSlow => "slow disk",
+            FaultKind::DiskStall => "disk stall",
+            FaultKind::SyncFailed => "failed sync",
+            FaultKind::TornWrite => "torn write",
+            FaultKind::BitFlip => "flipped bit",
+            FaultKind::WorkerHung => "hung worker",
+            FaultKind::ReleaseLost => "lost release",
+            FaultKind::SnapshotCut => "snapshot cut off",
+            FaultKind::DataLost => "data store falls back",
+        }
+    }
+}
+
+/// How a client's operation ended that was not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationEnd {
+    /// It did not happen: refused, overwritten, or a read not confirmed.
+    Failed,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// What a probe does after the heal, through one node's leader hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProbeKind {
+    /// A write that has to be acknowledged.
+    Write,
+    /// A linearizable read.
+    Read,
+}
+
+/// Something that happened or was seen in the world.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "fields are named after their types")]
+pub enum Observation<'a> {
+    /// A process began to run; its incarnation is durable.
+    NodeStarted { node: NodeId, incarnation: Incarnation },
+    /// A process ended; see [`why`].
+    NodeStopped { node: NodeId, why: &'static str },
+    /// A replica was taken in: at a start, at creation, or as a new learner.
+    ReplicaAdded { node: NodeId, shard: ShardId, replica: ReplicaId, restored: &'a Restored },
+    /// A replica was destroyed on proof, or found to be damaged; see [`why`].
+    ReplicaRemoved { node: NodeId, shard: ShardId, replica: ReplicaId, why: &'static str },
+    /// A node was asked to take in a replica id that has a tombstone there, and refused.
+    TombstoneRefused { node: NodeId, shard: ShardId, replica: ReplicaId },
+    /// A role, term or leader changed.
+    Role { node: NodeId, shard: ShardId, replica: ReplicaId, role: RoleState },
+    /// A message left its node: everything that had to be synced before has to be. Emitted also for
+    /// messages that the network loses.
+    Sent { from: NodeId, to: NodeId, shard: ShardId, message: &'a Message },
+    /// A message arrived at a living node.
+    Delivered { from: NodeId, to: NodeId, shard: ShardId, message: &'a Message },
+    /// The network lost a message.
+    Lost { from: NodeId, to: NodeId, shard: ShardId },
+    /// A control message left its node.
+    ControlSent { from: NodeId, to: NodeId, shard: ShardId, control: &'a Control },
+    /// A control message arrived.
+    ControlDelivered { from: NodeId, to: NodeId, shard: ShardId, control: &'a Control },
+    /// A write of a replica was handed to the log disk.
+    Written { node: NodeId, shard: ShardId, replica: ReplicaId, write: &'a Write },
+    /// A write is durable on the log disk; also one that survived a crash unreported, which is
+    /// shown before the replica is added again.
+    Durable { node: NodeId, shard: ShardId, replica: ReplicaId, write: &'a Write },
+    /// The commit index changed.
+    Commit { node: NodeId, shard: ShardId, replica: ReplicaId, commit: Index },
+    /// Entries were applied.
+    Applied { node: NodeId, shard: ShardId, replica: ReplicaId, committed: &'a Committed },
+    /// The state of a snapshot was taken in: from now on the replica's state begins at `base`.
+    /// `log_held_last` is the last entry of the log just before.
+    Installed {
+        node: NodeId,
+        shard: ShardId,
+        replica: ReplicaId,
+        base: LogId,
+        keeps_log: bool,
+        log_held_last: LogId,
+    },
+    /// The log through `base` is given up.
+    Purged { node: NodeId, shard: ShardId, replica: ReplicaId, base: LogId },
+    /// A leader's node began to send a snapshot that holds the state through `base`.
+    SnapshotSent { from: NodeId, to: NodeId, shard: ShardId, base: LogId },
+    /// A snapshot on its way ended without being installed.
+    SnapshotFailed { from: NodeId, to: NodeId, shard: ShardId },
+    /// The support that `node` gives to a peer stands otherwise.
+    Standing { node: NodeId, change: &'a StandingChange },
+    /// A giver's promise after a heartbeat that it answered with "supported", in true time.
+    Supported { giver: NodeId, asker: NodeId, epoch: SupportEpoch, until: SimTime },
+    /// Who holds a lease of the shard right now, by its own clock, paused processes included.
+    /// Sampled at every [`Observation::Role`] that serves, and every 50 ms. Not shown for a shard
+    /// while a clock of its members is known to have jumped beyond the margin.
+    Leases { shard: ShardId, holders: &'a [(NodeId, ReplicaId, Term)] },
+    /// Whether a leader is quiet, or a follower bound; sampled, and always at the end. Not shown where
+    /// node liveness is off.
+    Quiet { node: NodeId, shard: ShardId, replica: ReplicaId, is_quiet: bool },
+    /// A client's write was acknowledged: this entry is promised for ever. `payload_hash` as by
+    /// [`entry_hash`] of the entry in the log.
+    Acknowledged { shard: ShardId, id: LogId, payload_hash: u64 },
+    /// A client's linearizable read was answered, at this node.
+    ReadServed { node: NodeId, shard: ShardId, by_lease: bool },
+    /// A client's operation ended otherwise.
+    OperationEnded { shard: ShardId, end: OperationEnd },
+    /// A fault was injected.
+    Fault { kind: FaultKind, node: Option<NodeId>, detail: &'a str },
+    /// A fault that lasts came to its end.
+    FaultEnded { kind: FaultKind, node: Option<NodeId> },
+    /// A change of members was accepted by a leader.
+    ChangeBegun { shard: ShardId, target: &'a Membership },
+    /// A replica was the first to apply a membership that is not joint.
+    ChangeDone { shard: ShardId, membership: &'a Membership },
+    /// A transfer of leadership began.
+    TransferBegun { shard: ShardId, from: NodeId, to: NodeId },
+    /// What a replica holds in memory; sampled.
+    Memory { node: NodeId, shard: ShardId, memory: Memory },
+    /// What a node holds in memory; sampled.
+    NodeMemory { node: NodeId, memory: NodeMemory },
+    /// From here on no faults are injected, the present ones are ended, and every node is up.
+    Healed,
+    /// After the heal, when the bound of liveness has passed: what became of a request that was
+    /// given to `node` and sent on to the leader that it names.
+    Probed { node: NodeId, shard: ShardId, kind: ProbeKind, is_ok: bool },
+}
+
+/// What one replica holds in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes of log entries in memory.
+    pub cached_bytes: usize,
+    /// Callers who wait, as `ShardView::waiting` counts them.
+    pub waiting: usize,
+    /// Bytes handed out for apply and not yet applied.
+    pub apply_bytes: usize,
+    /// Messages kept back until a sync.
+    pub held_messages: usize,
+}
+
+/// What one node holds in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeMemory {
+    /// Bytes of log entries in memory, of all its shards.
+    pub cached_bytes: usize,
+    /// Its bound for that.
+    pub cached_bytes_max: usize,
+    /// Bytes of cached entries that may not be given up: not durable yet, or not handed out.
+    pub pinned_bytes: usize,
+}
+
+/// A hash of an entry's contents, the same on every machine.
+#[must_use]
+pub fn entry_hash(kind: EntryKind, payload: &[u8]) -> u64 {
+    let mut hash = mix(kind as u64 ^ (payload.len() as u64) << 8);
+    let mut chunks = payload.chunks_exact(8);
+    for chunk in &mut chunks {
+        hash = mix(hash ^ u64::from_le_bytes(chunk.try_into().expect("eight bytes")));
+    }
+    let mut tail = [0; 8];
+    tail[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    mix(hash ^ u64::from_le_bytes(tail))
+}
+
+/// The finalizer of splitmix64 behind its increment: a permutation that leaves no bit where it was.
+#[must_use]
+pub(crate) fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_listed_by_their_numbers_and_named_apart() {
+        for (number, kind) in FaultKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, number);
+            let same = FaultKind::ALL.iter().filter(|other| other.name() == kind.name());
+            assert_eq!(same.count(), 1);
+        }
+    }
+
+    #[test]
+    fn hashes_tell_length_kind_and_bytes_apart() {
+        let all = [
+            entry_hash(EntryKind::Blank, b""),
+            entry_hash(EntryKind::Command, b""),
+            entry_hash(EntryKind::Command, b"\0"),
+            entry_hash(EntryKind::Command, b"12345678"),
+            entry_hash(EntryKind::Command, b"12345678\0"),
+            entry_hash(EntryKind::Command, b"123456781"),
+        ];
+        let distinct: std::collections::BTreeSet<u64> = all.into_iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(SimTime(12_345_678_901).to_string(), "12.345 s");
+    }
+}

@@ -1,0 +1,96 @@
+//! What a seed is like: how large its cluster is, which faults it has and how often. Seeds that all
+//! had every fault at a middling rate would be one seed many times.
+
+use crate::observation::FaultKind;
+use crate::random::Random;
+
+/// How far clocks stray.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clocks {
+    /// Any two stray by less than the drift margin within one support: reads may rest on leases.
+    WithinMargin,
+    /// They stray by anything: reads go by ReadIndex. Writes must be safe all the same.
+    BeyondMargin,
+}
+
+/// Drawn from the seed once.
+#[derive(Clone, Debug)]
+pub struct Character {
+    /// Nodes, 3 to 7.
+    pub nodes: usize,
+    /// Shards at the beginning; 8 or more.
+    pub shards: u64,
+    /// Replicas that vote in each shard.
+    pub voters: usize,
+    /// How far clocks stray.
+    pub clocks: Clocks,
+    /// Whether node liveness, bindings and leases are on.
+    pub has_liveness: bool,
+    /// Whether streams lose, double and reorder single messages.
+    pub is_unruly: bool,
+    /// Whether the operator changes memberships.
+    pub changes_members: bool,
+    /// Clients.
+    pub clients: usize,
+    /// Each kind of fault that occurs, and its mean interval in milliseconds.
+    pub faults: Vec<(FaultKind, u64)>,
+}
+
+/// Kinds that a world injects as events of their own, and their mean interval in milliseconds where
+/// a seed has them at the usual rate.
+const SCHEDULED: [(FaultKind, u64); 22] = [
+    (FaultKind::Crash, 7_000),
+    (FaultKind::CrashAll, 25_000),
+    (FaultKind::ClockDrift, 10_000),
+    (FaultKind::ClockJump, 8_000),
+    (FaultKind::ClockJumpBeyond, 10_000),
+    (FaultKind::Suspend, 15_000),
+    (FaultKind::Pause, 12_000),
+    (FaultKind::OneWayCut, 6_000),
+    (FaultKind::Cut, 6_000),
+    (FaultKind::PartialPartition, 10_000),
+    (FaultKind::Partition, 12_000),
+    (FaultKind::SlowPeer, 8_000),
+    (FaultKind::Delay, 12_000),
+    (FaultKind::DatagramsLost, 10_000),
+    (FaultKind::StreamsHang, 8_000),
+    (FaultKind::DiskSlow, 10_000),
+    (FaultKind::DiskStall, 15_000),
+    (FaultKind::SyncFailed, 20_000),
+    (FaultKind::BitFlip, 12_000),
+    (FaultKind::WorkerHung, 15_000),
+    (FaultKind::ReleaseLost, 8_000),
+    (FaultKind::SnapshotCut, 5_000),
+];
+
+impl Character {
+    /// The character of a seed.
+    #[must_use]
+    pub fn of(random: &mut Random) -> Character {
+        let nodes = random.place(5) + 3;
+        let clocks = if random.chance(600) { Clocks::WithinMargin } else { Clocks::BeyondMargin };
+        let has_liveness = clocks == Clocks::WithinMargin && random.chance(800);
+        // One seed in four is quick, one is slow, the others are in between.
+        let pace = [500, 1_000, 1_000, 2_000][random.place(4)];
+        // Many kinds at a quick pace leave no time in which anything works.
+        let share = random.between(300, 900) * pace.min(1_000) / 1_000;
+        let mut faults = Vec::new();
+        for (kind, interval) in SCHEDULED {
+            let is_out = kind == FaultKind::ClockJumpBeyond && clocks == Clocks::WithinMargin;
+            if !is_out && (kind == FaultKind::Crash || random.chance(share)) {
+                faults.push((kind, interval * pace / 1_000));
+            }
+        }
+        Character {
+            nodes,
+            shards: random.between(8, 12),
+            voters: if nodes >= 5 && random.chance(300) { 5 } else { 3 },
+            clocks,
+            has_liveness,
+            is_unruly: random.chance(250),
+            changes_members: random.chance(700),
+            clients: random.place(13) + 12,
+            faults,
+        }
+    }
+}

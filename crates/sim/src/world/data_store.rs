@@ -1,0 +1,182 @@
+//! The simulated data store of one node: spaces, each with the data and the applied record of one
+//! replica (RULES 10 and 12). What was applied is volatile until it is flushed; a crash undoes the
+//! rest from a journal, so that a flush copies nothing.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_host::{AppliedRecord, ApplyTarget, OrderedMap};
+
+/// A place for the data of one replica; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SpaceId(pub(crate) u64);
+
+/// Data and applied record of one replica.
+pub(crate) struct Space {
+    map: BTreeMap<Bytes, Bytes>,
+    pub(crate) record: AppliedRecord,
+    flushed: AppliedRecord,
+    /// What stood under the keys that were changed since the flush, oldest first.
+    undo: Vec<(Bytes, Option<Bytes>)>,
+}
+
+impl Space {
+    pub(crate) fn new(map: BTreeMap<Bytes, Bytes>, record: AppliedRecord) -> Space {
+        Space { map, flushed: record.clone(), record, undo: Vec::new() }
+    }
+
+    /// The record that a crash would leave.
+    pub(crate) fn flushed(&self) -> &AppliedRecord {
+        &self.flushed
+    }
+
+    /// Everything applied is durable from now on.
+    pub(crate) fn flush(&mut self) {
+        self.undo.clear();
+        self.flushed.clone_from(&self.record);
+    }
+
+    /// A consistent view, for a snapshot.
+    pub(crate) fn view(&self) -> (BTreeMap<Bytes, Bytes>, AppliedRecord) {
+        (self.map.clone(), self.record.clone())
+    }
+
+    fn crash(&mut self) {
+        for (key, value) in self.undo.drain(..).rev() {
+            match value {
+                Some(value) => self.map.insert(key, value),
+                None => self.map.remove(&key),
+            };
+        }
+        self.record.clone_from(&self.flushed);
+    }
+}
+
+impl OrderedMap for Space {
+    fn get(&mut self, key: &[u8]) -> Option<Bytes> {
+        self.map.get(key).cloned()
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        let key = Bytes::copy_from_slice(key);
+        let old = self.map.insert(key.clone(), Bytes::copy_from_slice(value));
+        self.undo.push((key, old));
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        if let Some((key, old)) = self.map.remove_entry(key) {
+            self.undo.push((key, Some(old)));
+        }
+    }
+
+    fn delete_range(&mut self, start: &[u8], end: &[u8]) {
+        use std::ops::Bound::{Excluded, Included};
+        if start >= end {
+            return;
+        }
+        let range = (Included(start), Excluded(end));
+        let doomed = self.map.range::<[u8], _>(range).map(|(key, _)| key.clone());
+        for key in doomed.collect::<Vec<_>>() {
+            self.delete(&key);
+        }
+    }
+
+    fn scan(
+        &mut self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) {
+        use std::ops::Bound::{Included, Unbounded};
+        for (key, value) in self.map.range::<[u8], _>((Included(start), Unbounded)) {
+            if end.is_some_and(|end| &key[..] >= end) || !visit(key, value) {
+                return;
+            }
+        }
+    }
+}
+
+impl ApplyTarget for Space {
+    fn finish_entry(&mut self, _: &AppliedRecord) {}
+}
+
+/// All spaces of one node.
+#[derive(Default)]
+pub(crate) struct DataStore {
+    spaces: BTreeMap<SpaceId, Space>,
+    /// Durable: a space that a crash made garbage is not given out again.
+    last: u64,
+}
+
+impl DataStore {
+    /// Makes a space that is durable at once, as ingested tables are.
+    pub(crate) fn create(&mut self, space: Space) -> SpaceId {
+        self.last += 1;
+        self.spaces.insert(SpaceId(self.last), space);
+        SpaceId(self.last)
+    }
+
+    /// # Panics
+    /// If the space was removed.
+    pub(crate) fn space(&mut self, id: SpaceId) -> &mut Space {
+        self.spaces.get_mut(&id).expect("a replica's space exists")
+    }
+
+    /// Deletes a space.
+    pub(crate) fn remove(&mut self, id: SpaceId) {
+        self.spaces.remove(&id);
+    }
+
+    /// What a start does before anything else: deletes every space that no replica names.
+    pub(crate) fn retain(&mut self, is_named: impl Fn(SpaceId) -> bool) {
+        self.spaces.retain(|id, _| is_named(*id));
+    }
+
+    /// Whether a crash would lose anything.
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.spaces.values().any(|space| space.record.applied != space.flushed.applied)
+    }
+
+    /// What was not flushed is gone.
+    pub(crate) fn crash(&mut self) {
+        self.spaces.values_mut().for_each(Space::crash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_raft::Membership;
+    use quorate_types::{Epoch, LogId, WallMillis};
+
+    use super::*;
+
+    fn record(index: u64) -> AppliedRecord {
+        AppliedRecord {
+            applied: LogId::new(quorate_types::Term(1), quorate_types::Index(index)),
+            epoch: Epoch { membership: 1, version: 1 },
+            start: Bytes::new(),
+            end: None,
+            membership: Membership::default(),
+            clock: WallMillis(0),
+        }
+    }
+
+    /// Goal: a crash gives back exactly what was flushed, data and record together.
+    #[test]
+    fn a_crash_goes_back_to_the_flush() {
+        let mut space = Space::new(BTreeMap::new(), record(1));
+        space.put(b"a", b"1");
+        space.put(b"b", b"1");
+        space.record = record(2);
+        space.flush();
+        let before = space.view();
+        space.put(b"a", b"2");
+        space.put(b"a", b"3");
+        space.delete(b"b");
+        space.put(b"c", b"1");
+        space.delete_range(b"a", b"z");
+        space.record = record(3);
+        space.crash();
+        assert_eq!(space.view(), before);
+    }
+}

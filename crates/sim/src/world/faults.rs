@@ -1,0 +1,228 @@
+//! Faults: each kind that the seed has strikes again and again, at random times.
+
+use super::character::Clocks;
+use super::schedule::Happening;
+use super::{MILLI, SECOND, World};
+use crate::observation::{FaultKind, Observation, why};
+
+/// A fault that lasted comes to its end.
+pub(crate) struct FaultEnd {
+    kind: FaultKind,
+    node: Option<usize>,
+}
+
+/// Furthest that a clock runs fast or slow within the margin, in millionths.
+const DRIFT_WITHIN: u64 = 10_000;
+/// Furthest that one jumps within the margin. Two clocks that each drift by 1% for one support and
+/// jump once stray by 44 ms, which is less than the margin of 50.
+const JUMP_WITHIN: u64 = 12 * MILLI;
+/// Shortest time between two jumps of one clock: longer than a support by any clock.
+const JUMPS_APART: u64 = 1_300 * MILLI;
+
+impl World {
+    /// Schedules the first fault of each kind.
+    pub(crate) fn begin_faults(&mut self) {
+        if self.character.is_unruly {
+            for kind in [FaultKind::Loss, FaultKind::Duplication, FaultKind::Reorder] {
+                self.show_fault(kind, None);
+            }
+        }
+        for (kind, interval) in self.character.faults.clone() {
+            let at = SECOND + self.random.below(interval * MILLI);
+            self.schedule.at(at, Happening::Fault(kind));
+        }
+    }
+
+    /// A time within the faulty part of the world, `low` to `high` from now.
+    fn lasts(&mut self, low: u64, high: u64) -> u64 {
+        let until = self.now + self.random.between(low * MILLI, high * MILLI);
+        until.min(self.config.faulty_ms * MILLI)
+    }
+
+    /// A fault of this kind strikes.
+    pub(crate) fn handle_fault(&mut self, kind: FaultKind) {
+        if self.is_healed {
+            return;
+        }
+        let interval = self.character.faults.iter().find(|(k, _)| *k == kind);
+        let interval = interval.expect("scheduled because the seed has it").1 * MILLI;
+        let next = self.now + self.random.between(interval / 2, interval * 3 / 2);
+        self.schedule.at(next, Happening::Fault(kind));
+        let node = self.random.place(self.nodes.len());
+        match kind {
+            FaultKind::Crash => self.crash(kind, &[node]),
+            FaultKind::CrashAll => self.crash(kind, &(0..self.nodes.len()).collect::<Vec<_>>()),
+            FaultKind::ClockDrift | FaultKind::ClockJump | FaultKind::ClockJumpBeyond => {
+                self.disturb_clock(kind, node);
+            }
+            FaultKind::Suspend | FaultKind::Pause => {
+                let until = self.lasts(200, 7_000);
+                self.nodes[node].paused_until = until.max(self.nodes[node].paused_until);
+                self.lasting(kind, Some(node), until);
+            }
+            FaultKind::WorkerHung => {
+                let until = self.lasts(500, 8_000);
+                let this = &mut self.nodes[node];
+                (this.hung_since, this.hung_until) = (self.now, until);
+                self.lasting(kind, Some(node), until);
+            }
+            FaultKind::DiskSlow => {
+                let until = self.lasts(1_000, 8_000);
+                let slow = self.random.between(10, 400) * MILLI;
+                let disk = &mut self.nodes[node].disk;
+                (disk.slow, disk.slow_until) = (slow, until);
+                self.lasting(kind, Some(node), until);
+            }
+            FaultKind::DiskStall => {
+                let until = self.lasts(1_000, 9_000);
+                self.nodes[node].disk.stalled_until = until;
+                self.lasting(kind, Some(node), until);
+            }
+            // Shown when it strikes.
+            FaultKind::SyncFailed => self.nodes[node].disk.fails_next = true,
+            FaultKind::BitFlip => self.flip(node),
+            FaultKind::SnapshotCut => self.snapshot_cut = Some(node),
+            _ => self.disturb_network(kind, node),
+        }
+    }
+
+    /// Shows a fault that lasts, and schedules its end.
+    fn lasting(&mut self, kind: FaultKind, node: Option<usize>, until: u64) {
+        self.show_fault(kind, node);
+        self.schedule.at(until, Happening::FaultEnd(FaultEnd { kind, node }));
+    }
+
+    pub(crate) fn show_fault(&mut self, kind: FaultKind, node: Option<usize>) {
+        let node = node.map(|node| self.nodes[node].id);
+        self.observe(Observation::Fault { kind, node, detail: "" });
+    }
+
+    /// A fault that lasted is over.
+    pub(crate) fn handle_fault_end(&mut self, end: FaultEnd) {
+        let FaultEnd { kind, node } = end;
+        let id = node.map(|node| self.nodes[node].id);
+        self.observe(Observation::FaultEnded { kind, node: id });
+        if let Some(node) = node {
+            self.step(node);
+        }
+    }
+
+    fn crash(&mut self, kind: FaultKind, nodes: &[usize]) {
+        let one = nodes.first().copied().filter(|_| nodes.len() == 1);
+        if nodes.iter().all(|node| self.nodes[*node].process.is_none()) {
+            return;
+        }
+        self.show_fault(kind, one);
+        for node in nodes {
+            self.stop(*node, why::CRASHED);
+        }
+    }
+
+    fn disturb_clock(&mut self, kind: FaultKind, node: usize) {
+        let now = self.now;
+        let is_within = self.character.clocks == Clocks::WithinMargin;
+        match kind {
+            FaultKind::ClockDrift => {
+                let most = if is_within { DRIFT_WITHIN } else { 200_000 };
+                let rate = self.random.below(2 * most + 1).cast_signed() - most.cast_signed();
+                self.nodes[node].clock.set_rate(now, rate);
+            }
+            FaultKind::ClockJump => {
+                if now < self.nodes[node].jumped_at + JUMPS_APART {
+                    return;
+                }
+                self.nodes[node].jumped_at = now;
+                let by = self.random.below(JUMP_WITHIN);
+                self.nodes[node].clock.jump(now, by);
+            }
+            _ if self.random.chance(500) => {
+                let by = self.random.between(60, 10_000) * MILLI;
+                self.nodes[node].clock.jump(now, by);
+            }
+            _ => {
+                // A machine frozen from outside: neither its clock nor its process goes on.
+                let until = self.lasts(60, 5_000);
+                let this = &mut self.nodes[node];
+                this.clock.freeze(now, until);
+                this.paused_until = this.paused_until.max(until);
+            }
+        }
+        self.show_fault(kind, Some(node));
+        self.rearm(node);
+    }
+
+    /// The timers of a node are looked at again: its clock goes otherwise now.
+    fn rearm(&mut self, node: usize) {
+        self.wake(node);
+        self.nodes[node].heartbeat_at = self.now;
+        self.schedule.at(self.now, Happening::Heartbeat { node });
+    }
+
+    fn flip(&mut self, node: usize) {
+        let shard = self.shards[self.random.place(self.shards.len())];
+        let id = self.nodes[node].id;
+        let members = self.operator.in_force(shard);
+        let is_member = self.nodes[node]
+            .disk
+            .replica(shard)
+            .is_some_and(|replica| members.is_voter(replica.replica));
+        if !is_member || !self.operator.may_damage(shard) || self.is_flipped(shard) {
+            return;
+        }
+        let place = self.random.bits();
+        if self.nodes[node].disk.flip(shard, place) {
+            let (kind, node) = (FaultKind::BitFlip, Some(id));
+            let detail = "in a run of one replica";
+            self.observe(Observation::Fault { kind, node, detail });
+        }
+    }
+
+    /// Whether a replica of the shard is damaged and nobody knows yet.
+    fn is_flipped(&self, shard: quorate_types::ShardId) -> bool {
+        let flipped = |node: &super::node::Node| {
+            node.disk.replica(shard).is_some_and(super::log_disk::LogReplica::is_flipped)
+        };
+        self.nodes.iter().any(flipped)
+    }
+
+    fn disturb_network(&mut self, kind: FaultKind, node: usize) {
+        let count = self.nodes.len();
+        let other = (node + 1 + self.random.place(count - 1)) % count;
+        let until = self.lasts(200, 6_000);
+        // Which side each node is on, for a partition.
+        let side: Vec<bool> = (0..count).map(|_| self.random.chance(500)).collect();
+        let slow = self.random.between(20, 500) * MILLI;
+        for from in 0..count {
+            for to in (0..count).filter(|to| *to != from) {
+                let is_pair = (from, to) == (node, other);
+                let is_either = is_pair || (to, from) == (node, other);
+                match kind {
+                    FaultKind::OneWayCut if is_pair => self.network.cut(from, to, until),
+                    FaultKind::Cut if is_either => self.network.cut(from, to, until),
+                    FaultKind::Partition if side[from] != side[to] => {
+                        self.network.cut(from, to, until);
+                    }
+                    // Whoever is on the other side is lost to one node, and to nobody else.
+                    FaultKind::PartialPartition
+                        if (from == node && side[to]) || (to == node && side[from]) =>
+                    {
+                        self.network.cut(from, to, until);
+                    }
+                    FaultKind::SlowPeer if from == node || to == node => {
+                        self.network.slow(from, to, slow, until);
+                    }
+                    FaultKind::Delay => self.network.slow(from, to, slow / 4, until),
+                    FaultKind::DatagramsLost if is_either => {
+                        self.network.lose_datagrams(from, to, until);
+                    }
+                    FaultKind::StreamsHang if is_either => self.network.hang(from, to, until),
+                    FaultKind::ReleaseLost if from == node => {
+                        self.network.deafen(from, to, until);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.lasting(kind, Some(node), until);
+    }
+}

@@ -1,0 +1,292 @@
+//! The world: time, nodes, and everything that happens around them.
+//!
+//! One queue of happenings drives it. Each happening touches one node, takes that node's turn, and
+//! schedules what follows from it. Everything is shown to the [`Watch`] in the order in which it
+//! happens; the first property that breaks ends the run.
+
+mod character;
+mod clients;
+mod clock;
+mod data_store;
+mod faults;
+mod heal;
+mod kv_workload;
+mod life;
+mod liveness;
+mod log_disk;
+mod network;
+mod node;
+mod operator;
+mod post;
+mod sample;
+mod schedule;
+mod snapshots;
+mod storage;
+mod turn;
+mod watch;
+mod workload;
+
+use std::collections::BTreeMap;
+
+use quorate_host::Ticket;
+use quorate_raft::Membership;
+use quorate_types::ShardId;
+
+pub use character::{Character, Clocks};
+pub use kv_workload::KvWorkload;
+pub use watch::{Failure, Finished};
+pub use workload::{Ask, Moment, Outcome, Workload};
+
+use self::clients::{Client, ClientNumber};
+use self::clock::Clock;
+use self::network::Network;
+use self::node::Node;
+use self::operator::Operator;
+use self::schedule::{Happening, Schedule};
+use self::watch::Watch;
+use crate::observation::Observation;
+use crate::random::Random;
+
+/// Nanoseconds of a millisecond.
+pub(crate) const MILLI: u64 = 1_000_000;
+/// Nanoseconds of a second.
+pub(crate) const SECOND: u64 = 1_000 * MILLI;
+
+/// What a world is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct WorldConfig {
+    /// The same seed gives the same history.
+    pub seed: u64,
+    /// Simulated time with faults, in milliseconds; then everything heals.
+    pub faulty_ms: u64,
+    /// Makes what the clients do, and the machines that interpret it.
+    pub workload: fn() -> Box<dyn Workload>,
+}
+
+impl WorldConfig {
+    /// A minute of faults around the built-in key-value store.
+    #[must_use]
+    pub fn new(seed: u64) -> WorldConfig {
+        let workload = || Box::new(KvWorkload::new()) as Box<dyn Workload>;
+        WorldConfig { seed, faulty_ms: 60_000, workload }
+    }
+}
+
+/// See the crate's documentation.
+pub struct World {
+    config: WorldConfig,
+    character: Character,
+    /// True time in nanoseconds.
+    now: u64,
+    random: Random,
+    schedule: Schedule,
+    network: Network,
+    nodes: Vec<Node>,
+    /// All shards there are, in the order of their making.
+    shards: Vec<ShardId>,
+    clients: Vec<Client>,
+    /// Which node clients take for a shard's leader's.
+    hints: BTreeMap<ShardId, usize>,
+    operations_last: u64,
+    /// Operations of clients that were answered.
+    ended_well: u64,
+    tickets_last: u64,
+    sessions_last: u64,
+    operator: Operator,
+    probes: heal::Probes,
+    /// Changes of members that a leader was asked for.
+    asked_changes: BTreeMap<Ticket, (ShardId, Membership)>,
+    /// Shards whose commit index may have moved in the turn that comes.
+    touched: Vec<ShardId>,
+    /// The next snapshot chunk from this node is lost.
+    snapshot_cut: Option<usize>,
+    is_healed: bool,
+    /// Clients ask no more.
+    is_resting: bool,
+    workload: Box<dyn Workload>,
+    watch: Watch,
+    /// Hash of everything that happened.
+    history: u64,
+}
+
+impl World {
+    /// A world at its beginning.
+    #[must_use]
+    pub fn new(config: WorldConfig) -> World {
+        let mut random = Random::new(config.seed);
+        let character = Character::of(&mut random);
+        World::with_character(config, character, random)
+    }
+
+    /// A world of a given character.
+    fn with_character(config: WorldConfig, character: Character, mut random: Random) -> World {
+        let clock = |random: &mut Random| Clock::new(random.below(1_000 * SECOND), 0);
+        let nodes = (0..character.nodes).map(|n| Node::new(n, clock(&mut random))).collect();
+        World {
+            config,
+            now: 0,
+            schedule: Schedule::default(),
+            network: Network::new(character.nodes, character.is_unruly),
+            nodes,
+            shards: Vec::new(),
+            clients: (0..character.clients).map(|_| Client::default()).collect(),
+            hints: BTreeMap::new(),
+            operations_last: 0,
+            ended_well: 0,
+            tickets_last: 0,
+            sessions_last: 0,
+            operator: Operator::default(),
+            probes: heal::Probes::default(),
+            asked_changes: BTreeMap::new(),
+            touched: Vec::new(),
+            snapshot_cut: None,
+            is_healed: false,
+            is_resting: false,
+            workload: (config.workload)(),
+            watch: Watch::new(config.seed),
+            history: 0,
+            random,
+            character,
+        }
+    }
+
+    /// What this seed is like.
+    #[must_use]
+    pub fn character(&self) -> &Character {
+        &self.character
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// The first property that did not hold, and what led to it.
+    pub fn run(mut self) -> Result<Finished, Box<Failure>> {
+        self.run_to_end()?;
+        Ok(self.watch.finish(self.history ^ self.random.bits()))
+    }
+
+    fn run_to_end(&mut self) -> Result<(), Box<Failure>> {
+        self.begin();
+        self.run_until(self.config.faulty_ms * MILLI)?;
+        self.heal();
+        self.run_until(self.now + heal::BOUND)?;
+        self.rest();
+        self.run_until(self.now + heal::REST)?;
+        // The audit may have woken a shard a moment ago: it gets as long again to get quiet.
+        for _ in 0..heal::LOOKS_MORE {
+            if !self.character.has_liveness || self.is_all_quiet() {
+                break;
+            }
+            self.run_until(self.now + SECOND)?;
+        }
+        self.probe();
+        self.run_until(self.now + heal::PROBE_TIMEOUT)?;
+        self.end();
+        self.watch.failure(self.now)
+    }
+
+    fn begin(&mut self) {
+        for number in 1..=self.character.shards {
+            self.create_shard(ShardId(number));
+        }
+        for node in 0..self.nodes.len() {
+            self.schedule.at(0, Happening::Restart { node });
+            let at = self.random.below(SECOND);
+            self.schedule.at(at, Happening::Flush { node });
+        }
+        for client in 0..self.clients.len() {
+            let at = SECOND + self.random.below(SECOND);
+            self.schedule.at(at, Happening::Client(ClientNumber(client)));
+        }
+        self.begin_faults();
+        self.schedule.at(SECOND, Happening::Operator);
+        self.schedule.at(50 * MILLI, Happening::Sample);
+    }
+
+    fn run_until(&mut self, end: u64) -> Result<(), Box<Failure>> {
+        while let Some((at, number, happening)) = self.schedule.next(end) {
+            self.now = at;
+            self.history = self.history.rotate_left(5) ^ at.wrapping_mul(31) ^ number;
+            self.happen(happening);
+            if self.watch.is_broken() {
+                break;
+            }
+        }
+        self.watch.failure(self.now)?;
+        self.now = end;
+        Ok(())
+    }
+
+    /// Until when the process that a happening is for stands still; a worker's time, or that of the
+    /// heartbeat thread.
+    fn stands_until(&self, happening: &Happening) -> u64 {
+        match happening {
+            Happening::Freight { to, .. } => self.nodes[*to].worker_stands_until(),
+            Happening::Datagram { to, .. } => self.nodes[*to].paused_until,
+            Happening::Heartbeat { node } => self.nodes[*node].paused_until,
+            Happening::Apply { node, .. }
+            | Happening::Fetched { node, .. }
+            | Happening::Timer { node }
+            | Happening::Request { node, .. }
+            | Happening::Ingested { node, .. }
+            | Happening::Synced { node, .. }
+            | Happening::SnapshotTimer { node, .. } => self.nodes[*node].worker_stands_until(),
+            _ => 0,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let stands_until = self.stands_until(&happening);
+        if self.now < stands_until {
+            self.schedule.at(stands_until, happening);
+            return;
+        }
+        match happening {
+            Happening::Freight { from, to, generation, freight } => {
+                self.deliver(from, to, generation, *freight);
+            }
+            Happening::Datagram { from, to, datagram } => self.handle_datagram(from, to, &datagram),
+            Happening::Synced { node, sync } => self.handle_synced(node, sync),
+            Happening::Apply { node, life, shard, replica } => {
+                self.handle_apply(node, life, shard, replica);
+            }
+            Happening::Fetched { node, life, replica, fetch } => {
+                self.handle_fetched(node, life, replica, *fetch);
+            }
+            Happening::Timer { node } => {
+                if self.nodes[node].timer_at <= self.now {
+                    self.nodes[node].timer_at = u64::MAX;
+                    self.step(node);
+                }
+            }
+            Happening::Heartbeat { node } => self.handle_heartbeat_timer(node),
+            Happening::SnapshotTimer { node, life, session } => {
+                self.handle_snapshot_timer(node, life, session);
+            }
+            Happening::Ingested { node, life, shard } => self.handle_ingested(node, life, shard),
+            Happening::Restart { node } => self.start(node),
+            Happening::Flush { node } => self.flush(node),
+            Happening::Client(client) => self.client_asks(client),
+            Happening::Request { client, operation, node } => {
+                self.handle_request(client, operation, node);
+            }
+            Happening::Timeout { client, operation } => {
+                self.handle_client_timeout(client, operation);
+            }
+            Happening::Operator => self.operate(),
+            Happening::Fault(kind) => self.handle_fault(kind),
+            Happening::FaultEnd(end) => self.handle_fault_end(end),
+            Happening::Sample => self.sample(),
+        }
+    }
+
+    /// Shows something to everybody who watches.
+    pub(crate) fn observe(&mut self, observation: Observation<'_>) {
+        self.watch.observe(self.now, &self.nodes, &observation);
+    }
+
+    /// The world itself, or its workload, found something wrong.
+    pub(crate) fn fail(&mut self, property: &'static str, shard: Option<ShardId>, what: String) {
+        self.watch.fail(property, shard, what);
+    }
+}

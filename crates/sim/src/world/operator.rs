@@ -1,0 +1,362 @@
+//! The operator: what the meta shard and its balancer are in the engine. It makes shards, moves
+//! leaders, changes members step by step, and destroys replicas on proof (RULES 15 and 16).
+//!
+//! It goes by committed memberships alone. Each look at a shard finds the next step towards its goal
+//! from what is committed now, so a step that was lost is simply taken again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_host::{Event, Ticket};
+use quorate_raft::{ChangeError, Committed, EntryKind, Member, Membership, Role};
+use quorate_types::{Index, LogId, ReplicaId, ShardId};
+
+use super::clients::Caller;
+use super::node::{node_id, number_of};
+use super::schedule::Happening;
+use super::{MILLI, SECOND, World};
+use crate::observation::{Observation, why};
+
+/// Between two looks.
+const LOOK: u64 = 400 * MILLI;
+/// A goal that was not reached for so long is given up.
+const PATIENCE: u64 = 15 * SECOND;
+/// Shards made while the world runs.
+const SHARDS_ADDED_MAX: u64 = 3;
+
+/// What is to become of a shard's members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// A new replica votes, and an old one has left.
+    Replace(ReplicaId, Member),
+    /// A new replica votes.
+    Add(Member),
+    /// A new replica learns.
+    Learn(Member),
+    /// A replica has left.
+    Remove(ReplicaId),
+}
+
+/// What is known of a shard.
+struct Plan {
+    /// Where every log of it begins.
+    first: Membership,
+    /// The newest membership known to be committed, joint ones too, and where.
+    in_force: (Index, Membership),
+    /// Whoever was in a committed membership.
+    admitted: BTreeSet<ReplicaId>,
+    /// Voters that the shard is to have.
+    wanted: usize,
+    replicas_last: ReplicaId,
+    /// Members that ended by damage (RULE 5) and are to be replaced.
+    ended: BTreeSet<ReplicaId>,
+    goal: Option<(Goal, u64)>,
+    /// Memberships settled so far, for the observation of each.
+    shown: Index,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Operator {
+    plans: BTreeMap<ShardId, Plan>,
+    shards_added: u64,
+}
+
+impl Operator {
+    pub(crate) fn add_shard(&mut self, shard: ShardId, first: Membership) {
+        let newest = first.members().map(|member| member.replica).max().expect("no empty group");
+        let plan = Plan {
+            in_force: (Index(1), first.clone()),
+            admitted: first.members().map(|member| member.replica).collect(),
+            wanted: first.voters.len(),
+            replicas_last: newest,
+            ended: BTreeSet::new(),
+            goal: None,
+            shown: Index(1),
+            first,
+        };
+        self.plans.insert(shard, plan);
+    }
+
+    pub(crate) fn first_membership(&self, shard: ShardId) -> &Membership {
+        &self.plans[&shard].first
+    }
+
+    pub(crate) fn note_ended(&mut self, shard: ShardId, replica: ReplicaId) {
+        self.plans.get_mut(&shard).expect("a shard that exists").ended.insert(replica);
+    }
+
+    /// The newest membership known to be committed.
+    pub(crate) fn in_force(&self, shard: ShardId) -> &Membership {
+        &self.plans[&shard].in_force.1
+    }
+
+    /// Whether one more replica may be damaged and the shard still lives: nothing is on its way, and
+    /// nobody else is missing.
+    pub(crate) fn may_damage(&self, shard: ShardId) -> bool {
+        let plan = &self.plans[&shard];
+        let members = &plan.in_force.1;
+        let intact = |member: &Member| !plan.ended.contains(&member.replica);
+        plan.goal.is_none()
+            && !members.is_joint()
+            && members.voters.len() >= 3
+            && members.learners.is_empty()
+            && members.voters.iter().all(intact)
+    }
+}
+
+impl Plan {
+    fn new_member(&mut self, node: usize) -> Member {
+        self.replicas_last = ReplicaId(self.replicas_last.0 + 1);
+        Member { replica: self.replicas_last, node: node_id(node) }
+    }
+
+    /// The next step towards the goal; nothing if it is reached.
+    fn step(&self, goal: Goal) -> Option<Membership> {
+        let now = &self.in_force.1;
+        let without = |list: &[Member], replica| -> Vec<Member> {
+            list.iter().copied().filter(|member| member.replica != replica).collect()
+        };
+        let (voters, learners) = (&now.voters, &now.learners);
+        let knows = |member: &Member| now.members().any(|known| known == *member);
+        let target = |voters: Vec<Member>, learners: Vec<Member>| {
+            let mut target = Membership { voters, outgoing: Vec::new(), learners };
+            target.voters.sort();
+            target.learners.sort();
+            Some(target)
+        };
+        match goal {
+            Goal::Replace(_, new) | Goal::Add(new) | Goal::Learn(new) if !knows(&new) => {
+                target(voters.clone(), learners.iter().copied().chain([new]).collect())
+            }
+            Goal::Replace(old, new) if !voters.contains(&new) => {
+                let voters = without(voters, old).into_iter().chain([new]).collect();
+                target(voters, without(learners, new.replica))
+            }
+            Goal::Add(new) if !voters.contains(&new) => {
+                let voters = voters.iter().copied().chain([new]).collect();
+                target(voters, without(learners, new.replica))
+            }
+            Goal::Remove(old) if now.members().any(|member| member.replica == old) => {
+                target(without(voters, old), without(learners, old))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl World {
+    /// Looks at every shard.
+    pub(crate) fn operate(&mut self) {
+        self.schedule.at(self.now + LOOK, Happening::Operator);
+        if !self.is_healed
+            && self.operator.shards_added < SHARDS_ADDED_MAX
+            && self.random.chance(15)
+        {
+            self.operator.shards_added += 1;
+            self.create_shard(ShardId(self.shards.len() as u64 + 1));
+        }
+        for shard in self.shards.clone() {
+            self.destroy_removed(shard);
+            self.look_at(shard);
+        }
+    }
+
+    /// Removed replicas are destroyed once a committed membership proves that they never come back.
+    fn destroy_removed(&mut self, shard: ShardId) {
+        let plan = &self.operator.plans[&shard];
+        let members = &plan.in_force.1;
+        if members.is_joint() {
+            return;
+        }
+        let newest = plan.admitted.last().copied().expect("no empty group");
+        let doomed: Vec<usize> = (0..self.nodes.len())
+            .filter(|node| {
+                let node = &self.nodes[*node];
+                let found = node.disk.replica(shard).map(|found| found.replica);
+                // One that was never admitted, with a newer one admitted, never will be.
+                node.process.is_some()
+                    && self.now >= node.worker_stands_until()
+                    && found
+                        .is_some_and(|found| members.node_of(found).is_none() && found <= newest)
+            })
+            .collect();
+        for node in doomed {
+            let replica = self.replica_of(node, shard);
+            self.remove_replica(node, shard, why::LEFT);
+            // An order to make it that comes late meets the tombstone (RULE 3).
+            if let Some(replica) = replica.filter(|_| self.random.chance(200)) {
+                self.create_replica(node, shard, replica);
+            }
+        }
+    }
+
+    fn look_at(&mut self, shard: ShardId) {
+        let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
+        if let Some((goal, since)) = plan.goal {
+            let step = plan.step(goal);
+            let settled = !plan.in_force.1.is_joint();
+            let is_over = (step.is_none() && settled) || self.now > since + PATIENCE;
+            if is_over {
+                plan.goal = None;
+            } else if let Some(target) = step.filter(|_| settled) {
+                self.ask_for_change(shard, target);
+            }
+            return;
+        }
+        if plan.in_force.1.is_joint() {
+            return;
+        }
+        let goal = self.repair(shard).or_else(|| self.choose(shard));
+        let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
+        if let Some(goal) = goal {
+            plan.goal = Some((goal, self.now));
+            // A learner that an earlier goal left behind is there already.
+            if let Goal::Replace(_, new) | Goal::Add(new) | Goal::Learn(new) = goal
+                && plan.in_force.1.node_of(new.replica).is_none()
+            {
+                self.create_replica(number_of(new.node), shard, new.replica);
+            }
+        } else if !self.is_healed && self.random.chance(40) {
+            self.transfer(shard);
+        }
+    }
+
+    /// A node, up, without a replica of the shard.
+    fn free_node(&mut self, shard: ShardId) -> Option<usize> {
+        let members = self.operator.in_force(shard);
+        let is_free = |node: &usize| {
+            let found = &self.nodes[*node];
+            found.process.is_some()
+                && found.disk.replica(shard).is_none()
+                && members.members().all(|member| member.node != found.id)
+        };
+        let free: Vec<usize> = (0..self.nodes.len()).filter(is_free).collect();
+        (!free.is_empty()).then(|| free[self.random.place(free.len())])
+    }
+
+    /// What has to be done, whatever chance says: members that ended are replaced.
+    fn repair(&mut self, shard: ShardId) -> Option<Goal> {
+        let free = self.free_node(shard);
+        let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
+        let members = plan.in_force.1.clone();
+        let ended = members.members().find(|member| plan.ended.contains(&member.replica));
+        if let Some(ended) = ended {
+            let votes = members.is_voter(ended.replica);
+            return match free {
+                Some(node) if votes => Some(Goal::Replace(ended.replica, plan.new_member(node))),
+                // A node hosts one replica of a group: where none is free, it leaves first.
+                _ => Some(Goal::Remove(ended.replica)),
+            };
+        }
+        // What a goal that was given up has left behind.
+        if let Some(learner) = members.learners.first() {
+            if members.voters.len() < plan.wanted {
+                return Some(Goal::Add(*learner));
+            }
+            return Some(Goal::Remove(learner.replica)).filter(|_| self.random.chance(100));
+        }
+        (members.voters.len() < plan.wanted)
+            .then(|| free.map(|node| Goal::Add(plan.new_member(node))))
+            .flatten()
+    }
+
+    fn choose(&mut self, shard: ShardId) -> Option<Goal> {
+        if self.is_healed || !self.character.changes_members || !self.random.chance(30) {
+            return None;
+        }
+        let free = self.free_node(shard);
+        let kind = self.random.below(4);
+        let voters = self.operator.in_force(shard).voters.clone();
+        let victim = voters[self.random.place(voters.len())].replica;
+        let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
+        match (kind, free) {
+            (0, Some(node)) => Some(Goal::Learn(plan.new_member(node))),
+            (1, Some(node)) if voters.len() < 5 => Some(Goal::Add(plan.new_member(node))),
+            (2, _) if voters.len() > plan.wanted.max(3) => Some(Goal::Remove(victim)),
+            (_, Some(node)) => Some(Goal::Replace(victim, plan.new_member(node))),
+            _ => None,
+        }
+    }
+
+    /// The node that serves as the shard's leader, as far as anybody knows.
+    pub(crate) fn leader_of(&self, shard: ShardId) -> Option<usize> {
+        let leads = |node: &usize| {
+            let process = self.nodes[*node].process.as_ref()?;
+            let view = process.host.view(shard)?;
+            (view.role.role == Role::Leader).then_some((view.role.term, *node))
+        };
+        (0..self.nodes.len()).filter_map(|node| leads(&node)).max().map(|(_, node)| node)
+    }
+
+    fn operator_ticket(&mut self, node: usize) -> Ticket {
+        self.tickets_last += 1;
+        let ticket = Ticket(self.tickets_last);
+        let process = self.nodes[node].process.as_mut().expect("it leads");
+        process.callers.insert(ticket, Caller::Operator);
+        ticket
+    }
+
+    fn ask_for_change(&mut self, shard: ShardId, target: Membership) {
+        let Some(node) = self.leader_of(shard) else { return };
+        if self.now < self.nodes[node].worker_stands_until() {
+            return;
+        }
+        let expected = self.operator.in_force(shard).clone();
+        self.tickets_last += 1;
+        let ticket = Ticket(self.tickets_last);
+        self.asked_changes.insert(ticket, (shard, target.clone()));
+        self.tell(node, Event::ChangeMembership { shard, ticket, expected, target });
+        self.step(node);
+    }
+
+    /// A leader accepted or refused a change.
+    pub(crate) fn handle_change_answer(
+        &mut self,
+        ticket: Ticket,
+        result: &Result<LogId, ChangeError>,
+    ) {
+        let Some((shard, target)) = self.asked_changes.remove(&ticket) else { return };
+        if result.is_ok() {
+            self.observe(Observation::ChangeBegun { shard, target: &target });
+        }
+    }
+
+    fn transfer(&mut self, shard: ShardId) {
+        let Some(node) = self.leader_of(shard) else { return };
+        let voters = &self.operator.in_force(shard).voters;
+        let to = voters[self.random.place(voters.len())].node;
+        let from = self.nodes[node].id;
+        if to == from || self.now < self.nodes[node].worker_stands_until() {
+            return;
+        }
+        let ticket = self.operator_ticket(node);
+        self.observe(Observation::TransferBegun { shard, from, to });
+        self.tell(node, Event::TransferLeader { shard, ticket, to });
+        self.step(node);
+    }
+
+    /// Memberships among entries that were just applied: they are committed.
+    pub(crate) fn note_memberships(&mut self, shard: ShardId, committed: &Committed) {
+        for run in committed.runs.iter().filter(|run| run.has_membership()) {
+            for entry in run.entries().filter(|entry| entry.kind == EntryKind::Membership) {
+                let membership = Membership::decode(entry.payload).expect("sound, as it is logged");
+                self.note_membership(shard, entry.id.index, membership);
+            }
+        }
+    }
+
+    fn note_membership(&mut self, shard: ShardId, index: Index, membership: Membership) {
+        let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
+        if index <= plan.in_force.0 {
+            return;
+        }
+        plan.admitted.extend(membership.members().map(|member| member.replica));
+        let is_news = !membership.is_joint() && index > plan.shown;
+        plan.in_force = (index, membership);
+        if is_news {
+            plan.shown = index;
+            let membership = &plan.in_force.1.clone();
+            self.observe(Observation::ChangeDone { shard, membership });
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What is going to happen, and when: one queue for the whole world.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use quorate_host::ShardFetch;
+use quorate_host::liveness::{AuditList, Control, Datagram};
+use quorate_raft::{Message, Run};
+use quorate_types::{ReplicaId, ShardId};
+
+use super::clients::ClientNumber;
+use super::faults::FaultEnd;
+use super::snapshots::{Chunk, ChunkAnswer};
+use crate::observation::FaultKind;
+
+/// What a stream carries in one piece.
+#[derive(Clone)]
+pub(crate) enum Freight {
+    Messages(Vec<(ShardId, Message)>),
+    Control(ShardId, Control),
+    /// A list of the audit; `true` if it comes from the leaders' side.
+    Audit(bool, AuditList),
+    Chunk(Chunk),
+    ChunkAnswer(ChunkAnswer),
+}
+
+/// Something that is going to happen. `life` names the life of a process that it is meant for: what
+/// is meant for an earlier one is dropped.
+pub(crate) enum Happening {
+    Freight {
+        from: usize,
+        to: usize,
+        generation: u32,
+        freight: Box<Freight>,
+    },
+    Datagram {
+        from: usize,
+        to: usize,
+        datagram: Box<Datagram>,
+    },
+    Synced {
+        node: usize,
+        sync: u64,
+    },
+    Apply {
+        node: usize,
+        life: u64,
+        shard: ShardId,
+        replica: ReplicaId,
+    },
+    Fetched {
+        node: usize,
+        life: u64,
+        replica: ReplicaId,
+        fetch: Box<(ShardFetch, Vec<Run>)>,
+    },
+    /// The worker's timer.
+    Timer {
+        node: usize,
+    },
+    /// The heartbeat thread's timer.
+    Heartbeat {
+        node: usize,
+    },
+    SnapshotTimer {
+        node: usize,
+        life: u64,
+        session: u64,
+    },
+    Ingested {
+        node: usize,
+        life: u64,
+        shard: ShardId,
+    },
+    Restart {
+        node: usize,
+    },
+    Flush {
+        node: usize,
+    },
+    Client(ClientNumber),
+    Request {
+        client: ClientNumber,
+        operation: u64,
+        node: usize,
+    },
+    Timeout {
+        client: ClientNumber,
+        operation: u64,
+    },
+    Operator,
+    Fault(FaultKind),
+    FaultEnd(FaultEnd),
+    Sample,
+}
+
+/// The queue. What is due at the same time happens in the order in which it was scheduled.
+#[derive(Default)]
+pub(crate) struct Schedule {
+    /// Time, number, place in `waiting`.
+    queue: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    /// Apart from the heap, which then moves small elements only.
+    waiting: Vec<Option<Happening>>,
+    free: Vec<u32>,
+    last: u64,
+}
+
+impl Schedule {
+    pub(crate) fn at(&mut self, at: u64, happening: Happening) {
+        self.last += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.waiting.push(None);
+            u32::try_from(self.waiting.len() - 1).expect("few things wait")
+        });
+        self.waiting[place as usize] = Some(happening);
+        self.queue.push(Reverse((at, self.last, place)));
+    }
+
+    /// The next happening with its time and number, if it is due by `end`.
+    pub(crate) fn next(&mut self, end: u64) -> Option<(u64, u64, Happening)> {
+        let Reverse((at, number, place)) = *self.queue.peek()?;
+        if at > end {
+            return None;
+        }
+        self.queue.pop();
+        self.free.push(place);
+        let happening = self.waiting[place as usize].take().expect("scheduled once");
+        Some((at, number, happening))
+    }
+}

@@ -1,0 +1,343 @@
+//! Snapshots on their way: a leader's node cuts a view of its data into chunks and sends one after
+//! the other; the receiver says which it wants next, so a transfer goes on where it was interrupted.
+//! What has arrived dies with the receiver's process.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use quorate_host::{AppliedRecord, Event, ShardSnapshot, Turn};
+use quorate_raft::SnapshotOutcome;
+use quorate_types::{LogId, ReplicaId, ShardId, Term};
+
+use super::data_store::{Space, SpaceId};
+use super::network::LANE_SNAPSHOT;
+use super::node::{Node, node_id, number_of};
+use super::schedule::{Freight, Happening};
+use super::{MILLI, SECOND, World};
+use crate::observation::{FaultKind, Observation};
+
+/// A chunk that is not answered for so long is sent again.
+const RESEND: u64 = SECOND;
+/// After so many the transfer fails.
+const TRIES_MAX: u32 = 4;
+
+/// A consistent view of a replica.
+pub(crate) struct View {
+    map: BTreeMap<Bytes, Bytes>,
+    record: AppliedRecord,
+}
+
+/// A transfer, at its sender.
+pub(crate) struct Session {
+    pub(crate) shard: ShardId,
+    from: ReplicaId,
+    term: Term,
+    to: ReplicaId,
+    node: usize,
+    view: Rc<View>,
+    chunks: u32,
+    next: u32,
+    tries: u32,
+}
+
+/// A piece of a snapshot. It carries the whole view, of which only the last piece is used: the
+/// pieces matter by when they arrive, not by what is in which.
+#[derive(Clone)]
+pub(crate) struct Chunk {
+    session: u64,
+    shard: ShardId,
+    from: ReplicaId,
+    term: Term,
+    to: ReplicaId,
+    number: u32,
+    chunks: u32,
+    view: Rc<View>,
+}
+
+/// What the receiver says to a chunk.
+#[derive(Clone)]
+pub(crate) struct ChunkAnswer {
+    session: u64,
+    verdict: Verdict,
+}
+
+#[derive(Clone, Copy)]
+enum Verdict {
+    /// The chunk wanted next.
+    Next(u32),
+    /// The state through this entry is in force, durably.
+    Installed(LogId),
+    /// It can't be used.
+    Refused,
+}
+
+/// A transfer, at its receiver.
+pub(crate) struct Receiving {
+    session: u64,
+    sender: usize,
+    from: ReplicaId,
+    term: Term,
+    next: u32,
+    chunks: u32,
+    view: Rc<View>,
+    /// The fresh space, once everything has arrived.
+    space: Option<SpaceId>,
+    /// The last entry of the log as it was just before the install.
+    log_held_last: LogId,
+    /// In force, and waits for its sync.
+    is_installed: bool,
+}
+
+impl Receiving {
+    /// The fresh space that no log names yet.
+    pub(crate) fn space(&self) -> Option<SpaceId> {
+        self.space
+    }
+}
+
+impl World {
+    /// A leader here wants a follower to get a snapshot.
+    pub(crate) fn begin_snapshot(&mut self, node: usize, asked: &ShardSnapshot) {
+        let Node { process, data, .. } = &mut self.nodes[node];
+        let process = process.as_mut().expect("it took a turn");
+        let Some(live) = process.replicas.get(&asked.shard) else { return };
+        let (map, record) = data.space(live.space).view();
+        let shard = asked.shard;
+        if record.applied.index < asked.at_least {
+            // Not applied that far yet: the kernel asks again.
+            self.post_snapshot_end(node, shard, asked.to, SnapshotOutcome::Failed);
+            return;
+        }
+        let base = record.applied;
+        let session = Session {
+            shard,
+            from: asked.from,
+            term: asked.term,
+            to: asked.to,
+            node: number_of(asked.node),
+            view: Rc::new(View { map, record }),
+            chunks: u32::try_from(self.random.between(1, 6)).expect("few"),
+            next: 0,
+            tries: 0,
+        };
+        self.sessions_last += 1;
+        let number = self.sessions_last;
+        process.sessions.insert(number, session);
+        let (from, to) = (self.nodes[node].id, asked.node);
+        self.observe(Observation::SnapshotSent { from, to, shard, base });
+        self.send_chunk(node, number);
+    }
+
+    fn post_snapshot_end(
+        &mut self,
+        node: usize,
+        shard: ShardId,
+        to: ReplicaId,
+        outcome: SnapshotOutcome,
+    ) {
+        self.post(node, Event::SnapshotEnded { shard, to, outcome });
+        // Not within the turn that is being carried out.
+        self.wake(node);
+    }
+
+    fn send_chunk(&mut self, node: usize, number: u64) {
+        let life = self.nodes[node].life;
+        let process = self.nodes[node].process.as_ref().expect("only the living send");
+        let session = &process.sessions[&number];
+        let chunk = Chunk {
+            session: number,
+            shard: session.shard,
+            from: session.from,
+            term: session.term,
+            to: session.to,
+            number: session.next,
+            chunks: session.chunks,
+            view: Rc::clone(&session.view),
+        };
+        let to = session.node;
+        let at = self.now + RESEND;
+        self.schedule.at(at, Happening::SnapshotTimer { node, life, session: number });
+        if self.snapshot_cut.take_if(|cut| *cut == node).is_some() {
+            self.show_fault(FaultKind::SnapshotCut, Some(node));
+        } else {
+            self.send(node, to, LANE_SNAPSHOT, Freight::Chunk(chunk));
+        }
+    }
+
+    /// No answer for a while.
+    pub(crate) fn handle_snapshot_timer(&mut self, node: usize, life: u64, number: u64) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let process = self.nodes[node].process.as_mut().expect("it lives");
+        let Some(session) = process.sessions.get_mut(&number) else { return };
+        session.tries += 1;
+        if session.tries < TRIES_MAX {
+            self.send_chunk(node, number);
+        } else {
+            self.end_session(node, number, SnapshotOutcome::Failed);
+        }
+    }
+
+    fn end_session(&mut self, node: usize, number: u64, outcome: SnapshotOutcome) {
+        let process = self.nodes[node].process.as_mut().expect("it lives");
+        let Some(session) = process.sessions.remove(&number) else { return };
+        let (shard, to) = (session.shard, session.to);
+        if outcome == SnapshotOutcome::Failed {
+            let (from, to) = (self.nodes[node].id, node_id(session.node));
+            self.observe(Observation::SnapshotFailed { from, to, shard });
+        }
+        self.tell(node, Event::SnapshotEnded { shard, to, outcome });
+        self.step(node);
+    }
+
+    /// The receiver answers a chunk.
+    pub(crate) fn handle_chunk_answer(&mut self, node: usize, answer: &ChunkAnswer) {
+        let process = self.nodes[node].process.as_mut().expect("only the living hear");
+        let Some(session) = process.sessions.get_mut(&answer.session) else { return };
+        match answer.verdict {
+            Verdict::Installed(base) => {
+                self.end_session(node, answer.session, SnapshotOutcome::Installed(base));
+            }
+            Verdict::Refused => self.end_session(node, answer.session, SnapshotOutcome::Failed),
+            // Everything is there: the end follows.
+            Verdict::Next(next) if next == session.chunks => session.tries = 0,
+            Verdict::Next(next) if next != session.next => {
+                (session.next, session.tries) = (next, 0);
+                self.send_chunk(node, answer.session);
+            }
+            Verdict::Next(_) => {}
+        }
+    }
+
+    /// A chunk arrives.
+    pub(crate) fn handle_chunk(&mut self, from: usize, to: usize, chunk: Chunk) {
+        let Chunk { session, shard, number, chunks, .. } = chunk;
+        let process = self.nodes[to].process.as_mut().expect("only the living hear");
+        if process.replicas.get(&shard).is_none_or(|live| live.replica != chunk.to) {
+            self.answer_chunk(to, from, session, Verdict::Refused);
+            return;
+        }
+        let current = process.receiving.get(&shard);
+        if current.is_some_and(|current| current.space.is_some() && current.session != session) {
+            // One that has wholly arrived is being installed.
+            self.answer_chunk(to, from, session, Verdict::Refused);
+            return;
+        }
+        if current.is_none_or(|current| current.session != session) {
+            let receiving = Receiving {
+                session,
+                sender: from,
+                from: chunk.from,
+                term: chunk.term,
+                next: 0,
+                chunks,
+                view: chunk.view,
+                space: None,
+                log_held_last: LogId::default(),
+                is_installed: false,
+            };
+            process.receiving.insert(shard, receiving);
+        }
+        let receiving = process.receiving.get_mut(&shard).expect("made just now");
+        let completes = receiving.next == number && number + 1 == chunks;
+        if receiving.next == number {
+            receiving.next += 1;
+        }
+        let next = receiving.next;
+        self.answer_chunk(to, from, session, Verdict::Next(next));
+        if completes {
+            let (life, after) = (self.nodes[to].life, self.random.between(MILLI, 60 * MILLI));
+            let ingested = Happening::Ingested { node: to, life, shard };
+            self.schedule.at(self.now + after, ingested);
+        }
+    }
+
+    fn answer_chunk(&mut self, node: usize, to: usize, session: u64, verdict: Verdict) {
+        let answer = ChunkAnswer { session, verdict };
+        self.send(node, to, LANE_SNAPSHOT, Freight::ChunkAnswer(answer));
+    }
+
+    /// The tables of a snapshot are durable in a fresh space.
+    pub(crate) fn handle_ingested(&mut self, node: usize, life: u64, shard: ShardId) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let Node { process, data, .. } = &mut self.nodes[node];
+        let process = process.as_mut().expect("it lives");
+        let Some(receiving) = process.receiving.get_mut(&shard) else { return };
+        if receiving.space.is_some() || receiving.next != receiving.chunks {
+            return;
+        }
+        let View { map, record } = &*receiving.view;
+        receiving.space = Some(data.create(Space::new(map.clone(), record.clone())));
+        self.try_install(node, shard);
+    }
+
+    /// Puts a snapshot in force once nothing older is being applied (RULE 13).
+    pub(crate) fn try_install(&mut self, node: usize, shard: ShardId) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        let Some(receiving) = process.receiving.get_mut(&shard) else { return };
+        let Some(live) = process.replicas.get(&shard) else { return };
+        if receiving.space.is_none() || receiving.is_installed || !live.applying.is_empty() {
+            return;
+        }
+        let Some(view) = process.host.view(shard) else { return };
+        receiving.log_held_last = view.last;
+        receiving.is_installed = true;
+        let (from, term, record) = (receiving.from, receiving.term, &receiving.view.record);
+        let (base, membership) = (record.applied, record.membership.clone());
+        let descriptor_version = record.epoch.version;
+        let install = Event::Install { shard, from, term, base, membership, descriptor_version };
+        self.tell(node, install);
+        self.step(node);
+    }
+
+    /// What the host made of the snapshots that arrived.
+    pub(crate) fn carry_out_installs(&mut self, node: usize, turn: &Turn) {
+        for (shard, result) in &turn.installs {
+            let shard = *shard;
+            let machine = self.workload.machine();
+            let Node { id, process, data, .. } = &mut self.nodes[node];
+            let (id, process) = (*id, process.as_mut().expect("it took a turn"));
+            let Ok(base) = result else {
+                let refused = process.receiving.remove(&shard).expect("it was told to install");
+                data.remove(refused.space.expect("it had arrived"));
+                self.answer_chunk(node, refused.sender, refused.session, Verdict::Refused);
+                continue;
+            };
+            let receiving = &process.receiving[&shard];
+            let live = process.replicas.get_mut(&shard).expect("a replica was installed");
+            live.space = receiving.space.expect("it had arrived");
+            live.machine = machine;
+            let (base, log_held_last, replica) = (*base, receiving.log_held_last, live.replica);
+            let write = turn.write.iter().flat_map(|(_, writes)| writes);
+            let keeps_log = write
+                .filter(|(written, _)| *written == shard)
+                .find_map(|(_, write)| Some(write.install.as_ref()?.keeps_log))
+                .expect("an install is in its turn's write");
+            self.observe(Observation::Installed {
+                node: id,
+                shard,
+                replica,
+                base,
+                keeps_log,
+                log_held_last,
+            });
+            self.touch(shard);
+        }
+    }
+
+    /// The log of an install is durable: its sender may know.
+    pub(crate) fn answer_installed(&mut self, node: usize, shard: ShardId) {
+        let process = self.nodes[node].process.as_mut().expect("only the living sync");
+        let done = process.receiving.get(&shard).is_some_and(|receiving| receiving.is_installed);
+        if done {
+            let receiving = process.receiving.remove(&shard).expect("looked at just now");
+            let base = receiving.view.record.applied;
+            let verdict = Verdict::Installed(base);
+            self.answer_chunk(node, receiving.sender, receiving.session, verdict);
+        }
+    }
+}
