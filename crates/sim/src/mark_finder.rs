@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_host::liveness::{Control, StandingCause, StandingChange};
 use quorate_raft::{Body, Membership, Message, Role, RoleState, Run, Write};
-use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, Term};
+use quorate_types::{LogId, NodeId, ReplicaId, ShardId, Term};
 
 use crate::marks::{Mark, Marks};
 use crate::observation::{FaultKind, Observation, why};
@@ -16,8 +16,6 @@ pub struct MarkFinder {
     marks: Marks,
     known: Known,
     roles: BTreeMap<(ShardId, ReplicaId), RoleState>,
-    /// Runs on each log disk, first index to last.
-    runs: BTreeMap<(ShardId, ReplicaId), BTreeMap<Index, Index>>,
     purged: BTreeSet<(ShardId, NodeId)>,
     withdrawn: BTreeSet<(NodeId, NodeId)>,
     /// Bound replica, leader and term of each question.
@@ -93,18 +91,16 @@ impl MarkFinder {
             Observation::Written { shard, replica, write, .. } => {
                 self.written(shard, replica, write);
             }
-            Observation::Durable { shard, replica, write, .. } => {
-                self.durable(shard, replica, write);
+            Observation::Durable { write, .. } if write.truncate_from.is_some() => {
+                self.marks.reach(Mark::Truncation);
             }
             Observation::Installed { base, keeps_log: false, log_held_last, .. }
                 if log_held_last.index >= base.index =>
             {
                 self.marks.reach(Mark::SnapshotOverDivergentLog);
             }
-            Observation::Purged { node, shard, replica, base } => {
+            Observation::Purged { node, shard, .. } => {
                 self.purged.insert((shard, node));
-                let runs = self.runs.entry((shard, replica)).or_default();
-                runs.retain(|_, last| *last > base.index);
             }
             Observation::SnapshotSent { from, shard, .. }
                 if self.purged.contains(&(shard, from)) =>
@@ -234,23 +230,6 @@ impl MarkFinder {
         }
     }
 
-    fn durable(&mut self, shard: ShardId, id: ReplicaId, write: &Write) {
-        let runs = self.runs.entry((shard, id)).or_default();
-        if write.install.as_ref().is_some_and(|install| !install.keeps_log) {
-            runs.clear();
-        }
-        if let Some(from) = write.truncate_from {
-            drop(runs.split_off(&from));
-            if let Some((_, last)) = runs.iter_mut().next_back()
-                && *last >= from
-            {
-                *last = from.previous();
-                self.marks.reach(Mark::TruncationInsideRun);
-            }
-        }
-        runs.extend(write.runs.iter().map(|run| (run.first(), run.last())));
-    }
-
     fn standing(&mut self, node: NodeId, change: &StandingChange) {
         match change.cause {
             StandingCause::Withdrawn => {
@@ -293,6 +272,8 @@ impl MarkFinder {
 
 #[cfg(test)]
 mod tests {
+    use quorate_types::Index;
+
     use super::*;
     use crate::properties::samples::{SHARD, id, members, restored, run, write};
     use quorate_raft::Restored;
@@ -339,12 +320,11 @@ mod tests {
     fn logs_that_are_cut_and_told_twice() {
         let mut finder = finder();
         durable(&mut finder, 1, &write(1).run(1, 2, 4).build());
-        durable(&mut finder, 1, &write(2).cut(6).run(2, 6, 1).build());
-        assert_eq!(reached(&finder), [], "a cut at the end of a run");
-        durable(&mut finder, 1, &write(3).cut(4).run(3, 4, 1).build());
+        assert_eq!(reached(&finder), []);
+        durable(&mut finder, 1, &write(2).cut(4).run(3, 4, 1).build());
         let body = Body::Append { previous: id(1, 1), runs: vec![run(1, 2, 2)], commit: Index(1) };
         deliver(&mut finder, 2, 1, 3, body);
-        assert_eq!(reached(&finder), [Mark::TruncationInsideRun, Mark::DuplicateAppend]);
+        assert_eq!(reached(&finder), [Mark::Truncation, Mark::DuplicateAppend]);
     }
 
     #[test]

@@ -28,8 +28,9 @@ pub enum Mark {
     TimeoutNowLate,
     /// A leader whose transfer failed ends the term by an election of its own.
     TransferEndedByOwnElection,
-    /// A durable log is cut inside a run.
-    TruncationInsideRun,
+    /// A durable log is cut, where it went another way than its leader's. Always between two runs:
+    /// they are replicated and committed whole.
+    Truncation,
     /// A leader removes itself.
     LeaderRemovesItself,
     /// A learner becomes a voter.
@@ -77,7 +78,7 @@ impl Mark {
         Mark::BindingEndedByAudit,
         Mark::TimeoutNowLate,
         Mark::TransferEndedByOwnElection,
-        Mark::TruncationInsideRun,
+        Mark::Truncation,
         Mark::LeaderRemovesItself,
         Mark::LearnerPromoted,
         Mark::UnawareLearnerVotes,
@@ -109,7 +110,7 @@ impl Mark {
             Mark::BindingEndedByAudit => "binding ended by the audit",
             Mark::TimeoutNowLate => "TimeoutNow arrives late",
             Mark::TransferEndedByOwnElection => "failed transfer ended by the leader's election",
-            Mark::TruncationInsideRun => "log cut inside a run",
+            Mark::Truncation => "durable log cut",
             Mark::LeaderRemovesItself => "leader removes itself",
             Mark::LearnerPromoted => "learner promoted",
             Mark::UnawareLearnerVotes => "learner votes that does not know of its promotion",

@@ -258,6 +258,10 @@ pub enum Observation<'a> {
     /// A client's write was acknowledged: this entry is promised for ever. `payload_hash` as by
     /// [`entry_hash`] of the entry in the log.
     Acknowledged { shard: ShardId, id: LogId, payload_hash: u64 },
+    /// A replica's machine answered the command of this entry.
+    Replied { node: NodeId, shard: ShardId, id: LogId, reply_hash: u64 },
+    /// A replica's data was looked at as a whole.
+    DataSeen { node: NodeId, shard: ShardId, applied: Index, digest: u64 },
     /// A client's linearizable read was answered, at this node.
     ReadServed { node: NodeId, shard: ShardId, by_lease: bool },
     /// A client's operation ended otherwise.

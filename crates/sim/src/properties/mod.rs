@@ -19,6 +19,7 @@ mod log_matching;
 mod log_terms;
 mod memory_bounded;
 mod reads_linearizable;
+mod replicas_agree;
 #[cfg(test)]
 pub(crate) mod samples;
 mod single_vote;
@@ -93,6 +94,7 @@ pub struct Properties {
     support_kept: support_kept::SupportKept,
     acknowledged_survive: acknowledged_survive::AcknowledgedSurvive,
     alive_after_heal: alive_after_heal::AliveAfterHeal,
+    replicas_agree: replicas_agree::ReplicasAgree,
 }
 
 /// A replica and where it lives.
@@ -217,6 +219,12 @@ impl Properties {
             Observation::Acknowledged { shard, id, payload_hash } => {
                 let machines = &self.state_machine_safety;
                 return self.acknowledged_survive.acknowledged(machines, shard, id, payload_hash);
+            }
+            Observation::Replied { node, shard, id, reply_hash } => {
+                return self.replicas_agree.replied(node, shard, id, reply_hash);
+            }
+            Observation::DataSeen { node, shard, applied, digest } => {
+                return self.replicas_agree.data_seen(node, shard, applied, digest);
             }
             Observation::Memory { node, shard, ref memory } => {
                 return memory_bounded::replica(node, shard, memory);

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_host::{AppliedRecord, ApplyTarget, OrderedMap};
+use quorate_raft::EntryKind;
+
+use crate::observation::{entry_hash, mix};
 
 /// A place for the data of one replica; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +42,15 @@ impl Space {
     /// A consistent view, for a snapshot.
     pub(crate) fn view(&self) -> (BTreeMap<Bytes, Bytes>, AppliedRecord) {
         (self.map.clone(), self.record.clone())
+    }
+
+    /// The same for the same data, whatever it was made by.
+    pub(crate) fn digest(&self) -> u64 {
+        let pairs = self.map.iter();
+        pairs.fold(0, |digest, (key, value)| {
+            let of = |bytes: &Bytes| entry_hash(EntryKind::Command, bytes);
+            mix(digest ^ mix(of(key)) ^ of(value))
+        })
     }
 
     fn crash(&mut self) {

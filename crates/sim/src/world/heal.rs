@@ -187,6 +187,20 @@ impl World {
         }
     }
 
+    /// Shows what every replica has come to.
+    fn show_data(&mut self) {
+        let mut seen = Vec::new();
+        for Node { id, process, data, .. } in &mut self.nodes {
+            for (shard, live) in process.iter().flat_map(|process| &process.replicas) {
+                let space = data.space(live.space);
+                seen.push((*id, *shard, space.record.applied.index, space.digest()));
+            }
+        }
+        for (node, shard, applied, digest) in seen {
+            self.observe(Observation::DataSeen { node, shard, applied, digest });
+        }
+    }
+
     /// The last looks.
     pub(crate) fn end(&mut self) {
         for probe in std::mem::take(&mut self.probes.0) {
@@ -194,6 +208,7 @@ impl World {
             let node = self.nodes[node].id;
             self.observe(Observation::Probed { node, shard, kind, is_ok });
         }
+        self.show_data();
         self.watch.end(self.now, &self.nodes);
         if let Err(what) = self.workload.end() {
             self.fail("workload", None, what);

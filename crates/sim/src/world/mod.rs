@@ -61,6 +61,8 @@ pub struct WorldConfig {
     pub faulty_ms: u64,
     /// Makes what the clients do, and the machines that interpret it.
     pub workload: fn() -> Box<dyn Workload>,
+    /// The command that runs one seed of this world, told with a failure; the seed follows.
+    pub replay: &'static str,
 }
 
 impl WorldConfig {
@@ -68,7 +70,7 @@ impl WorldConfig {
     #[must_use]
     pub fn new(seed: u64) -> WorldConfig {
         let workload = || Box::new(KvWorkload::new()) as Box<dyn Workload>;
-        WorldConfig { seed, faulty_ms: 60_000, workload }
+        WorldConfig { seed, faulty_ms: 60_000, workload, replay: "just sim" }
     }
 }
 
@@ -143,7 +145,7 @@ impl World {
             is_healed: false,
             is_resting: false,
             workload: (config.workload)(),
-            watch: Watch::new(config.seed),
+            watch: Watch::new(config.seed, config.replay),
             history: 0,
             random,
             character,

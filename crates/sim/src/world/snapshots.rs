@@ -289,7 +289,9 @@ impl World {
         let (from, term, record) = (receiving.from, receiving.term, &receiving.view.record);
         let (base, membership) = (record.applied, record.membership.clone());
         let descriptor_version = record.epoch.version;
-        let install = Event::Install { shard, from, term, base, membership, descriptor_version };
+        let to = live.replica;
+        let install =
+            Event::Install { shard, to, from, term, base, membership, descriptor_version };
         self.tell(node, install);
         self.step(node);
     }
@@ -326,6 +328,9 @@ impl World {
                 log_held_last,
             });
             self.touch(shard);
+            // The new data is in force: readers go on.
+            self.tell(node, Event::Applied { shard, index: base.index });
+            self.wake(node);
         }
     }
 

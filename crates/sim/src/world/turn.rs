@@ -2,7 +2,7 @@
 
 use quorate_host::{Apply, ApplyOutcome, Event, ShardFetch, Turn, apply_committed};
 use quorate_raft::{EntryKind, Run};
-use quorate_types::{Index, LogId, Monotonic, ReplicaId, ShardId};
+use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, ShardId};
 
 use super::log_disk::{DiskTurn, ReplicaWrite};
 use super::network::LANE_CONTROL;
@@ -174,6 +174,7 @@ impl World {
         let committed = &apply.committed;
         self.observe(Observation::Applied { node: id, shard, replica, committed });
         let replies = self.apply(node, &apply);
+        self.show_replies(id, shard, &replies);
         self.note_memberships(shard, committed);
         let mut tickets = apply.tickets.iter().peekable();
         for (id, outcome) in replies {
@@ -196,21 +197,25 @@ impl World {
         let space = data.space(live.space);
         let mut record = space.record.clone();
         let mut replies = Vec::new();
-        let wants = !apply.tickets.is_empty();
         apply_committed(
             apply.shard,
             live.machine.as_mut(),
             &mut record,
             &apply.committed,
             space,
-            &mut |id, outcome| {
-                if wants {
-                    replies.push((id, outcome));
-                }
-            },
+            &mut |id, outcome| replies.push((id, outcome)),
         );
         space.record = record;
         replies
+    }
+
+    fn show_replies(&mut self, node: NodeId, shard: ShardId, replies: &[(LogId, ApplyOutcome)]) {
+        for (id, outcome) in replies {
+            // What did not reach the machine was refused by the entry alone.
+            let ApplyOutcome::Reply(reply) = outcome else { continue };
+            let reply_hash = entry_hash(EntryKind::Command, reply);
+            self.observe(Observation::Replied { node, shard, id: *id, reply_hash });
+        }
     }
 
     fn fetch(&mut self, node: usize, fetch: ShardFetch) {

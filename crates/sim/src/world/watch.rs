@@ -29,6 +29,8 @@ pub struct Finished {
 pub struct Failure {
     /// The seed: the same one fails again.
     pub seed: u64,
+    /// The command that runs a seed, as the world's maker told.
+    pub replay: &'static str,
     /// When, in true time.
     pub at: SimTime,
     /// What does not hold.
@@ -40,7 +42,7 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {} failed at {}: {}", self.seed, self.at, self.broken)?;
-        writeln!(f, "replay: just sim {}", self.seed)?;
+        writeln!(f, "replay: {} {}", self.replay, self.seed)?;
         write!(f, "{}", self.timeline)
     }
 }
@@ -73,6 +75,7 @@ impl Sight for Logs<'_> {
 /// See the module.
 pub(crate) struct Watch {
     seed: u64,
+    replay: &'static str,
     pub(crate) properties: Properties,
     timeline: Timeline,
     marks: MarkFinder,
@@ -81,9 +84,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(seed: u64) -> Watch {
+    pub(crate) fn new(seed: u64, replay: &'static str) -> Watch {
         Watch {
             seed,
+            replay,
             properties: Properties::new(),
             timeline: Timeline::new(),
             marks: MarkFinder::new(),
@@ -123,7 +127,13 @@ impl Watch {
     pub(crate) fn failure(&self, now: u64) -> Result<(), Box<Failure>> {
         let Some(broken) = self.broken.clone() else { return Ok(()) };
         let timeline = self.timeline.render(broken.shard, TIMELINE_EVENTS);
-        Err(Box::new(Failure { seed: self.seed, at: SimTime(now), broken, timeline }))
+        Err(Box::new(Failure {
+            seed: self.seed,
+            replay: self.replay,
+            at: SimTime(now),
+            broken,
+            timeline,
+        }))
     }
 
     /// What happened, once the world has come to its end.
