@@ -24,7 +24,7 @@ pub struct Character {
     pub voters: usize,
     /// How far clocks stray.
     pub clocks: Clocks,
-    /// Whether node liveness, bindings and leases are on.
+    /// Whether node liveness and bindings are on, and where clocks stay within the margin, leases.
     pub has_liveness: bool,
     /// Whether streams lose, double and reorder single messages.
     pub is_unruly: bool,
@@ -69,7 +69,7 @@ impl Character {
     pub fn of(random: &mut Random) -> Character {
         let nodes = random.place(5) + 3;
         let clocks = if random.chance(600) { Clocks::WithinMargin } else { Clocks::BeyondMargin };
-        let has_liveness = clocks == Clocks::WithinMargin && random.chance(800);
+        let has_liveness = random.chance(850);
         // One seed in four is quick, one is slow, the others are in between.
         let pace = [500, 1_000, 1_000, 2_000][random.place(4)];
         // Many kinds at a quick pace leave no time in which anything works.

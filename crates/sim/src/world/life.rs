@@ -10,6 +10,7 @@ use quorate_types::{
     ClusterId, Epoch, Incarnation, Index, LogId, ReplicaId, ShardId, Term, WallMillis, limits,
 };
 
+use super::character::Clocks;
 use super::data_store::{Space, SpaceId};
 use super::log_disk::LogReplica;
 use super::node::{Live, Node, Process, node_id, number_of};
@@ -96,6 +97,7 @@ impl World {
         }
         let seed = self.random.bits();
         let liveness = self.character.has_liveness;
+        let lease_reads = self.character.clocks == Clocks::WithinMargin;
         let peers = (0..self.nodes.len()).filter(|peer| *peer != node).map(node_id).collect();
         let count = self.nodes.len();
         let now = self.nodes[node].read(self.now);
@@ -116,6 +118,7 @@ impl World {
         });
         let config = HostConfig {
             standings: liveness.as_ref().map(|liveness| liveness.standings().clone()),
+            lease_reads,
             sends_snapshots: true,
             ..HostConfig::new(id, incarnation, seed)
         };

@@ -4,6 +4,7 @@ use quorate_host::Event;
 use quorate_host::liveness::{AuditList, Datagram, LivenessEvent, LivenessNote, Unfit, Verdict};
 use quorate_types::limits;
 
+use super::character::Clocks;
 use super::log_disk::DiskTurn;
 use super::network::LANE_CONTROL;
 use super::node::{Node, node_id, number_of};
@@ -61,7 +62,9 @@ impl World {
         let until = liveness.supported_until(node_id(from));
         self.after_liveness(to);
         let Some(answer) = answer else { return };
-        if answer.verdict == Verdict::Supported
+        // What a clock beyond the margin promises says nothing in true time.
+        if self.character.clocks == Clocks::WithinMargin
+            && answer.verdict == Verdict::Supported
             && let Some(until) = until
         {
             let (giver, asker) = (node_id(to), node_id(from));
