@@ -36,5 +36,9 @@ sim seed:
 sim-many count *arguments:
     cargo run --release -p quorate-sim -- many {{count}} {{arguments}}
 
+# Each deliberate bug has to be caught by a property; prints which, and in which seed.
+mutants *arguments:
+    cargo run --release -p quorate-sim --features mutants -- mutants {{arguments}}
+
 doc:
     cargo doc --workspace --no-deps --open

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{Attendance, Body, Member, Message, Role, RoleState};
-use quorate_types::{Incarnation, Monotonic, NodeId, ReplicaId, ShardId, Term, limits};
+use quorate_types::{Incarnation, Monotonic, Mutant, NodeId, ReplicaId, ShardId, Term, limits};
 
 use crate::host::Host;
 use crate::liveness::{
@@ -292,7 +292,8 @@ impl Host {
     pub(crate) fn handle_request(&mut self, now: Monotonic, slot: usize) {
         let Some(replica) = &self.shards[slot].liveness else { return };
         let asked = |at| now.since(at) < limits::ELECTION_TIMEOUT;
-        if !replica.asked_at.is_some_and(asked) {
+        let is_idle = self.config.mutation.is(Mutant::AuditOff);
+        if !replica.asked_at.is_some_and(asked) && !is_idle {
             self.ask_leader(now, slot);
         }
     }
@@ -325,7 +326,8 @@ impl Host {
 
     fn begin_lease(&mut self, now: Monotonic, slot: usize, term: Term, incarnation: Incarnation) {
         let own = Member { replica: self.shards[slot].replica, node: self.config.node };
-        let (lease, watch) = (Lease::new(own, incarnation, term), LeaderWatch::new(now));
+        let lease = Lease::new(own, incarnation, term).with_mutation(self.config.mutation);
+        let watch = LeaderWatch::new(now);
         if let Some(replica) = &mut self.shards[slot].liveness {
             replica.leading = Some(Led { lease, watch, was_quiet: false });
         }
@@ -471,7 +473,8 @@ impl Host {
         // Not once it has let another lead (RULE 6), nor once it is none who would be asked.
         let membership = shard.kernel.membership();
         let votes = membership.voters.iter().any(|voter| voter.replica == shard.replica);
-        if !leads || !votes || shard.kernel.has_handed_over() {
+        let is_rash = self.config.mutation.is(Mutant::LeaseAfterTimeoutNow);
+        if !leads || !votes || (shard.kernel.has_handed_over() && !is_rash) {
             return None;
         }
         led.lease.until(membership, |node| liveness.held(node))

@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use quorate_raft::{
-    Config, Kernel, Membership, Message, Ready, Restored, RoleState, SnapshotOutcome,
+    Config, Kernel, Membership, Message, Ready, Restored, Role, RoleState, SnapshotOutcome,
     SnapshotRequest, TransferError,
 };
 use quorate_types::{
-    Duration, Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,
-    WriteNumber, limits,
+    Duration, Incarnation, Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId,
+    Term, WallMillis, WriteNumber, limits,
 };
 use rustc_hash::FxHashMap;
 
@@ -50,6 +50,8 @@ pub struct HostConfig {
     /// Whether the driver answers [`Turn::snapshots`]. Otherwise the host itself says each time that
     /// it failed, and the kernel tries the log again after a while.
     pub sends_snapshots: bool,
+    /// A deliberate bug, for the simulator.
+    pub mutation: Mutation,
 }
 
 impl HostConfig {
@@ -65,6 +67,7 @@ impl HostConfig {
             standings: None,
             lease_reads: true,
             sends_snapshots: false,
+            mutation: Mutation::NONE,
         }
     }
 }
@@ -172,8 +175,10 @@ impl Host {
     /// forgotten (RULES 3 and 5).
     pub fn add(&mut self, now: Monotonic, init: ReplicaInit) {
         let seed = (self.config.seed ^ init.shard.0).wrapping_mul(SPREAD) ^ self.config.node.0;
-        let context_first = self.config.incarnation.0 << READ_CONTEXT_BITS;
-        let config = Config::new(init.replica, seed, context_first);
+        let is_rash = self.config.mutation.is(Mutant::ReadContextReused);
+        let life = if is_rash { 0 } else { self.config.incarnation.0 };
+        let mut config = Config::new(init.replica, seed, life << READ_CONTEXT_BITS);
+        config.mutation = self.config.mutation;
         let applied = init.restored.applied;
         let is_fresh = self.removed.get(&init.shard).is_none_or(|removed| *removed < init.replica);
         assert!(is_fresh, "replica {} of shard {} was given up", init.replica, init.shard);
@@ -338,7 +343,9 @@ impl Host {
             self.hold(slot, node, message, flight);
         }
         if let Some(committed) = ready.committed {
-            let tickets = self.shards[slot].take_tickets(&committed, &mut self.turn.answers);
+            let mutation = self.config.mutation;
+            let answers = &mut self.turn.answers;
+            let tickets = self.shards[slot].take_tickets(&committed, answers, mutation);
             self.turn.applies.push(crate::turn::Apply { shard: id, committed, tickets });
         }
         for read in ready.reads {
@@ -354,6 +361,9 @@ impl Host {
             self.take_snapshot_request(slot, request);
         }
         if let Some(role) = ready.role {
+            if self.config.mutation.is(Mutant::DemotedSaysNo) && role.role != Role::Leader {
+                self.shards[slot].give_up(Answer::Overwritten, &mut self.turn.answers);
+            }
             self.follow_role(now, slot, &role);
             self.turn.roles.push(ShardRole { shard: id, role });
         }
@@ -390,12 +400,22 @@ impl Host {
         }
     }
 
-    fn handle_message(&mut self, now: Monotonic, from: NodeId, shard: ShardId, message: Message) {
+    fn handle_message(
+        &mut self,
+        now: Monotonic,
+        from: NodeId,
+        shard: ShardId,
+        mut message: Message,
+    ) {
         // A peer may be ahead of us in what lives here; it will ask again.
         let Some(slot) = self.slot(shard) else {
             return;
         };
         let kernel = &mut self.shards[slot].kernel;
+        if self.config.mutation.is(Mutant::ForeignAcknowledgement) {
+            let heir = kernel.membership().members().find(|member| member.node == from);
+            message.from = heir.map_or(message.from, |heir| heir.replica);
+        }
         match kernel.membership().node_of(message.from) {
             // A node speaks for its own replicas only (RULE 3).
             Some(node) if node != from => return,

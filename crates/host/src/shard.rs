@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_raft::{Committed, EntryKind, Kernel, ProposeError, ReadError, RunDraft};
 use quorate_types::{
-    Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber, limits,
+    Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber,
+    limits,
 };
 
 use crate::attendance::ShardLiveness;
@@ -201,7 +202,9 @@ impl Shard {
         &mut self,
         committed: &Committed,
         answers: &mut Vec<(Ticket, Answer)>,
+        mutation: Mutation,
     ) -> Vec<(Index, Ticket)> {
+        let is_rash = mutation.is(Mutant::CallerByIndex);
         let mut taken = Vec::new();
         for run in &committed.runs {
             while let Some(front) = self.pending.front_mut() {
@@ -210,7 +213,7 @@ impl Shard {
                     break;
                 }
                 let ticket = front.tickets[front.answered];
-                if front.first.term == run.term() && index >= run.first() {
+                if (front.first.term == run.term() || is_rash) && index >= run.first() {
                     taken.push((index, ticket));
                 } else if index >= committed.range.start {
                     answers.push((ticket, Answer::Overwritten));
@@ -292,15 +295,20 @@ impl Shard {
         let drafted = std::mem::take(&mut self.draft_tickets);
         let refusal = Answer::Refused(Refusal::NoReplica);
         answers.extend(drafted.into_iter().map(|ticket| (ticket, refusal)));
-        for pending in std::mem::take(&mut self.pending) {
-            let open = pending.tickets.into_iter().skip(pending.answered);
-            answers.extend(open.map(|ticket| (ticket, Answer::OutcomeUnknown)));
-        }
+        self.give_up(Answer::OutcomeUnknown, answers);
         let unconfirmed = std::mem::take(&mut self.reads_unconfirmed).into_values();
         let unapplied = std::mem::take(&mut self.reads_unapplied).into_values();
         let new = std::mem::take(&mut self.reads_new);
         for ticket in unconfirmed.chain(unapplied).flatten().chain(new) {
             answers.push((ticket, Answer::NotConfirmed { leader: None }));
+        }
+    }
+
+    /// Everybody who waits for an entry is told `answer`.
+    pub(crate) fn give_up(&mut self, answer: Answer, answers: &mut Vec<(Ticket, Answer)>) {
+        for pending in std::mem::take(&mut self.pending) {
+            let open = pending.tickets.into_iter().skip(pending.answered);
+            answers.extend(open.map(|ticket| (ticket, answer)));
         }
     }
 

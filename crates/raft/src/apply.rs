@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_types::Index;
+use quorate_types::{Index, Mutant};
 
 use crate::kernel::Kernel;
 use crate::ready::{Committed, Fetch, Reader};
@@ -67,7 +67,9 @@ impl Kernel {
     /// The next committed entries, or a wish to have them read back.
     pub(crate) fn take_committed(&mut self) -> Option<Committed> {
         let from = self.apply.handed.next();
-        let until = self.commit.min(self.log.durable()).next();
+        let is_rash = self.breaks(Mutant::ApplyUnsynced);
+        let held = if is_rash { self.log.last().index } else { self.log.durable() };
+        let until = self.commit.min(held).next();
         let room_bytes = self.config.apply_bytes_max.saturating_sub(self.apply.outstanding_bytes);
         if from >= until || room_bytes == 0 {
             return None;

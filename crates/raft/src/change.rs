@@ -14,7 +14,7 @@
 //! the same, with a flaw of their own in leader changes, and a replacement would pass through an
 //! even number of voters.
 
-use quorate_types::{LogId, ReplicaId};
+use quorate_types::{LogId, Mutant, ReplicaId};
 
 use crate::errors::ChangeError;
 use crate::kernel::Kernel;
@@ -139,7 +139,7 @@ impl Kernel {
     pub(crate) fn leave_joint(&mut self) {
         let is_due = self.log.membership().is_joint() && self.log.membership_at() <= self.commit;
         let stands_still = self.leading.as_ref().is_some_and(|l| l.transfer.is_some());
-        if is_due && self.is_serving() && !stands_still {
+        if is_due && self.is_serving() && !stands_still && !self.breaks(Mutant::JointStays) {
             let settled = self.log.membership().settled();
             self.append_membership(&settled);
             // The voters that were left are not waited for any more.

@@ -1,6 +1,6 @@
 //! What a kernel is configured with.
 
-use quorate_types::{Duration, ReplicaId, limits};
+use quorate_types::{Duration, Mutation, ReplicaId, limits};
 
 /// Entries that a learner may lack when it becomes a voter. Under load it never has all of them; what
 /// it lacks it has to fetch before it helps to commit, and this many are a fraction of one window.
@@ -56,6 +56,8 @@ pub struct Config {
     pub promotion_lag_entries_max: u64,
     /// Entries below the log's end that are kept for followers that lack them.
     pub kept_entries_max: u64,
+    /// A deliberate bug, for the simulator.
+    pub mutation: Mutation,
 }
 
 impl Config {
@@ -78,6 +80,7 @@ impl Config {
             reads_pending_max: limits::READS_PENDING_MAX,
             promotion_lag_entries_max: PROMOTION_LAG_ENTRIES_MAX,
             kept_entries_max: KEPT_ENTRIES_MAX,
+            mutation: Mutation::NONE,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Elections: pre-vote with leader stickiness (thesis 9.6, 4.2.3), votes, becoming and ceasing to
 //! be a leader.
 
-use quorate_types::{Duration, LogId, Monotonic, ReplicaId, Term};
+use quorate_types::{Duration, LogId, Monotonic, Mutant, ReplicaId, Term};
 
 use crate::config::Preference;
 use crate::kernel::Kernel;
@@ -139,15 +139,25 @@ impl Kernel {
         self.vote = Some(self.config.replica);
         // The requests wait for the sync as the own vote does: a candidate that forgets its term
         // in a crash could otherwise ask for votes in it twice, with two different logs.
-        self.request_votes(Lane::AfterSync, self.term, false, transfer);
+        let is_rash = self.breaks(Mutant::UnsyncedOwnVote);
+        let lane = if is_rash { Lane::Now } else { Lane::AfterSync };
+        self.request_votes(lane, self.term, false, transfer);
+        if is_rash {
+            self.count_own_vote();
+        }
     }
 
     /// The own vote counts once no crash can take it back (RULE 2).
     pub(crate) fn count_own_vote(&mut self) {
-        if self.role == Role::Candidate && self.is_hard_state_durable() {
+        if self.role == Role::Candidate && self.is_own_vote_safe() {
             self.election.record(self.config.replica, true);
             self.count_votes();
         }
+    }
+
+    /// True if no crash can take back that this candidate voted for itself.
+    fn is_own_vote_safe(&self) -> bool {
+        self.is_hard_state_durable() || self.breaks(Mutant::UnsyncedOwnVote)
     }
 
     /// Whether to vote for `from`, which asks in `term`. Also a replica that is no voter as far as
@@ -169,7 +179,7 @@ impl Kernel {
             Some(candidate) => candidate == from,
             None => self.leader.is_none(),
         };
-        let granted = term == self.term && is_free && last >= self.log.last();
+        let granted = term == self.term && is_free && self.is_up_to_date(last);
         if !granted {
             let body = Body::VoteReply { pre: false, granted: false, leader_alive: false };
             self.send(Lane::Settled, from, body);
@@ -181,13 +191,21 @@ impl Kernel {
         }
         self.draw_election_deadline();
         let body = Body::VoteReply { pre: false, granted: true, leader_alive: false };
-        self.send(Lane::AfterSync, from, body);
+        let is_rash = self.breaks(Mutant::VoteBeforeSync);
+        self.send(if is_rash { Lane::Now } else { Lane::AfterSync }, from, body);
+    }
+
+    /// True if a log that ends with `last` holds everything that this one may have helped to commit
+    /// (Raft paper, 5.4.1).
+    fn is_up_to_date(&self, last: LogId) -> bool {
+        let own = self.log.last();
+        last >= own || (self.breaks(Mutant::VoteByIndex) && last.index >= own.index)
     }
 
     /// Whether a vote would be given in `term`. A grant promises nothing and changes nothing.
     pub(crate) fn handle_pre_vote_request(&mut self, from: ReplicaId, term: Term, last: LogId) {
         let leader_alive = self.follows_other_than(from);
-        let granted = !leader_alive && term > self.term && last >= self.log.last();
+        let granted = !leader_alive && term > self.term && self.is_up_to_date(last);
         let body = Body::VoteReply { pre: true, granted, leader_alive };
         if granted {
             self.send_in(term, Lane::Now, from, body);
@@ -199,7 +217,7 @@ impl Kernel {
     /// An answer in the own term, from a member.
     pub(crate) fn handle_vote_reply(&mut self, from: ReplicaId, granted: bool) {
         // The request leaves after the sync of the own vote, so no honest grant comes before it.
-        if self.role == Role::Candidate && (!granted || self.is_hard_state_durable()) {
+        if self.role == Role::Candidate && (!granted || self.is_own_vote_safe()) {
             self.election.record(from, granted);
             self.count_votes();
         }
@@ -257,7 +275,8 @@ impl Kernel {
     }
 
     fn count_votes(&mut self) {
-        let tally = quorum::tally(self.log.membership(), |voter| self.election.vote_of(voter));
+        let membership = self.log.deciding(self.config.mutation);
+        let tally = quorum::tally(&membership, |voter| self.election.vote_of(voter));
         match (tally, self.role) {
             (Tally::Won, Role::PreCandidate) => self.campaign(None),
             (Tally::Won, _) => self.become_leader(),
@@ -268,7 +287,7 @@ impl Kernel {
 
     fn become_leader(&mut self) {
         assert!(self.role == Role::Candidate, "only a candidate can win");
-        assert!(self.is_hard_state_durable(), "a leader's term is durable");
+        assert!(self.is_own_vote_safe(), "a leader's term is durable");
         let own = self.config.replica;
         self.role = Role::Leader;
         self.leader = Some(own);

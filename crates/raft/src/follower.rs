@@ -1,6 +1,6 @@
 //! The receiving side of replication.
 
-use quorate_types::{Index, LogId, ReplicaId, Term};
+use quorate_types::{Index, LogId, Mutant, ReplicaId, Term};
 
 use crate::kernel::Kernel;
 use crate::membership::Membership;
@@ -54,6 +54,8 @@ impl Kernel {
         let matched = verified.max(self.commit);
         let accepted = self.accepted.map_or(matched, |(_, earlier)| earlier.max(matched));
         self.accepted = Some((from, accepted));
+        let is_rash = self.breaks(Mutant::CommitUnverified);
+        let verified = if is_rash { self.log.last().index } else { verified };
         self.commit = self.commit.max(commit.min(verified));
     }
 
@@ -91,7 +93,10 @@ impl Kernel {
             let id = LogId::new(run.term(), known);
             assert!(self.log.holds(id), "the leader replaces {known:?}, which is committed");
         }
-        let missing = self.log.first_missing(&run, self.commit.next());
+        let missing = match self.breaks(Mutant::LateAppendTruncates) {
+            false => self.log.first_missing(&run, self.commit.next()),
+            true => self.commit.next().max(run.first()),
+        };
         if missing >= run.range().end {
             return;
         }
@@ -105,7 +110,9 @@ impl Kernel {
     /// sync of every write so far: the entries may be in any of them (RULE 2).
     pub(crate) fn acknowledge(&mut self) {
         if let Some((leader, matched)) = self.accepted.take() {
-            self.send(Lane::AfterSync, leader, Body::Accepted { matched });
+            let is_rash = self.breaks(Mutant::AcceptedAtOnce) && !self.log.is_dirty();
+            let lane = if is_rash { Lane::Now } else { Lane::AfterSync };
+            self.send(lane, leader, Body::Accepted { matched });
         }
     }
 }

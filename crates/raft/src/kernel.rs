@@ -1,7 +1,7 @@
 //! The kernel: one replica of one group. State, public interface, dispatch; each part of the
 //! protocol has a file of its own.
 
-use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term, WriteNumber};
+use quorate_types::{Index, LogId, Monotonic, Mutant, NodeId, ReplicaId, Term, WriteNumber};
 
 use crate::apply::ApplyCursor;
 use crate::config::Config;
@@ -241,7 +241,8 @@ impl Kernel {
     /// If there was no such write.
     pub fn handle_persisted(&mut self, number: WriteNumber) {
         assert!(number <= self.write_last, "{number:?} was never asked for");
-        self.log.handle_persisted(number);
+        let vouches_for_all = self.breaks(Mutant::OlderWriteVouches);
+        self.log.handle_persisted(if vouches_for_all { self.write_last } else { number });
         if self.hard_state_write.is_some_and(|newest| newest <= number) {
             self.hard_state_write = None;
             self.count_own_vote();
@@ -428,6 +429,12 @@ impl Kernel {
         term <= TERM_MAX && term.0.saturating_sub(self.term.0) <= TERM_JUMP_MAX
     }
 
+    /// True in a simulation that wants to see this rule broken.
+    #[inline]
+    pub(crate) fn breaks(&self, mutant: Mutant) -> bool {
+        self.config.mutation.is(mutant)
+    }
+
     fn advance_clock(&mut self, now: Monotonic) {
         self.now = self.now.max(now);
     }
@@ -489,7 +496,7 @@ impl Kernel {
         self.write_last = number;
         let hard_state = self.hard_state_is_dirty.then_some(HardState {
             term: self.term,
-            vote: self.vote,
+            vote: self.vote.filter(|_| !self.breaks(Mutant::VoteForgotten)),
             committed: self.commit,
         });
         if hard_state.is_some() {

@@ -1,9 +1,10 @@
 //! The kernel's view of its log: the newest runs, the terms and memberships of all of it, and how
 //! much of it is durable.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use quorate_types::{Index, LogId, ReplicaId, Term, WriteNumber};
+use quorate_types::{Index, LogId, Mutant, Mutation, ReplicaId, Term, WriteNumber};
 
 use crate::membership::Membership;
 use crate::ready::Restored;
@@ -98,6 +99,17 @@ impl Log {
     /// The membership in force: the newest in the log, committed or not (thesis 4.1).
     pub(crate) fn membership(&self) -> &Membership {
         self.memberships.last().map_or(&self.base_membership, |(_, membership)| membership)
+    }
+
+    /// The membership by which quorums are counted: the one in force.
+    pub(crate) fn deciding(&self, mutation: Mutation) -> Cow<'_, Membership> {
+        if mutation.is(Mutant::JointByOneMajority) {
+            return Cow::Owned(self.membership().settled());
+        }
+        if mutation.is(Mutant::QuorumOfOldMembership) {
+            return Cow::Borrowed(self.membership_before());
+        }
+        Cow::Borrowed(self.membership())
     }
 
     /// The membership before the one in force, as far as this log knows.

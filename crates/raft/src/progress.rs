@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_types::{Index, Monotonic};
+use quorate_types::{Index, Monotonic, Mutant};
 
 use crate::config::Config;
 use crate::membership::Member;
@@ -42,12 +42,15 @@ pub(crate) struct Window {
 
 impl Window {
     fn has_room(&self, config: &Config) -> bool {
-        self.appends.len() < config.window_messages_max && self.bytes < config.window_bytes_max
+        let is_open = config.mutation.is(Mutant::WindowUnbounded);
+        let has_place = self.appends.len() < config.window_messages_max;
+        is_open || (has_place && self.bytes < config.window_bytes_max)
     }
 
     /// Bytes that still fit; an append larger than this may go only into an empty window.
     fn room_bytes(&self, config: &Config) -> usize {
-        config.window_bytes_max.saturating_sub(self.bytes)
+        let is_open = config.mutation.is(Mutant::WindowUnbounded);
+        if is_open { usize::MAX } else { config.window_bytes_max.saturating_sub(self.bytes) }
     }
 
     fn push(&mut self, last: Index, bytes: usize) {

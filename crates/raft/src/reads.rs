@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_types::{Index, Monotonic, ReplicaId};
+use quorate_types::{Index, Monotonic, Mutant, ReplicaId};
 
 use crate::errors::ReadError;
 use crate::kernel::Kernel;
@@ -119,7 +119,8 @@ impl Kernel {
     /// the commit index may lag behind what an earlier leader told its callers, so they go on
     /// waiting (thesis 6.4, step 1).
     pub(crate) fn begin_read_round(&mut self) {
-        if self.reads.fresh.is_empty() || !self.is_serving() {
+        let may_begin = self.is_serving() || self.breaks(Mutant::ReadBeforeOwnTerm);
+        if self.reads.fresh.is_empty() || !may_begin {
             return;
         }
         self.wake();
@@ -143,7 +144,7 @@ impl Kernel {
     /// this leader right now, so nobody else can have committed anything. Does nothing before an
     /// entry of the own term is committed.
     pub fn confirm_reads_by_lease(&mut self) {
-        if self.is_serving() {
+        if self.is_serving() || self.breaks(Mutant::LeaseBeforeOwnTerm) {
             let index = self.commit;
             let fresh = std::mem::take(&mut self.reads.fresh);
             fresh.into_iter().for_each(|asker| self.end_read(asker, Some(index)));
@@ -157,8 +158,10 @@ impl Kernel {
             return;
         }
         let own = self.config.replica;
-        let confirmed = quorum::agreed(self.log.membership(), |replica| {
-            if replica == own { u64::MAX } else { leading.follower(replica).map_or(0, |f| f.round) }
+        let is_rash = self.breaks(Mutant::ReadByMinority);
+        let confirmed = quorum::agreed(&self.log.deciding(self.config.mutation), |replica| {
+            let round = leading.follower(replica).map_or(0, |f| f.round);
+            if replica == own || is_rash { u64::MAX } else { round }
         });
         while let Some(round) = self.reads.rounds.front()
             && round.number <= confirmed

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_types::{Duration, Index, LogId, Monotonic, ReplicaId};
+use quorate_types::{Duration, Index, LogId, Monotonic, Mutant, ReplicaId};
 
 use crate::errors::ProposeError;
 use crate::kernel::Kernel;
@@ -111,11 +111,13 @@ impl Kernel {
         let Some(leading) = &mut self.leading else { return };
         let own = self.config.replica;
         let durable = self.log.durable();
-        let agreed = Index(quorum::agreed(self.log.membership(), |replica| {
+        let mutation = self.config.mutation;
+        let agreed = Index(quorum::agreed(&self.log.deciding(mutation), |replica| {
             let matched = leading.follower(replica).map_or(Index(0), |f| f.matched);
             if replica == own { durable.0 } else { matched.0 }
         }));
-        if agreed > self.commit && self.log.term_at(agreed) == Some(self.term) {
+        let is_own_term = self.log.term_at(agreed) == Some(self.term);
+        if agreed > self.commit && (is_own_term || mutation.is(Mutant::CommitOldTerms)) {
             self.commit = agreed;
             leading.forget_committed(agreed);
             self.leave_joint();

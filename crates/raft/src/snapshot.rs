@@ -5,7 +5,7 @@
 //! is told how it ended; on the receiving side it is told that the state is there, and begins its
 //! log anew.
 
-use quorate_types::{Index, LogId, Monotonic, ReplicaId, Term};
+use quorate_types::{Index, LogId, Monotonic, Mutant, ReplicaId, Term};
 
 use crate::errors::InstallError;
 use crate::kernel::Kernel;
@@ -50,10 +50,12 @@ impl Kernel {
             return Err(InstallError::Unsound { what });
         }
         // A candidate has asked for votes with another log, and by another membership.
+        let term = if self.breaks(Mutant::InstallKeepsTerm) { self.term } else { term };
         if term > self.term || self.role != Role::Follower {
             self.become_follower(term, None);
         }
-        let mut keeps_log = self.log.holds(base);
+        let is_rash = self.breaks(Mutant::InstallKeepsLog) && self.log.last().index > base.index;
+        let mut keeps_log = self.log.holds(base) || is_rash;
         let verified = self.accepted.filter(|_| keeps_log).map_or(base.index, |(_, index)| index);
         if keeps_log {
             self.log.purge(base.index);
@@ -98,7 +100,8 @@ impl Kernel {
     /// ([`Kernel::log_needed_from`]); the host says up to where the applied state is durable (RULE
     /// 10). Gives the base from now on, up to which the log store may purge.
     pub fn purge(&mut self, to: Index) -> LogId {
-        let to = to.min(self.log_needed_from().previous());
+        let is_rash = self.breaks(Mutant::PurgeUnapplied);
+        let to = if is_rash { self.commit } else { to.min(self.log_needed_from().previous()) };
         if to > self.log.base().index {
             self.log.purge(to);
             let followers = self.leading.iter_mut().flat_map(|leading| &mut leading.followers);

@@ -5,7 +5,7 @@
 //! leader whose followers are bound, or down, and hold everything falls **quiet**: no message, no
 //! timer, until something is asked of it or the host says that a follower attends otherwise.
 
-use quorate_types::{Monotonic, ReplicaId};
+use quorate_types::{Monotonic, Mutant, ReplicaId};
 
 use crate::config::Preference;
 use crate::kernel::Kernel;
@@ -128,11 +128,12 @@ impl Kernel {
 
     /// At a heartbeat's time: true if none is needed, now or later.
     pub(crate) fn fall_quiet(&mut self) -> bool {
-        let is_calm = self.is_calm();
+        let (is_calm, is_rash) = (self.is_calm(), self.breaks(Mutant::QuietTooSoon));
         let round = self.reads.round;
         let Some(leading) = &mut self.leading else { return false };
         leading.rest = match leading.rest {
             _ if !is_calm => Rest::Awake,
+            _ if is_rash => Rest::Quiet,
             Rest::Falling { round } if attendants(&leading.followers).all(|f| f.round >= round) => {
                 Rest::Quiet
             }

@@ -1,7 +1,7 @@
 //! Handing leadership over (thesis 3.10): drain, wait until the target has everything, tell it to
 //! campaign. A target that does not take over in time costs a pause of writes, not more.
 
-use quorate_types::{Monotonic, ReplicaId};
+use quorate_types::{Monotonic, Mutant, ReplicaId};
 
 use crate::errors::TransferError;
 use crate::kernel::Kernel;
@@ -32,7 +32,9 @@ impl Kernel {
         if to == self.config.replica || !stays {
             return Err(TransferError::NotAVoter { to });
         }
-        let deadline = self.now + self.config.transfer_timeout;
+        let is_endless = self.config.mutation.is(Mutant::TransferForever);
+        let patience = self.now + self.config.transfer_timeout;
+        let deadline = if is_endless { Monotonic(u64::MAX) } else { patience };
         leading.transfer = Some(Transfer { to, deadline, told: false });
         self.wake();
         self.advance_transfer();
@@ -61,9 +63,10 @@ impl Kernel {
         let Some(leading) = &mut self.leading else { return };
         let is_over = |transfer: &mut Transfer| transfer.deadline <= self.now;
         let Some(transfer) = leading.transfer.take_if(is_over) else { return };
-        if self.is_departing() || (transfer.told && !self.may_campaign()) {
+        let told = transfer.told && !self.breaks(Mutant::LeaseAfterTimeoutNow);
+        if self.is_departing() || (told && !self.may_campaign()) {
             self.become_follower(self.term, None);
-        } else if transfer.told {
+        } else if told {
             self.campaign(None);
         } else {
             self.leave_joint();

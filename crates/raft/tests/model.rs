@@ -5,12 +5,15 @@
 
 #[path = "support/model_checks.rs"]
 mod checks;
+#[cfg(feature = "mutants")]
+#[path = "support/model_mutants.rs"]
+mod mutants;
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
 
 use quorate_raft::{Config, Membership, Message, Preference, Role, SnapshotOutcome};
-use quorate_types::{Index, LogId, Monotonic, ReplicaId, Term};
+use quorate_types::{Index, LogId, Monotonic, Mutation, ReplicaId, Term};
 use support::{BASE, Disk, Site, commands, member};
 
 const SEEDS: u64 = 300;
@@ -39,6 +42,7 @@ impl Dice {
 
 struct World {
     dice: Dice,
+    mutation: Mutation,
     now_ms: u64,
     /// In force at the base.
     founders: Membership,
@@ -124,7 +128,7 @@ impl Changes {
 }
 
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, mutation: Mutation) -> World {
         let mut dice = Dice(seed);
         let ids = |range: std::ops::RangeInclusive<u64>| range.map(member).collect::<Vec<_>>();
         let founders = match dice.below(5) {
@@ -137,6 +141,7 @@ impl World {
         let count = founders.members().count();
         let mut world = World {
             dice,
+            mutation,
             now_ms: 0,
             founders,
             sites: Vec::new(),
@@ -166,6 +171,7 @@ impl World {
     fn add_site(&mut self, seed: u64) {
         let id = ReplicaId(1 + self.sites.len() as u64);
         let mut config = Config::new(id, seed * 31 + id.0, id.0 << 60);
+        config.mutation = self.mutation;
         config.window_messages_max = 1 + self.dice.below(8) as usize;
         config.window_bytes_max = 2_000;
         config.append_bytes_max = 300;
@@ -478,6 +484,22 @@ impl World {
     }
 }
 
+/// A whole history, and what was committed when the chaos ended.
+fn run(seed: u64, mutation: Mutation) -> (World, usize) {
+    let mut world = World::new(seed, mutation);
+    while world.now_ms < CHAOS_MS {
+        world.step();
+    }
+    let before = world.proposals_committed;
+    world.calm = true;
+    world.cut.clear();
+    while world.now_ms < CHAOS_MS + CALM_MS {
+        world.step();
+    }
+    world.check_calm(seed, before);
+    (world, before)
+}
+
 #[test]
 fn random_histories_keep_every_promise() {
     let number = |name| std::env::var(name).ok().map(|s| s.parse::<u64>().expect("a number"));
@@ -488,18 +510,8 @@ fn random_histories_keep_every_promise() {
     let mut changes = Changes::default();
     for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         println!("seed {seed}: repeat it alone with MODEL_SEED={seed}");
-        let mut world = World::new(seed);
-        while world.now_ms < CHAOS_MS {
-            world.step();
-        }
-        let before = world.proposals_committed;
+        let (world, before) = run(seed, Mutation::NONE);
         committed_in_chaos += before;
-        world.calm = true;
-        world.cut.clear();
-        while world.now_ms < CHAOS_MS + CALM_MS {
-            world.step();
-        }
-        world.check_calm(seed, before);
         reads_confirmed += world.reads_confirmed;
         changes.add(&world.changes);
     }

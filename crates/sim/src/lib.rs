@@ -52,6 +52,8 @@
 pub mod linearizability;
 pub mod mark_finder;
 pub mod marks;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod observation;
 pub mod properties;
 mod random;

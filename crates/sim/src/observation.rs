@@ -248,6 +248,9 @@ pub enum Observation<'a> {
     Standing { node: NodeId, change: &'a StandingChange },
     /// A giver's promise after a heartbeat that it answered with "supported", in true time.
     Supported { giver: NodeId, asker: NodeId, epoch: SupportEpoch, until: SimTime },
+    /// What an asker counts on, and until when its giver has promised it in the same epoch and lives,
+    /// both in true time as their clocks go now; nothing if it was withdrawn. Sampled.
+    Held { giver: NodeId, asker: NodeId, until: SimTime, given_until: Option<SimTime> },
     /// Who holds a lease of the shard right now, by its own clock, paused processes included.
     /// Sampled at every [`Observation::Role`] that serves, and every 50 ms. Not shown for a shard
     /// while a clock of its members is known to have jumped beyond the margin.

@@ -11,10 +11,12 @@
 
 mod ids;
 pub mod limits;
+mod mutation;
 mod time;
 
 pub use ids::{
     ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ParseIdError, ReplicaId,
     ShardId, SpaceId, StoreId, Term, WriteNumber,
 };
+pub use mutation::{Mutant, Mutation};
 pub use time::{Duration, Monotonic, WallMillis};

@@ -7,7 +7,7 @@
 //! from withdrawal and new incarnations, which are [`Standings`].
 
 use quorate_raft::{Member, TransferOf};
-use quorate_types::{Incarnation, LogId, Monotonic, ReplicaId, Term};
+use quorate_types::{Incarnation, LogId, Monotonic, Mutant, ReplicaId, Term};
 
 use super::support::{Standings, SupportEpoch};
 
@@ -199,8 +199,11 @@ impl BoundReplica {
             Heard::Leader => term > binding.term,
             Heard::VoteRequest { last, transfer } => {
                 let of = TransferOf { leader: binding.leader.replica, term: binding.term };
-                term > binding.term
-                    && (is_leader || transfer == Some(of) || last.term > binding.term)
+                let broken = standings.mutation();
+                let is_proof = is_leader || transfer == Some(of) || last.term > binding.term;
+                let is_news = term > binding.term;
+                (is_news || (is_leader && broken.is(Mutant::OldRequestUnbinds)))
+                    && (is_proof || broken.is(Mutant::VoteRequestUnbinds))
             }
             Heard::TimeoutNow | Heard::Release => is_leader && term == binding.term,
             Heard::Other => false,

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{Member, Membership};
-use quorate_types::{Incarnation, Monotonic, NodeId, ReplicaId, Term};
+use quorate_types::{Incarnation, Monotonic, Mutant, Mutation, NodeId, ReplicaId, Term};
 
 use super::binding::{BindRequest, Binding};
 use super::quorum::latest_of_quorum;
@@ -35,14 +35,28 @@ pub struct Lease {
     is_own_term_committed: bool,
     end: Option<LeaseEnd>,
     bound: BTreeMap<ReplicaId, Binding>,
+    mutation: Mutation,
 }
 
 impl Lease {
     /// Of a leader just elected in `term`, whose node runs in `incarnation`.
     #[must_use]
     pub fn new(own: Member, incarnation: Incarnation, term: Term) -> Lease {
-        let bound = BTreeMap::new();
-        Lease { own, incarnation, term, is_own_term_committed: false, end: None, bound }
+        Lease {
+            own,
+            incarnation,
+            term,
+            is_own_term_committed: false,
+            end: None,
+            bound: BTreeMap::new(),
+            mutation: Mutation::NONE,
+        }
+    }
+
+    /// The same with a deliberate bug, for the simulator.
+    #[must_use]
+    pub fn with_mutation(self, mutation: Mutation) -> Lease {
+        Lease { mutation, ..self }
     }
 
     /// An entry of the leader's own term is committed. Before that it does not know what is
@@ -138,7 +152,8 @@ impl Lease {
         membership: &Membership,
         held: impl Fn(NodeId) -> Option<SupportHeld>,
     ) -> Option<Monotonic> {
-        if !self.is_own_term_committed || self.end.is_some() {
+        let may_serve = self.is_own_term_committed || self.mutation.is(Mutant::LeaseBeforeOwnTerm);
+        if !may_serve || self.end.is_some() {
             return None;
         }
         let until = latest_of_quorum(membership, |member| {
@@ -166,7 +181,9 @@ impl Lease {
     #[must_use]
     pub fn is_bound(&self, member: Member, held: SupportHeld) -> bool {
         self.bound.get(&member.replica).is_some_and(|binding| {
-            binding.incarnation == held.incarnation && binding.epoch == held.epoch
+            let is_same_life = binding.incarnation == held.incarnation;
+            (is_same_life || self.mutation.is(Mutant::IncarnationIgnored))
+                && binding.epoch == held.epoch
         })
     }
 }

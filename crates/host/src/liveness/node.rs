@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{ClusterId, Duration, Incarnation, Monotonic, NodeId, ShardId, Term};
+use quorate_types::{
+    ClusterId, Duration, Incarnation, Monotonic, Mutant, Mutation, NodeId, ShardId, Term,
+};
 
 use super::audit::{AuditKey, AuditList, BoundHere, BoundThere, ChangeNumber, Comparison};
 use super::binding::Binding;
@@ -82,6 +84,7 @@ pub struct NodeLiveness {
     key: AuditKey,
     pairs: BTreeMap<NodeId, Pair>,
     differing: Vec<(NodeId, AuditList)>,
+    mutation: Mutation,
 }
 
 impl NodeLiveness {
@@ -96,11 +99,20 @@ impl NodeLiveness {
             key: AuditKey::new(config.cluster),
             pairs: BTreeMap::new(),
             differing: Vec::new(),
+            mutation: Mutation::NONE,
         };
         for peer in &config.peers {
             node.add_peer(*peer);
         }
         node
+    }
+
+    /// The same with a deliberate bug, for the simulator.
+    #[must_use]
+    pub fn with_mutation(self, mutation: Mutation) -> NodeLiveness {
+        let (giver, asker) = (self.giver, self.asker);
+        let (giver, asker) = (giver.with_mutation(mutation), asker.with_mutation(mutation));
+        NodeLiveness { giver, asker, mutation, ..self }
     }
 
     /// Begins to ask a new node for support.
@@ -133,7 +145,8 @@ impl NodeLiveness {
                 // What is not answered is old, and says nothing of now.
                 if answer.is_some() && pair.hear(heartbeat.incarnation, self.key) {
                     self.suspicion.handle_heartbeat(now, from);
-                    if pair.there.compare(&heartbeat.audit) == Comparison::Unequal {
+                    let is_deaf = self.mutation.is(Mutant::AuditOff);
+                    if pair.there.compare(&heartbeat.audit) == Comparison::Unequal && !is_deaf {
                         self.differing.push((from, pair.there.list(heartbeat.audit.bucket)));
                     }
                 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{Incarnation, Monotonic, NodeId};
+use quorate_types::{Incarnation, Monotonic, Mutant, Mutation, NodeId};
 
 use super::binding::Binding;
 
@@ -87,13 +87,27 @@ pub struct Standings {
     incarnation: Incarnation,
     silent_until: Monotonic,
     peers: BTreeMap<NodeId, Standing>,
+    mutation: Mutation,
 }
 
 impl Standings {
     /// Of a node that has just started in `incarnation` and is to stay silent until `silent_until`.
     #[must_use]
     pub fn new(incarnation: Incarnation, silent_until: Monotonic) -> Standings {
-        Standings { incarnation, silent_until, peers: BTreeMap::new() }
+        let (peers, mutation) = (BTreeMap::new(), Mutation::NONE);
+        Standings { incarnation, silent_until, peers, mutation }
+    }
+
+    /// The same with a deliberate bug, for the simulator.
+    #[must_use]
+    pub fn with_mutation(self, mutation: Mutation) -> Standings {
+        let is_loud = mutation.is(Mutant::NoSilence);
+        let silent_until = if is_loud { Monotonic(0) } else { self.silent_until };
+        Standings { silent_until, mutation, ..self }
+    }
+
+    pub(crate) fn mutation(&self) -> Mutation {
+        self.mutation
     }
 
     /// This node's incarnation.
@@ -152,6 +166,7 @@ impl Standings {
             && self.get(binding.leader.node).is_some_and(|standing| {
                 standing.incarnation == binding.leader_incarnation
                     && standing.lowest <= binding.epoch
+                    && (standing.is_given || !self.mutation.is(Mutant::EpochKept))
             })
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_types::{Duration, Incarnation, Monotonic, NodeId, limits};
+use quorate_types::{Duration, Incarnation, Monotonic, Mutant, Mutation, NodeId, limits};
 
 use super::audit::AuditSample;
 use super::messages::{Heartbeat, HeartbeatAnswer, Verdict};
@@ -77,6 +77,7 @@ pub struct SupportAsker {
     unfit: Option<Unfit>,
     peers: BTreeMap<NodeId, Peer>,
     events: Vec<AskerEvent>,
+    mutation: Mutation,
 }
 
 impl SupportAsker {
@@ -98,7 +99,14 @@ impl SupportAsker {
             unfit: None,
             peers: BTreeMap::new(),
             events: Vec::new(),
+            mutation: Mutation::NONE,
         }
+    }
+
+    /// The same with a deliberate bug, for the simulator.
+    #[must_use]
+    pub fn with_mutation(self, mutation: Mutation) -> SupportAsker {
+        SupportAsker { mutation, ..self }
     }
 
     /// Asks `node` too, from the next heartbeat on.
@@ -189,7 +197,9 @@ impl SupportAsker {
                 let Some((_, sent_at)) = sent.filter(|_| answer.epoch == peer.epoch) else {
                     return;
                 };
-                let until = *sent_at + (self.support - limits::DRIFT_MARGIN);
+                let is_rash = self.mutation.is(Mutant::NoDriftMargin);
+                let margin = if is_rash { Duration::ZERO } else { limits::DRIFT_MARGIN };
+                let until = *sent_at + (self.support - margin);
                 if until <= now || peer.held.is_some_and(|held| held.until >= until) {
                     return;
                 }

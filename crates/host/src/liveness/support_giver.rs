@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{Duration, Incarnation, Monotonic, NodeId, limits};
+use quorate_types::{Duration, Incarnation, Monotonic, Mutant, Mutation, NodeId, limits};
 
 use super::messages::{Heartbeat, HeartbeatAnswer, Verdict};
 use super::support::{
@@ -60,6 +60,12 @@ impl SupportGiver {
             longest_submitted: longest_durable,
             changes: Vec::new(),
         }
+    }
+
+    /// The same with a deliberate bug, for the simulator.
+    #[must_use]
+    pub fn with_mutation(self, mutation: Mutation) -> SupportGiver {
+        SupportGiver { standings: self.standings.with_mutation(mutation), ..self }
     }
 
     /// A heartbeat arrived. Nothing is answered to an old one, and to one that asks for longer than
@@ -146,8 +152,15 @@ impl SupportGiver {
         for node in lapsed {
             self.askers.get_mut(&node).expect("listed just now").until = None;
             let old = self.standings.get(node).expect("support was given");
-            let standing = Standing { lowest: old.lowest.next(), is_given: false, ..old };
-            self.change(StandingChange { node, standing, cause: StandingCause::Withdrawn });
+            let keeps_epoch = self.standings.mutation().is(Mutant::EpochKept);
+            let lowest = if keeps_epoch { old.lowest } else { old.lowest.next() };
+            let standing = Standing { lowest, is_given: false, ..old };
+            let change = StandingChange { node, standing, cause: StandingCause::Withdrawn };
+            if self.standings.mutation().is(Mutant::ActOnLapse) {
+                self.changes.push(change);
+                continue;
+            }
+            self.change(change);
         }
     }
 

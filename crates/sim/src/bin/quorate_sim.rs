@@ -9,7 +9,7 @@ use std::time::Instant;
 use quorate_sim::marks::Marks;
 use quorate_sim::{Finished, Report, World, WorldConfig};
 
-const USAGE: &str = "usage: quorate-sim seed N | many N [--first M]";
+const USAGE: &str = "usage: quorate-sim seed N | many N [--first M] | mutants [NAME]";
 /// Failures that are printed in full; the others are listed by their seeds.
 const FAILURES_SHOWN: usize = 3;
 
@@ -23,6 +23,8 @@ fn main() -> ExitCode {
         ["many", count, "--first", first] => {
             number(count).zip(number(first)).map(|(count, first)| run_many(first, count))
         }
+        ["mutants"] => Some(run_mutants("")),
+        ["mutants", name] => Some(run_mutants(name)),
         _ => None,
     }
     .unwrap_or_else(|| {
@@ -125,4 +127,43 @@ fn judge(mut totals: Totals) -> ExitCode {
     }
     let is_sound = totals.failures.is_empty() && totals.idle.is_empty() && unreached.is_empty();
     if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(not(feature = "mutants"))]
+fn run_mutants(_: &str) -> ExitCode {
+    eprintln!("built without deliberate bugs: cargo run -p quorate-sim --features mutants");
+    ExitCode::from(2)
+}
+
+/// Hunts every mutant whose name contains `name`, each on a thread of its own, and prints the table.
+#[cfg(feature = "mutants")]
+fn run_mutants(name: &str) -> ExitCode {
+    use quorate_sim::mutants::{SEEDS_MAX, Verdict, hunt};
+    use quorate_types::Mutant;
+
+    let wanted: Vec<Mutant> =
+        Mutant::ALL.iter().copied().filter(|mutant| mutant.name().contains(name)).collect();
+    let (next, verdicts) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let begun = Instant::now();
+    std::panic::set_hook(Box::new(|_| {}));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let take = || usize::try_from(next.fetch_add(1, Ordering::Relaxed)).ok();
+                while let Some(mutant) = take().and_then(|place| wanted.get(place)) {
+                    let verdict = hunt(*mutant, SEEDS_MAX);
+                    verdicts.lock().expect("nobody panics with it").push(verdict);
+                }
+            });
+        }
+    });
+    let mut verdicts = verdicts.into_inner().expect("all threads are done");
+    verdicts.sort_by_key(|verdict| verdict.mutant);
+    println!("{}", Verdict::header());
+    verdicts.iter().for_each(|verdict| println!("{verdict}"));
+    let bad = verdicts.iter().filter(|verdict| !verdict.is_good()).count();
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{} mutants, {bad} not as they should be; {seconds:.1} s", verdicts.len());
+    if bad == 0 && !verdicts.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

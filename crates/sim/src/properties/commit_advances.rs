@@ -1,5 +1,5 @@
-//! A commit index never goes back in one life; a leader commits only what a quorum of its membership
-//! holds durably; and nobody applies beyond its commit index.
+//! A commit index never goes back in one life; a leader commits only entries of its own term, and only
+//! what a quorum of its membership holds durably; and nobody applies beyond its commit index.
 
 use std::collections::BTreeMap;
 
@@ -50,6 +50,12 @@ impl CommitAdvances {
             return Err(broken(NAME, shard, [replica.node], what));
         };
         let entry = LogId::new(term, commit);
+        // Raft paper, 5.4.2: entries of older terms are committed by one of its own only.
+        if term != replica.term {
+            let own = replica.term;
+            let what = format!("leader {id} of shard {shard} commits {entry} in term {own}");
+            return Err(broken(NAME, shard, [replica.node], what));
+        }
         if is_held_by_quorum(known, shard, replica, entry) {
             return Ok(());
         }

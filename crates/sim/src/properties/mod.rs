@@ -18,6 +18,7 @@ mod leases_apart;
 mod log_matching;
 mod log_terms;
 mod memory_bounded;
+mod read_contexts;
 mod reads_linearizable;
 mod replicas_agree;
 #[cfg(test)]
@@ -93,6 +94,7 @@ pub struct Properties {
     single_vote: single_vote::SingleVote,
     support_kept: support_kept::SupportKept,
     acknowledged_survive: acknowledged_survive::AcknowledgedSurvive,
+    read_contexts: read_contexts::ReadContexts,
     alive_after_heal: alive_after_heal::AliveAfterHeal,
     replicas_agree: replicas_agree::ReplicasAgree,
 }
@@ -210,6 +212,9 @@ impl Properties {
             Observation::Supported { giver, asker, epoch, until } => {
                 return self.support_kept.supported(giver, asker, epoch, until);
             }
+            Observation::Held { giver, asker, until, given_until } => {
+                return support_kept::SupportKept::held(giver, asker, until, given_until);
+            }
             Observation::Fault { kind, node, .. } | Observation::FaultEnded { kind, node } => {
                 self.support_kept.fault(kind, node);
             }
@@ -261,6 +266,7 @@ impl Properties {
         message: &Message,
     ) -> Result<(), Broken> {
         self.election_safety.sent(from, shard, message)?;
+        self.read_contexts.sent(from, shard, message)?;
         self.single_vote.sent(from, shard, message)?;
         self.support_kept.sent(at, from, shard, message)?;
         sync_before_promise::sent(&self.known, &self.state_machine_safety, from, shard, message)

@@ -90,6 +90,20 @@ impl SupportKept {
         Ok(())
     }
 
+    /// Whoever counts on support counts on less than was promised.
+    pub(crate) fn held(
+        giver: NodeId,
+        asker: NodeId,
+        until: SimTime,
+        given_until: Option<SimTime>,
+    ) -> Result<(), Broken> {
+        if given_until.is_some_and(|given| until.0 <= given.0 + ROUNDING_NANOS) {
+            return Ok(());
+        }
+        let given = given_until.map_or("withdrawn".to_owned(), |given| format!("until {given}"));
+        fail(giver, asker, format!("it is counted on until {until}, and given {given}"))
+    }
+
     pub(crate) fn standing(
         &mut self,
         at: SimTime,

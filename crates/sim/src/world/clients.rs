@@ -2,7 +2,7 @@
 //! again what certainly did not happen, and gives up after a while.
 
 use quorate_host::{Answer, ApplyOutcome, Event, Refusal, Ticket};
-use quorate_types::{LogId, ShardId};
+use quorate_types::{Index, LogId, ShardId};
 
 use super::node::{Node, number_of};
 use super::schedule::Happening;
@@ -39,6 +39,8 @@ pub(crate) struct Request {
     ask: Ask,
     /// A node has it, and may carry it out.
     is_out: bool,
+    /// The newest write of the shard that had been acknowledged when it began.
+    floor: Index,
 }
 
 /// One client.
@@ -62,7 +64,8 @@ impl World {
             history: self.watch.properties.history_mut(),
         };
         let ask = self.workload.ask(moment, ClientId(client.0 as u64), shard, operation);
-        let request = Request { operation, shard, ask, is_out: false };
+        let floor = self.acknowledged.get(&shard).copied().unwrap_or_default();
+        let request = Request { operation, shard, ask, is_out: false, floor };
         self.clients[client.0].request = Some(request);
         self.send_request(client, operation, 0);
         self.schedule.at(self.now + TIMEOUT, Happening::Timeout { client, operation });
@@ -179,6 +182,8 @@ impl World {
             return;
         };
         self.observe(Observation::Acknowledged { shard, id, payload_hash });
+        let newest = self.acknowledged.entry(shard).or_default();
+        *newest = id.index.max(*newest);
         match caller {
             Caller::Client { client, operation, .. } if self.waits(client, operation) => {
                 self.hints.insert(shard, node);
@@ -206,7 +211,13 @@ impl World {
         let request = self.clients[client.0].request.as_mut().expect("it waits");
         let shard = request.shard;
         match answer {
-            Answer::ReadAt(_) => {
+            Answer::ReadAt(index) => {
+                let floor = request.floor;
+                if *index < floor {
+                    let what =
+                        format!("a read at {index:?} misses what was acknowledged at {floor:?}");
+                    self.fail("reads_linearizable", Some(shard), what);
+                }
                 // A confirmation takes a round trip.
                 let by_lease = asked == self.now;
                 self.observe(Observation::ReadServed {

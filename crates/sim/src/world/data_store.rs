@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_host::{AppliedRecord, ApplyTarget, OrderedMap};
 use quorate_raft::EntryKind;
+use quorate_types::LogId;
 
 use crate::observation::{entry_hash, mix};
 
@@ -26,6 +27,15 @@ pub(crate) struct Space {
 impl Space {
     pub(crate) fn new(map: BTreeMap<Bytes, Bytes>, record: AppliedRecord) -> Space {
         Space { map, flushed: record.clone(), record, undo: Vec::new() }
+    }
+
+    /// One whose data is volatile still (RULE 13 forbids to name it): for a mutant.
+    pub(crate) fn unflushed(map: &BTreeMap<Bytes, Bytes>, record: &AppliedRecord) -> Space {
+        let nothing = AppliedRecord { applied: LogId::default(), ..record.clone() };
+        let mut space = Space::new(BTreeMap::new(), nothing);
+        map.iter().for_each(|(key, value)| space.put(key, value));
+        space.record = record.clone();
+        space
     }
 
     /// The record that a crash would leave.

@@ -7,7 +7,8 @@ use quorate_host::liveness::{LivenessConfig, NodeLiveness};
 use quorate_host::{AppliedRecord, Host, HostConfig, ReplicaInit};
 use quorate_raft::{Member, Membership};
 use quorate_types::{
-    ClusterId, Epoch, Incarnation, Index, LogId, ReplicaId, ShardId, Term, WallMillis, limits,
+    ClusterId, Epoch, Incarnation, Index, LogId, Mutant, ReplicaId, ShardId, Term, WallMillis,
+    limits,
 };
 
 use super::character::Clocks;
@@ -98,6 +99,7 @@ impl World {
         let seed = self.random.bits();
         let liveness = self.character.has_liveness;
         let lease_reads = self.character.clocks == Clocks::WithinMargin;
+        let mutation = self.config.mutation;
         let peers = (0..self.nodes.len()).filter(|peer| *peer != node).map(node_id).collect();
         let count = self.nodes.len();
         let now = self.nodes[node].read(self.now);
@@ -114,12 +116,13 @@ impl World {
                 longest_durable: disk.longest,
                 peers,
             };
-            NodeLiveness::new(now, &config)
+            NodeLiveness::new(now, &config).with_mutation(mutation)
         });
         let config = HostConfig {
             standings: liveness.as_ref().map(|liveness| liveness.standings().clone()),
             lease_reads,
             sends_snapshots: true,
+            mutation,
             ..HostConfig::new(id, incarnation, seed)
         };
         *process = Some(Process {
@@ -138,6 +141,9 @@ impl World {
         *heartbeat_at = self.now;
         self.observe(Observation::NodeStarted { node: id, incarnation });
         for (shard, replica, space) in all {
+            if self.breaks(Mutant::DamageIsTheEnd) {
+                self.nodes[node].disk.cut_at_damage(shard);
+            }
             if self.nodes[node].disk.restore(shard, BASE.index).is_none() {
                 self.remove_replica(node, shard, why::DAMAGED);
             } else {

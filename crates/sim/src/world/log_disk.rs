@@ -210,6 +210,15 @@ impl LogDisk {
         survived
     }
 
+    /// The newest turn of the host that is under way.
+    pub(crate) fn newest_turn(&self) -> Option<u64> {
+        let number = |turn: &DiskTurn| match turn {
+            DiskTurn::Turn(number, _) => Some(*number),
+            DiskTurn::Longest(_) | DiskTurn::Purge(..) => None,
+        };
+        self.queue.iter().rev().find_map(number)
+    }
+
     /// Turns that are not durable.
     pub(crate) fn under_way(&self) -> usize {
         self.queue.len()
@@ -285,6 +294,15 @@ impl LogDisk {
         let (first, count) = (first.first(), last.last().0 - first.first().0 + 1);
         replica.flipped = Some(first.plus(place % count));
         true
+    }
+
+    /// Takes damage for the end of a log, which it is not (RULE 5): for a mutant.
+    pub(crate) fn cut_at_damage(&mut self, shard: ShardId) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        if let Some(flipped) = replica.flipped {
+            replica.truncate(flipped);
+            replica.flipped = None;
+        }
     }
 
     /// Flips that nobody has found are undone, as a scrub against the other copies does.

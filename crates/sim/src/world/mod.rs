@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use quorate_host::Ticket;
 use quorate_raft::Membership;
-use quorate_types::ShardId;
+use quorate_types::{Index, Mutant, Mutation, ShardId};
 
 pub use character::{Character, Clocks};
 pub use kv_workload::KvWorkload;
@@ -63,6 +63,10 @@ pub struct WorldConfig {
     pub workload: fn() -> Box<dyn Workload>,
     /// The command that runs one seed of this world, told with a failure; the seed follows.
     pub replay: &'static str,
+    /// Changes what the seed drew, for worlds in which some situation is to be likely.
+    pub shape: fn(&mut Character),
+    /// A deliberate bug in every node.
+    pub mutation: Mutation,
 }
 
 impl WorldConfig {
@@ -70,7 +74,9 @@ impl WorldConfig {
     #[must_use]
     pub fn new(seed: u64) -> WorldConfig {
         let workload = || Box::new(KvWorkload::new()) as Box<dyn Workload>;
-        WorldConfig { seed, faulty_ms: 60_000, workload, replay: "just sim" }
+        let (shape, mutation): (fn(&mut Character), _) = (|_| {}, Mutation::NONE);
+        let replay = "just sim";
+        WorldConfig { seed, faulty_ms: 60_000, workload, replay, shape, mutation }
     }
 }
 
@@ -89,6 +95,8 @@ pub struct World {
     clients: Vec<Client>,
     /// Which node clients take for a shard's leader's.
     hints: BTreeMap<ShardId, usize>,
+    /// The newest write of each shard that was acknowledged.
+    acknowledged: BTreeMap<ShardId, Index>,
     operations_last: u64,
     /// Operations of clients that were answered.
     ended_well: u64,
@@ -116,7 +124,8 @@ impl World {
     #[must_use]
     pub fn new(config: WorldConfig) -> World {
         let mut random = Random::new(config.seed);
-        let character = Character::of(&mut random);
+        let mut character = Character::of(&mut random);
+        (config.shape)(&mut character);
         World::with_character(config, character, random)
     }
 
@@ -133,6 +142,7 @@ impl World {
             shards: Vec::new(),
             clients: (0..character.clients).map(|_| Client::default()).collect(),
             hints: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
             operations_last: 0,
             ended_well: 0,
             tickets_last: 0,
@@ -280,6 +290,11 @@ impl World {
             Happening::FaultEnd(end) => self.handle_fault_end(end),
             Happening::Sample => self.sample(),
         }
+    }
+
+    /// True in a world that wants to see this rule broken.
+    pub(crate) fn breaks(&self, mutant: Mutant) -> bool {
+        self.config.mutation.is(mutant)
     }
 
     /// Shows something to everybody who watches.

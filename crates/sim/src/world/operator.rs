@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_host::{Event, Ticket};
 use quorate_raft::{ChangeError, Committed, EntryKind, Member, Membership, Role};
-use quorate_types::{Index, LogId, ReplicaId, ShardId};
+use quorate_types::{Index, LogId, Mutant, ReplicaId, ShardId};
 
 use super::clients::Caller;
 use super::node::{node_id, number_of};
@@ -168,7 +168,10 @@ impl World {
         if members.is_joint() {
             return;
         }
-        let newest = plan.admitted.last().copied().expect("no empty group");
+        let newest = match self.breaks(Mutant::DestroyedWithoutProof) {
+            false => plan.admitted.last().copied().expect("no empty group"),
+            true => ReplicaId(u64::MAX),
+        };
         let doomed: Vec<usize> = (0..self.nodes.len())
             .filter(|node| {
                 let node = &self.nodes[*node];

@@ -1,11 +1,14 @@
 //! What the world looks at from time to time, because nothing that happens tells of it.
 
-use quorate_raft::Role;
-use quorate_types::ShardId;
+use quorate_host::ShardView;
+use quorate_host::liveness::NodeLiveness;
+use quorate_raft::{Member, Membership, Role};
+use quorate_types::{ReplicaId, ShardId};
 
+use super::node::number_of;
 use super::schedule::Happening;
 use super::{Clocks, MILLI, SECOND, World};
-use crate::observation::{Memory, Observation};
+use crate::observation::{Memory, Observation, SimTime};
 
 impl World {
     /// Looks at leases, and once a second at memory.
@@ -15,9 +18,13 @@ impl World {
             for place in 0..self.shards.len() {
                 self.sample_leases(self.shards[place]);
             }
+            if self.character.clocks == Clocks::WithinMargin {
+                self.sample_support();
+            }
             // Probes wake what they are sent to: the last look is the one before them.
             if self.now.is_multiple_of(SECOND / 2) && self.probes.is_empty() {
                 self.sample_quiet(false);
+                self.check_quiet();
             }
         }
         if self.now.is_multiple_of(SECOND) {
@@ -33,15 +40,102 @@ impl World {
             return;
         }
         let mut holders = Vec::new();
+        let mut failure = None;
         for node in &self.nodes {
             let Some(process) = &node.process else { continue };
             let Some(view) = process.host.view(shard) else { continue };
             let holds = view.lease_until.is_some_and(|until| node.read(self.now) < until);
             if holds && let Some(live) = process.replicas.get(&shard) {
                 holders.push((node.id, live.replica, view.role.term));
+                failure = failure.or_else(|| self.who_lets_go(shard, live.replica, &view));
             }
         }
         self.observe(Observation::Leases { shard, holders: &holders });
+        if let Some(what) = failure {
+            self.fail("lease_upheld", Some(shard), what);
+        }
+    }
+
+    /// What is wrong with a lease in force: no quorum is kept from voting for another.
+    fn who_lets_go(&self, shard: ShardId, leader: ReplicaId, led: &ShardView) -> Option<String> {
+        let may_vote = |member: &&Member| {
+            let node = &self.nodes[number_of(member.node)];
+            let Some(process) = &node.process else { return false };
+            let is_here = process.replicas.get(&shard).is_some_and(|r| r.replica == member.replica);
+            let silent = |live: &NodeLiveness| live.standings().is_silent(node.read(self.now));
+            let is_silent = process.liveness.as_ref().is_some_and(silent);
+            if member.replica == leader || !is_here || is_silent {
+                return false;
+            }
+            let view = process.host.view(shard);
+            view.is_some_and(|view| !view.is_bound || view.role.term != led.role.term)
+        };
+        let Membership { voters, outgoing, .. } = &led.membership;
+        [voters, outgoing].into_iter().find_map(|voters| {
+            let free: Vec<&Member> = voters.iter().filter(may_vote).collect();
+            let is_upheld = voters.is_empty() || 2 * (voters.len() - free.len()) > voters.len();
+            let term = led.role.term;
+            (!is_upheld).then(|| format!("{leader} has a lease of term {term}, {free:?} may vote"))
+        })
+    }
+
+    /// Shows what each node counts on of the support that others give it, where both live on.
+    fn sample_support(&mut self) {
+        for (asker, giver) in self.pairs() {
+            let (node, peer) = (&self.nodes[asker], &self.nodes[giver]);
+            let (Some(own), Some(other)) = (&node.process, &peer.process) else { continue };
+            let Some(given) = other.liveness.as_ref() else { continue };
+            let Some(held) = own.liveness.as_ref().and_then(|live| live.held(peer.id)) else {
+                continue;
+            };
+            let is_same_life = held.incarnation == given.standings().incarnation();
+            let standing = given.standings().get(node.id);
+            let knows = standing.is_some_and(|s| s.incarnation.0 == node.disk.incarnation);
+            if !is_same_life || !knows || held.until <= node.read(self.now) {
+                continue;
+            }
+            let is_given = standing.is_some_and(|s| s.is_given && s.lowest == held.epoch);
+            let given_until = given.supported_until(node.id).filter(|_| is_given);
+            let given_until = given_until.map(|until| SimTime(peer.clock.when(until)));
+            let until = SimTime(node.clock.when(held.until));
+            let (giver, asker) = (peer.id, node.id);
+            self.observe(Observation::Held { giver, asker, until, given_until });
+        }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let count = self.nodes.len();
+        (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
+    }
+
+    /// A leader that is quiet has told everybody who counts what is committed.
+    fn check_quiet(&mut self) {
+        for (node, peer) in self.pairs() {
+            let (this, other) = (&self.nodes[node], &self.nodes[peer]);
+            let (Some(process), Some(follower)) = (&this.process, &other.process) else { continue };
+            let counts = process.held[peer].is_some_and(|held| {
+                held.incarnation.0 == other.disk.incarnation && held.until > this.read(self.now)
+            });
+            if !counts || self.now < this.worker_stands_until() || !process.inbox.is_empty() {
+                continue;
+            }
+            for shard in process.replicas.keys() {
+                let Some(view) = process.host.view(*shard) else { continue };
+                if view.role.role != Role::Leader || !view.is_quiet {
+                    continue;
+                }
+                let is_member = view.membership.members().any(|member| member.node == other.id);
+                let commit = follower.host.view(*shard).map(|view| view.commit);
+                if is_member && commit.is_some_and(|commit| commit < view.commit) {
+                    let what = format!(
+                        "the leader at node {} is quiet, node {} knows {commit:?} of {:?}",
+                        this.id, other.id, view.commit
+                    );
+                    let shard = *shard;
+                    return self.fail("quiet_when_done", Some(shard), what);
+                }
+            }
+        }
     }
 
     fn sample_memory(&mut self, node: usize) {

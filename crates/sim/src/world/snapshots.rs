@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use quorate_host::{AppliedRecord, Event, ShardSnapshot, Turn};
 use quorate_raft::SnapshotOutcome;
-use quorate_types::{LogId, ReplicaId, ShardId, Term};
+use quorate_types::{LogId, Mutant, ReplicaId, ShardId, Term};
 
 use super::data_store::{Space, SpaceId};
 use super::network::LANE_SNAPSHOT;
@@ -264,6 +264,7 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
+        let is_rash = self.breaks(Mutant::InstallBeforeData);
         let Node { process, data, .. } = &mut self.nodes[node];
         let process = process.as_mut().expect("it lives");
         let Some(receiving) = process.receiving.get_mut(&shard) else { return };
@@ -271,7 +272,11 @@ impl World {
             return;
         }
         let View { map, record } = &*receiving.view;
-        receiving.space = Some(data.create(Space::new(map.clone(), record.clone())));
+        let space = match is_rash {
+            false => Space::new(map.clone(), record.clone()),
+            true => Space::unflushed(map, record),
+        };
+        receiving.space = Some(data.create(space));
         self.try_install(node, shard);
     }
 

@@ -1,7 +1,7 @@
 //! The two stores of a node at work: syncs of the log disk, flushes of the data store, purges.
 
 use quorate_host::{Event, ShardPurge};
-use quorate_types::ShardId;
+use quorate_types::{Mutant, ShardId};
 
 use super::data_store::SpaceId;
 use super::log_disk::DiskTurn;
@@ -16,6 +16,18 @@ impl World {
     pub(crate) fn submit(&mut self, node: usize, turn: DiskTurn) {
         if self.nodes[node].disk.submit(turn) {
             self.begin_sync(node);
+        }
+        if self.breaks(Mutant::DiskLies) {
+            self.lie_about_turns(node);
+        }
+    }
+
+    /// Says that what the disk has taken is durable, although it is not: for mutants.
+    fn lie_about_turns(&mut self, node: usize) {
+        let newest = self.nodes[node].disk.newest_turn();
+        if let Some(turn) = newest {
+            self.post(node, Event::Persisted { turn });
+            self.wake(node);
         }
     }
 
@@ -37,6 +49,12 @@ impl World {
             let id = Some(self.nodes[node].id);
             let detail = "the node latches";
             self.observe(Observation::Fault { kind: FaultKind::SyncFailed, node: id, detail });
+            if self.breaks(Mutant::FailedSyncIgnored) {
+                self.nodes[node].disk.fails_next = false;
+                self.lie_about_turns(node);
+                self.begin_sync(node);
+                return;
+            }
             self.stop(node, why::LATCHED);
             return;
         }
