@@ -4,17 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use quorate_raft::{
-    Config, Kernel, Membership, Message, Ready, Restored, Role, RoleState, SnapshotOutcome,
-    SnapshotRequest, TransferError,
+    Config, Kernel, Message, Ready, Role, SnapshotOutcome, SnapshotRequest, TransferError,
 };
-use quorate_types::{
-    Duration, Incarnation, Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId,
-    Term, WallMillis, WriteNumber, limits,
-};
+use quorate_types::{Monotonic, Mutant, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber};
 use rustc_hash::FxHashMap;
 
 use crate::attendance::{HostLiveness, ShardLiveness};
-use crate::liveness::Standings;
+use crate::config::{HostConfig, ReplicaInit};
 use crate::shard::{NewWrite, Shard};
 use crate::stall::DiskWatch;
 use crate::turn::{Answer, Event, Refusal, ShardFetch, ShardRole, ShardSnapshot, Ticket, Turn};
@@ -24,93 +20,6 @@ use crate::upkeep::Arrived;
 const READ_CONTEXT_BITS: u32 = 40;
 /// The multiplier of splitmix64: spreads the seeds of neighbouring shards and nodes.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Fixed for the life of a host.
-#[derive(Clone, Debug)]
-pub struct HostConfig {
-    /// This node.
-    pub node: NodeId,
-    /// How often the node has started; keeps read contexts from being reused.
-    pub incarnation: Incarnation,
-    /// Seed of every kernel's election jitter.
-    pub seed: u64,
-    /// Deadlines are rounded up to this grid, so that the heartbeats of many shards fall into one
-    /// turn and one frame per peer.
-    pub timer_grain: Duration,
-    /// Bytes of runs that the shards of this host keep in memory together.
-    pub entry_cache_bytes_max: usize,
-    /// How the support that this node gives stands at its start. With it, shards are bound to leaders
-    /// by node liveness: leases, quiet shards, and no vote in the silence after a start. Without it,
-    /// each shard has heartbeats and timers of its own, and every read costs a round.
-    pub standings: Option<Standings>,
-    /// Whether leaders answer reads by their leases. Only for nodes whose clocks stray from each other
-    /// by less than `limits::DRIFT_MARGIN` in one support, pauses that CLOCK_BOOTTIME misses
-    /// included. Otherwise every read costs a round, and nothing else changes.
-    pub lease_reads: bool,
-    /// Whether the driver answers [`Turn::snapshots`]. Otherwise the host itself says each time that
-    /// it failed, and the kernel tries the log again after a while.
-    pub sends_snapshots: bool,
-    /// A deliberate bug, for the simulator.
-    pub mutation: Mutation,
-}
-
-impl HostConfig {
-    /// The usual grain and bounds, without node liveness and snapshots.
-    #[must_use]
-    pub fn new(node: NodeId, incarnation: Incarnation, seed: u64) -> HostConfig {
-        HostConfig {
-            node,
-            incarnation,
-            seed,
-            timer_grain: Duration::from_millis(10),
-            entry_cache_bytes_max: limits::ENTRY_CACHE_BYTES_MAX,
-            standings: None,
-            lease_reads: true,
-            sends_snapshots: false,
-            mutation: Mutation::NONE,
-        }
-    }
-}
-
-/// A replica to be hosted, as log and data store left it.
-#[derive(Clone, Debug)]
-pub struct ReplicaInit {
-    /// The shard.
-    pub shard: ShardId,
-    /// The replica's id in the group.
-    pub replica: ReplicaId,
-    /// Version of the descriptor in force.
-    pub descriptor_version: u64,
-    /// The durable state; `applied` is the data store's.
-    pub restored: Restored,
-}
-
-/// What a host can tell of one shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardView {
-    /// Role, term and leader.
-    pub role: RoleState,
-    /// Commit index.
-    pub commit: Index,
-    /// Applied index.
-    pub applied: Index,
-    /// Last entry of the log.
-    pub last: LogId,
-    /// Membership in force.
-    pub membership: Membership,
-    /// Bytes of runs in memory.
-    pub cached_bytes: usize,
-    /// The entry before the first of the log.
-    pub base: LogId,
-    /// Until when this leader answers reads by its lease, on the node's clock; `None` without one.
-    pub lease_until: Option<Monotonic>,
-    /// The replica is bound to a leader.
-    pub is_bound: bool,
-    /// The replica sends nothing, and no timer of it runs.
-    pub is_quiet: bool,
-    /// Callers who wait here.
-    pub waiting: usize,
-}
 
 /// A turn's write on its way to the disk.
 struct InFlight {
@@ -544,36 +453,5 @@ impl Host {
             self.shards[slot].dirty = true;
             self.dirty.push(slot);
         }
-    }
-
-    /// What is known of `shard`, if it is hosted here.
-    #[must_use]
-    pub fn view(&self, shard: ShardId) -> Option<ShardView> {
-        let slot = self.slot(shard)?;
-        let shard = &self.shards[slot];
-        Some(ShardView {
-            role: shard.kernel.role(),
-            commit: shard.kernel.commit(),
-            applied: shard.applied,
-            last: shard.kernel.last(),
-            membership: shard.kernel.membership().clone(),
-            cached_bytes: shard.cached_bytes,
-            base: shard.kernel.base(),
-            lease_until: self.lease_until(slot),
-            is_bound: self.binding(slot).is_some(),
-            is_quiet: shard.kernel.is_quiet(),
-            waiting: shard.waiting(),
-        })
-    }
-
-    /// The term of an entry of a shard's log here, its base included; `None` where it holds none.
-    #[must_use]
-    pub fn term_at(&self, shard: ShardId, index: Index) -> Option<Term> {
-        self.shards[self.slot(shard)?].kernel.term_at(index)
-    }
-
-    /// The shards hosted here, in the order they were added.
-    pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
-        self.shards.iter().filter(|shard| !shard.is_vacant).map(|shard| shard.id)
     }
 }

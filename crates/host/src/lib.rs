@@ -74,8 +74,10 @@ mod apply;
 mod attendance;
 mod bytes_reader;
 mod command;
+mod config;
 mod host;
 mod kv;
+mod leases;
 pub mod liveness;
 mod machine;
 mod meta;
@@ -85,11 +87,13 @@ mod stall;
 mod test_map;
 mod turn;
 mod upkeep;
+mod view;
 
 pub use applied::{AppliedRecord, RecordError};
 pub use apply::{ApplyOutcome, apply_committed};
 pub use command::{Envelope, EnvelopeError, SessionId, SessionStamp};
-pub use host::{Host, HostConfig, ReplicaInit, ShardView};
+pub use config::{HostConfig, ReplicaInit};
+pub use host::Host;
 pub use kv::{CommandError, KvCommand, KvMachine, KvReply};
 pub use machine::{ApplyContext, ApplyTarget, OrderedMap, StateMachine};
 pub use meta::{
@@ -99,3 +103,4 @@ pub use meta::{
 pub use turn::{
     Answer, Apply, Event, Refusal, ShardFetch, ShardPurge, ShardRole, ShardSnapshot, Ticket, Turn,
 };
+pub use view::ShardView;

@@ -1,7 +1,7 @@
 //! The kernel: one replica of one group. State, public interface, dispatch; each part of the
 //! protocol has a file of its own.
 
-use quorate_types::{Index, LogId, Monotonic, Mutant, NodeId, ReplicaId, Term, WriteNumber};
+use quorate_types::{Index, LogId, Monotonic, Mutant, ReplicaId, Term, WriteNumber};
 
 use crate::apply::ApplyCursor;
 use crate::config::Config;
@@ -15,8 +15,7 @@ use crate::outbox::{Lane, Outbox};
 use crate::random::Random;
 use crate::reads::Reads;
 use crate::ready::{
-    Fetch, HardState, Install, Reader, Ready, Restored, Role, RoleState, SnapshotOutcome,
-    SnapshotRequest, Write,
+    Fetch, HardState, Install, Reader, Ready, Restored, Role, RoleState, SnapshotRequest, Write,
 };
 use crate::replication::Leading;
 use crate::run::{Run, RunDraft};
@@ -27,8 +26,6 @@ const TERM_MAX: Term = Term(u64::MAX / 2);
 /// replica gets there: at a thousand elections a second, 2^32 of them take fifty days of being cut
 /// off. From a small term to `TERM_MAX`, 2^63, a forger needs 2^31 messages and not one.
 const TERM_JUMP_MAX: u64 = 1 << 32;
-/// Addresses kept of replicas that the membership does not name (yet).
-const STRANGERS_MAX: usize = 16;
 
 /// One replica's consensus.
 pub struct Kernel {
@@ -64,7 +61,7 @@ pub struct Kernel {
     pub(crate) install: Option<Install>,
     /// Readers that wait for their runs.
     pub(crate) fetching: Vec<Reader>,
-    strangers: Vec<Member>,
+    pub(crate) strangers: Vec<Member>,
     reported: RoleState,
 }
 
@@ -272,25 +269,6 @@ impl Kernel {
         }
     }
 
-    /// Tells where a replica lives that the membership here may not name yet, as known from the
-    /// connection that its message came over: a candidate admitted by entries that have not arrived
-    /// can be answered only so. A few are kept, the newest.
-    pub fn handle_address(&mut self, replica: ReplicaId, node: NodeId) {
-        self.strangers.retain(|stranger| stranger.replica != replica);
-        if self.log.membership().node_of(replica).is_none() {
-            if self.strangers.len() == STRANGERS_MAX {
-                self.strangers.remove(0);
-            }
-            self.strangers.push(Member { replica, node });
-        }
-    }
-
-    /// How the snapshot for `replica` ended that a [`SnapshotRequest`] asked for. Means nothing to a
-    /// replica that does not lead any more.
-    pub fn handle_snapshot_report(&mut self, replica: ReplicaId, outcome: SnapshotOutcome) {
-        self.end_snapshot(replica, outcome);
-    }
-
     /// Forgets cached runs that are durable, handed out for apply and wholly below `index`; they
     /// can be fetched again.
     pub fn evict_below(&mut self, index: Index) {
@@ -450,21 +428,6 @@ impl Kernel {
     /// True if this replica leads and an entry of its term is committed.
     pub(crate) fn is_serving(&self) -> bool {
         self.leading.as_ref().is_some_and(|leading| self.commit >= leading.term_start)
-    }
-
-    pub(crate) fn leader_address(&self) -> Option<(ReplicaId, NodeId)> {
-        let leader = self.leader?;
-        Some((leader, self.node_of(leader)?))
-    }
-
-    /// Where `replica` lives. The membership before the one in force counts too: a leader that
-    /// removes itself needs answers to the entry by which it does.
-    fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
-        let stranger = || self.strangers.iter().find(|stranger| stranger.replica == replica);
-        let in_force = self.log.membership().node_of(replica);
-        in_force
-            .or_else(|| stranger().map(|member| member.node))
-            .or_else(|| self.log.membership_before().node_of(replica))
     }
 
     pub(crate) fn send(&mut self, lane: Lane, to: ReplicaId, body: Body) {

@@ -66,6 +66,7 @@
 //! # Ok::<(), quorate_raft::ProposeError>(())
 //! ```
 
+mod addresses;
 mod apply;
 mod change;
 mod config;

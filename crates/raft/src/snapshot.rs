@@ -133,7 +133,9 @@ impl Kernel {
         }
     }
 
-    pub(crate) fn end_snapshot(&mut self, replica: ReplicaId, outcome: SnapshotOutcome) {
+    /// How the snapshot for `replica` ended that a [`SnapshotRequest`] asked for. Means nothing to a
+    /// replica that does not lead any more.
+    pub fn handle_snapshot_report(&mut self, replica: ReplicaId, outcome: SnapshotOutcome) {
         let (base, last) = (self.log.base().index, self.log.last().index);
         let Some(leading) = &mut self.leading else { return };
         let Some(follower) = leading.follower_mut(replica) else { return };

@@ -1,0 +1,66 @@
+//! What a host is configured with, and how it learns of its replicas.
+
+use quorate_raft::Restored;
+use quorate_types::{Duration, Incarnation, Mutation, NodeId, ReplicaId, ShardId, limits};
+
+use crate::liveness::Standings;
+
+/// Fixed for the life of a host.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// This node.
+    pub node: NodeId,
+    /// How often the node has started; keeps read contexts from being reused.
+    pub incarnation: Incarnation,
+    /// Seed of every kernel's election jitter.
+    pub seed: u64,
+    /// Deadlines are rounded up to this grid, so that the heartbeats of many shards fall into one
+    /// turn and one frame per peer.
+    pub timer_grain: Duration,
+    /// Bytes of runs that the shards of this host keep in memory together.
+    pub entry_cache_bytes_max: usize,
+    /// How the support that this node gives stands at its start. With it, shards are bound to leaders
+    /// by node liveness: leases, quiet shards, and no vote in the silence after a start. Without it,
+    /// each shard has heartbeats and timers of its own, and every read costs a round.
+    pub standings: Option<Standings>,
+    /// Whether leaders answer reads by their leases. Only for nodes whose clocks stray from each other
+    /// by less than `limits::DRIFT_MARGIN` in one support, pauses that CLOCK_BOOTTIME misses
+    /// included. Otherwise every read costs a round, and nothing else changes.
+    pub lease_reads: bool,
+    /// Whether the driver answers [`Turn::snapshots`]. Otherwise the host itself says each time that
+    /// it failed, and the kernel tries the log again after a while.
+    pub sends_snapshots: bool,
+    /// A deliberate bug, for the simulator.
+    pub mutation: Mutation,
+}
+
+impl HostConfig {
+    /// The usual grain and bounds, without node liveness and snapshots.
+    #[must_use]
+    pub fn new(node: NodeId, incarnation: Incarnation, seed: u64) -> HostConfig {
+        HostConfig {
+            node,
+            incarnation,
+            seed,
+            timer_grain: Duration::from_millis(10),
+            entry_cache_bytes_max: limits::ENTRY_CACHE_BYTES_MAX,
+            standings: None,
+            lease_reads: true,
+            sends_snapshots: false,
+            mutation: Mutation::NONE,
+        }
+    }
+}
+
+/// A replica to be hosted, as log and data store left it.
+#[derive(Clone, Debug)]
+pub struct ReplicaInit {
+    /// The shard.
+    pub shard: ShardId,
+    /// The replica's id in the group.
+    pub replica: ReplicaId,
+    /// Version of the descriptor in force.
+    pub descriptor_version: u64,
+    /// The durable state; `applied` is the data store's.
+    pub restored: Restored,
+}

@@ -1,0 +1,66 @@
+//! What a host tells of its shards, for drivers and people.
+
+use quorate_raft::{Membership, RoleState};
+use quorate_types::{Index, LogId, Monotonic, ShardId, Term};
+
+use crate::host::Host;
+
+/// What a host can tell of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardView {
+    /// Role, term and leader.
+    pub role: RoleState,
+    /// Commit index.
+    pub commit: Index,
+    /// Applied index.
+    pub applied: Index,
+    /// Last entry of the log.
+    pub last: LogId,
+    /// Membership in force.
+    pub membership: Membership,
+    /// Bytes of runs in memory.
+    pub cached_bytes: usize,
+    /// The entry before the first of the log.
+    pub base: LogId,
+    /// Until when this leader answers reads by its lease, on the node's clock; `None` without one.
+    pub lease_until: Option<Monotonic>,
+    /// The replica is bound to a leader.
+    pub is_bound: bool,
+    /// The replica sends nothing, and no timer of it runs.
+    pub is_quiet: bool,
+    /// Callers who wait here.
+    pub waiting: usize,
+}
+
+impl Host {
+    /// What is known of `shard`, if it is hosted here.
+    #[must_use]
+    pub fn view(&self, shard: ShardId) -> Option<ShardView> {
+        let slot = self.slot(shard)?;
+        let shard = &self.shards[slot];
+        Some(ShardView {
+            role: shard.kernel.role(),
+            commit: shard.kernel.commit(),
+            applied: shard.applied,
+            last: shard.kernel.last(),
+            membership: shard.kernel.membership().clone(),
+            cached_bytes: shard.cached_bytes,
+            base: shard.kernel.base(),
+            lease_until: self.lease_until(slot),
+            is_bound: self.binding(slot).is_some(),
+            is_quiet: shard.kernel.is_quiet(),
+            waiting: shard.waiting(),
+        })
+    }
+
+    /// The term of an entry of a shard's log here, its base included; `None` where it holds none.
+    #[must_use]
+    pub fn term_at(&self, shard: ShardId, index: Index) -> Option<Term> {
+        self.shards[self.slot(shard)?].kernel.term_at(index)
+    }
+
+    /// The shards hosted here, in the order they were added.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.shards.iter().filter(|shard| !shard.is_vacant).map(|shard| shard.id)
+    }
+}

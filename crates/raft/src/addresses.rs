@@ -1,0 +1,40 @@
+//! Where replicas live: as the memberships say, and for a few that none of them names yet, as their
+//! connections did.
+
+use quorate_types::{NodeId, ReplicaId};
+
+use crate::kernel::Kernel;
+use crate::membership::Member;
+
+/// Addresses kept of replicas that the membership does not name (yet).
+const STRANGERS_MAX: usize = 16;
+
+impl Kernel {
+    /// Tells where a replica lives that the membership here may not name yet, as known from the
+    /// connection that its message came over: a candidate admitted by entries that have not arrived
+    /// can be answered only so. A few are kept, the newest.
+    pub fn handle_address(&mut self, replica: ReplicaId, node: NodeId) {
+        self.strangers.retain(|stranger| stranger.replica != replica);
+        if self.log.membership().node_of(replica).is_none() {
+            if self.strangers.len() == STRANGERS_MAX {
+                self.strangers.remove(0);
+            }
+            self.strangers.push(Member { replica, node });
+        }
+    }
+
+    pub(crate) fn leader_address(&self) -> Option<(ReplicaId, NodeId)> {
+        let leader = self.leader?;
+        Some((leader, self.node_of(leader)?))
+    }
+
+    /// Where `replica` lives. The membership before the one in force counts too: a leader that
+    /// removes itself needs answers to the entry by which it does.
+    pub(crate) fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
+        let stranger = || self.strangers.iter().find(|stranger| stranger.replica == replica);
+        let in_force = self.log.membership().node_of(replica);
+        in_force
+            .or_else(|| stranger().map(|member| member.node))
+            .or_else(|| self.log.membership_before().node_of(replica))
+    }
+}
