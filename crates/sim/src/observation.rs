@@ -261,6 +261,18 @@ pub enum Observation<'a> {
     /// A client's write was acknowledged: this entry is promised for ever. `payload_hash` as by
     /// [`entry_hash`] of the entry in the log.
     Acknowledged { shard: ShardId, id: LogId, payload_hash: u64 },
+    /// A lease in force was looked at; nothing keeps the replicas in `free` from voting for another.
+    LeaseHeld {
+        node: NodeId,
+        shard: ShardId,
+        replica: ReplicaId,
+        term: Term,
+        membership: &'a Membership,
+        free: &'a [ReplicaId],
+    },
+    /// A quiet leader was looked at beside a follower whose node supports its own; that one knows
+    /// `known` of what is committed.
+    QuietLeader { leader: NodeId, follower: NodeId, shard: ShardId, commit: Index, known: Index },
     /// A replica's machine answered the command of this entry.
     Replied { node: NodeId, shard: ShardId, id: LogId, reply_hash: u64 },
     /// A replica's data was looked at as a whole.

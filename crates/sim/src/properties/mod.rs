@@ -14,10 +14,12 @@ mod commit_advances;
 mod election_safety;
 pub(crate) mod known;
 mod leader_completeness;
+mod lease_upheld;
 mod leases_apart;
 mod log_matching;
 mod log_terms;
 mod memory_bounded;
+mod quiet_when_done;
 mod read_contexts;
 mod reads_linearizable;
 mod replicas_agree;
@@ -217,6 +219,12 @@ impl Properties {
             }
             Observation::Fault { kind, node, .. } | Observation::FaultEnded { kind, node } => {
                 self.support_kept.fault(kind, node);
+            }
+            Observation::LeaseHeld { node, shard, replica, term, membership, free } => {
+                return lease_upheld::lease_held(node, shard, (replica, term), membership, free);
+            }
+            Observation::QuietLeader { leader, follower, shard, commit, known } => {
+                return quiet_when_done::quiet_leader((leader, follower), shard, commit, known);
             }
             Observation::Leases { shard, holders } => {
                 return leases_apart::leases(&self.known, shard, holders);

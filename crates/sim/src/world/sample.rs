@@ -1,9 +1,8 @@
 //! What the world looks at from time to time, because nothing that happens tells of it.
 
-use quorate_host::ShardView;
 use quorate_host::liveness::NodeLiveness;
-use quorate_raft::{Member, Membership, Role};
-use quorate_types::{ReplicaId, ShardId};
+use quorate_raft::{Member, Role};
+use quorate_types::{ReplicaId, ShardId, Term};
 
 use super::node::number_of;
 use super::schedule::Happening;
@@ -24,7 +23,7 @@ impl World {
             // Probes wake what they are sent to: the last look is the one before them.
             if self.now.is_multiple_of(SECOND / 2) && self.probes.is_empty() {
                 self.sample_quiet(false);
-                self.check_quiet();
+                self.sample_quiet_leaders();
             }
         }
         if self.now.is_multiple_of(SECOND) {
@@ -40,43 +39,38 @@ impl World {
             return;
         }
         let mut holders = Vec::new();
-        let mut failure = None;
-        for node in &self.nodes {
+        for place in 0..self.nodes.len() {
+            let node = &self.nodes[place];
             let Some(process) = &node.process else { continue };
             let Some(view) = process.host.view(shard) else { continue };
             let holds = view.lease_until.is_some_and(|until| node.read(self.now) < until);
             if holds && let Some(live) = process.replicas.get(&shard) {
-                holders.push((node.id, live.replica, view.role.term));
-                failure = failure.or_else(|| self.who_lets_go(shard, live.replica, &view));
+                let (node, replica, term) = (node.id, live.replica, view.role.term);
+                holders.push((node, replica, term));
+                let membership = &view.membership;
+                let voters = membership.voters.iter().chain(&membership.outgoing);
+                let is_free = |voter: &&Member| self.may_vote(shard, **voter, replica, term);
+                let free: Vec<ReplicaId> = voters.filter(is_free).map(|m| m.replica).collect();
+                let free = &free;
+                let held = Observation::LeaseHeld { node, shard, replica, term, membership, free };
+                self.observe(held);
             }
         }
         self.observe(Observation::Leases { shard, holders: &holders });
-        if let Some(what) = failure {
-            self.fail("lease_upheld", Some(shard), what);
-        }
     }
 
-    /// What is wrong with a lease in force: no quorum is kept from voting for another.
-    fn who_lets_go(&self, shard: ShardId, leader: ReplicaId, led: &ShardView) -> Option<String> {
-        let may_vote = |member: &&Member| {
-            let node = &self.nodes[number_of(member.node)];
-            let Some(process) = &node.process else { return false };
-            let is_here = process.replicas.get(&shard).is_some_and(|r| r.replica == member.replica);
-            let silent = |live: &NodeLiveness| live.standings().is_silent(node.read(self.now));
-            let is_silent = process.liveness.as_ref().is_some_and(silent);
-            if member.replica == leader || !is_here || is_silent {
-                return false;
-            }
-            let view = process.host.view(shard);
-            view.is_some_and(|view| !view.is_bound || view.role.term != led.role.term)
-        };
-        let Membership { voters, outgoing, .. } = &led.membership;
-        [voters, outgoing].into_iter().find_map(|voters| {
-            let free: Vec<&Member> = voters.iter().filter(may_vote).collect();
-            let is_upheld = voters.is_empty() || 2 * (voters.len() - free.len()) > voters.len();
-            let term = led.role.term;
-            (!is_upheld).then(|| format!("{leader} has a lease of term {term}, {free:?} may vote"))
-        })
+    /// Whether nothing keeps a voter from helping another than `leader`, which leads `term`.
+    fn may_vote(&self, shard: ShardId, voter: Member, leader: ReplicaId, term: Term) -> bool {
+        let node = &self.nodes[number_of(voter.node)];
+        let Some(process) = &node.process else { return false };
+        let is_here = process.replicas.get(&shard).is_some_and(|r| r.replica == voter.replica);
+        let silent = |live: &NodeLiveness| live.standings().is_silent(node.read(self.now));
+        let is_silent = process.liveness.as_ref().is_some_and(silent);
+        if voter.replica == leader || !is_here || is_silent {
+            return false;
+        }
+        let view = process.host.view(shard);
+        view.is_some_and(|view| !view.is_bound || view.role.term != term)
     }
 
     /// Shows what each node counts on of the support that others give it, where both live on.
@@ -108,8 +102,8 @@ impl World {
         (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
     }
 
-    /// A leader that is quiet has told everybody who counts what is committed.
-    fn check_quiet(&mut self) {
+    /// Shows quiet leaders beside each of their followers that counts on them.
+    fn sample_quiet_leaders(&mut self) {
         for (node, peer) in self.pairs() {
             let (this, other) = (&self.nodes[node], &self.nodes[peer]);
             let (Some(process), Some(follower)) = (&this.process, &other.process) else { continue };
@@ -119,21 +113,20 @@ impl World {
             if !counts || self.now < this.worker_stands_until() || !process.inbox.is_empty() {
                 continue;
             }
+            let mut seen = Vec::new();
             for shard in process.replicas.keys() {
                 let Some(view) = process.host.view(*shard) else { continue };
-                if view.role.role != Role::Leader || !view.is_quiet {
-                    continue;
-                }
                 let is_member = view.membership.members().any(|member| member.node == other.id);
-                let commit = follower.host.view(*shard).map(|view| view.commit);
-                if is_member && commit.is_some_and(|commit| commit < view.commit) {
-                    let what = format!(
-                        "the leader at node {} is quiet, node {} knows {commit:?} of {:?}",
-                        this.id, other.id, view.commit
-                    );
-                    let shard = *shard;
-                    return self.fail("quiet_when_done", Some(shard), what);
+                if view.role.role == Role::Leader && view.is_quiet && is_member {
+                    let known = follower.host.view(*shard).map(|view| view.commit);
+                    seen.extend(known.map(|known| (*shard, view.commit, known)));
                 }
+            }
+            let (leader, follower) = (this.id, other.id);
+            for (shard, commit, known) in seen {
+                let observation =
+                    Observation::QuietLeader { leader, follower, shard, commit, known };
+                self.observe(observation);
             }
         }
     }
