@@ -111,11 +111,9 @@ impl Host {
 
     /// Frees the slot of a replica that was given up.
     pub(crate) fn vacate(&mut self, slot: usize) {
-        let shard = &mut self.shards[slot];
+        let shard = std::mem::replace(&mut self.shards[slot], Shard::vacant());
         let id = shard.id;
-        shard.is_vacant = true;
-        shard.armed = Monotonic(u64::MAX);
-        self.cached_bytes -= std::mem::take(&mut shard.cached_bytes);
+        self.cached_bytes -= shard.cached_bytes;
         self.by_id.remove(&id);
         self.dirty.retain(|dirty| *dirty != slot);
         for flight in &mut self.in_flight {

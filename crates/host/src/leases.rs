@@ -185,6 +185,9 @@ impl Host {
 
     /// Until when the leader of `slot` has a lease; `None` without one.
     pub(crate) fn lease_until(&self, slot: usize) -> Option<Monotonic> {
+        if !self.config.lease_reads {
+            return None;
+        }
         let shard = &self.shards[slot];
         let led = shard.liveness.as_ref()?.leading.as_ref()?;
         let (liveness, role) = (self.liveness.as_ref()?, shard.kernel.role());
@@ -201,8 +204,7 @@ impl Host {
 
     /// Lets reads of a leader with a lease go without a round.
     pub(crate) fn confirm_by_lease(&mut self, now: Monotonic, slot: usize) {
-        if self.config.lease_reads
-            && self.shards[slot].kernel.has_fresh_reads()
+        if self.shards[slot].kernel.has_fresh_reads()
             && self.lease_until(slot).is_some_and(|until| now < until)
         {
             self.shards[slot].kernel.confirm_reads_by_lease();

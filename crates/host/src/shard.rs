@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_raft::{Committed, EntryKind, Kernel, ProposeError, ReadError, RunDraft};
+use quorate_raft::{
+    Committed, Config, EntryKind, HardState, Kernel, Membership, ProposeError, ReadError, Restored,
+    RunDraft,
+};
 use quorate_types::{
-    Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber,
-    limits,
+    Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId, Term, WallMillis,
+    WriteNumber, limits,
 };
 
 use crate::attendance::ShardLiveness;
@@ -95,6 +98,24 @@ impl Shard {
             reads_unconfirmed: BTreeMap::new(),
             reads_unapplied: BTreeMap::new(),
         }
+    }
+
+    /// A slot without a replica: a kernel of nobody, which holds nothing and is never asked.
+    pub(crate) fn vacant() -> Shard {
+        let base = LogId::new(Term(0), Index(1));
+        let restored = Restored {
+            hard_state: HardState::default(),
+            base,
+            base_membership: Membership::default(),
+            terms: Vec::new(),
+            memberships: Vec::new(),
+            last: base,
+            applied: base.index,
+        };
+        let nobody = ReplicaId(0);
+        let kernel = Kernel::new(Config::new(nobody, 0, 0), restored, Monotonic(0));
+        let vacant = Shard::new(ShardId(u64::MAX), nobody, kernel, 0, base.index);
+        Shard { is_vacant: true, ..vacant }
     }
 
     /// Where the leader lives, if known.

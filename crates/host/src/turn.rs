@@ -106,9 +106,10 @@ pub enum Event {
     /// A snapshot has arrived: its data is durable, beside the data in force, and nothing older is
     /// being applied (RULE 13). What became of it comes in [`Turn::installs`]. If it was taken, the
     /// driver makes the turn's write durable, puts the new data in force, and reports
-    /// [`Event::Applied`] for its base: readers wait for that. Ranges that it was handed since the
-    /// drain are applied to the new data as far as they lie beyond the base, and if the snapshot was
-    /// not taken, to the old.
+    /// [`Event::Applied`] for its base: readers wait for that. A range that it was handed between the
+    /// drain and this event lies below the base of a snapshot that was taken: it is not applied, and
+    /// the driver tells those in [`Apply::tickets`] that their outcome is unknown. If the snapshot was
+    /// not taken, it is applied as usual.
     Install {
         /// The shard.
         shard: ShardId,

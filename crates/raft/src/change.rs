@@ -97,8 +97,14 @@ impl Kernel {
         self.check_has_quorum(target)
     }
 
-    /// A majority of the target has to be there: the change could be left by nobody else, and until
-    /// then nothing would be committed. That new voters have caught up was asked before.
+    /// Committed entries that a follower lacks. What is not committed yet lacks everybody: under load a
+    /// window of it is always under way.
+    fn lag(&self, follower: &Progress) -> u64 {
+        self.commit.0.saturating_sub(follower.matched.0)
+    }
+
+    /// A majority of the target has to be there and to hold nearly all that is committed: the change
+    /// could be left by nobody else, and until then nothing would be committed.
     fn check_has_quorum(&self, target: &Membership) -> Result<(), ChangeError> {
         let leading = self.leading.as_ref().expect("checked before");
         let is_ready = |voter: &&Member| {
@@ -107,6 +113,7 @@ impl Kernel {
                 || follower.is_some_and(|follower| {
                     self.now.since(follower.heard_at) < self.config.election_timeout
                         && follower.pace == Pace::Replicate
+                        && self.lag(follower) <= self.config.promotion_lag_entries_max
                 })
         };
         let ready = target.voters.iter().filter(is_ready).count();
@@ -122,8 +129,7 @@ impl Kernel {
         let Some(follower) = leading.follower(replica).filter(|_| is_learner) else {
             return Err(ChangeError::NotALearner { replica });
         };
-        // What is not committed yet lacks everybody: under load a window of it is always under way.
-        let entries = self.commit.0.saturating_sub(follower.matched.0);
+        let entries = self.lag(follower);
         let entries_max = self.config.promotion_lag_entries_max;
         if entries > entries_max {
             return Err(ChangeError::Behind { replica, entries, entries_max });

@@ -204,6 +204,7 @@ impl Kernel {
 
     /// Whether a vote would be given in `term`. A grant promises nothing and changes nothing.
     pub(crate) fn handle_pre_vote_request(&mut self, from: ReplicaId, term: Term, last: LogId) {
+        self.rehear(from);
         let leader_alive = self.follows_other_than(from);
         let granted = !leader_alive && term > self.term && self.is_up_to_date(last);
         let body = Body::VoteReply { pre: true, granted, leader_alive };

@@ -126,8 +126,8 @@ pub enum ChangeError {
         /// The learner.
         replica: ReplicaId,
     },
-    /// Too few voters of the target answer: it would stop the group.
-    #[error("{ready} voters of the target answer, {needed} are needed")]
+    /// Too few voters of the target answer and have caught up: it would stop the group.
+    #[error("{ready} voters of the target answer and have caught up, {needed} are needed")]
     NoQuorum {
         /// That many.
         ready: usize,

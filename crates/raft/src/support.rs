@@ -109,6 +109,15 @@ impl Kernel {
         self.wake();
     }
 
+    /// A follower that was taken for down asks for votes: it lives, and it is deaf to this leader only
+    /// because nothing is sent to it.
+    pub(crate) fn rehear(&mut self, replica: ReplicaId) {
+        let follower = self.leading.as_ref().and_then(|leading| leading.follower(replica));
+        if follower.is_some_and(|follower| follower.attendance == Attendance::Down) {
+            self.hear_follower(replica);
+        }
+    }
+
     /// True if this replica sends nothing and no timer of it runs: a leader that has fallen quiet, a
     /// bound follower, or one that is no voter and knows no leader.
     #[must_use]
