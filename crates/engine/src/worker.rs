@@ -7,7 +7,7 @@ use quorate_host::{Answer, Apply, Event, Host, Refusal as HostRefusal, ReplicaIn
 use quorate_log::{LogWriter, ShardWrite, TurnWrite};
 use quorate_raft::Message;
 use quorate_transport::{ShardMessage, Transport, WallClock};
-use quorate_types::{LogId, NodeId, ShardId, limits};
+use quorate_types::{LogId, Monotonic, NodeId, ShardId, WallMillis, limits};
 
 use crate::apply::ApplyJob;
 use crate::call::{Call, CallKind, Outcome};
@@ -66,10 +66,11 @@ impl Worker {
         while !stopping && !self.fatal.is_set() {
             self.add_silent();
             self.inbox.take(&mut inputs, Some(self.wait()));
+            // Once for all that has come in, and after it: leases are judged by this time.
+            let (now, wall) = (clock::now(), (self.wall_clock)());
             for input in inputs.drain(..) {
-                stopping |= self.take_in(input);
+                stopping |= self.take_in(now, wall, input);
             }
-            let now = clock::now();
             self.host.handle_timeouts(now);
             self.report_stall();
             let turn = self.host.take_turn(now);
@@ -108,8 +109,7 @@ impl Worker {
     }
 
     /// True if it is time to stop.
-    fn take_in(&mut self, input: Input) -> bool {
-        let (now, wall) = (clock::now(), (self.wall_clock)());
+    fn take_in(&mut self, now: Monotonic, wall: WallMillis, input: Input) -> bool {
         match input {
             Input::Call(call) => {
                 let event = self.event_of(call);

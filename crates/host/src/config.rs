@@ -1,6 +1,6 @@
 //! What a host is configured with, and how it learns of its replicas.
 
-use quorate_raft::Restored;
+use quorate_raft::{Config, Restored};
 use quorate_types::{Duration, Incarnation, Mutation, NodeId, ReplicaId, ShardId, limits};
 
 use crate::liveness::Standings;
@@ -30,6 +30,8 @@ pub struct HostConfig {
     /// Whether the driver answers [`Turn::snapshots`]. Otherwise the host itself says each time that
     /// it failed, and the kernel tries the log again after a while.
     pub sends_snapshots: bool,
+    /// Adjusts the configuration of each kernel, which is of `limits` otherwise.
+    pub shape: fn(&mut Config),
     /// A deliberate bug, for the simulator.
     pub mutation: Mutation,
 }
@@ -47,6 +49,7 @@ impl HostConfig {
             standings: None,
             lease_reads: true,
             sends_snapshots: false,
+            shape: |_| (),
             mutation: Mutation::NONE,
         }
     }

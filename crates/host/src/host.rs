@@ -88,6 +88,7 @@ impl Host {
         let life = if is_rash { 0 } else { self.config.incarnation.0 };
         let mut config = Config::new(init.replica, seed, life << READ_CONTEXT_BITS);
         config.mutation = self.config.mutation;
+        (self.config.shape)(&mut config);
         let applied = init.restored.applied;
         let is_fresh = self.removed.get(&init.shard).is_none_or(|removed| *removed < init.replica);
         assert!(is_fresh, "replica {} of shard {} was given up", init.replica, init.shard);

@@ -12,6 +12,8 @@ use quorate_sim::{Finished, Report, World, WorldConfig};
 const USAGE: &str = "usage: quorate-sim seed N | many N [--first M] | mutants [NAME]";
 /// Failures that are printed in full; the others are listed by their seeds.
 const FAILURES_SHOWN: usize = 3;
+/// A sign of life after so many seeds.
+const SEEDS_PER_SIGN: u64 = 500;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +67,7 @@ fn run_one(seed: u64) -> ExitCode {
 /// What all seeds together have come to.
 #[derive(Default)]
 struct Totals {
+    done: u64,
     report: Report,
     marks: Marks,
     failures: Vec<(u64, String)>,
@@ -97,6 +100,10 @@ fn run_many(first: u64, count: u64) -> ExitCode {
                             }
                         }
                         Err(failure) => totals.failures.push((seed, failure)),
+                    }
+                    totals.done += 1;
+                    if totals.done.is_multiple_of(SEEDS_PER_SIGN) {
+                        eprintln!("{} of {count}, {} failed", totals.done, totals.failures.len());
                     }
                 }
             });

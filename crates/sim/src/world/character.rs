@@ -1,6 +1,9 @@
 //! What a seed is like: how large its cluster is, which faults it has and how often. Seeds that all
 //! had every fault at a middling rate would be one seed many times.
 
+use quorate_types::limits;
+
+use super::MILLI;
 use crate::observation::FaultKind;
 use crate::random::Random;
 
@@ -20,7 +23,7 @@ pub struct Character {
     pub nodes: usize,
     /// Shards at the beginning; 8 or more.
     pub shards: u64,
-    /// Replicas that vote in each shard.
+    /// Replicas that vote in each shard at first.
     pub voters: usize,
     /// How far clocks stray.
     pub clocks: Clocks,
@@ -32,6 +35,15 @@ pub struct Character {
     pub changes_members: bool,
     /// Clients.
     pub clients: usize,
+    /// Every other shard is left alone from some time before the heal, and nobody asks anything for
+    /// long after it: what is stuck there only the audit finds.
+    pub has_idle_shards: bool,
+    /// The kernels' bounds are so small that a handful of clients reaches them.
+    pub is_tight: bool,
+    /// Bytes of entries that a node keeps in memory.
+    pub entry_cache_bytes_max: usize,
+    /// News of the heartbeats' thread reach the worker within so many nanoseconds.
+    pub news_lag: u64,
     /// Each kind of fault that occurs, and its mean interval in milliseconds.
     pub faults: Vec<(FaultKind, u64)>,
 }
@@ -84,12 +96,17 @@ impl Character {
         Character {
             nodes,
             shards: random.between(8, 12),
-            voters: if nodes >= 5 && random.chance(300) { 5 } else { 3 },
+            voters: [1, 2, 3, 3, 3, if nodes >= 5 { 5 } else { 3 }][random.place(6)],
             clocks,
             has_liveness,
             is_unruly: random.chance(250),
             changes_members: random.chance(700),
             clients: random.place(13) + 12,
+            has_idle_shards: random.chance(250),
+            is_tight: random.chance(250),
+            entry_cache_bytes_max: [4 << 10, 64 << 10, limits::ENTRY_CACHE_BYTES_MAX]
+                [random.place(3)],
+            news_lag: [MILLI / 2, 5 * MILLI, 100 * MILLI][random.place(3)],
             faults,
         }
     }

@@ -15,6 +15,8 @@ use crate::observation::{Observation, OperationEnd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClientNumber(pub(crate) usize);
 
+/// Shards that are to be idle are left alone from so long before the heal.
+const IDLE_BEFORE_HEAL: u64 = 15 * SECOND;
 /// A client gives up after so long.
 const TIMEOUT: u64 = 1_500 * MILLI;
 
@@ -56,6 +58,11 @@ impl World {
             return;
         }
         let shard = self.shards[self.random.place(self.shards.len())];
+        let is_idle = shard.0.is_multiple_of(2) && self.character.has_idle_shards;
+        if is_idle && self.now > self.config.faulty_ms * MILLI - IDLE_BEFORE_HEAL {
+            self.schedule.at(self.now + 10 * MILLI, Happening::Client(client));
+            return;
+        }
         self.operations_last += 1;
         let operation = self.operations_last;
         let moment = Moment {

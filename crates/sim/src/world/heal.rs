@@ -14,6 +14,9 @@ use crate::observation::{Observation, ProbeKind};
 pub(crate) const BOUND: u64 = 10 * SECOND;
 /// Then nobody asks for anything, and shards get quiet.
 pub(crate) const REST: u64 = 5 * SECOND;
+/// The same where shards are idle: the audit takes three rounds of 6.4 s to find a difference, and what it
+/// frees has to elect a leader.
+pub(crate) const REST_IDLE: u64 = 25 * SECOND;
 /// Seconds more in which a shard that was just woken may get quiet.
 pub(crate) const LOOKS_MORE: u64 = 3;
 /// How long a probe may take.

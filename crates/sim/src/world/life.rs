@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate_host::liveness::{LivenessConfig, NodeLiveness};
 use quorate_host::{AppliedRecord, Host, HostConfig, ReplicaInit};
-use quorate_raft::{Member, Membership};
+use quorate_raft::{Config, Member, Membership};
 use quorate_types::{
     ClusterId, Epoch, Incarnation, Index, LogId, Mutant, ReplicaId, ShardId, Term, WallMillis,
     limits,
@@ -21,6 +21,17 @@ use crate::observation::{FaultKind, Observation, why};
 
 /// Where the log of every new shard begins (RULE 14).
 const BASE: LogId = LogId::new(Term(1), Index(1));
+
+/// Bounds that a handful of clients reaches.
+fn tighten(config: &mut Config) {
+    config.window_messages_max = 4;
+    config.window_bytes_max = 2_000;
+    config.append_bytes_max = 300;
+    config.uncommitted_bytes_max = 3_000;
+    config.apply_bytes_max = 500;
+    config.kept_entries_max = 50;
+    config.promotion_lag_entries_max = 8;
+}
 
 impl World {
     /// Makes a shard, with its replicas on nodes drawn at random.
@@ -96,10 +107,15 @@ impl World {
         if self.nodes[node].process.is_some() {
             return;
         }
+        for peer in 0..self.nodes.len() {
+            self.network.reset(node, peer);
+        }
         let seed = self.random.bits();
         let liveness = self.character.has_liveness;
         let lease_reads = self.character.clocks == Clocks::WithinMargin;
         let mutation = self.config.mutation;
+        let entry_cache_bytes_max = self.character.entry_cache_bytes_max;
+        let shape = if self.character.is_tight { tighten } else { |_: &mut Config| () };
         let peers = (0..self.nodes.len()).filter(|peer| *peer != node).map(node_id).collect();
         let count = self.nodes.len();
         let now = self.nodes[node].read(self.now);
@@ -122,6 +138,8 @@ impl World {
             standings: liveness.as_ref().map(|liveness| liveness.standings().clone()),
             lease_reads,
             sends_snapshots: true,
+            entry_cache_bytes_max,
+            shape,
             mutation,
             ..HostConfig::new(id, incarnation, seed)
         };
@@ -177,10 +195,9 @@ impl World {
         data.crash();
         (*timer_at, *paused_until, *hung_until) = (u64::MAX, 0, 0);
         *life += 1;
+        // What it had sent may still arrive, until its next life connects.
         for peer in 0..self.nodes.len() {
             self.network.reset(peer, node);
-            // What it had sent may still arrive, until its next life connects.
-            self.network.reset(node, peer);
         }
         let after = self.random.between(100 * MILLI, 4 * SECOND);
         self.schedule.at(self.now + after, Happening::Restart { node });

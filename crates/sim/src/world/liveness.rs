@@ -96,7 +96,7 @@ impl World {
             match event {
                 LivenessEvent::Standing(change) => {
                     self.observe(Observation::Standing { node: id, change: &change });
-                    self.post(node, Event::Standing(change));
+                    self.tell_later(node, Event::Standing(change));
                 }
                 // The worker goes by the support held.
                 LivenessEvent::Asker(_) => {}
@@ -106,7 +106,7 @@ impl World {
             }
         }
         for event in news {
-            self.post(node, event);
+            self.tell_later(node, event);
         }
         if let Some(longest) = longest {
             self.submit(node, DiskTurn::Longest(longest));
@@ -118,7 +118,23 @@ impl World {
             *heartbeat_at = at;
             self.schedule.at(at, Happening::Heartbeat { node });
         }
-        self.step(node);
+    }
+
+    /// The heartbeats' thread has news for the worker, whose copy lags by as long as that takes.
+    fn tell_later(&mut self, node: usize, event: Event) {
+        let at = self.now + self.random.below(self.character.news_lag);
+        let Node { news_at, life, .. } = &mut self.nodes[node];
+        *news_at = at.max(*news_at);
+        let (at, life, event) = (*news_at, *life, Box::new(event));
+        self.schedule.at(at, Happening::News { node, life, event });
+    }
+
+    /// It has come.
+    pub(crate) fn handle_news(&mut self, node: usize, life: u64, event: Event) {
+        if self.nodes[node].life == life {
+            self.post(node, event);
+            self.step(node);
+        }
     }
 
     /// A host noted something about a binding.

@@ -183,7 +183,8 @@ impl World {
         self.heal();
         self.run_until(self.now + heal::BOUND)?;
         self.rest();
-        self.run_until(self.now + heal::REST)?;
+        let rest = if self.character.has_idle_shards { heal::REST_IDLE } else { heal::REST };
+        self.run_until(self.now + rest)?;
         // The audit may have woken a shard a moment ago: it gets as long again to get quiet.
         for _ in 0..heal::LOOKS_MORE {
             if !self.character.has_liveness || self.is_all_quiet() {
@@ -271,6 +272,7 @@ impl World {
                     self.step(node);
                 }
             }
+            Happening::News { node, life, event } => self.handle_news(node, life, *event),
             Happening::Heartbeat { node } => self.handle_heartbeat_timer(node),
             Happening::SnapshotTimer { node, life, session } => {
                 self.handle_snapshot_timer(node, life, session);

@@ -60,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) hung_since: u64,
     /// When its clock last jumped.
     pub(crate) jumped_at: u64,
+    /// When the last news of the heartbeats' thread reaches the worker.
+    pub(crate) news_at: u64,
     /// When the worker's timer is due; the largest number if it is not armed.
     pub(crate) timer_at: u64,
     /// When the heartbeat thread's timer is due.
@@ -79,6 +81,7 @@ impl Node {
             hung_until: 0,
             hung_since: 0,
             jumped_at: 0,
+            news_at: 0,
             timer_at: u64::MAX,
             heartbeat_at: u64::MAX,
         }

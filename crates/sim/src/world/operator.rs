@@ -157,6 +157,10 @@ impl World {
         }
         for shard in self.shards.clone() {
             self.destroy_removed(shard);
+            // Also in the middle of a change.
+            if !self.is_healed && self.random.chance(10) {
+                self.transfer(shard);
+            }
             self.look_at(shard);
         }
     }

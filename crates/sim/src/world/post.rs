@@ -69,9 +69,9 @@ impl World {
                     let (from, to) = (sender, receiver);
                     self.observe(Observation::Delivered { from, to, shard, message: &message });
                     self.touch(shard);
-                    self.tell(number_of(to), Event::Message { from, shard, message });
+                    self.post(number_of(to), Event::Message { from, shard, message });
                 }
-                self.step(to);
+                self.step_soon(to);
             }
             Freight::Control(shard, control) => {
                 self.observe(Observation::ControlDelivered {

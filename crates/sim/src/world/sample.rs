@@ -110,7 +110,8 @@ impl World {
             let counts = process.held[peer].is_some_and(|held| {
                 held.incarnation.0 == other.disk.incarnation && held.until > this.read(self.now)
             });
-            if !counts || self.now < this.worker_stands_until() || !process.inbox.is_empty() {
+            let has_news = !process.inbox.is_empty() || self.now < this.news_at;
+            if !counts || has_news || self.now < this.worker_stands_until() {
                 continue;
             }
             let mut seen = Vec::new();

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use quorate_host::ShardFetch;
 use quorate_host::liveness::{AuditList, Control, Datagram};
+use quorate_host::{Event, ShardFetch};
 use quorate_raft::{Message, Run};
 use quorate_types::{ReplicaId, ShardId};
 
@@ -53,6 +53,12 @@ pub(crate) enum Happening {
         life: u64,
         replica: ReplicaId,
         fetch: Box<(ShardFetch, Vec<Run>)>,
+    },
+    /// News of the heartbeats' thread for the worker of a life.
+    News {
+        node: usize,
+        life: u64,
+        event: Box<Event>,
     },
     /// The worker's timer.
     Timer {

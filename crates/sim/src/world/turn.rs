@@ -35,6 +35,15 @@ impl World {
         self.schedule.at(self.now, Happening::Timer { node });
     }
 
+    /// Has a worker take a turn within a moment, with whatever else comes until then.
+    pub(crate) fn step_soon(&mut self, node: usize) {
+        let at = self.now + self.random.below(2 * MILLI);
+        if at < self.nodes[node].timer_at {
+            self.nodes[node].timer_at = at;
+            self.schedule.at(at, Happening::Timer { node });
+        }
+    }
+
     /// The commit index of `shard` may have moved at the node whose turn comes next.
     pub(crate) fn touch(&mut self, shard: ShardId) {
         if !self.touched.contains(&shard) {
