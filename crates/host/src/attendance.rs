@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{Body, Member, Message, Role};
-use quorate_types::{Monotonic, Mutant, NodeId, ReplicaId, ShardId, Term, limits};
+use quorate_types::{Monotonic, NodeId, ReplicaId, ShardId, Term, limits};
 
 use crate::host::Host;
 use crate::liveness::{
@@ -262,8 +262,7 @@ impl Host {
     pub(crate) fn handle_request(&mut self, now: Monotonic, slot: usize) {
         let Some(replica) = &self.shards[slot].liveness else { return };
         let asked = |at| now.since(at) < limits::ELECTION_TIMEOUT;
-        let is_idle = self.config.mutation.is(Mutant::AuditOff);
-        if !replica.asked_at.is_some_and(asked) && !is_idle {
+        if !replica.asked_at.is_some_and(asked) {
             self.ask_leader(now, slot);
         }
     }

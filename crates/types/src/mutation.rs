@@ -117,7 +117,7 @@ mutants! {
     NoDriftMargin: "support held ends a margin early (node liveness)", "support_kept";
     /// A lease serves reads before an entry of its own term is committed.
     LeaseBeforeOwnTerm: "no lease before the own-term entry commits (node liveness)", "reads_linearizable";
-    /// A difference that the audit finds is ignored, and a caller's request asks nobody.
+    /// A difference that the audit finds is ignored.
     AuditOff: "a lost release sticks nothing (node liveness)", "alive_after_heal";
 
     /// A turn counts as durable as soon as the disk has taken it.

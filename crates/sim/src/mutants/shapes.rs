@@ -76,9 +76,11 @@ pub(super) fn lossy(character: &mut Character) {
     with(character, [(FaultKind::SlowPeer, 2_000)]);
 }
 
-/// The same; control messages get lost while leaders are removed, and nothing else goes wrong.
+/// The same; control messages get lost while leaders are removed, nothing else goes wrong, and some
+/// shards are left alone: a caller's request would find the difference too.
 pub(super) fn deaf(character: &mut Character) {
     leased(character);
     changing(character);
     character.faults = vec![(FaultKind::ReleaseLost, 2_000)];
+    character.has_idle_shards = true;
 }
