@@ -41,19 +41,12 @@ impl Host {
 
     /// What the kernel's role is now, for the lease.
     pub(crate) fn follow_role(&mut self, now: Monotonic, slot: usize, role: &RoleState) {
-        let Some(liveness) = &mut self.liveness else { return };
+        let Some(liveness) = &self.liveness else { return };
         let incarnation = liveness.standings.incarnation();
-        if self.shards[slot].liveness.is_none() {
-            return;
-        }
         let leads = role.role == Role::Leader;
-        let is_same =
-            |led: &mut Led| leads && led.lease.term() == role.term && led.lease.ended().is_none();
-        if self.shards[slot].led().is_some_and(|led| !is_same(led)) {
-            let term = self.shards[slot].led().expect("looked at just now").lease.term();
-            if !leads || term != role.term {
-                self.end_lease(slot);
-            }
+        let term = self.shards[slot].led().map(|led| led.lease.term());
+        if term.is_some_and(|term| !leads || term != role.term) {
+            self.end_lease(slot);
         }
         if leads && self.shards[slot].led().is_none() {
             self.begin_lease(now, slot, role.term, incarnation);
