@@ -27,7 +27,7 @@ pub struct HostConfig {
     /// by less than `limits::DRIFT_MARGIN` in one support, pauses that CLOCK_BOOTTIME misses
     /// included. Otherwise every read costs a round, and nothing else changes.
     pub lease_reads: bool,
-    /// Whether the driver answers [`Turn::snapshots`]. Otherwise the host itself says each time that
+    /// Whether the driver answers [`Turn::snapshots`](crate::Turn::snapshots). Otherwise the host itself says each time that
     /// it failed, and the kernel tries the log again after a while.
     pub sends_snapshots: bool,
     /// Adjusts the configuration of each kernel, which is of `limits` otherwise.
