@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate::{Bootstrap, ClusterAuthority, ClusterId, Engine, EngineBuilder, NodeId, OpenError};
+use quorate::{
+    Bootstrap, ClusterAuthority, ClusterId, Engine, EngineBuilder, FatalError, NodeId, OpenError,
+};
 
 /// Longest wait for every shard to have a leader.
 pub const READY: Duration = Duration::from_secs(30);
@@ -83,6 +85,34 @@ pub fn introduce(engines: &[Engine]) {
 pub async fn close(engines: Vec<Engine>) {
     for engine in engines {
         engine.shutdown().await;
+    }
+}
+
+/// Copies a closed directory, as a backup does.
+///
+/// # Panics
+/// If that fails.
+pub fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("readable");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("known").is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// Why the cluster refused `engine`.
+///
+/// # Panics
+/// If it ends for another reason, or not in time.
+pub async fn identity_error(engine: &Engine) -> String {
+    match tokio::time::timeout(READY, engine.wait_fatal()).await.expect("refused in time") {
+        FatalError::Identity(reason) => reason,
+        other => panic!("ended by something else: {other}"),
     }
 }
 

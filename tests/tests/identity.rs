@@ -4,34 +4,15 @@
 //! their lives, as operators do by mistake.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quorate::{Bootstrap, Engine, FatalError, NodeId, ReadLevel, WallMillis};
-use quorate_tests::cluster::{ClusterSpec, READY, close, introduce, key};
+use quorate::{Bootstrap, Engine, NodeId, ReadLevel, WallMillis};
+use quorate_tests::cluster::{
+    ClusterSpec, READY, close, copy_directory, identity_error, introduce, key,
+};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
-
-async fn identity_error(engine: &Engine) -> String {
-    match tokio::time::timeout(READY, engine.wait_fatal()).await.expect("refused in time") {
-        FatalError::Identity(reason) => reason,
-        other => panic!("ended by something else: {other}"),
-    }
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("made");
-    for entry in std::fs::read_dir(from).expect("readable") {
-        let entry = entry.expect("readable");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("known").is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copied");
-        }
-    }
-}
 
 /// Goal: the replicas of a new directory are silent until every founder has met it. Method: start
 /// two of three, which would be a majority, and look; then start the third.

@@ -1,5 +1,10 @@
 //! Which peers are let in, and what it means to be let in or refused by one.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use quorate_transport::{PeerHello, Rejection};
 use quorate_types::{NodeId, NodeLife, WallMillis, limits};
 
@@ -7,21 +12,45 @@ use crate::core::Core;
 use crate::error::FatalError;
 use crate::inbox::Input;
 
+/// How long a peer waits while another one's admission is synced, before it is told to come again:
+/// well under the transport's patience, and no thread stays behind for long on a disk that hangs.
+const ADMISSION_WAIT: Duration = Duration::from_secs(1);
+
+/// The newest life of every peer that was ever admitted; as durable in the log.
+pub(crate) struct Lives {
+    known: Mutex<BTreeMap<NodeId, NodeLife>>,
+    /// Held through a decision and its sync. Never taken while `known` is held.
+    deciding: Mutex<()>,
+}
+
+impl Lives {
+    pub(crate) fn new(known: BTreeMap<NodeId, NodeLife>) -> Lives {
+        Lives { known: Mutex::new(known), deciding: Mutex::new(()) }
+    }
+
+    /// What is known of `node`. Never waits for a disk.
+    pub(crate) fn of(&self, node: NodeId) -> Option<NodeLife> {
+        self.known.lock().get(&node).copied()
+    }
+}
+
 impl Core {
-    /// Whether a peer may connect. An older life of a node, another directory under its id, or a
-    /// second process of one start may have lost what the node promised (RULE 5).
+    /// Whether a peer may connect. Another directory under a known node's id, or one that does not
+    /// descend from the life that was met, may have lost what the node promised (RULES 5 and 17).
+    /// Blocks for a sync if the life is new.
     pub(crate) fn admit(&self, hello: &PeerHello) -> Result<(), Rejection> {
         check_clock((self.node, (self.wall_clock)()), (hello.node, hello.wall))?;
         check_first_map((self.node, self.first_map), (hello.node, hello.first_map))?;
         // Held to the end, so that nobody is founded on a directory that is being replaced.
-        let mut lives = self.lives.lock();
-        let known = lives.get(&hello.node).copied();
+        let deciding = self.lives.deciding.try_lock_for(ADMISSION_WAIT);
+        let _deciding = deciding.ok_or_else(|| {
+            Rejection::NotNow("this node's log is slow to note another admission".to_owned())
+        })?;
+        let known = self.lives.of(hello.node);
         let begins_again = known.is_some_and(|known| known.store != hello.life.store)
             && !self.founding.is_founded();
-        if begins_again {
-            self.founding.forget(hello.node);
-        } else if let Some(known) = known {
-            check_life(hello.node, known, hello.life).map_err(Rejection::Disowned)?;
+        if let Some(known) = known.filter(|_| !begins_again) {
+            check_life(known, hello)?;
         }
         if known != Some(hello.life) {
             // Durable before the peer is let in: a restart must not forget whom it has heard.
@@ -29,34 +58,42 @@ impl Core {
             recorded.map_err(|fault| {
                 Rejection::NotNow(format!("this node's log has failed: {fault}"))
             })?;
+            let mut lives = self.lives.known.lock();
+            if begins_again {
+                self.founding.forget(hello.node);
+            }
             lives.insert(hello.node, hello.life);
         }
         Ok(())
     }
 
-    /// `peer` and this node have admitted each other.
+    /// `peer` and this node have admitted each other. Blocks for a sync if that founds this node.
     pub(crate) fn handle_connected(&self, peer: &PeerHello) {
-        let lives = self.lives.lock();
-        // Not a directory that was replaced between its hello and now.
-        if lives.get(&peer.node) == Some(&peer.life) {
-            self.founding.meet(peer.node);
-            self.found_if_complete();
+        {
+            let lives = self.lives.known.lock();
+            // Not a directory that was replaced between its hello and now.
+            if lives.get(&peer.node) == Some(&peer.life) {
+                self.founding.meet(peer.node);
+            }
         }
-        drop(lives);
+        self.found_if_complete();
         self.map_wanted.notify_one();
     }
 
     /// The connection to `peer` is gone. Until the founding is complete it has to be met again: it may
     /// come back with another directory, on which this node must not be founded unseen.
     pub(crate) fn handle_disconnected(&self, peer: NodeId) {
-        let _lives = self.lives.lock();
         self.founding.forget(peer);
     }
 
     /// Lets the replicas speak once every founder has met this directory. Blocks for one sync, once
-    /// in the life of a directory. Whom it has met must not change meanwhile: callers hold `lives`,
-    /// or are alone.
+    /// in the life of a directory.
     pub(crate) fn found_if_complete(&self) {
+        if !self.founding.is_complete() {
+            return;
+        }
+        // No founder's directory is replaced meanwhile; and this is done once.
+        let _deciding = self.lives.deciding.lock();
         if !self.founding.is_complete() {
             return;
         }
@@ -67,6 +104,20 @@ impl Core {
         self.founding.set_founded();
         self.inboxes.iter().for_each(|inbox| inbox.push(Input::Founded));
         tracing::info!(node = %self.node, "every founder has met this directory");
+    }
+
+    /// `peer` has proof that this directory is a copy, or that one was let in. Noted for ever before
+    /// anything else: no later start may find only peers that do not know (RULE 17).
+    pub(crate) fn handle_forked(self: &Arc<Self>, peer: NodeId, reason: &str) {
+        tracing::error!(node = %self.node, %peer, reason, "this directory is not the node's own line");
+        let (core, reason) = (Arc::clone(self), reason.to_owned());
+        // It syncs, and this thread carries the connections.
+        tokio::task::spawn_blocking(move || {
+            if let Err(fault) = core.log.record_end(&reason) {
+                tracing::error!(%fault, "the end of this directory is not noted");
+            }
+            core.end(FatalError::Identity(reason));
+        });
     }
 
     /// `peer` knows another directory or process under this node's id.
@@ -84,32 +135,48 @@ impl Core {
     }
 }
 
-fn check_life(node: NodeId, known: NodeLife, life: NodeLife) -> Result<(), String> {
+/// Whether `hello` is of the directory that was met as `known`, and descends from that very start.
+fn check_life(known: NodeLife, hello: &PeerHello) -> Result<(), Rejection> {
     const REMEDY: &str = "give this machine a node id that was never used, with a certificate of \
                           its own, and let it join as a new node";
+    let (node, life) = (hello.node, hello.life);
     if life.store != known.store {
-        return Err(format!(
+        return Err(Rejection::Disowned(format!(
             "node {node} has store {}, but was known with store {}: a wiped or foreign directory \
              can't go on under an old name, because it has forgotten what the node promised; {REMEDY}",
             life.store, known.store
-        ));
+        )));
     }
-    if life.incarnation < known.incarnation {
-        return Err(format!(
+    if hello.asked != Some(known.incarnation) {
+        return Err(Rejection::NotNow(format!(
+            "node {node} was met as incarnation {} in the same moment",
+            known.incarnation
+        )));
+    }
+    if hello.descent == Some(known.nonce) && life.incarnation >= known.incarnation {
+        return Ok(());
+    }
+    Err(Rejection::Forked(if life.incarnation < known.incarnation {
+        format!(
             "node {node} speaks as incarnation {}, but {} was seen: an old process or a restored \
              copy of the directory is running; stop the old process, or, if the newest directory \
              is lost, {REMEDY}",
             life.incarnation, known.incarnation
-        ));
-    }
-    if life.incarnation == known.incarnation && life.nonce != known.nonce {
-        return Err(format!(
+        )
+    } else if life.incarnation == known.incarnation {
+        format!(
             "node {node} speaks as incarnation {} twice: two processes run from copies of one \
              directory; keep the one that was here first, and for the other {REMEDY}",
             life.incarnation
-        ));
-    }
-    Ok(())
+        )
+    } else {
+        format!(
+            "node {node} speaks as incarnation {}, and does not know the incarnation {} that was \
+             seen: its directory is a restored copy, which was started since and has forgotten what \
+             the node promised; if the newest directory is lost, {REMEDY}",
+            life.incarnation, known.incarnation
+        )
+    }))
 }
 
 fn check_first_map(own: (NodeId, u32), peer: (NodeId, u32)) -> Result<(), Rejection> {
@@ -147,27 +214,58 @@ fn check_clock(own: (NodeId, WallMillis), peer: (NodeId, WallMillis)) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_types::{Incarnation, StoreId};
+    use quorate_types::{ClusterId, Incarnation, StoreId};
 
     fn life(store: u128, incarnation: u64, nonce: u64) -> NodeLife {
         NodeLife { store: StoreId(store), incarnation: Incarnation(incarnation), nonce }
     }
 
-    /// Goal: of all lives of a node only the newest is let in, and each refusal names its cause.
-    #[test]
-    fn only_the_newest_life_of_a_directory_is_taken() {
-        let known = life(1, 4, 7);
-        let check = |life| check_life(NodeId(2), known, life);
-        assert_eq!(check(known), Ok(()), "the same process again");
-        assert_eq!(check(life(1, 5, 9)), Ok(()), "its next start");
-        for (other, cause) in [
-            (life(2, 9, 7), "wiped or foreign directory"),
-            (life(1, 3, 7), "incarnation 3, but 4 was seen"),
-            (life(1, 4, 8), "incarnation 4 twice"),
-        ] {
-            let refusal = check(other).expect_err(cause);
-            assert!(refusal.contains(cause), "{refusal}");
-            assert!(refusal.contains("never used"), "a remedy: {refusal}");
+    /// A hello of node 2, which was asked for start `asked` and answered `descent`.
+    fn hello(life: NodeLife, asked: u64, descent: Option<u64>) -> PeerHello {
+        PeerHello {
+            node: NodeId(2),
+            cluster: ClusterId(1),
+            life,
+            wall: WallMillis(0),
+            first_map: 0,
+            version: 1,
+            asked: Some(Incarnation(asked)),
+            descent,
         }
+    }
+
+    /// Goal: who descends from the life that was met is let in, nobody else however often it
+    /// started, and each refusal names its cause.
+    #[test]
+    fn only_descendants_of_the_known_life_are_taken() {
+        let known = life(1, 4, 7);
+        let check = |life, descent| check_life(known, &hello(life, 4, descent));
+        assert_eq!(check(known, Some(7)), Ok(()), "the same process again");
+        assert_eq!(check(life(1, 5, 9), Some(7)), Ok(()), "its next start");
+        assert_eq!(check(life(1, 90, 2), Some(7)), Ok(()), "after many starts");
+        for (other, descent, cause) in [
+            (life(1, 3, 7), None, "incarnation 3, but 4 was seen"),
+            (life(1, 4, 8), Some(8), "incarnation 4 twice"),
+            (life(1, 5, 9), Some(8), "restored copy"),
+            (life(1, 5, 9), None, "restored copy"),
+            (life(1, 90, 2), Some(8), "restored copy"),
+        ] {
+            match check(other, descent).expect_err(cause) {
+                Rejection::Forked(refusal) => {
+                    assert!(refusal.contains(cause), "{refusal}");
+                    assert!(refusal.contains("never used"), "a remedy: {refusal}");
+                }
+                rejection => panic!("{cause}: {rejection:?}"),
+            }
+        }
+        let foreign = check(life(2, 9, 7), Some(7)).expect_err("another directory");
+        assert!(matches!(&foreign, Rejection::Disowned(text) if text.contains("wiped or foreign")));
+    }
+
+    /// Goal: an answer to an older question proves nothing, and is no proof against anybody.
+    #[test]
+    fn a_life_that_was_met_meanwhile_is_asked_for_again() {
+        let refusal = check_life(life(1, 5, 9), &hello(life(1, 6, 3), 4, Some(7)));
+        assert!(matches!(refusal, Err(Rejection::NotNow(_))), "{refusal:?}");
     }
 }

@@ -22,7 +22,7 @@ fn record(index: u64) -> AppliedRecord {
 
 fn store() -> (tempfile::TempDir, DataStore) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let store = DataStore::open(directory.path()).expect("a new directory opens");
+    let store = DataStore::open(directory.path(), true).expect("a new directory opens");
     (directory, store)
 }
 
@@ -111,7 +111,7 @@ fn a_flushed_record_and_its_data_survive_a_lost_memtable() {
     }
     // Without a WAL what was not flushed is lost, as by a crash: both parts go back together.
     drop(store);
-    let store = DataStore::open(directory.path()).expect("opens again");
+    let store = DataStore::open(directory.path(), true).expect("opens again");
     let index = applied(&store).expect("flushed once");
     let value = store.get(SPACE, b"k").unwrap().expect("flushed once");
     assert_eq!(value, index.to_string().as_bytes());

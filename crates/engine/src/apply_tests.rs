@@ -86,7 +86,7 @@ fn damage_the_middle_of_tables(directory: &Path) {
 #[test]
 fn nothing_is_applied_after_a_lost_batch() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let store = Arc::new(DataStore::open(directory.path()).expect("a new directory"));
+    let store = Arc::new(DataStore::open(directory.path(), true).expect("a new directory"));
     let mut before = appliers(&store);
     // The padding keeps the applied record out of the victim's block.
     for number in 0..20u64 {
@@ -102,7 +102,7 @@ fn nothing_is_applied_after_a_lost_batch() {
     drop(store);
     damage_the_middle_of_tables(directory.path());
 
-    let store = Arc::new(DataStore::open(directory.path()).expect("the index is sound"));
+    let store = Arc::new(DataStore::open(directory.path(), true).expect("the index is sound"));
     let mut after = appliers(&store);
     let increment = KvCommand::Increment { key: victim, by: 1 };
     assert_eq!(apply(&mut after, 23, &increment), Outcome::UnknownStopped);

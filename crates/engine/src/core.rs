@@ -13,6 +13,7 @@ use quorate_transport::{Transport, WallClock};
 use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, limits};
 use tokio::sync::Notify;
 
+use crate::admission::Lives;
 use crate::budget::Budget;
 use crate::call::{Call, Outcome};
 use crate::cluster_map::ClusterMap;
@@ -56,8 +57,7 @@ pub(crate) struct Core {
     pub(crate) ending: Arc<Ending>,
     /// Where the other nodes are, as far as this node was told by its owner.
     pub(crate) addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
-    /// The newest life of every peer that ever connected; as durable in the log.
-    pub(crate) lives: Mutex<BTreeMap<NodeId, NodeLife>>,
+    pub(crate) lives: Lives,
     /// Wakes the task that keeps the map.
     pub(crate) map_wanted: Notify,
 }

@@ -4,7 +4,7 @@
 //! where the applied record, which is lost with them or kept with them, says (RULE 10).
 //!
 //! Keys: space u64 big-endian, then the user's key. Space 0 holds the applied records, under the
-//! shard id as u64 big-endian.
+//! shard id as u64 big-endian, and under the one byte 1 whose store this is.
 
 use std::path::Path;
 
@@ -12,6 +12,8 @@ use bytes::Bytes;
 use quorate_host::{AppliedRecord, RecordError};
 use quorate_types::{ShardId, SpaceId};
 use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions};
+
+use crate::store_identity::{IdentityError, StoreIdentity};
 
 /// The space that holds applied records; never given to a replica.
 pub(crate) const RECORD_SPACE: SpaceId = SpaceId(0);
@@ -37,9 +39,10 @@ pub(crate) struct DataStore {
 }
 
 impl DataStore {
-    pub(crate) fn open(directory: &Path) -> Result<DataStore, rocksdb::Error> {
+    /// Opens what is in `directory`, or makes it there if it `may_be_new`.
+    pub(crate) fn open(directory: &Path, may_be_new: bool) -> Result<DataStore, rocksdb::Error> {
         let mut options = Options::default();
-        options.create_if_missing(true);
+        options.create_if_missing(may_be_new);
         options.set_write_buffer_size(MEMTABLE_BYTES);
         options.set_max_write_buffer_number(4);
         options.set_max_background_jobs(2);
@@ -55,6 +58,34 @@ impl DataStore {
         blocks.set_format_version(5);
         options.set_block_based_table_factory(&blocks);
         Ok(DataStore { db: DB::open(&options, directory)? })
+    }
+
+    /// Whose data this is; `None` if it was never said.
+    pub(crate) fn identity(
+        &self,
+    ) -> Result<Option<Result<StoreIdentity, IdentityError>>, rocksdb::Error> {
+        Ok(self.db.get(identity_key())?.map(|bytes| StoreIdentity::decode(&bytes)))
+    }
+
+    /// Whose data lies in `directory`, without opening it for more than that look.
+    pub(crate) fn peek_identity(directory: &Path) -> Option<StoreIdentity> {
+        let db = DB::open_for_read_only(&Options::default(), directory, false).ok()?;
+        StoreIdentity::decode(&db.get(identity_key()).ok()??).ok()
+    }
+
+    /// Makes this the data store of `identity`. Blocks for a flush.
+    pub(crate) fn take_identity(&self, identity: StoreIdentity) -> Result<(), rocksdb::Error> {
+        let mut batch = WriteBatch::default();
+        batch.put(identity_key(), identity.encode());
+        self.write(&batch)?;
+        self.flush()
+    }
+
+    /// True if nothing was ever written here.
+    pub(crate) fn is_empty(&self) -> Result<bool, rocksdb::Error> {
+        let mut iterator = self.db.raw_iterator();
+        iterator.seek_to_first();
+        iterator.status().map(|()| !iterator.valid())
     }
 
     /// The shard's applied record, if it has one.
@@ -141,6 +172,13 @@ impl DataStore {
             keys_estimate: number("rocksdb.estimate-num-keys"),
         }
     }
+}
+
+/// Key of the identity: no replica's space, and no applied record's key.
+fn identity_key() -> [u8; SPACE_BYTES + 1] {
+    let mut key = [1; SPACE_BYTES + 1];
+    key[..SPACE_BYTES].copy_from_slice(&RECORD_SPACE.0.to_be_bytes());
+    key
 }
 
 /// Key of a shard's applied record.

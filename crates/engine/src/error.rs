@@ -208,6 +208,22 @@ pub enum OpenFault {
         /// What was found.
         what: String,
     },
+    /// Log and data store do not belong together (RULE 17). Nothing was changed.
+    #[error("the two stores of this directory do not belong together: {what}")]
+    Stores {
+        /// What was found where, and what to do.
+        what: String,
+    },
+    /// This directory was shown to have forgotten what it promised: it must never speak again
+    /// (RULES 5 and 17).
+    #[error(
+        "this directory must not be started again: {reason}. Move it away, and give the machine a \
+         node id that was never used, with a certificate of its own"
+    )]
+    Ended {
+        /// As noted when it was shown.
+        reason: String,
+    },
     /// The data store refused.
     #[error("data store: {0}")]
     Data(String),

@@ -1,24 +1,19 @@
 //! From a directory to a running engine.
 //!
-//! Order matters: the stores are recovered first, then the port is claimed, then the threads start,
-//! and only at the very end are peers let in.
+//! Order matters: the stores are recovered first (`recover.rs`), then the port is claimed, then the
+//! threads start, and only at the very end are peers let in.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use quorate_host::{
-    AppliedRecord, Host, HostConfig, MetaMachine, MetaMap, NodeRecord, ReplicaInit,
-};
-use quorate_log::{LogOptions, LogStore, LogWriter, NewReplica, RecoveredReplica, Recovery};
-use quorate_raft::{HardState, Member, Membership};
-use quorate_router::ShardDescriptor;
+use quorate_host::{Host, HostConfig, MetaMachine, MetaMap, NodeRecord, ReplicaInit};
+use quorate_log::{LogStore, LogWriter, RecoveredReplica};
 use quorate_transport::{Bound, Transport, TransportConfig};
-use quorate_types::{Index, LogId, NodeId, NodeLife, StoreId, Term, WallMillis};
+use quorate_types::NodeLife;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
+use crate::admission::Lives;
 use crate::apply::{Applier, Appliers, ApplyThread};
 use crate::bootstrap::Bootstrap;
 use crate::budget::Budget;
@@ -39,6 +34,7 @@ use crate::inbox::Input;
 use crate::map_keeper::MapKeeper;
 use crate::queue::Queue;
 use crate::receiver::Inbound;
+use crate::recover::{Recovered, Replica, recover};
 use crate::replies::Replies;
 use crate::running::{Running, Started, spawn};
 use crate::shards::{ShardState, Shards};
@@ -46,68 +42,15 @@ use crate::stall::Stalls;
 use crate::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::worker::Worker;
 
-/// The entry before the first of every bootstrapped log. Not index 0: a log's base is matched only
-/// by a replica that holds the base state (RULE 14).
-const BOOTSTRAP_BASE: LogId = LogId::new(Term(1), Index(1));
-
-/// A replica as both stores left it.
-struct Replica {
-    recovered: RecoveredReplica,
-    record: AppliedRecord,
-    worker: usize,
-}
-
 pub(crate) fn open(builder: EngineBuilder) -> Result<Engine, OpenFault> {
-    let node = builder.node.expect("checked by the builder");
     let bootstrap = builder.bootstrap.as_ref().expect("checked by the builder");
-
-    let (log, mut recovery) = open_log(&builder, node)?;
-    let data = open_data(&builder.directory.join("data"))?;
-    let first_map = first_map(&log, &recovery, bootstrap)?;
-    // Only where nobody has been told of this directory: once it is founded, or knows the map, what
-    // the bootstrap says is of no account.
-    let is_new = recovery.replicas.is_empty() && !recovery.founded && recovery.map.is_none();
-    let recovered = if is_new {
-        create_replicas(&log, &data, node, &bootstrap.descriptors())?
-    } else {
-        std::mem::take(&mut recovery.replicas)
-    };
-    let replicas = join_stores(&data, recovered, builder.workers)?;
+    let Recovered { log, data, replicas, life, first_map, recovery } =
+        recover(&builder, bootstrap)?;
     let map = known_map(bootstrap, recovery.map.as_deref(), &replicas)?;
-    let founding = Founding::new(node, bootstrap.founders(), recovery.founded);
-    let nonce = u64::from_le_bytes(random("a nonce")?);
-    let identity = log.identity();
-    let life = NodeLife { store: identity.store, incarnation: identity.incarnation, nonce };
+    let founding = Founding::new(log.identity().node, bootstrap.founders(), recovery.founded);
     let bound = bind(&builder, &log, life, first_map)?;
-    let (log, data, lives) = (Arc::new(log), Arc::new(data), recovery.peers);
+    let (log, data, lives) = (Arc::new(log), Arc::new(data), Lives::new(recovery.peers));
     start(builder, Parts { log, data, replicas, map, founding, first_map, lives, life, bound })
-}
-
-/// The digest of the map that this directory was made for; noted before anything is made.
-fn first_map(log: &LogStore, recovery: &Recovery, bootstrap: &Bootstrap) -> Result<u32, OpenFault> {
-    let given = bootstrap.digest();
-    match recovery.first_map {
-        Some(noted) if noted != given && !recovery.founded => Err(OpenFault::Setting {
-            setting: "bootstrap",
-            what: "differs from the one that this directory was made for, and the cluster is not \
-                   founded yet: give that one again, or empty the directory"
-                .to_owned(),
-        }),
-        Some(noted) => Ok(noted),
-        None => {
-            log.record_first_map(given)?;
-            Ok(given)
-        }
-    }
-}
-
-fn random<const N: usize>(what: &str) -> Result<[u8; N], OpenFault> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| OpenFault::System {
-        what: format!("drawing {what}"),
-        cause: std::io::Error::other(error.to_string()),
-    })?;
-    Ok(bytes)
 }
 
 /// The map as this directory last heard it, or the first one; with what its own replicas say.
@@ -142,142 +85,6 @@ fn known_map(
     Ok(map)
 }
 
-fn open_log(builder: &EngineBuilder, node: NodeId) -> Result<(LogStore, Recovery), OpenFault> {
-    let options = LogOptions { sync: builder.sync, ..LogOptions::default() };
-    let cluster = builder.cluster.expect("checked by the builder");
-    let fresh_store = StoreId(u128::from_le_bytes(random("a store id")?));
-    let directory = builder.directory.join("log");
-    Ok(LogStore::open(&directory, cluster, node, fresh_store, options)?)
-}
-
-fn open_data(directory: &Path) -> Result<DataStore, OpenFault> {
-    // Once the log is purged, losing the name of this directory would lose what it held.
-    quorate_log::make_durably(directory).map_err(|cause| OpenFault::System {
-        what: format!("making the directory {}", directory.display()),
-        cause,
-    })?;
-    DataStore::open(directory).map_err(|error| OpenFault::Data(error.to_string()))
-}
-
-fn data_fault(error: rocksdb::Error) -> OpenFault {
-    OpenFault::Data(error.to_string())
-}
-
-/// A new directory: the replicas that the bootstrap places here, made in one step. Their applied
-/// records are durable first: what a replica begins with must not depend on a later bootstrap.
-fn create_replicas(
-    log: &LogStore,
-    data: &DataStore,
-    node: NodeId,
-    descriptors: &[ShardDescriptor],
-) -> Result<Vec<RecoveredReplica>, OpenFault> {
-    let mut new = Vec::new();
-    let mut records = Vec::new();
-    for descriptor in descriptors {
-        let Some(own) = descriptor.members.iter().find(|member| member.node == node) else {
-            continue;
-        };
-        let members = descriptor.members.iter();
-        let voters = members.map(|m| Member { replica: m.replica, node: m.node });
-        let base_membership = Membership::of_voters(voters);
-        records.push((descriptor.shard, first_record(descriptor, base_membership.clone())));
-        new.push(NewReplica {
-            shard: descriptor.shard,
-            replica: own.replica,
-            space: log.next_space()?,
-            base: BOOTSTRAP_BASE,
-            base_membership,
-            hard_state: HardState {
-                term: BOOTSTRAP_BASE.term,
-                vote: None,
-                committed: BOOTSTRAP_BASE.index,
-            },
-        });
-    }
-    data.put_records(&records).map_err(data_fault)?;
-    log.create_replicas(&new)?;
-    let recovered = new.into_iter().map(|replica| RecoveredReplica {
-        shard: replica.shard,
-        replica: replica.replica,
-        space: replica.space,
-        tombstone: false,
-        damaged: None,
-        restored: quorate_raft::Restored {
-            hard_state: replica.hard_state,
-            base: replica.base,
-            base_membership: replica.base_membership,
-            terms: Vec::new(),
-            memberships: Vec::new(),
-            last: replica.base,
-            applied: replica.base.index,
-        },
-    });
-    Ok(recovered.collect())
-}
-
-/// Brings log and data store together: each replica goes on applying after its record (RULE 10).
-fn join_stores(
-    data: &DataStore,
-    recovered: Vec<RecoveredReplica>,
-    workers: usize,
-) -> Result<Vec<Replica>, OpenFault> {
-    let mut replicas = Vec::new();
-    for mut recovered in recovered {
-        if recovered.tombstone {
-            continue;
-        }
-        let shard = recovered.shard;
-        let damaged = |what: String| OpenFault::Replica { shard, what };
-        if let Some(damage) = &recovered.damaged {
-            // RULE 5: what it acknowledged may be gone, so this replica must not speak again.
-            return Err(damaged(format!("its log is damaged: {damage}")));
-        }
-        let record = match data.record(shard).map_err(data_fault)? {
-            None => return Err(damaged("its applied record is gone from the data store".into())),
-            Some(record) => record.map_err(|error| damaged(error.to_string()))?,
-        };
-        let (applied, last) = (record.applied.index, recovered.restored.last.index);
-        if applied > last {
-            // RULE 4: the log has forgotten what it acknowledged.
-            return Err(damaged(format!(
-                "data is applied to {applied}, but the log ends at {last}"
-            )));
-        }
-        recovered.restored.applied = applied;
-        let worker = usize::try_from(shard.0).unwrap_or(0) % workers;
-        replicas.push(Replica { recovered, record, worker });
-    }
-    Ok(replicas)
-}
-
-fn first_record(descriptor: &ShardDescriptor, membership: Membership) -> AppliedRecord {
-    AppliedRecord {
-        applied: BOOTSTRAP_BASE,
-        epoch: descriptor.epoch,
-        start: descriptor.start.clone(),
-        end: descriptor.end.clone(),
-        membership,
-        clock: WallMillis(0),
-    }
-}
-
-impl Replica {
-    /// As its own log has it.
-    fn descriptor(&self) -> ShardDescriptor {
-        let member = |member: &Member| quorate_router::Replica {
-            replica: member.replica,
-            node: member.node,
-        };
-        ShardDescriptor {
-            shard: self.recovered.shard,
-            start: self.record.start.clone(),
-            end: self.record.end.clone(),
-            epoch: self.record.epoch,
-            members: self.record.membership.members().map(|m| member(&m)).collect(),
-        }
-    }
-}
-
 fn bind(
     builder: &EngineBuilder,
     log: &LogStore,
@@ -306,7 +113,7 @@ struct Parts {
     map: ClusterMap,
     founding: Founding,
     first_map: u32,
-    lives: BTreeMap<NodeId, NodeLife>,
+    lives: Lives,
     life: NodeLife,
     bound: Bound,
 }
@@ -347,7 +154,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         stalls: Arc::new(Stalls::default()),
         submissions: Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX),
         addresses: Mutex::new(builder.peers.clone()),
-        lives: Mutex::new(lives),
+        lives,
         map_wanted: Notify::new(),
     });
     let advertised = builder.advertise.unwrap_or(core.transport.local_address());

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage};
-use quorate_types::{NodeId, ShardId};
+use quorate_types::{Incarnation, NodeId, ShardId};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::core::{Core, check_command};
 use crate::forward::{self, RequestKind};
 use crate::replies::send_replies;
 use crate::shard_read;
+
+const STARTING: &str = "this node is starting or stopping";
 
 /// Runs on QUIC threads, so it only hands over. It is made before the core that it hands over to,
 /// and refuses peers until that is set.
@@ -38,9 +40,19 @@ impl Inbound {
 impl Receiver for Inbound {
     fn admit(&self, hello: &PeerHello) -> Result<(), Rejection> {
         match self.core() {
-            None => Err(Rejection::NotNow("this node is starting or stopping".to_owned())),
+            None => Err(Rejection::NotNow(STARTING.to_owned())),
             Some(core) => core.admit(hello),
         }
+    }
+
+    fn remembered(&self, peer: NodeId) -> Option<Incarnation> {
+        self.core()?.lives.of(peer).map(|life| life.incarnation)
+    }
+
+    fn start_nonce(&self, start: Incarnation) -> Result<Option<u64>, Rejection> {
+        let not_now = |what: String| Rejection::NotNow(what);
+        let core = self.core().ok_or_else(|| not_now(STARTING.to_owned()))?;
+        core.log.start_nonce(start).map_err(|error| not_now(format!("this node's log: {error}")))
     }
 
     fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>) {
@@ -94,6 +106,12 @@ impl Receiver for Inbound {
     fn handle_disowned(&self, peer: NodeId, reason: &str) {
         if let Some(core) = self.core() {
             core.handle_disowned(peer, reason);
+        }
+    }
+
+    fn handle_forked(&self, peer: NodeId, reason: &str) {
+        if let Some(core) = self.core() {
+            core.handle_forked(peer, reason);
         }
     }
 

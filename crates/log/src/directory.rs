@@ -1,4 +1,4 @@
-//! Directories that are still there after a power cut.
+//! Directories that are still there after a power cut, and whether a database is in them.
 
 use std::fs::{self, File};
 use std::io;
@@ -26,4 +26,24 @@ pub fn make_durably(dir: &Path) -> io::Result<()> {
     }
     // Also for one that exists: whoever made it may have died before this line.
     File::open(parent)?.sync_all()
+}
+
+/// Whether `dir` holds a RocksDB, or what is left of one. False if it is missing. Blocks for the disk.
+///
+/// # Errors
+/// From the operating system.
+pub fn holds_database(dir: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        // RocksDB writes CURRENT before its first data file; data without it shows a loss.
+        if name == "CURRENT" || name.ends_with(".sst") || name.ends_with(".log") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! run      shard u64, first index u64       in whatever family the shard was placed
-//! record   kind u8, shard or node u64       in the family `default`; 0 for the node's own
+//! record   kind u8, shard, node or start u64   in the family `default`; 0 for the node's own
 //! ```
 
-use quorate_types::{Index, NodeId, ShardId};
+use quorate_types::{Incarnation, Index, NodeId, ShardId};
 
 /// Bytes of a run's key.
 pub(crate) const RUN_KEY_BYTES: usize = 16;
@@ -59,6 +59,12 @@ pub(crate) enum RecordKey {
     Map,
     /// Digest of the first map that the directory was made with.
     FirstMap,
+    /// What the process of one start of this directory drew.
+    Start(Incarnation),
+    /// Set once a data store bears this directory's identity: from then on it must be there.
+    DataStore,
+    /// Why this directory must never speak again.
+    Ended,
 }
 
 impl RecordKey {
@@ -75,6 +81,9 @@ impl RecordKey {
             RecordKey::Founded => (9, 0),
             RecordKey::Map => (10, 0),
             RecordKey::FirstMap => (11, 0),
+            RecordKey::Start(start) => (12, start.0),
+            RecordKey::DataStore => (13, 0),
+            RecordKey::Ended => (14, 0),
         };
         let mut key = [kind; RECORD_KEY_BYTES];
         key[1..].copy_from_slice(&about.to_be_bytes());
@@ -97,6 +106,9 @@ impl RecordKey {
             9 => RecordKey::Founded,
             10 => RecordKey::Map,
             11 => RecordKey::FirstMap,
+            12 => RecordKey::Start(Incarnation(shard.0)),
+            13 => RecordKey::DataStore,
+            14 => RecordKey::Ended,
             _ => return None,
         };
         (parsed.bytes() == key).then_some(parsed)
@@ -127,6 +139,9 @@ mod tests {
         assert_eq!(RecordKey::Founded.bytes(), [9, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(RecordKey::Map.bytes(), [10, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(RecordKey::FirstMap.bytes(), [11, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::Start(Incarnation(7)).bytes(), [12, 0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(RecordKey::DataStore.bytes(), [13, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::Ended.bytes(), [14, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     proptest! {

@@ -86,7 +86,7 @@ mod store;
 mod wal_repair;
 mod writer;
 
-pub use directory::make_durably;
+pub use directory::{holds_database, make_durably};
 pub use error::{CreateError, LogFault, OpenError, ReadError};
 pub use options::{LogOptions, SyncMode, WriteHook};
 pub use record::Identity;

@@ -1,12 +1,13 @@
-//! What a node notes about its cluster: whom it has met, that it is founded, where everything is.
+//! What a node notes about itself and its cluster: its starts, whom it has met, that it is founded,
+//! where everything is.
 
 use rocksdb::WriteBatch;
 
-use quorate_types::{NodeId, NodeLife};
+use quorate_types::{Incarnation, NodeId, NodeLife};
 
 use crate::error::LogFault;
 use crate::keys::RecordKey;
-use crate::record::encode_life;
+use crate::record::{decode_u64, encode_life, unseal};
 use crate::store::LogStore;
 
 impl LogStore {
@@ -43,6 +44,49 @@ impl LogStore {
     /// The first [`LogFault`] of this store.
     pub fn record_map(&self, map: &[u8]) -> Result<(), LogFault> {
         self.note(RecordKey::Map, map)
+    }
+
+    /// Remembers what the process of this start drew, before it says its first word to anybody. The
+    /// records of all starts together, 30 bytes each, are the directory's line of descent: a peer
+    /// that has met one of them asks for it, and a copy that has gone another way since can't
+    /// answer (RULES 5 and 17). One sync.
+    ///
+    /// # Errors
+    /// The first [`LogFault`] of this store.
+    pub fn record_start(&self, nonce: u64) -> Result<(), LogFault> {
+        self.note(RecordKey::Start(self.identity().incarnation), &nonce.to_le_bytes())
+    }
+
+    /// What the process of `start` drew; `None` if this directory had no such start, or it never
+    /// spoke. May block for the disk.
+    ///
+    /// # Errors
+    /// What of the record can't be read.
+    pub fn start_nonce(&self, start: Incarnation) -> Result<Option<u64>, String> {
+        let key = RecordKey::Start(start);
+        let Some(bytes) = self.db().get(key.bytes()).map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
+        let nonce = unseal(key, &bytes).and_then(decode_u64);
+        nonce.map(Some).map_err(|error| format!("record {key:?}: {error}"))
+    }
+
+    /// Remembers that a data store bears this directory's identity: a start without it is refused
+    /// from now on. One sync.
+    ///
+    /// # Errors
+    /// The first [`LogFault`] of this store.
+    pub fn record_data_store(&self) -> Result<(), LogFault> {
+        self.note(RecordKey::DataStore, &[])
+    }
+
+    /// Remembers why this directory must never speak again: it was shown to have forgotten what it
+    /// promised (RULE 5), and no later start may find a peer that does not know (RULE 17). One sync.
+    ///
+    /// # Errors
+    /// The first [`LogFault`] of this store.
+    pub fn record_end(&self, reason: &str) -> Result<(), LogFault> {
+        self.note(RecordKey::Ended, reason.as_bytes())
     }
 
     fn note(&self, key: RecordKey, body: &[u8]) -> Result<(), LogFault> {

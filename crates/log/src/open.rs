@@ -37,6 +37,8 @@ pub(crate) struct Records {
     pub(crate) founded: bool,
     pub(crate) map: Option<Vec<u8>>,
     pub(crate) first_map: Option<u32>,
+    pub(crate) has_data_store: bool,
+    pub(crate) ended: Option<String>,
     /// A damaged one ends its replica only, so the error is kept.
     pub(crate) hard_states: BTreeMap<ShardId, Result<HardState, RecordError>>,
 }
@@ -186,6 +188,10 @@ impl Records {
             RecordKey::Founded => self.founded = true,
             RecordKey::Map => self.map = Some(body.to_vec()),
             RecordKey::FirstMap => self.first_map = Some(decode_u32(body)?),
+            // One for each start ever made: looked up when a peer asks, not kept in memory.
+            RecordKey::Start(_) => drop(decode_u64(body)?),
+            RecordKey::DataStore => self.has_data_store = true,
+            RecordKey::Ended => self.ended = Some(String::from_utf8_lossy(body).into_owned()),
             RecordKey::HardState(_) => unreachable!("taken above"),
         }
         Ok(())

@@ -25,6 +25,11 @@ pub struct Recovery {
     pub map: Option<Vec<u8>>,
     /// What [`LogStore::record_first_map`](crate::LogStore::record_first_map) was given.
     pub first_map: Option<u32>,
+    /// True after [`LogStore::record_data_store`](crate::LogStore::record_data_store).
+    pub has_data_store: bool,
+    /// What [`LogStore::record_end`](crate::LogStore::record_end) was given: this directory must
+    /// never speak again.
+    pub ended: Option<String>,
 }
 
 /// One replica's durable state.

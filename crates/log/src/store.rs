@@ -123,6 +123,8 @@ impl LogStore {
             founded: opened.records.founded,
             map: opened.records.map.take(),
             first_map: opened.records.first_map,
+            has_data_store: opened.records.has_data_store,
+            ended: opened.records.ended.take(),
         };
         let shards = living(&recovery).map(|replica| {
             let family = opened.families.of(replica.shard).expect("recovered from its family");

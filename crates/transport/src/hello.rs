@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0   magic "QRH1"          4 bytes
-//! 4   length                u16      the whole hello; at least 88, at most 1,024
+//! 4   length                u16      the whole hello; at least 112, at most 1,024
 //! 6   version min           u16
 //! 8   version max           u16
 //! 10  append lanes          u16
@@ -18,9 +18,13 @@
 //! 64  incarnation           u64
 //! 72  nonce                 u64      of the process
 //! 80  wall clock            u64      milliseconds since 1970, when the hello was written
+//! 88  asks                  u64      a start of the receiver's that the sender has met; 0: none
+//! 96  answers               u64      the start that the receiver has asked for; 0: none, or unknown
+//! 104 nonce of that start   u64      as the sender's directory has it
 //! ```
 //!
-//! Integers are little-endian.
+//! Integers are little-endian. Who dials has heard no question when it writes its hello: it answers
+//! in its [`Welcome`].
 
 use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits};
 
@@ -30,7 +34,7 @@ pub const VERSION_MIN: u16 = 1;
 pub const VERSION_MAX: u16 = 1;
 
 const MAGIC: [u8; 4] = *b"QRH1";
-pub(crate) const HELLO_BYTES: usize = 88;
+pub(crate) const HELLO_BYTES: usize = 112;
 pub(crate) const HELLO_BYTES_MAX: usize = 1024;
 /// Bytes needed to know how many more there are.
 pub(crate) const HELLO_HEAD_BYTES: usize = 6;
@@ -51,6 +55,10 @@ pub struct PeerHello {
     pub first_map: u32,
     /// The protocol version both sides speak from here on.
     pub version: u16,
+    /// The start of the peer's directory that this node has met before, and so asked it for.
+    pub asked: Option<Incarnation>,
+    /// The nonce of that start as the peer's directory has it; `None`: it knows no such start.
+    pub descent: Option<u64>,
 }
 
 /// A hello as it stands on the wire.
@@ -76,6 +84,10 @@ pub struct Hello {
     pub wall: WallMillis,
     /// Digest of the first map that the sender was made with.
     pub first_map: u32,
+    /// The start of the receiver's directory that the sender has met.
+    pub asks: Option<Incarnation>,
+    /// The answer to what the receiver asked: the start, and its nonce.
+    pub answer: Option<(Incarnation, u64)>,
 }
 
 /// Why two nodes don't talk. Its text is what both sides log.
@@ -175,6 +187,10 @@ pub enum Rejection {
     /// It is not the node whose name it bears, and must not try again as such (RULE 5).
     #[error("{0}")]
     Disowned(String),
+    /// Its directory does not descend from a start that was met: proof that it is a copy, which has
+    /// forgotten what it promised since, or that one runs. It must never speak again (RULE 17).
+    #[error("{0}")]
+    Forked(String),
 }
 
 impl Hello {
@@ -192,6 +208,8 @@ impl Hello {
             life,
             wall,
             first_map: 0,
+            asks: None,
+            answer: None,
         }
     }
 
@@ -213,6 +231,10 @@ impl Hello {
         bytes.extend_from_slice(&self.life.incarnation.0.to_le_bytes());
         bytes.extend_from_slice(&self.life.nonce.to_le_bytes());
         bytes.extend_from_slice(&self.wall.0.to_le_bytes());
+        let (start, nonce) = self.answer.unwrap_or_default();
+        for field in [self.asks.unwrap_or_default().0, start.0, nonce] {
+            bytes.extend_from_slice(&field.to_le_bytes());
+        }
         assert_eq!(bytes.len(), HELLO_BYTES);
         bytes
     }
@@ -242,6 +264,9 @@ impl Hello {
                 nonce: u64::from_le_bytes(field(bytes, 72)),
             },
             wall: WallMillis(u64::from_le_bytes(field(bytes, 80))),
+            asks: decode_start(field(bytes, 88)),
+            answer: decode_start(field(bytes, 96))
+                .map(|start| (start, u64::from_le_bytes(field(bytes, 104)))),
         })
     }
 
@@ -295,8 +320,53 @@ impl Hello {
             wall: peer.wall,
             first_map: peer.first_map,
             version,
+            asked: self.asks,
+            descent: descent(self.asks, peer.answer),
         })
     }
+}
+
+/// What a dialer says when it accepts the acceptor's hello: its answer to what that asked. Layout,
+/// little-endian: `!`, start u64 (0: none, or unknown), nonce u64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Welcome {
+    pub(crate) answer: Option<(Incarnation, u64)>,
+}
+
+pub(crate) const WELCOME_BYTES: usize = 17;
+
+impl Welcome {
+    pub(crate) fn encode(self) -> [u8; WELCOME_BYTES] {
+        let (start, nonce) = self.answer.unwrap_or_default();
+        let mut bytes = [b'!'; WELCOME_BYTES];
+        bytes[1..9].copy_from_slice(&start.0.to_le_bytes());
+        bytes[9..].copy_from_slice(&nonce.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8; WELCOME_BYTES]) -> Result<Welcome, Refusal> {
+        if bytes[0] != b'!' {
+            let what = "the dialer's welcome begins with another byte";
+            return Err(Refusal::Malformed { found: WELCOME_BYTES, what });
+        }
+        let nonce = u64::from_le_bytes(field(bytes, 9));
+        Ok(Welcome { answer: decode_start(field(bytes, 1)).map(|start| (start, nonce)) })
+    }
+
+    /// As in [`PeerHello::descent`], for who asked `asked`.
+    pub(crate) fn descent(self, asked: Option<Incarnation>) -> Option<u64> {
+        descent(asked, self.answer)
+    }
+}
+
+/// The nonce, if the answer is one to the question.
+fn descent(asked: Option<Incarnation>, answer: Option<(Incarnation, u64)>) -> Option<u64> {
+    answer.filter(|(start, _)| asked == Some(*start)).map(|(_, nonce)| nonce)
+}
+
+/// Starts are counted from 1.
+fn decode_start(bytes: [u8; 8]) -> Option<Incarnation> {
+    Some(Incarnation(u64::from_le_bytes(bytes))).filter(|start| start.0 > 0)
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -311,7 +381,12 @@ mod tests {
     fn hello(node: u64) -> Hello {
         let life = NodeLife { store: StoreId(0x51), incarnation: Incarnation(4), nonce: 0x99 };
         let hello = Hello::new(ClusterId(0xC1), NodeId(node), life, WallMillis(0x0102));
-        Hello { first_map: 0x77, ..hello }
+        Hello {
+            first_map: 0x77,
+            asks: Some(Incarnation(2)),
+            answer: Some((Incarnation(3), 0x88)),
+            ..hello
+        }
     }
 
     /// Goal: a change of the layout must show; it is fixed for ever.
@@ -319,7 +394,7 @@ mod tests {
     fn golden_bytes() {
         let hex: String = hello(3).encode().iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = "51524831".to_owned()
-            + "5800"
+            + "7000"
             + "0100"
             + "0100"
             + "0400"
@@ -331,7 +406,10 @@ mod tests {
             + "0300000000000000"
             + "0400000000000000"
             + "9900000000000000"
-            + "0201000000000000";
+            + "0201000000000000"
+            + "0200000000000000"
+            + "0300000000000000"
+            + "8800000000000000";
         assert_eq!(hex, expected);
     }
 
@@ -341,6 +419,29 @@ mod tests {
         bytes.extend_from_slice(&[9; 20]);
         bytes[4..6].copy_from_slice(&(HELLO_BYTES as u16 + 20).to_le_bytes());
         assert_eq!(Hello::decode(&bytes), Ok(hello(3)));
+    }
+
+    #[test]
+    fn golden_bytes_of_a_welcome() {
+        let welcome = Welcome { answer: Some((Incarnation(3), 0x88)) };
+        let mut bytes = *b"!\x03\0\0\0\0\0\0\0\x88\0\0\0\0\0\0\0";
+        assert_eq!(welcome.encode(), bytes);
+        assert_eq!(Welcome::decode(&bytes), Ok(welcome));
+        assert_eq!(
+            Welcome::decode(&Welcome { answer: None }.encode()),
+            Ok(Welcome { answer: None })
+        );
+        bytes[0] = b'?';
+        assert!(Welcome::decode(&bytes).is_err());
+    }
+
+    /// Goal: an answer counts only for the very start that was asked for.
+    #[test]
+    fn an_answer_to_another_question_is_none() {
+        let welcome = Welcome { answer: Some((Incarnation(3), 0x88)) };
+        assert_eq!(welcome.descent(Some(Incarnation(3))), Some(0x88));
+        assert_eq!(welcome.descent(Some(Incarnation(2))), None);
+        assert_eq!(welcome.descent(None), None);
     }
 
     #[test]

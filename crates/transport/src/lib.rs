@@ -79,6 +79,7 @@
 
 mod certificates;
 mod frame;
+mod greeting;
 mod hello;
 mod lane;
 mod peer;

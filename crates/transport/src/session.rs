@@ -1,4 +1,4 @@
-//! One connection's life after TLS: the hello both ways, then a task per lane until it ends.
+//! One connection's life after the greeting: a task per lane until it ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,13 +7,11 @@ use std::time::Duration;
 use quinn::{
     Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, VarInt,
 };
-use quorate_types::{ClusterId, NodeId};
-use rustls_pki_types::CertificateDer;
+use quorate_types::NodeId;
 use tokio::task::JoinSet;
 
-use crate::certificates::check_names;
 use crate::frame::{Frame, Item, decode_frame, frame_count};
-use crate::hello::{HELLO_HEAD_BYTES, Hello, PeerHello, Refusal, Rejection};
+use crate::hello::{PeerHello, Refusal, Rejection};
 use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
 use crate::peer::Peer;
 use crate::reader::FrameReader;
@@ -24,6 +22,8 @@ use crate::transport::{Receiver, Shared};
 pub(crate) const CODE_REFUSED: VarInt = VarInt::from_u32(1);
 /// As [`CODE_REFUSED`], and for good: the peer is not the node whose name it bears.
 pub(crate) const CODE_DISOWNED: VarInt = VarInt::from_u32(4);
+/// As [`CODE_DISOWNED`], with the proof that the peer's directory is a copy, or that one runs.
+pub(crate) const CODE_FORKED: VarInt = VarInt::from_u32(5);
 /// The peer sent what can't be understood.
 pub(crate) const CODE_MALFORMED: VarInt = VarInt::from_u32(2);
 /// A newer connection of the same peer takes over.
@@ -36,67 +36,6 @@ pub(crate) const CODE_STOPPED: VarInt = VarInt::from_u32(0);
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// Room for items that a lane keeps between two batches.
 const TAKEN_KEPT: usize = 4_096;
-/// What the dialer says when it accepts the acceptor's hello; only then the acceptor is connected.
-const WELCOME: [u8; 1] = *b"!";
-
-/// The dialer's half of the hello.
-///
-/// # Errors
-/// The reason why there is no session; if it was this side's, the connection is closed with it.
-pub(crate) async fn greet_as_dialer(
-    shared: &Shared,
-    expected: NodeId,
-    connection: &Connection,
-) -> Result<PeerHello, String> {
-    let (mut send, mut receive) = connection.open_bi().await.map_err(describe)?;
-    send.write_all(&shared.hello().encode()).await.map_err(|e| failed(connection, e))?;
-    let hello = read_hello(connection, &mut receive).await?;
-    let peer = check_peer(shared, connection, &hello).and_then(|peer| {
-        if peer.node == expected {
-            admit(shared, peer)
-        } else {
-            Err(Refusal::Node { found: peer.node, expected })
-        }
-    });
-    let peer = peer.map_err(|refusal| refuse(connection, &refusal))?;
-    send.write_all(&WELCOME).await.map_err(|error| failed(connection, error))?;
-    send.finish().map_err(|error| error.to_string())?;
-    Ok(peer)
-}
-
-/// The acceptor's half of the hello.
-///
-/// # Errors
-/// As for [`greet_as_dialer`].
-pub(crate) async fn greet_as_acceptor(
-    shared: &Shared,
-    connection: &Connection,
-) -> Result<PeerHello, (Option<NodeId>, String)> {
-    let (mut send, mut receive) =
-        connection.accept_bi().await.map_err(|error| (None, describe(error)))?;
-    let hello = read_hello(connection, &mut receive).await.map_err(|reason| (None, reason))?;
-    let own = shared.hello.node;
-    let peer = check_peer(shared, connection, &hello).and_then(|peer| {
-        if peer.node == own { Err(Refusal::OwnId { own }) } else { admit(shared, peer) }
-    });
-    let named = |reason| (Some(hello.node), reason);
-    let peer = peer.map_err(|refusal| named(refuse(connection, &refusal)))?;
-    let welcomed = async {
-        send.write_all(&shared.hello().encode()).await.map_err(|e| failed(connection, e))?;
-        send.finish().map_err(|error| error.to_string())?;
-        let mut welcome = [0];
-        receive.read_exact(&mut welcome).await.map_err(|error| failed(connection, error))?;
-        if welcome == WELCOME {
-            Ok(())
-        } else {
-            let found = welcome.len();
-            let what = "the dialer's welcome is another byte";
-            Err(refuse(connection, &Refusal::Malformed { found, what }))
-        }
-    };
-    welcomed.await.map_err(named)?;
-    Ok(peer)
-}
 
 /// Serves the peer until the connection ends, and returns why. Waits for a former session of the
 /// same peer, which it ends, so that the receiver sees one after the other.
@@ -118,7 +57,12 @@ pub(crate) async fn serve(
     }
     tracing::info!(own = %shared.hello.node, peer = %peer.node, store = %hello.life.store,
         incarnation = %hello.life.incarnation, "peer connected");
-    shared.receiver.handle_connected(hello);
+    let (receiver, connected) = (Arc::clone(&shared.receiver), hello.clone());
+    let told = tokio::task::spawn_blocking(move || receiver.handle_connected(&connected)).await;
+    if let Err(error) = told {
+        connection.close(CODE_STOPPED, b"this node has failed");
+        tracing::error!(own = %shared.hello.node, peer = %peer.node, %error, "peer not taken");
+    }
     let mut tasks = JoinSet::new();
     let reason = run_lanes(shared, peer, &connection, &mut tasks).await;
     // No lane may hand anything to the receiver once it hears of the end.
@@ -310,65 +254,24 @@ async fn read_datagrams(
     }
 }
 
-async fn read_hello(connection: &Connection, stream: &mut RecvStream) -> Result<Hello, String> {
-    let mut bytes = vec![0; HELLO_HEAD_BYTES];
-    stream.read_exact(&mut bytes).await.map_err(|error| failed(connection, error))?;
-    let head = bytes.first_chunk().expect("just as many bytes were read");
-    let length = Hello::decode_length(head).map_err(|refusal| refuse(connection, &refusal))?;
-    bytes.resize(length, 0);
-    let rest = stream.read_exact(&mut bytes[HELLO_HEAD_BYTES..]);
-    rest.await.map_err(|error| failed(connection, error))?;
-    Hello::decode(&bytes).map_err(|refusal| refuse(connection, &refusal))
-}
-
-/// Versions, cluster, limits, and that the certificate is the one of the node named.
-fn check_peer(
-    shared: &Shared,
-    connection: &Connection,
-    hello: &Hello,
-) -> Result<PeerHello, Refusal> {
-    let peer = shared.hello.agree(hello)?;
-    check_certificate(connection, peer.node, peer.cluster).map_err(|detail| {
-        Refusal::Certificate { node: peer.node, cluster: peer.cluster, detail }
-    })?;
-    Ok(peer)
-}
-
-fn check_certificate(
-    connection: &Connection,
-    node: NodeId,
-    cluster: ClusterId,
-) -> Result<(), String> {
-    let identity = connection.peer_identity().ok_or("no certificate was presented")?;
-    let chain = identity
-        .downcast::<Vec<CertificateDer<'static>>>()
-        .map_err(|_| "the TLS library gives no certificates")?;
-    check_names(chain.first().ok_or("no certificate was presented")?, node, cluster)
-}
-
-fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, Refusal> {
-    match shared.receiver.admit(&peer) {
-        Ok(()) => Ok(peer),
-        Err(rejection) => {
-            Err(Refusal::NotAdmitted { peer: peer.node, own: shared.hello.node, rejection })
-        }
-    }
-}
-
-fn refuse(connection: &Connection, refusal: &Refusal) -> String {
+/// Ends the connection with the reason, which it returns.
+pub(crate) fn refuse(connection: &Connection, refusal: &Refusal) -> String {
     let reason = refusal.to_string();
     let code = match refusal {
         Refusal::NotAdmitted { rejection: Rejection::Disowned(_), .. } => CODE_DISOWNED,
+        Refusal::NotAdmitted { rejection: Rejection::Forked(_), .. } => CODE_FORKED,
         _ => CODE_REFUSED,
     };
     connection.close(code, reason.as_bytes());
     reason
 }
 
-/// True if the peer ended the connection because this node is not the one it says it is.
-pub(crate) fn is_disowned(connection: &Connection) -> bool {
-    let by_peer = |close: &quinn::ApplicationClose| close.error_code == CODE_DISOWNED;
-    matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(c)) if by_peer(&c))
+/// The code with which the peer ended the connection, if it did.
+pub(crate) fn code_of_peer(connection: &Connection) -> Option<VarInt> {
+    match connection.close_reason() {
+        Some(ConnectionError::ApplicationClosed(close)) => Some(close.error_code),
+        _ => None,
+    }
 }
 
 fn malformed(connection: &Connection, reason: &str) -> String {
@@ -377,6 +280,6 @@ fn malformed(connection: &Connection, reason: &str) -> String {
 }
 
 /// The reason behind a stream's error: the connection's, if that has ended.
-fn failed(connection: &Connection, error: impl std::fmt::Display) -> String {
+pub(crate) fn failed(connection: &Connection, error: impl std::fmt::Display) -> String {
     connection.close_reason().map_or_else(|| error.to_string(), describe)
 }

@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime};
-use quorate_types::{ClusterId, NodeId, NodeLife, WallMillis};
+use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime, VarInt};
+use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, WallMillis};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::certificates::{CertificateError, NodeTls, node_name};
 use crate::frame::{Forward, ShardMessage};
+use crate::greeting::{greet_as_acceptor, greet_as_dialer};
 use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
 use crate::peer::Peer;
 use crate::session::{
-    CODE_STOPPED, HELLO_TIMEOUT, describe, greet_as_acceptor, greet_as_dialer, is_disowned, serve,
+    CODE_DISOWNED, CODE_FORKED, CODE_STOPPED, HELLO_TIMEOUT, code_of_peer, describe, serve,
 };
 use crate::statistics::{TransportStatistics, add};
 use crate::tls::{QuicConfig, quic_config};
@@ -44,11 +45,27 @@ const SOCKET_POLL: Duration = Duration::from_millis(1);
 /// Time for connections to say goodbye at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where the transport delivers. Called on QUIC threads, several at once: an implementation hands
-/// over to its own threads and must not block.
+/// Where the transport delivers. But where it is said otherwise, called on QUIC threads, several at
+/// once: an implementation hands over to its own threads and must not block.
 pub trait Receiver: Send + Sync + 'static {
-    /// Whether this peer may talk to us; node and cluster are proven, its life and its clock are
-    /// its word.
+    /// The newest start of `peer`'s directory that this node has met: the peer has to prove that it
+    /// descends from it.
+    fn remembered(&self, peer: NodeId) -> Option<Incarnation> {
+        let _unused = peer;
+        None
+    }
+
+    /// The nonce that this node's process drew at `start`, as its directory has it. May block.
+    ///
+    /// # Errors
+    /// Why the peer can't be answered now.
+    fn start_nonce(&self, start: Incarnation) -> Result<Option<u64>, Rejection> {
+        let _unused = start;
+        Ok(None)
+    }
+
+    /// Whether this peer may talk to us; node and cluster are proven, its life, its descent and its
+    /// clock are its word. May block.
     ///
     /// # Errors
     /// The reason of the refusal, which the peer is told and both sides log.
@@ -61,7 +78,7 @@ pub trait Receiver: Send + Sync + 'static {
     fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>);
 
     /// A connection stands. Between this and [`Receiver::handle_disconnected`] there is no other
-    /// of the same peer.
+    /// of the same peer. May block, and holds up this peer only.
     fn handle_connected(&self, peer: &PeerHello);
 
     /// The connection is gone, and with it what was queued: of every forward that was sent and is
@@ -83,6 +100,11 @@ pub trait Receiver: Send + Sync + 'static {
     /// it bears ([`Rejection::Disowned`]).
     fn handle_disowned(&self, peer: NodeId, reason: &str) {
         self.handle_refused(Some(peer), reason);
+    }
+
+    /// As [`Receiver::handle_disowned`], and `peer` has the proof ([`Rejection::Forked`]).
+    fn handle_forked(&self, peer: NodeId, reason: &str) {
+        self.handle_disowned(peer, reason);
     }
 }
 
@@ -408,7 +430,7 @@ impl Shared {
 
     /// Tells of a connection that did not come about.
     fn report_refused(&self, peer: Option<NodeId>, address: SocketAddr, refused: &Refused) {
-        let Refused { reason, disowned } = refused;
+        let Refused { reason, code } = refused;
         if self.is_stopped() {
             return;
         }
@@ -420,7 +442,10 @@ impl Shared {
             tracing::debug!(own = %self.hello.node, ?peer, %address, reason, "no connection");
         }
         match peer {
-            Some(peer) if *disowned => self.receiver.handle_disowned(peer, reason),
+            Some(peer) if *code == Some(CODE_DISOWNED) => {
+                self.receiver.handle_disowned(peer, reason);
+            }
+            Some(peer) if *code == Some(CODE_FORKED) => self.receiver.handle_forked(peer, reason),
             peer => self.receiver.handle_refused(peer, reason),
         }
     }
@@ -429,19 +454,19 @@ impl Shared {
 /// Why a connection did not come about.
 struct Refused {
     reason: String,
-    /// The peer ended it, because this node is not who it says it is.
-    disowned: bool,
+    /// With which the peer ended it, if it did.
+    code: Option<VarInt>,
 }
 
 impl Refused {
     /// An attempt that never stood.
     fn early(reason: impl ToString) -> Refused {
-        Refused { reason: reason.to_string(), disowned: false }
+        Refused { reason: reason.to_string(), code: None }
     }
 
     /// One that ended while both sides said hello.
     fn at_hello(connection: &quinn::Connection, reason: String) -> Refused {
-        Refused { reason, disowned: is_disowned(connection) }
+        Refused { reason, code: code_of_peer(connection) }
     }
 }
 

@@ -12,6 +12,7 @@ use quorate_transport::{ClusterAuthority, Hello, NodeTls, Rejection, encode_mess
 use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::oneshot;
 
 /// A client that speaks QUIC and TLS as node `tls`, and otherwise what a test wants.
 struct Rogue {
@@ -40,10 +41,14 @@ impl Rogue {
     /// Goes through the hello as an honest node does.
     async fn greet(&mut self, hello: &Hello) {
         self.send.write_all(&hello.encode()).await.unwrap();
-        let mut answer = [0; 88];
+        let mut answer = [0; 112];
         self.receive.read_exact(&mut answer).await.unwrap();
         Hello::decode(&answer).unwrap();
-        self.send.write_all(b"!").await.unwrap();
+        // A welcome that answers nothing.
+        self.send.write_all(&[&b"!"[..], &[0; 16]].concat()).await.unwrap();
+        let mut admitted = [0];
+        self.receive.read_exact(&mut admitted).await.unwrap();
+        assert_eq!(admitted, *b"!");
     }
 
     async fn closed(&self) -> String {
@@ -54,6 +59,14 @@ impl Rogue {
             other => other.to_string(),
         }
     }
+}
+
+/// Makes the next admission by `node` wait: the first is told that it has begun, the last ends it.
+fn hold_admission(node: &Node) -> (oneshot::Receiver<()>, std::sync::mpsc::Sender<()>) {
+    let (begun, entered) = oneshot::channel();
+    let (release, wait) = std::sync::mpsc::channel();
+    *node.recorder.hold.lock() = Some((begun, wait));
+    (entered, release)
 }
 
 fn hello(cluster: ClusterId, node: u64) -> Hello {
@@ -139,6 +152,59 @@ async fn the_disowned_node_is_told_so() {
         assert_eq!(peer, NodeId(disowning as u64 + 1));
         assert!(reason.contains("another directory"), "{reason}");
     }
+}
+
+/// Goal: each side asks the other for the start that it has met, and gets what the other's directory
+/// has of it: the nonce, or nothing. Method: both orders of dialing, each side with a memory of its
+/// own; node 2 remembers a start that node 1 never had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_side_answers_for_the_start_that_the_other_has_met() {
+    let identities = identities(2);
+    for dialer in [0, 1] {
+        let mut nodes: Vec<Node> = identities.iter().map(Node::start).collect();
+        *nodes[0].recorder.remembered.lock() = Some(Incarnation(1));
+        *nodes[1].recorder.remembered.lock() = Some(Incarnation(4));
+        let address = nodes[1 - dialer].address();
+        nodes[dialer].transport.set_peer(NodeId(2 - dialer as u64), address);
+        let second = nodes[0].expect_connected(NodeId(2)).await;
+        assert_eq!((second.asked, second.descent), (Some(Incarnation(1)), Some(5)));
+        let first = nodes[1].expect_connected(NodeId(1)).await;
+        assert_eq!((first.asked, first.descent), (Some(Incarnation(4)), None));
+    }
+}
+
+/// Goal: a receiver whose disk holds up an admission holds up that peer only. Method: a runtime of
+/// one thread, node 3's admission by node 1 held on a channel, messages between 1 and 2 meanwhile.
+#[tokio::test(flavor = "current_thread")]
+async fn a_slow_admission_holds_up_nobody_else() {
+    let identities = identities(3);
+    let mut nodes: Vec<Node> = identities.iter().map(Node::start).collect();
+    let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+    nodes[0].transport.set_peer(NodeId(2), addresses[1]);
+    nodes[0].expect_connected(NodeId(2)).await;
+    let (entered, release) = hold_admission(&nodes[0]);
+    nodes[2].transport.set_peer(NodeId(1), addresses[0]);
+    entered.await.expect("node 3 asks to be admitted");
+    for round in 0..20 {
+        nodes[0].transport.send_messages(NodeId(2), vec![heartbeat(round)]);
+        assert_eq!(nodes[1].expect_messages(NodeId(1), 1).await, [heartbeat(round)]);
+    }
+    assert!(!nodes[0].transport.is_connected(NodeId(3)), "it is still held");
+    release.send(()).expect("the admission waits");
+    nodes[0].expect_connected(NodeId(3)).await;
+}
+
+/// Goal: who is shown to be a fork hears it as such.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_is_told_so() {
+    let identities = identities(2);
+    let refusal = Some(Rejection::Forked("a restored copy".to_owned()));
+    let server = Node::start_at(&identities[1], "127.0.0.1:0".parse().unwrap(), refusal);
+    let mut copy = Node::start(&identities[0]);
+    copy.transport.set_peer(NodeId(2), server.address());
+    let (peer, reason) = copy.expect_forked().await;
+    assert_eq!(peer, NodeId(2));
+    assert!(reason.contains("a restored copy"), "{reason}");
 }
 
 /// Goal: every lie in a hello is found, and the liar and the acceptor read the same reason.

@@ -18,9 +18,11 @@ use quorate_types::{
     WallMillis,
 };
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xC1);
+/// The only start of every node here, and what its process drew.
+pub(crate) const LIFE_START: (Incarnation, u64) = (Incarnation(1), 5);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
@@ -32,12 +34,17 @@ pub(crate) enum Event {
     Datagram(NodeId, Bytes),
     Refused(Option<NodeId>, String),
     Disowned(NodeId, String),
+    Forked(NodeId, String),
 }
 
 pub(crate) struct Recorder {
     events: mpsc::UnboundedSender<Event>,
     /// Said to every peer that asks to be admitted.
     pub(crate) refusal: Mutex<Option<Rejection>>,
+    /// The start that every peer is asked for.
+    pub(crate) remembered: Mutex<Option<Incarnation>>,
+    /// Told when the next admission begins, and waited for by it.
+    pub(crate) hold: Mutex<Option<(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>)>>,
 }
 
 impl Recorder {
@@ -48,7 +55,20 @@ impl Recorder {
 }
 
 impl Receiver for Recorder {
+    fn remembered(&self, _peer: NodeId) -> Option<Incarnation> {
+        *self.remembered.lock()
+    }
+
+    fn start_nonce(&self, start: Incarnation) -> Result<Option<u64>, Rejection> {
+        Ok((start == LIFE_START.0).then_some(LIFE_START.1))
+    }
+
     fn admit(&self, _hello: &PeerHello) -> Result<(), Rejection> {
+        let hold = self.hold.lock().take();
+        if let Some((begun, release)) = hold {
+            begun.send(()).expect("the test waits");
+            release.recv().expect("the test goes on");
+        }
         self.refusal.lock().clone().map_or(Ok(()), Err)
     }
 
@@ -79,6 +99,10 @@ impl Receiver for Recorder {
     fn handle_disowned(&self, peer: NodeId, reason: &str) {
         self.record(Event::Disowned(peer, reason.to_owned()));
     }
+
+    fn handle_forked(&self, peer: NodeId, reason: &str) {
+        self.record(Event::Forked(peer, reason.to_owned()));
+    }
 }
 
 pub(crate) struct Node {
@@ -100,8 +124,8 @@ impl Node {
             node,
             life: NodeLife {
                 store: StoreId(u128::from(node.0)),
-                incarnation: Incarnation(1),
-                nonce: 5,
+                incarnation: LIFE_START.0,
+                nonce: LIFE_START.1,
             },
             wall_clock: Arc::new(|| WallMillis(77)),
             first_map: 0,
@@ -111,7 +135,12 @@ impl Node {
         };
         let (sender, events) = mpsc::unbounded_channel();
         let refusal = Mutex::new(refusal);
-        let recorder = Arc::new(Recorder { events: sender, refusal });
+        let recorder = Arc::new(Recorder {
+            events: sender,
+            refusal,
+            remembered: Mutex::default(),
+            hold: Mutex::default(),
+        });
         let bound = Transport::bind(config).unwrap();
         let transport = Transport::start(bound, &Handle::current(), recorder.clone()).unwrap();
         Node { transport, recorder, events }
@@ -172,6 +201,14 @@ impl Node {
     pub(crate) async fn expect_disowned(&mut self) -> (NodeId, String) {
         self.expect(|event| match event {
             Event::Disowned(peer, reason) => Some((peer, reason)),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn expect_forked(&mut self) -> (NodeId, String) {
+        self.expect(|event| match event {
+            Event::Forked(peer, reason) => Some((peer, reason)),
             _ => None,
         })
         .await
