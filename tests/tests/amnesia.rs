@@ -112,6 +112,50 @@ async fn starts_in_private_are_no_descent() {
     close(engines).await;
 }
 
+/// Goal: a node that slept through a start of another one learns of it from the cluster, not only from
+/// that node. Method: node 3 sleeps from before node 2's second start until after its end; it meets
+/// node 1 alone, which goes; then comes the copy of before that start.
+#[tokio::test]
+async fn a_sleeper_hears_of_starts_from_the_cluster() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let spec = ClusterSpec::new(directory.path(), 1);
+    let (second, copy) = (directory.path().join("node-2"), directory.path().join("copy"));
+    let mut engines = spec.open_all().await;
+    let mut map = engines[0].watch_map();
+    // The founding, and a registration of each node.
+    while map.current().revision < 4 {
+        map.changed().await.expect("all register");
+    }
+    take(&mut engines, SECOND).await;
+    copy_directory(&second, &copy);
+    take(&mut engines, THIRD).await;
+    let before = map.current().revision;
+    add(&spec, &mut engines, SECOND);
+    while map.current().revision == before {
+        map.changed().await.expect("node 2 registers");
+    }
+    engines[0].put(key(1), "b").await.expect("acknowledged by 1 and 2");
+    take(&mut engines, SECOND).await;
+    let told = map.current().revision;
+    restore(&copy, &second);
+
+    add(&spec, &mut engines, THIRD);
+    let mut heard = engines[1].watch_map();
+    while heard.current().revision < told {
+        heard.changed().await.expect("node 3 hears the map");
+    }
+    take(&mut engines, NodeId(1)).await;
+    add(&spec, &mut engines, SECOND);
+    let reason = identity_error(&engines[1]).await;
+    assert!(reason.contains("incarnation 2 twice"), "{reason}");
+    take(&mut engines, SECOND).await;
+    add(&spec, &mut engines, NodeId(1));
+    engines[0].wait_ready(READY).await.expect("1 and 3 are the cluster");
+    let found = value(&engines[0], 1, ReadLevel::Linearizable).await;
+    assert_eq!(found.as_deref(), Some(&b"b"[..]));
+    close(engines).await;
+}
+
 /// Goal: an honest node is let in however often it was restarted, also by a peer that slept through
 /// all of it.
 #[tokio::test]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use quorate_host::NodeRecord;
 use quorate_transport::{PeerHello, Rejection};
 use quorate_types::{NodeId, NodeLife, WallMillis, limits};
 
@@ -16,16 +18,26 @@ use crate::inbox::Input;
 /// well under the transport's patience, and no thread stays behind for long on a disk that hangs.
 const ADMISSION_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a fork waits for the note of its end, before it ends without: a disk that hangs must not
+/// keep it alive.
+const NOTE_WAIT: Duration = Duration::from_secs(3);
+
 /// The newest life of every peer that was ever admitted; as durable in the log.
 pub(crate) struct Lives {
     known: Mutex<BTreeMap<NodeId, NodeLife>>,
     /// Held through a decision and its sync. Never taken while `known` is held.
     deciding: Mutex<()>,
+    /// Set once this directory is shown to be a fork: it takes nobody in any more.
+    is_fork: AtomicBool,
 }
 
 impl Lives {
     pub(crate) fn new(known: BTreeMap<NodeId, NodeLife>) -> Lives {
-        Lives { known: Mutex::new(known), deciding: Mutex::new(()) }
+        Lives {
+            known: Mutex::new(known),
+            deciding: Mutex::default(),
+            is_fork: AtomicBool::default(),
+        }
     }
 
     /// What is known of `node`. Never waits for a disk.
@@ -39,8 +51,15 @@ impl Core {
     /// descend from the life that was met, may have lost what the node promised (RULES 5 and 17).
     /// Blocks for a sync if the life is new.
     pub(crate) fn admit(&self, hello: &PeerHello) -> Result<(), Rejection> {
+        if self.fatal.is_set() || self.lives.is_fork.load(Ordering::Acquire) {
+            return Err(Rejection::NotNow("this node has failed and ends".to_owned()));
+        }
         check_clock((self.node, (self.wall_clock)()), (hello.node, hello.wall))?;
         check_first_map((self.node, self.first_map), (hello.node, hello.first_map))?;
+        if self.lives.of(hello.node) == Some(hello.life) && self.founding.is_founded() {
+            // The process that was let in before: nothing to note, and no disk to wait for.
+            return check_life(hello.life, hello);
+        }
         // Held to the end, so that nobody is founded on a directory that is being replaced.
         let deciding = self.lives.deciding.try_lock_for(ADMISSION_WAIT);
         let _deciding = deciding.ok_or_else(|| {
@@ -109,12 +128,20 @@ impl Core {
     /// `peer` has proof that this directory is a copy, or that one was let in. Noted for ever before
     /// anything else: no later start may find only peers that do not know (RULE 17).
     pub(crate) fn handle_forked(self: &Arc<Self>, peer: NodeId, reason: &str) {
+        if self.lives.is_fork.swap(true, Ordering::AcqRel) {
+            return;
+        }
         tracing::error!(node = %self.node, %peer, reason, "this directory is not the node's own line");
-        let (core, reason) = (Arc::clone(self), reason.to_owned());
+        let core = Arc::clone(self);
+        let reason = format!("node {peer} says: {reason}");
+        let noted = reason.clone();
         // It syncs, and this thread carries the connections.
-        tokio::task::spawn_blocking(move || {
-            if let Err(fault) = core.log.record_end(&reason) {
-                tracing::error!(%fault, "the end of this directory is not noted");
+        let note = tokio::task::spawn_blocking(move || core.log.record_end(&noted));
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            match tokio::time::timeout(NOTE_WAIT, note).await {
+                Ok(Ok(Ok(()))) => {}
+                failed => tracing::error!(?failed, "the end of this directory is not noted"),
             }
             core.end(FatalError::Identity(reason));
         });
@@ -132,6 +159,66 @@ impl Core {
     pub(crate) fn end(&self, error: FatalError) {
         self.fatal.latch(error);
         self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
+    }
+}
+
+impl Core {
+    /// Takes from a newer map which starts of other nodes there were, so that a node that slept asks for
+    /// the newest, and sees whether the map knows a start of this directory that it does not. Blocks
+    /// nothing: what syncs is done on a thread of its own.
+    pub(crate) async fn hear_lives(self: &Arc<Self>, nodes: Vec<NodeRecord>) {
+        let core = Arc::clone(self);
+        let heard = tokio::task::spawn_blocking(move || {
+            for record in nodes {
+                if record.node == core.node {
+                    core.check_own_life(record.life);
+                } else {
+                    core.learn_life(record.node, record.life);
+                }
+            }
+        });
+        if let Err(error) = heard.await {
+            let (thread, message) = ("admission".to_owned(), error.to_string());
+            self.end(FatalError::Panic { thread, message });
+        }
+    }
+
+    /// Only newer starts of the directory that is known: the map is a cache.
+    fn learn_life(&self, node: NodeId, life: NodeLife) {
+        let is_news =
+            |known: NodeLife| known.store == life.store && known.incarnation < life.incarnation;
+        if !self.lives.of(node).is_some_and(is_news) {
+            return;
+        }
+        let _deciding = self.lives.deciding.lock();
+        if !self.lives.of(node).is_some_and(is_news) {
+            return;
+        }
+        match self.log.record_peer(node, life) {
+            Ok(()) => drop(self.lives.known.lock().insert(node, life)),
+            Err(fault) => self.end(FatalError::Log(fault.to_string())),
+        }
+    }
+
+    /// The map was committed by a majority: a start in it that this directory never had is the same
+    /// proof as a peer's.
+    fn check_own_life(self: &Arc<Self>, registered: NodeLife) {
+        if registered.store != self.life.store {
+            return;
+        }
+        match self.log.start_nonce(registered.incarnation) {
+            Ok(Some(nonce)) if nonce == registered.nonce => {}
+            Ok(_) => self.handle_forked(
+                self.node,
+                &format!(
+                    "the cluster's map has incarnation {} of this node's directory, which this \
+                     one does not know: it is a restored copy, and has forgotten what the node \
+                     promised",
+                    registered.incarnation
+                ),
+            ),
+            Err(error) => tracing::error!(%error, "this node's own starts can't be read"),
+        }
     }
 }
 
@@ -154,6 +241,13 @@ fn check_life(known: NodeLife, hello: &PeerHello) -> Result<(), Rejection> {
         )));
     }
     if hello.descent == Some(known.nonce) && life.incarnation >= known.incarnation {
+        if hello.has_rival {
+            // No proof: what the other process said may have been on its way when it was killed.
+            return Err(Rejection::NotNow(format!(
+                "another process of node {node} is connected and answers: two processes run from \
+                 copies of one directory; stop the one that was started last"
+            )));
+        }
         return Ok(());
     }
     Err(Rejection::Forked(if life.incarnation < known.incarnation {
@@ -231,6 +325,7 @@ mod tests {
             version: 1,
             asked: Some(Incarnation(asked)),
             descent,
+            has_rival: false,
         }
     }
 
@@ -260,6 +355,16 @@ mod tests {
         }
         let foreign = check(life(2, 9, 7), Some(7)).expect_err("another directory");
         assert!(matches!(&foreign, Rejection::Disowned(text) if text.contains("wiped or foreign")));
+    }
+
+    /// Goal: a copy of the newest life does not take the place of the process that lives, and is not
+    /// ended either: that one may have been killed just now. One that is no descendant is.
+    #[test]
+    fn who_is_here_keeps_its_place() {
+        let known = life(1, 4, 7);
+        let rival = |descent| PeerHello { has_rival: true, ..hello(life(1, 5, 9), 4, descent) };
+        assert!(matches!(check_life(known, &rival(Some(7))), Err(Rejection::NotNow(_))));
+        assert!(matches!(check_life(known, &rival(Some(8))), Err(Rejection::Forked(_))));
     }
 
     /// Goal: an answer to an older question proves nothing, and is no proof against anybody.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use quorate_host::{KvMachine, MetaCommand, NodeRecord, StateMachine};
 use quorate_log::SyncMode;
 use quorate_transport::{NodeTls, WallClock};
-use quorate_types::{ClusterId, NodeId, ShardId, StoreId, limits};
+use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, limits};
 
 use crate::bootstrap::Bootstrap;
 use crate::clock;
@@ -192,7 +192,7 @@ impl EngineBuilder {
         }
         let record = NodeRecord {
             node: self.node.unwrap_or_default(),
-            store: StoreId::default(),
+            life: NodeLife::default(),
             address: String::new(),
             services: self.services.clone(),
         };

@@ -85,6 +85,8 @@ impl MapKeeper {
             return Ok(());
         }
         if let Some(map) = self.ask(core).await? {
+            // First: who has adopted this revision knows the starts in it.
+            core.hear_lives(map.nodes.clone()).await;
             core.map.adopt(map);
             self.dial(core);
         }
@@ -176,7 +178,7 @@ impl MapKeeper {
             MetaReply::OtherStore { known } => {
                 core.end(FatalError::Identity(format!(
                     "node {} is registered with store {known}, and this directory is store {}",
-                    self.own.node, self.own.store
+                    self.own.node, self.own.life.store
                 )));
             }
             reply => tracing::warn!(?reply, "this node was not registered"),

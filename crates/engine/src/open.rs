@@ -160,7 +160,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
     let advertised = builder.advertise.unwrap_or(core.transport.local_address());
     let own = NodeRecord {
         node,
-        store: life.store,
+        life,
         address: advertised.to_string(),
         services: builder.services.clone(),
     };

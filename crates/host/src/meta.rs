@@ -13,7 +13,7 @@
 //! | key                | value |
 //! |---|---|
 //! | `[0]`              | head: format u8 (1), revision u64, cluster version u32, and the highest id ever seen of shards, replicas and nodes, u64 each |
-//! | `[1, node u64]`    | node record: format u8 (1), node u64, store u128, address, service count u8, and per service its name and value, ascending by name; each text is a u32 length and UTF-8 |
+//! | `[1, node u64]`    | node record: format u8 (2), node u64, store u128, incarnation u64 and nonce u64 of its newest start, address, service count u8, and per service its name and value, ascending by name; each text is a u32 length and UTF-8 |
 //! | `[2, shard u64]`   | descriptor: format u8 (1), shard u64, start (u32 length, bytes), end (u8 0, or 1 and as start), epoch membership u64 and version u64, member count u32, and per member replica u64 and node u64 |
 //! | `[3, ..]`          | kept for operations in progress; readers pass over it |
 //!

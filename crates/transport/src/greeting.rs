@@ -10,12 +10,19 @@
 //!                       ◀─  `!`
 //! ```
 //!
-//! Both sides have admitted each other before either is connected. The receiver may block in each of
-//! its answers (it reads and syncs), so it is asked on a thread of its own: the one that carries all
-//! connections must not wait behind one peer's disk.
+//! Both sides have admitted each other before either is connected. Who takes the other for a fork ends
+//! the connection with [`CODE_FORKED`], which ends the other's directory for good; so that word counts
+//! only of one whom the accused would admit. A dialer that accuses says so in its welcome, with its
+//! answer, and hears first whether it is believed: of two lines that have both gone on with nodes of
+//! their own, neither ends the other.
+//!
+//! The receiver may block in each of its answers (it reads and syncs), so it is asked on a thread of
+//! its own: the one that carries all connections must not wait behind one peer's disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::{Connection, RecvStream};
 use quorate_types::{ClusterId, Incarnation, NodeId};
 use rustls_pki_types::CertificateDer;
@@ -24,59 +31,128 @@ use crate::certificates::check_names;
 use crate::hello::{
     HELLO_HEAD_BYTES, Hello, PeerHello, Refusal, Rejection, WELCOME_BYTES, Welcome,
 };
-use crate::session::{describe, failed, refuse};
+use crate::session::{CODE_DISOWNED, CODE_FORKED, code_of_peer, describe, failed, refuse};
 use crate::transport::{Receiver, Shared};
 
 /// What the acceptor says once it has admitted the dialer.
 const ADMITTED: [u8; 1] = *b"!";
+/// How long an older process of a newcomer's node has to show that it lives: a few round trips, and
+/// what a process that was killed and started again waits at most.
+const LIFE_SIGN: Duration = Duration::from_millis(300);
+
+/// Why there is no session. If it was this side's reason, the connection is closed with it.
+pub(crate) struct NotGreeted {
+    /// Who it was, as far as it said so.
+    pub(crate) peer: Option<NodeId>,
+    pub(crate) reason: String,
+    pub(crate) verdict: Option<Verdict>,
+}
+
+/// What a peer, whose word counts, takes this node for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// As [`Rejection::Disowned`].
+    Disowned,
+    /// As [`Rejection::Forked`].
+    Forked,
+}
+
+impl NotGreeted {
+    fn before_names(reason: String) -> NotGreeted {
+        NotGreeted { peer: None, reason, verdict: None }
+    }
+
+    /// The peer was believed up to the point where it ended the connection.
+    fn told(peer: NodeId, connection: &Connection, reason: String) -> NotGreeted {
+        let verdict = match code_of_peer(connection) {
+            Some(CODE_DISOWNED) => Some(Verdict::Disowned),
+            Some(CODE_FORKED) => Some(Verdict::Forked),
+            _ => None,
+        };
+        NotGreeted { peer: Some(peer), reason, verdict }
+    }
+
+    /// As [`NotGreeted::told`] of a peer that was not judged yet: it can't end this directory.
+    fn claimed(peer: NodeId, connection: &Connection, reason: String) -> NotGreeted {
+        let told = NotGreeted::told(peer, connection, reason);
+        NotGreeted { verdict: told.verdict.filter(|verdict| *verdict != Verdict::Forked), ..told }
+    }
+}
 
 /// The dialer's half of the greeting.
-///
-/// # Errors
-/// The reason why there is no session; if it was this side's, the connection is closed with it.
 pub(crate) async fn greet_as_dialer(
     shared: &Shared,
     expected: NodeId,
     connection: &Connection,
-) -> Result<PeerHello, String> {
-    let (mut send, mut receive) = connection.open_bi().await.map_err(describe)?;
-    let own = Hello { asks: shared.receiver.remembered(expected), ..shared.hello() };
-    send.write_all(&own.encode()).await.map_err(|e| failed(connection, e))?;
-    let hello = read_hello(connection, &mut receive).await?;
+) -> Result<PeerHello, NotGreeted> {
+    let claimed = |reason| NotGreeted::claimed(expected, connection, reason);
+    let (mut send, mut receive, own, hello) =
+        hear_acceptor(shared, expected, connection).await.map_err(claimed)?;
     let checked = check_peer(&own, connection, &hello).and_then(|peer| match peer.node {
         found if found == expected => Ok(peer),
         found => Err(Refusal::Node { found, expected }),
     });
-    let peer = match checked {
+    let admitted = match checked {
         Ok(peer) => admit(shared, peer).await,
         Err(refusal) => Err(refusal),
     };
-    let peer = peer.map_err(|refusal| refuse(connection, &refusal))?;
-    let answer = answer(shared, hello.asks).await;
-    let welcome = Welcome { answer: answer.map_err(|refusal| refuse(connection, &refusal))? };
-    send.write_all(&welcome.encode()).await.map_err(|error| failed(connection, error))?;
-    send.finish().map_err(|error| error.to_string())?;
-    let mut admitted = [0];
-    receive.read_exact(&mut admitted).await.map_err(|error| failed(connection, error))?;
-    if admitted == ADMITTED {
-        return Ok(peer);
+    if let Err(refusal) = &admitted
+        && !is_fork(refusal)
+    {
+        return Err(claimed(refuse(connection, refusal)));
     }
-    let what = "the acceptor's last word is another byte";
-    Err(refuse(connection, &Refusal::Malformed { found: admitted.len(), what }))
+    let last_word = async {
+        let answer = answer(shared, hello.asks).await;
+        let answer = answer.map_err(|refusal| refuse(connection, &refusal))?;
+        let welcome = Welcome { is_admitted: admitted.is_ok(), answer };
+        send.write_all(&welcome.encode()).await.map_err(|error| failed(connection, error))?;
+        send.finish().map_err(|error| error.to_string())?;
+        let mut word = [0];
+        receive.read_exact(&mut word).await.map_err(|error| failed(connection, error))?;
+        if word == ADMITTED {
+            return Ok(());
+        }
+        let what = "the acceptor's last word is another byte";
+        Err(refuse(connection, &Refusal::Malformed { found: word.len(), what }))
+    };
+    let last_word = last_word.await;
+    match admitted {
+        Ok(peer) => match last_word {
+            Ok(()) => Ok(peer),
+            Err(reason) => Err(NotGreeted::told(expected, connection, reason)),
+        },
+        // Believed, or not: then the acceptor has ended the connection, and this changes nothing.
+        Err(refusal) => Err(NotGreeted {
+            peer: Some(expected),
+            reason: refuse(connection, &refusal),
+            verdict: None,
+        }),
+    }
+}
+
+/// Says hello and hears the acceptor's.
+async fn hear_acceptor(
+    shared: &Shared,
+    expected: NodeId,
+    connection: &Connection,
+) -> Result<(quinn::SendStream, RecvStream, Hello, Hello), String> {
+    let (mut send, mut receive) = connection.open_bi().await.map_err(describe)?;
+    let own = Hello { asks: shared.receiver.remembered(expected), ..shared.hello() };
+    send.write_all(&own.encode()).await.map_err(|e| failed(connection, e))?;
+    let hello = read_hello(connection, &mut receive).await?;
+    Ok((send, receive, own, hello))
 }
 
 /// The acceptor's half of the greeting.
-///
-/// # Errors
-/// As for [`greet_as_dialer`], and who it was, as far as it said so.
 pub(crate) async fn greet_as_acceptor(
     shared: &Shared,
     connection: &Connection,
-) -> Result<PeerHello, (Option<NodeId>, String)> {
+) -> Result<PeerHello, NotGreeted> {
     let (mut send, mut receive) =
-        connection.accept_bi().await.map_err(|error| (None, describe(error)))?;
-    let hello = read_hello(connection, &mut receive).await.map_err(|reason| (None, reason))?;
-    let greeted = async {
+        connection.accept_bi().await.map_err(|error| NotGreeted::before_names(describe(error)))?;
+    let hello = read_hello(connection, &mut receive).await.map_err(NotGreeted::before_names)?;
+    let claimed = |reason| NotGreeted::claimed(hello.node, connection, reason);
+    let judged = async {
         let refuse = |refusal| refuse(connection, &refusal);
         let node = shared.hello.node;
         let asks = shared.receiver.remembered(hello.node);
@@ -91,13 +167,24 @@ pub(crate) async fn greet_as_acceptor(
         send.write_all(&own.encode()).await.map_err(|error| failed(connection, error))?;
         let mut welcome = [0; WELCOME_BYTES];
         receive.read_exact(&mut welcome).await.map_err(|error| failed(connection, error))?;
-        let descent = Welcome::decode(&welcome).map_err(refuse)?.descent(asks);
+        let welcome = Welcome::decode(&welcome).map_err(refuse)?;
+        let descent = welcome.descent(asks);
         let peer = admit(shared, PeerHello { descent, ..peer }).await.map_err(refuse)?;
         send.write_all(&ADMITTED).await.map_err(|error| failed(connection, error))?;
         send.finish().map_err(|error| error.to_string())?;
-        Ok(peer)
+        Ok((peer, welcome))
     };
-    greeted.await.map_err(|reason| (Some(hello.node), reason))
+    let (peer, welcome) = judged.await.map_err(claimed)?;
+    if welcome.is_admitted {
+        return Ok(peer);
+    }
+    // This node has admitted its accuser, so its word counts.
+    let reason = describe(connection.closed().await);
+    Err(NotGreeted::told(peer.node, connection, reason))
+}
+
+fn is_fork(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::NotAdmitted { rejection: Rejection::Forked(_), .. })
 }
 
 async fn read_hello(connection: &Connection, stream: &mut RecvStream) -> Result<Hello, String> {
@@ -134,9 +221,24 @@ fn check_certificate(
 
 async fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, Refusal> {
     let (node, own) = (peer.node, shared.hello.node);
+    let has_rival = has_rival(shared, &peer).await;
+    let peer = PeerHello { has_rival, ..peer };
     let admitted = on_blocking_thread(shared, move |receiver| receiver.admit(&peer).map(|()| peer));
     let not_admitted = |rejection| Refusal::NotAdmitted { peer: node, own, rejection };
     admitted.await.map_err(not_admitted)?.map_err(not_admitted)
+}
+
+/// As in [`PeerHello::has_rival`]. A process that was killed says nothing any more; that it was heard
+/// late costs its successor another attempt.
+async fn has_rival(shared: &Shared, newcomer: &PeerHello) -> bool {
+    let Some(former) = shared.connection_of_another_life(newcomer) else {
+        return false;
+    };
+    let heard = former.stats().udp_rx.datagrams;
+    // Whoever gets it has to acknowledge it. If it can't be sent, there is other traffic, or no life.
+    drop(former.send_datagram(Bytes::new()));
+    tokio::time::sleep(LIFE_SIGN).await;
+    former.close_reason().is_none() && former.stats().udp_rx.datagrams > heard
 }
 
 /// This directory's answer to the question for one of its starts.

@@ -59,6 +59,9 @@ pub struct PeerHello {
     pub asked: Option<Incarnation>,
     /// The nonce of that start as the peer's directory has it; `None`: it knows no such start.
     pub descent: Option<u64>,
+    /// Another process of this node is connected, and answers. Two never run from one directory, so
+    /// the newcomer runs from a copy, and must not take the place of the one that is here.
+    pub has_rival: bool,
 }
 
 /// A hello as it stands on the wire.
@@ -322,14 +325,18 @@ impl Hello {
             version,
             asked: self.asks,
             descent: descent(self.asks, peer.answer),
+            has_rival: false,
         })
     }
 }
 
-/// What a dialer says when it accepts the acceptor's hello: its answer to what that asked. Layout,
-/// little-endian: `!`, start u64 (0: none, or unknown), nonce u64.
+/// What a dialer says to the acceptor's hello: whether it admits it or takes it for a fork, and, in
+/// both cases, its answer to what that asked. Layout, little-endian: `!` or `?`, start u64 (0: none, or
+/// unknown), nonce u64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Welcome {
+    /// False accuses the acceptor, which then judges its accuser first.
+    pub(crate) is_admitted: bool,
     pub(crate) answer: Option<(Incarnation, u64)>,
 }
 
@@ -338,19 +345,22 @@ pub(crate) const WELCOME_BYTES: usize = 17;
 impl Welcome {
     pub(crate) fn encode(self) -> [u8; WELCOME_BYTES] {
         let (start, nonce) = self.answer.unwrap_or_default();
-        let mut bytes = [b'!'; WELCOME_BYTES];
+        let mut bytes = [if self.is_admitted { b'!' } else { b'?' }; WELCOME_BYTES];
         bytes[1..9].copy_from_slice(&start.0.to_le_bytes());
         bytes[9..].copy_from_slice(&nonce.to_le_bytes());
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; WELCOME_BYTES]) -> Result<Welcome, Refusal> {
-        if bytes[0] != b'!' {
+        if !matches!(bytes[0], b'!' | b'?') {
             let what = "the dialer's welcome begins with another byte";
             return Err(Refusal::Malformed { found: WELCOME_BYTES, what });
         }
         let nonce = u64::from_le_bytes(field(bytes, 9));
-        Ok(Welcome { answer: decode_start(field(bytes, 1)).map(|start| (start, nonce)) })
+        Ok(Welcome {
+            is_admitted: bytes[0] == b'!',
+            answer: decode_start(field(bytes, 1)).map(|start| (start, nonce)),
+        })
     }
 
     /// As in [`PeerHello::descent`], for who asked `asked`.
@@ -423,22 +433,23 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_a_welcome() {
-        let welcome = Welcome { answer: Some((Incarnation(3), 0x88)) };
+        let answer = Some((Incarnation(3), 0x88));
         let mut bytes = *b"!\x03\0\0\0\0\0\0\0\x88\0\0\0\0\0\0\0";
-        assert_eq!(welcome.encode(), bytes);
-        assert_eq!(Welcome::decode(&bytes), Ok(welcome));
-        assert_eq!(
-            Welcome::decode(&Welcome { answer: None }.encode()),
-            Ok(Welcome { answer: None })
-        );
+        let welcome = Welcome { is_admitted: true, answer };
+        assert_eq!((welcome.encode(), Welcome::decode(&bytes)), (bytes, Ok(welcome)));
         bytes[0] = b'?';
+        let accusation = Welcome { is_admitted: false, answer };
+        assert_eq!((accusation.encode(), Welcome::decode(&bytes)), (bytes, Ok(accusation)));
+        let silent = Welcome { is_admitted: true, answer: None };
+        assert_eq!(Welcome::decode(&silent.encode()), Ok(silent));
+        bytes[0] = b'x';
         assert!(Welcome::decode(&bytes).is_err());
     }
 
     /// Goal: an answer counts only for the very start that was asked for.
     #[test]
     fn an_answer_to_another_question_is_none() {
-        let welcome = Welcome { answer: Some((Incarnation(3), 0x88)) };
+        let welcome = Welcome { is_admitted: true, answer: Some((Incarnation(3), 0x88)) };
         assert_eq!(welcome.descent(Some(Incarnation(3))), Some(0x88));
         assert_eq!(welcome.descent(Some(Incarnation(2))), None);
         assert_eq!(welcome.descent(None), None);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use quinn::Connection;
-use quorate_types::NodeId;
+use quorate_types::{NodeId, NodeLife};
 use tokio::sync::Notify;
 
 use crate::frame::{Forward, ShardMessage};
@@ -30,6 +30,8 @@ pub(crate) struct Peer {
 #[derive(Default)]
 struct Link {
     connection: Option<Connection>,
+    /// The process at the other end of `connection`.
+    life: NodeLife,
     /// What former connections have counted.
     past: UdpTotals,
     last_failure: Option<String>,
@@ -78,6 +80,12 @@ impl Peer {
         self.link.lock().connection.clone()
     }
 
+    /// The standing connection, if another process than that of `life` holds it.
+    pub(crate) fn connection_of_another_life(&self, life: NodeLife) -> Option<Connection> {
+        let link = self.link.lock();
+        link.connection.clone().filter(|_| link.life != life)
+    }
+
     /// Numbers a connection that is to be served.
     pub(crate) fn arrive(&self) -> u64 {
         self.arrivals.fetch_add(1, Ordering::SeqCst) + 1
@@ -89,8 +97,11 @@ impl Peer {
     }
 
     /// A connection stands from here on.
-    pub(crate) fn attach(&self, connection: Connection) {
-        let before = self.link.lock().connection.replace(connection);
+    pub(crate) fn attach(&self, connection: Connection, life: NodeLife) {
+        let mut link = self.link.lock();
+        let before = link.connection.replace(connection);
+        link.life = life;
+        drop(link);
         assert!(before.is_none(), "one session at a time holds the peer");
         add(&self.counters.connections, 1);
         self.outbox.open();

@@ -50,7 +50,7 @@ pub(crate) async fn serve(
         former.close(CODE_REPLACED, REPLACED);
     }
     let _session = peer.session.lock().await;
-    peer.attach(connection.clone());
+    peer.attach(connection.clone(), hello.life);
     // One that came while this one waited saw the former connection only, or none.
     if peer.is_outdated(arrival) {
         connection.close(CODE_REPLACED, REPLACED);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime, VarInt};
+use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime};
 use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, WallMillis};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -17,13 +17,11 @@ use tokio::task::JoinSet;
 
 use crate::certificates::{CertificateError, NodeTls, node_name};
 use crate::frame::{Forward, ShardMessage};
-use crate::greeting::{greet_as_acceptor, greet_as_dialer};
+use crate::greeting::{NotGreeted, Verdict, greet_as_acceptor, greet_as_dialer};
 use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
 use crate::peer::Peer;
-use crate::session::{
-    CODE_DISOWNED, CODE_FORKED, CODE_STOPPED, HELLO_TIMEOUT, code_of_peer, describe, serve,
-};
+use crate::session::{CODE_STOPPED, HELLO_TIMEOUT, describe, serve};
 use crate::statistics::{TransportStatistics, add};
 use crate::tls::{QuicConfig, quic_config};
 
@@ -416,6 +414,14 @@ impl Shared {
         Hello { wall: (self.wall_clock)(), ..self.hello.clone() }
     }
 
+    /// The standing connection of the newcomer's node, if another process holds it.
+    pub(crate) fn connection_of_another_life(
+        &self,
+        newcomer: &PeerHello,
+    ) -> Option<quinn::Connection> {
+        self.peer(newcomer.node)?.connection_of_another_life(newcomer.life)
+    }
+
     fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
         self.peers.read().get(&node).cloned()
     }
@@ -430,7 +436,7 @@ impl Shared {
 
     /// Tells of a connection that did not come about.
     fn report_refused(&self, peer: Option<NodeId>, address: SocketAddr, refused: &Refused) {
-        let Refused { reason, code } = refused;
+        let Refused { reason, verdict } = refused;
         if self.is_stopped() {
             return;
         }
@@ -441,12 +447,10 @@ impl Shared {
         } else {
             tracing::debug!(own = %self.hello.node, ?peer, %address, reason, "no connection");
         }
-        match peer {
-            Some(peer) if *code == Some(CODE_DISOWNED) => {
-                self.receiver.handle_disowned(peer, reason);
-            }
-            Some(peer) if *code == Some(CODE_FORKED) => self.receiver.handle_forked(peer, reason),
-            peer => self.receiver.handle_refused(peer, reason),
+        match (peer, verdict) {
+            (Some(peer), Some(Verdict::Disowned)) => self.receiver.handle_disowned(peer, reason),
+            (Some(peer), Some(Verdict::Forked)) => self.receiver.handle_forked(peer, reason),
+            (peer, _) => self.receiver.handle_refused(peer, reason),
         }
     }
 }
@@ -454,19 +458,18 @@ impl Shared {
 /// Why a connection did not come about.
 struct Refused {
     reason: String,
-    /// With which the peer ended it, if it did.
-    code: Option<VarInt>,
+    verdict: Option<Verdict>,
 }
 
 impl Refused {
     /// An attempt that never stood.
     fn early(reason: impl ToString) -> Refused {
-        Refused { reason: reason.to_string(), code: None }
+        Refused { reason: reason.to_string(), verdict: None }
     }
 
     /// One that ended while both sides said hello.
-    fn at_hello(connection: &quinn::Connection, reason: String) -> Refused {
-        Refused { reason, code: code_of_peer(connection) }
+    fn at_hello(NotGreeted { reason, verdict, .. }: NotGreeted) -> Refused {
+        Refused { reason, verdict }
     }
 }
 
@@ -511,7 +514,7 @@ async fn accept_one(
         let connection = incoming.await.map_err(|error| (None, Refused::early(describe(error))))?;
         match greet_as_acceptor(&shared, &connection).await {
             Ok(hello) => Ok((connection, hello)),
-            Err((peer, reason)) => Err((peer, Refused::at_hello(&connection, reason))),
+            Err(failure) => Err((failure.peer, Refused::at_hello(failure))),
         }
     };
     let greeted = tokio::time::timeout(CONNECT_TIMEOUT + HELLO_TIMEOUT, greeted)
@@ -606,6 +609,6 @@ async fn connect(
     let hello = tokio::time::timeout(HELLO_TIMEOUT, greeting)
         .await
         .map_err(|_| Refused::early("no hello in time"))?
-        .map_err(|reason| Refused::at_hello(&connection, reason))?;
+        .map_err(Refused::at_hello)?;
     Ok((connection, hello))
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{CLUSTER, Node, authority, heartbeat, identities};
+use common::{CLUSTER, Event, Node, authority, heartbeat, identities};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, Endpoint};
 use quorate_transport::{ClusterAuthority, Hello, NodeTls, Rejection, encode_messages};
@@ -194,17 +194,75 @@ async fn a_slow_admission_holds_up_nobody_else() {
     nodes[0].expect_connected(NodeId(3)).await;
 }
 
-/// Goal: who is shown to be a fork hears it as such.
+/// Goal: who is shown to be a fork hears it as such, whichever of the two dialed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fork_is_told_so() {
     let identities = identities(2);
-    let refusal = Some(Rejection::Forked("a restored copy".to_owned()));
-    let server = Node::start_at(&identities[1], "127.0.0.1:0".parse().unwrap(), refusal);
-    let mut copy = Node::start(&identities[0]);
+    let forked = || Some(Rejection::Forked("a restored copy".to_owned()));
+    for accuser in [0, 1] {
+        let mut nodes: Vec<Node> = (0..2)
+            .map(|at| {
+                let refusal = forked().filter(|_| at == accuser);
+                Node::start_at(&identities[at], "127.0.0.1:0".parse().unwrap(), refusal)
+            })
+            .collect();
+        let address = nodes[1].address();
+        nodes[0].transport.set_peer(NodeId(2), address);
+        let (peer, reason) = nodes[1 - accuser].expect_forked().await;
+        assert_eq!(peer, NodeId(accuser as u64 + 1));
+        assert!(reason.contains("a restored copy"), "{reason}");
+    }
+}
+
+/// Goal: of two that take each other for forks neither is believed. Method: both orders of dialing;
+/// each must hear of a refusal and never of its own end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_is_no_witness() {
+    let identities = identities(2);
+    let mut nodes: Vec<Node> = identities
+        .iter()
+        .map(|tls| {
+            let refusal = Some(Rejection::Forked("a restored copy".to_owned()));
+            Node::start_at(tls, "127.0.0.1:0".parse().unwrap(), refusal)
+        })
+        .collect();
+    let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
+    for dialer in [0, 1] {
+        nodes[dialer].transport.set_peer(NodeId(2 - dialer as u64), addresses[1 - dialer]);
+    }
+    for node in &mut nodes {
+        for _attempt in 0..6 {
+            let (_, is_end) = node
+                .expect(|event| match event {
+                    Event::Refused(_, reason) => Some((reason, false)),
+                    Event::Forked(_, reason) => Some((reason, true)),
+                    _ => None,
+                })
+                .await;
+            assert!(!is_end, "a fork's word ended a node");
+        }
+    }
+}
+
+/// Goal: a process that runs from a copy does not take the place of one that lives, and does once
+/// that one is gone. Method: two processes of node 1, the second as its next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_lives_keeps_its_place() {
+    let identities = identities(2);
+    let mut server = Node::start(&identities[1]);
+    let mut original = Node::start(&identities[0]);
+    original.transport.set_peer(NodeId(2), server.address());
+    original.expect_connected(NodeId(2)).await;
+    server.expect_connected(NodeId(1)).await;
+    let life = NodeLife { store: StoreId(1), incarnation: Incarnation(2), nonce: 6 };
+    let mut copy = Node::start_as(&identities[0], life);
     copy.transport.set_peer(NodeId(2), server.address());
-    let (peer, reason) = copy.expect_forked().await;
-    assert_eq!(peer, NodeId(2));
-    assert!(reason.contains("a restored copy"), "{reason}");
+    let (_, reason) = copy.expect_refused().await;
+    assert!(reason.contains("another process lives"), "{reason}");
+    assert_eq!(server.transport.statistics().peers[&NodeId(1)].connections, 1);
+    original.transport.shutdown().await;
+    let hello = server.expect_connected(NodeId(1)).await;
+    assert_eq!(hello.life, life);
 }
 
 /// Goal: every lie in a hello is found, and the liar and the acceptor read the same reason.

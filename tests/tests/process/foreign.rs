@@ -90,12 +90,17 @@ async fn a_copy_beside_the_original_is_refused() {
     let own = cluster.configuration(FIRST);
     let directory = cluster.path().join("copy");
     copy_directory(&own.directory, &directory);
+    let older = cluster.path().join("older");
+    copy_directory(&own.directory, &older);
     cluster.start_nodes(&[FIRST]).await;
     cluster.wait_caught_up(FIRST).await;
-    let copy = elsewhere(&Configuration { directory: directory.clone(), ..own });
+    let copy = elsewhere(&Configuration { directory, ..own.clone() });
     let mut process = cluster.spawn_beside("copy", &copy);
     assert_ended(&mut process, &["two processes run from copies of one directory"]).await;
     assert_serves(&cluster.redis(), "all").await;
+    let mut process = cluster.spawn_beside("copy-again", &copy);
+    assert_eq!(process.wait_exit(EXIT).await, Some(1), "it has noted its end");
+    assert!(process.said().contains("must not be started again"), "{}", process.said());
 
     // An older copy: the original has started twice since.
     cluster.kill(FIRST);
@@ -103,6 +108,7 @@ async fn a_copy_beside_the_original_is_refused() {
     cluster.kill(FIRST);
     cluster.start_nodes(&[FIRST]).await;
     cluster.wait_caught_up(FIRST).await;
+    let copy = elsewhere(&Configuration { directory: older, ..own });
     let mut process = cluster.spawn_beside("older-copy", &copy);
     assert_ended(&mut process, &["restored copy of the directory"]).await;
     assert_serves(&cluster.redis(), "all again").await;

@@ -11,8 +11,8 @@ use super::*;
 use crate::machine::OrderedMap;
 use crate::test_map::PlainMap;
 
-const NODE: &str = "01 0500000000000000 07000000000000000000000000000000 03000000613a31 \
-     01 050000007265646973 03000000723a31";
+const NODE: &str = "02 0500000000000000 07000000000000000000000000000000 0200000000000000 \
+     0900000000000000 03000000613a31 01 050000007265646973 03000000723a31";
 const WHOLE: &str = "01 0400000000000000 00000000 00 0200000000000000 0300000000000000 01000000 \
      1e00000000000000 0800000000000000";
 const RIGHT: &str = "01 0900000000000000 010000006d 01 010000007a 0100000000000000 \
@@ -172,10 +172,11 @@ fn bounds_of_what_is_read() {
     let mut full = record(5, 7, &"a".repeat(255));
     full.services = (0..16).map(|name| (format!("{name:0255}"), "v".repeat(255))).collect();
     assert_eq!((full.check(), NodeRecord::decode(&full.encode())), (Ok(()), Ok(full)));
-    let no_text = bytes("01 0500000000000000 07000000000000000000000000000000 01000000ff 00");
+    let head = format!("02 {:016} {:032} {:016} {:016}", 0, 0, 0, 0);
+    let no_text = bytes(&format!("{head} 01000000ff 00"));
     assert_eq!(NodeRecord::decode(&no_text), Err(MetaError::Malformed("text is no UTF-8")));
     let service = "01000000 61 00000000";
-    let twice = format!("01 {:032} {:016} 00000000 02 {service} {service}", 0, 0);
+    let twice = format!("{head} 00000000 02 {service} {service}");
     let refused = MetaError::Malformed("services that do not ascend by name");
     assert_eq!(NodeRecord::decode(&bytes(&twice)), Err(refused));
 }

@@ -71,10 +71,12 @@ fn register(
     let key = node_key(record.node);
     if let Some(value) = map.get(&key) {
         let known = NodeRecord::decode(&value).map_err(|error| error.under(&key))?;
-        if known.store != record.store {
-            return Ok(MetaReply::OtherStore { known: known.store });
+        if known.life.store != record.life.store {
+            return Ok(MetaReply::OtherStore { known: known.life.store });
         }
-        if known == *record {
+        // A start that is not newer, and not the same, comes late or from a copy: the first word stays.
+        let is_news = known.life.incarnation < record.life.incarnation || known.life == record.life;
+        if known == *record || !is_news {
             return Ok(MetaReply::Done { revision: head.revision });
         }
     }

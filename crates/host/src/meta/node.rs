@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{NodeId, StoreId};
+use quorate_types::{Incarnation, NodeId, NodeLife, StoreId};
 
 use super::error::MetaError;
 use crate::bytes_reader::{BytesReader, put_field};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// Services of one node. Each is a kind of listener of one program; a program has a handful.
 const SERVICES_MAX: usize = 16;
 /// Bytes of an address, a service's name, or its value: a DNS name has at most 253.
@@ -20,8 +20,9 @@ const TEXT_TOO_LONG: &str = "an address or a service of more than 255 bytes";
 pub struct NodeRecord {
     /// The node.
     pub node: NodeId,
-    /// The directory that this id is bound to (RULES 5 and 9).
-    pub store: StoreId,
+    /// The directory that this id is bound to (RULES 5 and 9), and its newest start that registered:
+    /// nodes that slept learn from it which start to ask for (RULE 17).
+    pub life: NodeLife,
     /// Where its peers reach it by QUIC, `host:port`. At most 255 bytes.
     pub address: String,
     /// What else it serves: from a name, as `redis`, to a value, as `127.0.0.1:7001`. At most 16,
@@ -56,7 +57,9 @@ impl NodeRecord {
     pub(super) fn encode_into(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);
         out.extend_from_slice(&self.node.0.to_le_bytes());
-        out.extend_from_slice(&self.store.0.to_le_bytes());
+        out.extend_from_slice(&self.life.store.0.to_le_bytes());
+        out.extend_from_slice(&self.life.incarnation.0.to_le_bytes());
+        out.extend_from_slice(&self.life.nonce.to_le_bytes());
         put_field(out, self.address.as_bytes());
         // A record beyond its bounds is written as one that every reader refuses.
         out.push(u8::try_from(self.services.len()).unwrap_or(u8::MAX));
@@ -77,7 +80,10 @@ impl NodeRecord {
         if found != FORMAT {
             return Err(MetaError::Format { what: "a node record", found });
         }
-        let (node, store) = (NodeId(reader.u64()?), StoreId(reader.u128()?));
+        let node = NodeId(reader.u64()?);
+        let store = StoreId(reader.u128()?);
+        let incarnation = Incarnation(reader.u64()?);
+        let life = NodeLife { store, incarnation, nonce: reader.u64()? };
         let address = read_text(reader)?;
         let count = usize::from(reader.u8()?);
         if count > SERVICES_MAX {
@@ -91,7 +97,7 @@ impl NodeRecord {
             }
             services.insert(name, value);
         }
-        Ok(NodeRecord { node, store, address, services })
+        Ok(NodeRecord { node, life, address, services })
     }
 }
 

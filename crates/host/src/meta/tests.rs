@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_router::{Replica, ShardDescriptor};
-use quorate_types::{Epoch, Index, LogId, NodeId, ReplicaId, ShardId, StoreId, Term, WallMillis};
+use quorate_types::{
+    Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, StoreId, Term,
+    WallMillis,
+};
 
 use super::head::TAG_OPERATION;
 use super::*;
@@ -30,8 +33,9 @@ pub(super) fn descriptor(
 
 pub(super) fn record(node: u64, store: u128, address: &str) -> NodeRecord {
     let services = [("redis".to_owned(), "r:1".to_owned())];
-    let (node, store) = (NodeId(node), StoreId(store));
-    NodeRecord { node, store, address: address.to_owned(), services: BTreeMap::from(services) }
+    let life = NodeLife { store: StoreId(store), incarnation: Incarnation(2), nonce: 9 };
+    let (node, address) = (NodeId(node), address.to_owned());
+    NodeRecord { node, life, address, services: BTreeMap::from(services) }
 }
 
 pub(super) fn apply_bytes(map: &mut PlainMap, command: &[u8]) -> MetaReply {
@@ -101,6 +105,32 @@ fn nothing_before_the_founding_and_one_founding() {
     assert_eq!(MetaMap::read(map), Ok(expected));
     let map = &mut PlainMap::default();
     play(map, &[("no shard at all", found(0, &[]), MetaReply::Done { revision: 1 })]);
+}
+
+/// Goal: of the starts of one directory the newest is kept; a late word of an older one, and one of a
+/// copy that counts as many, change nothing.
+#[test]
+fn the_newest_start_of_a_node_is_kept() {
+    let register = |incarnation, nonce, address| {
+        let mut record = record(5, 7, address);
+        record.life = NodeLife { incarnation: Incarnation(incarnation), nonce, ..record.life };
+        MetaCommand::Register(record)
+    };
+    let map = &mut PlainMap::default();
+    play(
+        map,
+        &[
+            ("found", found(1, &[]), MetaReply::Done { revision: 1 }),
+            ("first start", register(1, 10, "a:1"), MetaReply::Done { revision: 2 }),
+            ("next start", register(3, 30, "a:1"), MetaReply::Done { revision: 3 }),
+            ("a late word", register(1, 10, "b:1"), MetaReply::Done { revision: 3 }),
+            ("a copy", register(3, 31, "b:1"), MetaReply::Done { revision: 3 }),
+            ("it moves", register(3, 30, "c:1"), MetaReply::Done { revision: 4 }),
+        ],
+    );
+    let read = MetaMap::read(map).expect("sound");
+    let kept = read.node(NodeId(5)).expect("it is registered");
+    assert_eq!((kept.life.nonce, kept.address.as_str()), (30, "c:1"));
 }
 
 #[test]

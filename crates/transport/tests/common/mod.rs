@@ -63,7 +63,10 @@ impl Receiver for Recorder {
         Ok((start == LIFE_START.0).then_some(LIFE_START.1))
     }
 
-    fn admit(&self, _hello: &PeerHello) -> Result<(), Rejection> {
+    fn admit(&self, hello: &PeerHello) -> Result<(), Rejection> {
+        if hello.has_rival {
+            return Err(Rejection::NotNow("another process lives".to_owned()));
+        }
         let hold = self.hold.lock().take();
         if let Some((begun, release)) = hold {
             begun.send(()).expect("the test waits");
@@ -118,15 +121,25 @@ impl Node {
     }
 
     pub(crate) fn start_at(tls: &NodeTls, listen: SocketAddr, refusal: Option<Rejection>) -> Node {
+        Node::start_life(tls, listen, refusal, life_of(tls.node()))
+    }
+
+    /// As [`Node::start`], of another start of the node.
+    pub(crate) fn start_as(tls: &NodeTls, life: NodeLife) -> Node {
+        Node::start_life(tls, ([127, 0, 0, 1], 0).into(), None, life)
+    }
+
+    fn start_life(
+        tls: &NodeTls,
+        listen: SocketAddr,
+        refusal: Option<Rejection>,
+        life: NodeLife,
+    ) -> Node {
         let (node, cluster) = (tls.node(), tls.cluster());
         let config = TransportConfig {
             cluster,
             node,
-            life: NodeLife {
-                store: StoreId(u128::from(node.0)),
-                incarnation: LIFE_START.0,
-                nonce: LIFE_START.1,
-            },
+            life,
             wall_clock: Arc::new(|| WallMillis(77)),
             first_map: 0,
             listen,
@@ -238,6 +251,11 @@ impl Node {
         }
         all
     }
+}
+
+fn life_of(node: NodeId) -> NodeLife {
+    let (incarnation, nonce) = LIFE_START;
+    NodeLife { store: StoreId(u128::from(node.0)), incarnation, nonce }
 }
 
 pub(crate) fn authority() -> ClusterAuthority {
