@@ -7,10 +7,13 @@
 //! shard id as u64 big-endian.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_host::{AppliedRecord, RecordError};
+use quorate_log::FirstFault;
 use quorate_types::{ShardId, SpaceId};
+use rocksdb::event_listener::{DBBackgroundErrorReason, EventListener, MutableStatus};
 use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions};
 
 /// The space that holds applied records; never given to a replica.
@@ -34,6 +37,19 @@ pub struct DataStatistics {
 /// See the module's documentation.
 pub(crate) struct DataStore {
     db: DB,
+    background: Arc<FirstFault<String>>,
+}
+
+/// Hears of a flush or compaction that failed: without a write-ahead log RocksDB goes on taking
+/// writes after some of these, until its memtables are full.
+struct BackgroundErrors(Arc<FirstFault<String>>);
+
+impl EventListener for BackgroundErrors {
+    fn on_background_error(&self, reason: DBBackgroundErrorReason, status: MutableStatus) {
+        if let Err(error) = status.result() {
+            self.0.close(|| format!("background work failed ({reason:?}): {error}"));
+        }
+    }
 }
 
 impl DataStore {
@@ -54,7 +70,17 @@ impl DataStore {
         blocks.set_bloom_filter(10.0, false);
         blocks.set_format_version(5);
         options.set_block_based_table_factory(&blocks);
-        Ok(DataStore { db: DB::open(&options, directory)? })
+        // RULE 8: RocksDB would retry after some errors and go on; the first one is the last.
+        options.set_max_bgerror_resume_count(0);
+        let background = Arc::new(FirstFault::new());
+        options.add_event_listener(BackgroundErrors(Arc::clone(&background)));
+        Ok(DataStore { db: DB::open(&options, directory)?, background })
+    }
+
+    /// Has `listener` called once with the first failure of a flush or compaction, now if there was
+    /// one. It must not block.
+    pub(crate) fn listen_fault(&self, listener: impl FnOnce(&str) + Send + 'static) {
+        self.background.listen(move |what| listener(what));
     }
 
     /// The shard's applied record, if it has one.

@@ -81,6 +81,8 @@ mod shards;
 mod stall;
 mod status;
 mod submission;
+#[cfg(test)]
+mod test_engines;
 mod tries;
 mod watches;
 mod worker;

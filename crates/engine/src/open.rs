@@ -35,7 +35,7 @@ use crate::fatal::Fatal;
 use crate::fetch::FetchThread;
 use crate::forwarder::Forwarder;
 use crate::founding::Founding;
-use crate::inbox::Input;
+use crate::inbox::{Inbox, Input};
 use crate::map_keeper::MapKeeper;
 use crate::queue::Queue;
 use crate::receiver::Inbound;
@@ -325,7 +325,9 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
     let transport = Transport::start(bound, runtime.handle(), Arc::clone(&inbound) as _)
         .map_err(|error| OpenFault::Transport(error.to_string()))?;
 
-    let fatal = Arc::new(Fatal::default());
+    let inboxes: Vec<Arc<Inbox>> = (0..builder.workers).map(|_| Arc::default()).collect();
+    let fatal = Arc::new(Fatal::new(inboxes.clone()));
+    fatal.listen(&log, &data);
     let states: Vec<Arc<ShardState>> = replicas.iter().map(state_of).collect();
     let core = Arc::new(Core {
         node,
@@ -336,7 +338,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         wall_clock: Arc::clone(&builder.wall_clock),
         map: Arc::new(map),
         shards: Arc::new(Shards::new(states)),
-        inboxes: (0..builder.workers).map(|_| Arc::default()).collect(),
+        inboxes,
         transport: Arc::new(transport),
         forwarder: Forwarder::new(life.incarnation),
         log,
@@ -463,8 +465,6 @@ fn spawn_writer(core: &Arc<Core>) -> LogWriter {
         }
         Err(fault) => {
             fatal.latch(FatalError::Log(fault.to_string()));
-            // The workers see the latch when they wake.
-            inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
         }
     })
 }

@@ -34,7 +34,6 @@ pub(crate) fn spawn(
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             let message = text.unwrap_or_else(|| "without a message".to_owned());
             core.fatal.latch(FatalError::Panic { thread, message });
-            core.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
         }
     };
     std::thread::Builder::new()

@@ -71,6 +71,7 @@
 mod directory;
 mod error;
 mod families;
+mod first_fault;
 mod keys;
 mod latch;
 mod notes;
@@ -88,6 +89,7 @@ mod writer;
 
 pub use directory::make_durably;
 pub use error::{CreateError, LogFault, OpenError, ReadError};
+pub use first_fault::FirstFault;
 pub use options::{LogOptions, SyncMode, WriteHook};
 pub use record::Identity;
 pub use recovery::{RecoveredReplica, Recovery};
