@@ -84,6 +84,7 @@ mod runs;
 mod settings;
 mod statistics;
 mod store;
+mod tables;
 mod wal_repair;
 mod writer;
 

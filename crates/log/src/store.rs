@@ -314,6 +314,10 @@ impl LogStore {
         &self.db
     }
 
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// The handle of a family that is known to exist.
     pub(crate) fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
         self.db.cf_handle(name).expect("families of placed shards exist")
