@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+
+use quorate_types::NodeId;
 
 use crate::error::FatalError;
-use crate::test_engines::{HANG, KEY, TestEngines};
+use crate::test_engines::{HANG, KEY, SHARD, TestEngines};
 
 /// File numbers that are taken away: more than a store comes to while a test runs.
 const NUMBERS: u64 = 200;
@@ -28,12 +29,11 @@ fn refuse_tables(directory: &Path) {
 /// The flush of a memtable that the test fills, by records that the engine does not write itself.
 #[tokio::test]
 async fn a_failed_flush_of_the_log_ends_an_idle_leader() {
-    let cluster = TestEngines::open(3, 3).await;
+    let mut cluster = TestEngines::open(3, 3).await;
     let (leader, others) = cluster.leader_and_others();
     let other = others[0];
-    let mut watch = other.watch_leader(cluster.shard).expect("a replica");
-    let log = cluster.directory.path().join(leader.node().to_string()).join("log");
-    refuse_tables(&log);
+    let mut watch = other.watch_leader(SHARD).expect("a replica");
+    refuse_tables(&cluster.path(leader.node()).join("log"));
     let filler = vec![0; 4 << 20];
     let store = &leader.running.core.log;
     let failed = (0..64).any(|_| store.record_map(&filler).is_err());
@@ -46,20 +46,20 @@ async fn a_failed_flush_of_the_log_ends_an_idle_leader() {
         tokio::time::timeout(HANG, watch.changed()).await.expect("elected").expect("up");
     }
     tokio::time::timeout(HANG, other.put(KEY.to_vec(), "x")).await.expect("led").expect("two up");
-    cluster.close().await;
+    cluster.stop().await;
 }
 
 #[tokio::test]
 async fn a_failed_flush_of_the_data_store_ends_an_idle_engine() {
-    let cluster = TestEngines::open(1, 1).await;
+    let mut cluster = TestEngines::open(1, 1).await;
     let engine = &cluster.engines[0];
     engine.put(KEY.to_vec(), "x").await.expect("up");
-    refuse_tables(&cluster.directory.path().join("1").join("data"));
+    refuse_tables(&cluster.path(NodeId(1)).join("data"));
     engine.running.core.data.flush().expect_err("no table can be made");
     let fatal = tokio::time::timeout(HANG, engine.wait_fatal()).await.expect("told at once");
     assert!(matches!(&fatal, FatalError::Data(_)), "{fatal}");
     // The worker has ended, although nothing else woke it.
-    let late = tokio::time::timeout(Duration::from_secs(60), engine.put(KEY.to_vec(), "y")).await;
+    let late = tokio::time::timeout(HANG, engine.put(KEY.to_vec(), "y")).await;
     late.expect("refused").expect_err("stopped");
-    cluster.close().await;
+    cluster.stop().await;
 }

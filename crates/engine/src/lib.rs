@@ -83,6 +83,7 @@ mod status;
 mod submission;
 #[cfg(test)]
 mod test_engines;
+mod tidy;
 mod tries;
 mod watches;
 mod worker;
