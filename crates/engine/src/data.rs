@@ -18,7 +18,8 @@ use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOpti
 
 /// The space that holds applied records; never given to a replica.
 pub(crate) const RECORD_SPACE: SpaceId = SpaceId(0);
-const SPACE_BYTES: usize = 8;
+/// Bytes of a space before a user's key.
+pub(crate) const SPACE_BYTES: usize = 8;
 
 /// Memtable size: large, because a flush rewrites what the log already holds.
 const MEMTABLE_BYTES: usize = 64 << 20;
@@ -132,10 +133,7 @@ impl DataStore {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), rocksdb::Error> {
         let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(match end {
-            Some(end) => prefixed(space, end),
-            None => (space.0 + 1).to_be_bytes().to_vec(),
-        });
+        options.set_iterate_upper_bound(end_of(space, end));
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek(prefixed(space, start));
         while let Some((key, value)) = iterator.item() {
@@ -183,6 +181,14 @@ pub(crate) fn prefixed(space: SpaceId, key: &[u8]) -> Vec<u8> {
     full.extend_from_slice(&space.0.to_be_bytes());
     full.extend_from_slice(key);
     full
+}
+
+/// `end` of `space` as the store's key; without one, the end of the space.
+pub(crate) fn end_of(space: SpaceId, end: Option<&[u8]>) -> Vec<u8> {
+    match end {
+        Some(end) => prefixed(space, end),
+        None => (space.0 + 1).to_be_bytes().to_vec(),
+    }
 }
 
 /// As [`prefixed`], without an allocation for keys of a usual length.

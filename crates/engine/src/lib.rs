@@ -78,6 +78,7 @@ mod running;
 mod session;
 mod shard_read;
 mod shards;
+mod staged;
 mod stall;
 mod status;
 mod submission;
