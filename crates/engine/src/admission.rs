@@ -158,7 +158,6 @@ impl Core {
     /// Ends this engine's service.
     pub(crate) fn end(&self, error: FatalError) {
         self.fatal.latch(error);
-        self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
     }
 }
 

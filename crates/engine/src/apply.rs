@@ -129,7 +129,6 @@ impl ApplyThread {
     fn report(&mut self, done: AppliedJobs) {
         if let Some(error) = done.lost {
             self.fatal.latch(FatalError::Data(error.to_string()));
-            self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
         }
         let mut by_worker = vec![Vec::new(); self.inboxes.len()];
         for (worker, shard, index) in done.applied {

@@ -2,10 +2,8 @@
 //!
 //! A batch reaches the store only between entries, each shard's part with its applied record, so
 //! that a crash finds either all of an entry and its index, or neither. A machine's reads see its
-//! batch: those of the entry under way from a small list, those of earlier entries by writing the
-//! batch out first, which happens only if the key read is among those written.
-
-use std::ops::Range;
+//! batch: those of the entry under way from what is staged, those of earlier entries by writing the
+//! batch out first, which happens only if the key read may be among those written.
 
 use bytes::Bytes;
 use quorate_host::{AppliedRecord, ApplyTarget, OrderedMap};
@@ -14,48 +12,11 @@ use rocksdb::WriteBatch;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 use std::hash::BuildHasher;
 
-use crate::data::{DataStore, prefixed, record_key};
+use crate::data::{DataStore, SPACE_BYTES, end_of, prefixed, record_key};
+use crate::staged::{Staged, Staging};
 
 /// Batch size after which a batch is written although more entries wait.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-
-/// A write of the entry under way; ranges of `Staged::bytes`, keys with their space.
-enum Write {
-    Put { key: Range<usize>, value: Range<usize> },
-    Delete { key: Range<usize> },
-    DeleteRange { start: Range<usize>, end: Range<usize> },
-}
-
-/// What the entry under way has written.
-#[derive(Default)]
-struct Staged {
-    bytes: Vec<u8>,
-    writes: Vec<Write>,
-}
-
-impl Staged {
-    fn push(&mut self, parts: &[&[u8]]) -> Range<usize> {
-        let start = self.bytes.len();
-        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
-        start..self.bytes.len()
-    }
-
-    /// The newest word on `key`: `None` if the entry has not touched it.
-    fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.writes.iter().rev().find_map(|write| match write {
-            Write::Put { key: k, value } if &self.bytes[k.clone()] == key => {
-                Some(Some(&self.bytes[value.clone()]))
-            }
-            Write::Delete { key: k } if &self.bytes[k.clone()] == key => Some(None),
-            Write::DeleteRange { start, end }
-                if &self.bytes[start.clone()] <= key && key < &self.bytes[end.clone()] =>
-            {
-                Some(None)
-            }
-            _ => None,
-        })
-    }
-}
 
 /// See the module's documentation. The first failure of the store is kept and everything after it
 /// is void.
@@ -153,21 +114,16 @@ impl OrderedMap for ApplyBatch<'_> {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
-        let key = self.staged.push(&[&self.space.0.to_be_bytes(), key]);
-        let value = self.staged.push(&[value]);
-        self.staged.writes.push(Write::Put { key, value });
+        self.staged.put([&self.space.0.to_be_bytes(), key], value);
     }
 
     fn delete(&mut self, key: &[u8]) {
-        let key = self.staged.push(&[&self.space.0.to_be_bytes(), key]);
-        self.staged.writes.push(Write::Delete { key });
+        self.staged.delete([&self.space.0.to_be_bytes(), key]);
     }
 
     fn delete_range(&mut self, start: &[u8], end: &[u8]) {
-        let space = self.space.0.to_be_bytes();
-        let start = self.staged.push(&[&space, start]);
-        let end = self.staged.push(&[&space, end]);
-        self.staged.writes.push(Write::DeleteRange { start, end });
+        let space = &self.space.0.to_be_bytes();
+        self.staged.delete_range([space, start], [space, end]);
     }
 
     fn scan(
@@ -177,75 +133,63 @@ impl OrderedMap for ApplyBatch<'_> {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) {
         self.write_out();
-        if self.staged.writes.is_empty() {
-            if let Err(error) = self.store.scan(self.space, start, end, visit) {
-                self.failure.get_or_insert(error);
-            }
-            return;
+        let (store, space) = (self.store, self.space);
+        let scanned = if self.staged.is_empty() {
+            store.scan(space, start, end, visit)
+        } else {
+            self.scan_over_staged(start, end, visit)
+        };
+        if let Err(error) = scanned {
+            self.failure.get_or_insert(error);
         }
-        self.scan_over_staged(start, end, visit);
     }
 }
 
 impl ApplyBatch<'_> {
-    /// A scan by a machine that has already written in the same entry: rare, so it may gather.
+    /// A scan by a machine that has already written in the same entry.
     fn scan_over_staged(
         &mut self,
         start: &[u8],
         end: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) {
-        let mut pairs = std::collections::BTreeMap::new();
-        let gathered = self.store.scan(self.space, start, end, &mut |key, value| {
-            pairs.insert(key.to_vec(), value.to_vec());
-            true
-        });
-        if let Err(error) = gathered {
-            self.failure.get_or_insert(error);
+    ) -> Result<(), rocksdb::Error> {
+        let (store, space) = (self.store, self.space);
+        let (first, last) = (prefixed(space, start), end_of(space, end));
+        let mut over = self.staged.over(&first, &last);
+        let mut visit = |key: &[u8], value: &[u8]| visit(&key[SPACE_BYTES..], value);
+        let mut goes_on = true;
+        let mut full = first.clone();
+        store.scan(space, start, end, &mut |key, value| {
+            full.truncate(SPACE_BYTES);
+            full.extend_from_slice(key);
+            goes_on = over.pair(&full, value, &mut visit);
+            goes_on
+        })?;
+        if goes_on {
+            over.finish(&mut visit);
         }
-        let strip = |range: &Range<usize>| self.staged.bytes[range.clone()][8..].to_vec();
-        for write in &self.staged.writes {
-            match write {
-                Write::Put { key, value } => {
-                    pairs.insert(strip(key), self.staged.bytes[value.clone()].to_vec());
-                }
-                Write::Delete { key } => {
-                    pairs.remove(&strip(key));
-                }
-                Write::DeleteRange { start, end } => {
-                    let (start, end) = (strip(start), strip(end));
-                    pairs.retain(|key, _| !(start <= *key && *key < end));
-                }
-            }
-        }
-        for (key, value) in pairs.range(start.to_vec()..) {
-            if end.is_some_and(|end| key.as_slice() >= end) || !visit(key, value) {
-                return;
-            }
-        }
+        Ok(())
     }
 }
 
 impl ApplyTarget for ApplyBatch<'_> {
     fn finish_entry(&mut self, record: &AppliedRecord) {
-        for write in self.staged.writes.drain(..) {
-            let bytes = &self.staged.bytes;
-            match write {
-                Write::Put { key, value } => {
-                    self.written.insert(hash(&bytes[key.clone()]));
-                    self.batch.put(&bytes[key], &bytes[value]);
-                }
-                Write::Delete { key } => {
-                    self.written.insert(hash(&bytes[key.clone()]));
-                    self.batch.delete(&bytes[key]);
-                }
-                Write::DeleteRange { start, end } => {
-                    self.range_deleted = true;
-                    self.batch.delete_range(&bytes[start], &bytes[end]);
-                }
+        let (batch, written, range_deleted) =
+            (&mut self.batch, &mut self.written, &mut self.range_deleted);
+        self.staged.drain(|write| match write {
+            Staging::Put { key, value } => {
+                written.insert(hash(key));
+                batch.put(key, value);
             }
-        }
-        self.staged.bytes.clear();
+            Staging::Delete { key } => {
+                written.insert(hash(key));
+                batch.delete(key);
+            }
+            Staging::DeleteRange { start, end } => {
+                *range_deleted = true;
+                batch.delete_range(start, end);
+            }
+        });
         match &mut self.record {
             // Range and membership change seldom; the hot path copies two numbers.
             Some(kept) if kept.epoch == record.epoch => {

@@ -1,6 +1,11 @@
 //! Goal: what reaches the store is always whole entries with their record, and a machine reads its
 //! own writes. Method: real RocksDB in a temporary directory.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, StateMachine};
 use quorate_raft::Membership;
 use quorate_types::{Epoch, Index, LogId, Term, WallMillis};
 
@@ -115,4 +120,204 @@ fn a_flushed_record_and_its_data_survive_a_lost_memtable() {
     let index = applied(&store).expect("flushed once");
     let value = store.get(SPACE, b"k").unwrap().expect("flushed once");
     assert_eq!(value, index.to_string().as_bytes());
+}
+
+/// What a machine may do to the map within an entry, and where entries and batches end. Keys and
+/// bounds are few, so that they meet.
+#[derive(Clone, Debug)]
+enum Step {
+    Get(u8),
+    Put(u8, u8),
+    Delete(u8),
+    DeleteRange(u8, u8),
+    /// From, to, and after how many pairs the visitor has enough.
+    Scan(u8, Option<u8>, usize),
+    EndEntry,
+    /// Another shard's entry in between, in the same batch.
+    OtherShard(u8, u8),
+    EndBatch,
+}
+
+const KEYS: u8 = 12;
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = 0..KEYS;
+    let end = prop_oneof![1 => Just(None), 3 => key.clone().prop_map(Some)];
+    prop_oneof![
+        6 => key.clone().prop_map(Step::Get),
+        6 => (key.clone(), any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
+        3 => key.clone().prop_map(Step::Delete),
+        2 => (key.clone(), key.clone()).prop_map(|(start, end)| Step::DeleteRange(start, end)),
+        2 => (key.clone(), end, 1..8usize).prop_map(|(from, to, most)| Step::Scan(from, to, most)),
+        5 => Just(Step::EndEntry),
+        1 => (key, any::<u8>()).prop_map(|(key, value)| Step::OtherShard(key, value)),
+        1 => Just(Step::EndBatch),
+    ]
+}
+
+/// Keys of one and of two bytes, so that some are prefixes of others.
+fn key(number: u8) -> Vec<u8> {
+    match number % 3 {
+        0 => vec![number / 3],
+        low => vec![number / 3, low],
+    }
+}
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn pairs(store: &DataStore, space: SpaceId) -> Model {
+    let mut found = Model::new();
+    let mut visit = |key: &[u8], value: &[u8]| {
+        found.insert(key.to_vec(), value.to_vec());
+        true
+    };
+    store.scan(space, b"", None, &mut visit).expect("readable");
+    found
+}
+
+/// One step of an entry, on the batch and on the model: what is read must be equal.
+fn take_step(batch: &mut ApplyBatch<'_>, model: &mut Model, step: &Step) {
+    match step {
+        Step::Get(at) => {
+            let expected = model.get(&key(*at)).cloned();
+            assert_eq!(batch.get(&key(*at)).map(|value| value.to_vec()), expected, "{step:?}");
+        }
+        Step::Put(at, value) => {
+            batch.put(&key(*at), &[*value]);
+            model.insert(key(*at), vec![*value]);
+        }
+        Step::Delete(at) => {
+            batch.delete(&key(*at));
+            model.remove(&key(*at));
+        }
+        Step::DeleteRange(start, end) => {
+            let (start, end) = (key(*start.min(end)), key(*start.max(end)));
+            batch.delete_range(&start, &end);
+            model.retain(|key, _| !(start <= *key && *key < end));
+        }
+        Step::Scan(from, to, most) => {
+            let to = to.map(|to| key(to.max(*from)));
+            let in_range = |at: &[u8]| to.as_deref().is_none_or(|to| at < to);
+            let expected: Vec<_> = model
+                .range(key(*from)..)
+                .take_while(|(at, _)| in_range(at))
+                .take(*most)
+                .map(|(at, value)| (at.clone(), value.clone()))
+                .collect();
+            let mut found = Vec::new();
+            batch.scan(&key(*from), to.as_deref(), &mut |at, value| {
+                found.push((at.to_vec(), value.to_vec()));
+                found.len() < *most
+            });
+            assert_eq!(found, expected, "{step:?}");
+        }
+        Step::EndEntry | Step::OtherShard(..) | Step::EndBatch => unreachable!("cuts"),
+    }
+}
+
+/// Takes `steps` in the space `SpaceId(2 * case)`, of another shard in the one behind it.
+fn check_against_the_model(store: &DataStore, case: u64, steps: &[Step]) {
+    let (own, other) = (SpaceId(2 * case), SpaceId(2 * case + 1));
+    let (mut model, mut others) = (Model::new(), Model::new());
+    let mut batch = ApplyBatch::new(store);
+    batch.begin_shard(SHARD, own);
+    let mut index = 1;
+    for step in steps {
+        match step {
+            Step::EndEntry | Step::OtherShard(..) | Step::EndBatch => {
+                index += 1;
+                batch.finish_entry(&record(index));
+            }
+            _ => take_step(&mut batch, &mut model, step),
+        }
+        if let Step::OtherShard(at, value) = step {
+            batch.begin_shard(ShardId(4), other);
+            let known = batch.get(&key(*at)).map(|value| value.to_vec());
+            assert_eq!(known, others.get(&key(*at)).cloned());
+            batch.put(&key(*at), &[*value]);
+            batch.finish_entry(&record(index));
+            others.insert(key(*at), vec![*value]);
+            batch.begin_shard(SHARD, own);
+        }
+        if let Step::EndBatch = step {
+            batch.finish().expect("a healthy disk");
+            assert_eq!(applied(store), Some(index));
+            assert_eq!(pairs(store, own), model);
+            batch = ApplyBatch::new(store);
+            batch.begin_shard(SHARD, own);
+        }
+    }
+    batch.finish_entry(&record(index + 1));
+    batch.finish().expect("a healthy disk");
+    assert_eq!((pairs(store, own), pairs(store, other)), (model, others));
+}
+
+/// Goal: whatever entries do, and wherever batches are cut, a machine reads what a plain map would
+/// give it, and the store holds that: replicas whose batches are cut elsewhere stay alike. Method:
+/// random steps on both; reads are compared at once, the store after each batch.
+#[test]
+fn a_batch_is_a_plain_map() {
+    let (_directory, store) = store();
+    let case = std::cell::Cell::new(10);
+    let steps = proptest::collection::vec(step(), 1..60);
+    let config = ProptestConfig { cases: 600, failure_persistence: None, ..Default::default() };
+    let mut runner = proptest::test_runner::TestRunner::new_with_rng(
+        config,
+        proptest::test_runner::TestRng::deterministic_rng(
+            proptest::test_runner::RngAlgorithm::ChaCha,
+        ),
+    );
+    let checked = runner.run(&steps, |steps| {
+        case.set(case.get() + 1);
+        check_against_the_model(&store, case.get(), &steps);
+        Ok(())
+    });
+    checked.unwrap_or_else(|failed| panic!("{failed}"));
+}
+
+/// How long it takes to apply `commands`, each as an entry of its own.
+fn time_to_apply(store: &DataStore, space: SpaceId, commands: &[KvCommand]) -> Duration {
+    let commands: Vec<Vec<u8>> = commands.iter().map(KvCommand::encode).collect();
+    let began = Instant::now();
+    let mut batch = ApplyBatch::new(store);
+    batch.begin_shard(SHARD, space);
+    for (index, command) in (2..).zip(&commands) {
+        let record = record(index);
+        let context = ApplyContext { shard: SHARD, id: record.applied, time: record.clock };
+        let reply = KvMachine.apply(context, command, &mut batch);
+        assert!(!matches!(KvReply::decode(&reply), Ok(KvReply::Unknown) | Err(_)));
+        batch.finish_entry(&record);
+    }
+    batch.finish().expect("a healthy disk");
+    began.elapsed()
+}
+
+/// Goal: the cost of the largest batch grows with its commands, not with their square. Method: many
+/// commands that read what others of their entry may have written, as one entry and as one entry
+/// each; the second is known to be linear, and the first must not take much longer. A quadratic one
+/// takes some sixty times as long; the best of a few tries keeps what else the machine does out.
+#[test]
+fn a_batch_costs_as_much_as_its_commands() {
+    const COMMANDS: u64 = 65_536;
+    let key = |number: u64| Bytes::from(number.to_be_bytes().to_vec());
+    let increments = |number| KvCommand::Increment { key: key(number), by: 1 };
+    let mixed = |number: u64| match number % 3 {
+        0 => KvCommand::DeleteRange { start: key(number * 2), end: key(number * 2 + 1) },
+        1 => KvCommand::Delete { key: key(number) },
+        _ => increments(number),
+    };
+    let (_directory, store) = store();
+    let kinds: [&dyn Fn(u64) -> KvCommand; 2] = [&increments, &mixed];
+    let reads: Vec<KvCommand> = (0..COMMANDS).map(increments).collect();
+    let mut spaces = (100..).map(SpaceId);
+    let mut best = |commands: &[KvCommand]| {
+        let mut tries = spaces.by_ref().take(3);
+        let time = tries.by_ref().map(|space| time_to_apply(&store, space, commands)).min();
+        time.expect("three tries")
+    };
+    let single = best(&reads);
+    for make in kinds {
+        let batched = best(&[KvCommand::Batch((0..COMMANDS).map(make).collect())]);
+        assert!(batched < single * 10, "{batched:?} as one entry, {single:?} as many");
+    }
 }

@@ -7,17 +7,21 @@
 //! shard id as u64 big-endian, and under the one byte 1 whose store this is.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_host::{AppliedRecord, RecordError};
+use quorate_log::FirstFault;
 use quorate_types::{ShardId, SpaceId};
+use rocksdb::event_listener::{DBBackgroundErrorReason, EventListener, MutableStatus};
 use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::store_identity::{IdentityError, StoreIdentity};
 
 /// The space that holds applied records; never given to a replica.
 pub(crate) const RECORD_SPACE: SpaceId = SpaceId(0);
-const SPACE_BYTES: usize = 8;
+/// Bytes of a space before a user's key.
+pub(crate) const SPACE_BYTES: usize = 8;
 
 /// Memtable size: large, because a flush rewrites what the log already holds.
 const MEMTABLE_BYTES: usize = 64 << 20;
@@ -36,6 +40,19 @@ pub struct DataStatistics {
 /// See the module's documentation.
 pub(crate) struct DataStore {
     db: DB,
+    background: Arc<FirstFault<String>>,
+}
+
+/// Hears of a flush or compaction that failed: without a write-ahead log RocksDB goes on taking
+/// writes after some of these, until its memtables are full.
+struct BackgroundErrors(Arc<FirstFault<String>>);
+
+impl EventListener for BackgroundErrors {
+    fn on_background_error(&self, reason: DBBackgroundErrorReason, status: MutableStatus) {
+        if let Err(error) = status.result() {
+            self.0.close(|| format!("background work failed ({reason:?}): {error}"));
+        }
+    }
 }
 
 impl DataStore {
@@ -57,7 +74,17 @@ impl DataStore {
         blocks.set_bloom_filter(10.0, false);
         blocks.set_format_version(5);
         options.set_block_based_table_factory(&blocks);
-        Ok(DataStore { db: DB::open(&options, directory)? })
+        // RULE 8: RocksDB would retry after some errors and go on; the first one is the last.
+        options.set_max_bgerror_resume_count(0);
+        let background = Arc::new(FirstFault::new());
+        options.add_event_listener(BackgroundErrors(Arc::clone(&background)));
+        Ok(DataStore { db: DB::open(&options, directory)?, background })
+    }
+
+    /// Has `listener` called once with the first failure of a flush or compaction, now if there was
+    /// one. It must not block.
+    pub(crate) fn listen_fault(&self, listener: impl FnOnce(&str) + Send + 'static) {
+        self.background.listen(move |what| listener(what));
     }
 
     /// Whose data this is; `None` if it was never said.
@@ -137,10 +164,7 @@ impl DataStore {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), rocksdb::Error> {
         let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(match end {
-            Some(end) => prefixed(space, end),
-            None => (space.0 + 1).to_be_bytes().to_vec(),
-        });
+        options.set_iterate_upper_bound(end_of(space, end));
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek(prefixed(space, start));
         while let Some((key, value)) = iterator.item() {
@@ -195,6 +219,14 @@ pub(crate) fn prefixed(space: SpaceId, key: &[u8]) -> Vec<u8> {
     full.extend_from_slice(&space.0.to_be_bytes());
     full.extend_from_slice(key);
     full
+}
+
+/// `end` of `space` as the store's key; without one, the end of the space.
+pub(crate) fn end_of(space: SpaceId, end: Option<&[u8]>) -> Vec<u8> {
+    match end {
+        Some(end) => prefixed(space, end),
+        None => (space.0 + 1).to_be_bytes().to_vec(),
+    }
 }
 
 /// As [`prefixed`], without an allocation for keys of a usual length.

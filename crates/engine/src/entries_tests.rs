@@ -80,13 +80,17 @@ impl Fixture {
                 }
             }
         }
+        self.append_run(draft.seal(Term(term), Index(first)));
+    }
+
+    fn append_run(&mut self, run: Run) {
         self.writes += 1;
         let write = Write {
             number: WriteNumber(self.writes),
             install: None,
             hard_state: None,
             truncate_from: None,
-            runs: vec![draft.seal(Term(term), Index(first))],
+            runs: vec![run],
         };
         self.log.write(&[ShardWrite { shard: SHARD, write }]).expect("a healthy disk");
     }
@@ -180,4 +184,33 @@ async fn the_end_of_the_engine_ends_it() {
     assert!(entries.next().await.is_ok(), "what is held is still given");
     assert_eq!(entries.next().await, stopped);
     assert_eq!(entries.next().await, stopped);
+}
+
+/// Goal: an error skips nothing: who asks again is told again, and never gets what lies behind.
+/// Method: between sound runs of one batch one whose last command has no envelope, asked for from
+/// before it, from its middle, and from behind it.
+#[tokio::test]
+async fn a_damaged_run_is_told_again_and_not_skipped() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut shard = open(directory.path());
+    shard.append(1, 2, 3, 0);
+    let mut draft = RunDraft::new();
+    draft.push(EntryKind::Blank, &[]);
+    draft.push(EntryKind::Command, &[b"no envelope"]);
+    shard.append_run(draft.seal(Term(1), Index(5)));
+    shard.append(1, 7, 3, 0);
+    shard.state.position.publish_commit(Index(9));
+    for from in [2, 5, 6] {
+        let mut entries = shard.from(from);
+        for index in from..5 {
+            assert_eq!(entries.next().await, Ok(entry(LogId::new(Term(1), Index(index)))));
+        }
+        for _ in 0..3 {
+            let error = entries.next().await.expect_err("damaged");
+            let EntriesError::Damaged { shard: SHARD, detail } = &error else { panic!("{error}") };
+            assert!(detail.contains("entry 6"), "{detail}");
+        }
+    }
+    let mut behind = shard.from(7);
+    assert_eq!(behind.next().await, Ok(entry(LogId::new(Term(1), Index(7)))));
 }

@@ -1,10 +1,15 @@
 //! The engine's latch: the first fatal error ends its service for ever (RULE 8).
 
-use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use quorate_log::LogStore;
 use tokio::sync::Notify;
 
+use crate::data::DataStore;
 use crate::error::FatalError;
+use crate::inbox::{Inbox, Input};
 
 /// Set once, read everywhere.
 #[derive(Default)]
@@ -12,10 +17,26 @@ pub(crate) struct Fatal {
     set: AtomicBool,
     error: Mutex<Option<FatalError>>,
     changed: Notify,
+    /// Of the workers, who have to be woken: an idle one would go on leading.
+    inboxes: Vec<Arc<Inbox>>,
 }
 
 impl Fatal {
-    /// Keeps the first error; later ones are its consequences.
+    /// A latch that ends the workers of `inboxes`.
+    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>) -> Fatal {
+        Fatal { inboxes, ..Fatal::default() }
+    }
+
+    /// Latches at the first fault of either store, whichever thread meets it: a flush or compaction
+    /// that fails has no caller.
+    pub(crate) fn listen(self: &Arc<Self>, log: &LogStore, data: &DataStore) {
+        let fatal = Arc::clone(self);
+        log.listen_fault(move |fault| fatal.latch(FatalError::Log(fault.to_string())));
+        let fatal = Arc::clone(self);
+        data.listen_fault(move |what| fatal.latch(FatalError::Data(what.to_owned())));
+    }
+
+    /// Keeps the first error, and ends the workers; later errors are its consequences. Never blocks.
     pub(crate) fn latch(&self, error: FatalError) {
         let mut first = self.error.lock();
         if first.is_none() {
@@ -23,6 +44,7 @@ impl Fatal {
             *first = Some(error);
             self.set.store(true, Ordering::Release);
             drop(first);
+            self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
             self.changed.notify_waiters();
         }
     }
@@ -46,3 +68,7 @@ impl Fatal {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fatal_tests.rs"]
+mod tests;

@@ -79,10 +79,14 @@ mod running;
 mod session;
 mod shard_read;
 mod shards;
+mod staged;
 mod stall;
 mod status;
 mod store_identity;
 mod submission;
+#[cfg(test)]
+mod test_engines;
+mod tidy;
 mod tries;
 mod watches;
 mod worker;

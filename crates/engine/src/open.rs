@@ -30,13 +30,12 @@ use crate::fatal::Fatal;
 use crate::fetch::FetchThread;
 use crate::forwarder::Forwarder;
 use crate::founding::Founding;
-use crate::inbox::Input;
+use crate::inbox::{Inbox, Input};
 use crate::map_keeper::MapKeeper;
-use crate::queue::Queue;
 use crate::receiver::Inbound;
 use crate::recover::{Recovered, Replica, recover};
 use crate::replies::Replies;
-use crate::running::{Running, Started, spawn};
+use crate::running::Running;
 use crate::shards::{ShardState, Shards};
 use crate::stall::Stalls;
 use crate::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
@@ -132,7 +131,9 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
     let transport = Transport::start(bound, runtime.handle(), Arc::clone(&inbound) as _)
         .map_err(|error| OpenFault::Transport(error.to_string()))?;
 
-    let fatal = Arc::new(Fatal::default());
+    let inboxes: Vec<Arc<Inbox>> = (0..builder.workers).map(|_| Arc::default()).collect();
+    let fatal = Arc::new(Fatal::new(inboxes.clone()));
+    fatal.listen(&log, &data);
     let states: Vec<Arc<ShardState>> = replicas.iter().map(state_of).collect();
     let core = Arc::new(Core {
         node,
@@ -143,7 +144,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         wall_clock: Arc::clone(&builder.wall_clock),
         map: Arc::new(map),
         shards: Arc::new(Shards::new(states)),
-        inboxes: (0..builder.workers).map(|_| Arc::default()).collect(),
+        inboxes,
         transport: Arc::new(transport),
         forwarder: Forwarder::new(life.incarnation),
         log,
@@ -184,9 +185,8 @@ fn start_threads(
     runtime: tokio::runtime::Runtime,
     inbound: Arc<Inbound>,
 ) -> Result<Running, OpenFault> {
-    let applies = Arc::new(Queue::default());
-    let fetches = Arc::new(Queue::default());
-    let writer = Arc::new(spawn_writer(&core));
+    let writer = spawn_writer(&core);
+    let running = Running::new(Arc::clone(&core), inbound, runtime, writer);
     let hosts = hosts(&builder, &core);
     let mut silent: Vec<Vec<ReplicaInit>> = hosts.iter().map(|_| Vec::new()).collect();
     let mut appliers = FxHashMap::default();
@@ -206,7 +206,6 @@ fn start_threads(
         appliers.insert(shard, Applier { state, machine, record });
     }
 
-    let mut workers = Vec::new();
     for (index, (host, silent)) in hosts.into_iter().zip(silent).enumerate() {
         let worker = Worker {
             index,
@@ -218,9 +217,9 @@ fn start_threads(
             wall_clock: Arc::clone(&core.wall_clock),
             inbox: Arc::clone(&core.inboxes[index]),
             transport: Arc::clone(&core.transport),
-            writer: Arc::clone(&writer),
-            applies: Arc::clone(&applies),
-            fetches: Arc::clone(&fetches),
+            writer: running.writer(),
+            applies: Arc::clone(running.applies()),
+            fetches: Arc::clone(running.fetches()),
             shards: Arc::clone(&core.shards),
             callers: Callers::default(),
             replies: Replies::new(Arc::clone(&core.transport)),
@@ -228,35 +227,24 @@ fn start_threads(
             counters: Arc::clone(&core.counters),
             observer: builder.observer.clone(),
         };
-        workers.push(spawn(&core, format!("step-{}-{index}", core.node), move || worker.run())?);
+        running.start_worker(worker)?;
     }
-    let apply = ApplyThread {
-        queue: Arc::clone(&applies),
+    running.start_apply(ApplyThread {
+        queue: Arc::clone(running.applies()),
         appliers: Appliers::new(appliers, Arc::clone(&core.data)),
         inboxes: core.inboxes.clone(),
         replies: Replies::new(Arc::clone(&core.transport)),
         fatal: Arc::clone(&core.fatal),
         counters: Arc::clone(&core.counters),
-    };
-    let apply_thread = spawn(&core, format!("apply-{}", core.node), move || apply.run())?;
-    let fetch = FetchThread {
-        queue: Arc::clone(&fetches),
+    })?;
+    running.start_fetch(FetchThread {
+        queue: Arc::clone(running.fetches()),
         log: Arc::clone(&core.log),
         inboxes: core.inboxes.clone(),
         fatal: Arc::clone(&core.fatal),
-    };
-    let fetch_thread = spawn(&core, format!("fetch-{}", core.node), move || fetch.run())?;
-    let started = Started {
-        inbound,
-        runtime,
-        workers,
-        writer,
-        applies,
-        apply: apply_thread,
-        fetches,
-        fetch: fetch_thread,
-    };
-    Ok(Running::new(core, started))
+    })?;
+    running.start_tidy()?;
+    Ok(running)
 }
 
 fn spawn_writer(core: &Arc<Core>) -> LogWriter {
@@ -270,8 +258,6 @@ fn spawn_writer(core: &Arc<Core>) -> LogWriter {
         }
         Err(fault) => {
             fatal.latch(FatalError::Log(fault.to_string()));
-            // The workers see the latch when they wake.
-            inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
         }
     })
 }

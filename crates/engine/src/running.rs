@@ -8,13 +8,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quorate_log::LogWriter;
 
-use crate::apply::ApplyJob;
+use crate::apply::{ApplyJob, ApplyThread};
 use crate::core::Core;
 use crate::error::{FatalError, OpenFault};
-use crate::fetch::FetchJob;
+use crate::fetch::{FetchJob, FetchThread};
 use crate::inbox::Input;
 use crate::queue::Queue;
 use crate::receiver::Inbound;
+use crate::tidy::Tidy;
+use crate::worker::Worker;
 
 /// Longest wait for reads that run for other nodes.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +28,8 @@ pub(crate) fn spawn(
     name: String,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, OpenFault> {
+    #[cfg(test)]
+    tests::refuse_thread(&name)?;
     let core = Arc::clone(core);
     let thread = name.clone();
     let guarded = move || {
@@ -34,7 +38,6 @@ pub(crate) fn spawn(
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             let message = text.unwrap_or_else(|| "without a message".to_owned());
             core.fatal.latch(FatalError::Panic { thread, message });
-            core.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
         }
     };
     std::thread::Builder::new()
@@ -47,12 +50,16 @@ pub(crate) fn spawn(
 struct Threads {
     workers: Vec<JoinHandle<()>>,
     writer: Arc<LogWriter>,
-    apply: JoinHandle<()>,
-    fetch: JoinHandle<()>,
+    apply: Option<JoinHandle<()>>,
+    fetch: Option<JoinHandle<()>>,
+    tidy: Option<Tidy>,
     runtime: tokio::runtime::Runtime,
 }
 
 /// A running engine. Stops when it is dropped.
+///
+/// It is made before its threads are: when one of them can't be started, those before it are stopped
+/// like those of any engine.
 pub(crate) struct Running {
     pub(crate) core: Arc<Core>,
     inbound: Arc<Inbound>,
@@ -61,23 +68,68 @@ pub(crate) struct Running {
     threads: Mutex<Option<Threads>>,
 }
 
-/// The threads and queues that [`Running::new`] takes over.
-pub(crate) struct Started {
-    pub(crate) inbound: Arc<Inbound>,
-    pub(crate) runtime: tokio::runtime::Runtime,
-    pub(crate) workers: Vec<JoinHandle<()>>,
-    pub(crate) writer: Arc<LogWriter>,
-    pub(crate) applies: Arc<Queue<ApplyJob>>,
-    pub(crate) apply: JoinHandle<()>,
-    pub(crate) fetches: Arc<Queue<FetchJob>>,
-    pub(crate) fetch: JoinHandle<()>,
-}
-
 impl Running {
-    pub(crate) fn new(core: Arc<Core>, started: Started) -> Running {
-        let Started { inbound, runtime, workers, writer, applies, apply, fetches, fetch } = started;
-        let threads = Threads { workers, writer, apply, fetch, runtime };
+    /// Without any thread yet but those of `writer` and `runtime`.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        inbound: Arc<Inbound>,
+        runtime: tokio::runtime::Runtime,
+        writer: LogWriter,
+    ) -> Running {
+        let writer = Arc::new(writer);
+        let threads =
+            Threads { workers: Vec::new(), writer, apply: None, fetch: None, tidy: None, runtime };
+        let (applies, fetches) = (Arc::default(), Arc::default());
         Running { core, inbound, applies, fetches, threads: Mutex::new(Some(threads)) }
+    }
+
+    /// Takes over the next worker.
+    pub(crate) fn start_worker(&self, worker: Worker) -> Result<(), OpenFault> {
+        let name = format!("step-{}-{}", self.core.node, worker.index);
+        self.start(|core| spawn(core, name, move || worker.run()), |all, it| all.workers.push(it))
+    }
+
+    /// Takes over the thread that drains [`Running::applies`].
+    pub(crate) fn start_apply(&self, apply: ApplyThread) -> Result<(), OpenFault> {
+        let name = format!("apply-{}", self.core.node);
+        self.start(|core| spawn(core, name, move || apply.run()), |all, it| all.apply = Some(it))
+    }
+
+    /// Takes over the thread that drains [`Running::fetches`].
+    pub(crate) fn start_fetch(&self, fetch: FetchThread) -> Result<(), OpenFault> {
+        let name = format!("fetch-{}", self.core.node);
+        self.start(|core| spawn(core, name, move || fetch.run()), |all, it| all.fetch = Some(it))
+    }
+
+    /// Starts the thread that merges the log's small tables.
+    pub(crate) fn start_tidy(&self) -> Result<(), OpenFault> {
+        self.start(Tidy::start, |all, it| all.tidy = Some(it))
+    }
+
+    fn start<T>(
+        &self,
+        start: impl FnOnce(&Arc<Core>) -> Result<T, OpenFault>,
+        keep: impl FnOnce(&mut Threads, T),
+    ) -> Result<(), OpenFault> {
+        let started = start(&self.core)?;
+        keep(self.threads.lock().as_mut().expect("not stopped while it starts"), started);
+        Ok(())
+    }
+
+    /// For a worker that is about to be started.
+    pub(crate) fn writer(&self) -> Arc<LogWriter> {
+        let threads = self.threads.lock();
+        Arc::clone(&threads.as_ref().expect("not stopped while it starts").writer)
+    }
+
+    /// Where workers leave what is to be applied.
+    pub(crate) fn applies(&self) -> &Arc<Queue<ApplyJob>> {
+        &self.applies
+    }
+
+    /// Where workers leave what is to be read back.
+    pub(crate) fn fetches(&self) -> &Arc<Queue<FetchJob>> {
+        &self.fetches
     }
 
     /// Answers every pending call and joins every thread. Blocks; does nothing the second time.
@@ -94,9 +146,10 @@ impl Running {
             Err(_) => unreachable!("the workers that shared the writer have ended"),
         }
         self.applies.close();
-        join(threads.apply);
+        threads.apply.into_iter().for_each(join);
         self.fetches.close();
-        join(threads.fetch);
+        threads.fetch.into_iter().for_each(join);
+        threads.tidy.into_iter().for_each(Tidy::end);
         if !self.core.fatal.is_set()
             && let Err(error) = self.core.data.flush()
         {
@@ -127,3 +180,7 @@ impl Drop for Running {
         self.stop();
     }
 }
+
+#[cfg(test)]
+#[path = "running_tests.rs"]
+pub(crate) mod tests;

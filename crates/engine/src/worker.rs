@@ -202,8 +202,9 @@ impl Worker {
             for (index, ticket) in tickets {
                 let completion = callers.remove(ticket).completion;
                 if completion.wants_progress() {
-                    let run = committed.runs.iter().find(|run| run.range().contains(&index));
-                    let term = run.expect("a ticket's entry is in its range").term();
+                    // By halves: runs and tickets may both be many, while a commit is long in coming.
+                    let at = committed.runs.partition_point(|run| run.range().end <= index);
+                    let term = committed.runs[at].term();
                     replies.tell(&completion, Stage::Committed(LogId::new(term, index)));
                 }
                 waiting.push((index, completion));

@@ -122,3 +122,7 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "writes_tests.rs"]
+mod tests;

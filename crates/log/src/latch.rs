@@ -1,21 +1,22 @@
 //! The first failure, kept for good (RULE 8).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 
 use crate::error::LogFault;
+use crate::first_fault::FirstFault;
 
 /// Open until the first fault; then closed for the life of the store.
 #[derive(Debug)]
 pub(crate) struct Latch {
     dir: PathBuf,
-    fault: OnceLock<LogFault>,
+    first: FirstFault<LogFault>,
 }
 
 impl Latch {
     pub(crate) fn new(dir: &Path) -> Latch {
-        Latch { dir: dir.to_owned(), fault: OnceLock::new() }
+        Latch { dir: dir.to_owned(), first: FirstFault::new() }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -24,15 +25,19 @@ impl Latch {
 
     /// Closes with `fault` and gives back the fault that closed it first.
     pub(crate) fn close(&self, fault: LogFault) -> LogFault {
-        let first = self.fault.get_or_init(|| {
+        let first = self.first.close(|| {
             tracing::error!(%fault, "the log has failed and accepts nothing more");
             fault
         });
         first.clone()
     }
 
+    pub(crate) fn first(&self) -> &FirstFault<LogFault> {
+        &self.first
+    }
+
     pub(crate) fn fault(&self) -> Option<&LogFault> {
-        self.fault.get()
+        self.first.get()
     }
 
     /// Closes the latch if the holder unwinds: what it was about is half done in memory, so nobody
@@ -43,7 +48,7 @@ impl Latch {
 
     /// `Err` with the first fault once there was one.
     pub(crate) fn check(&self) -> Result<(), LogFault> {
-        self.fault.get().map_or(Ok(()), |fault| Err(fault.clone()))
+        self.fault().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 }
 

@@ -71,6 +71,7 @@
 mod directory;
 mod error;
 mod families;
+mod first_fault;
 mod keys;
 mod latch;
 mod notes;
@@ -83,11 +84,13 @@ mod runs;
 mod settings;
 mod statistics;
 mod store;
+mod tables;
 mod wal_repair;
 mod writer;
 
 pub use directory::{holds_database, make_durably};
 pub use error::{CreateError, LogFault, OpenError, ReadError};
+pub use first_fault::FirstFault;
 pub use options::{LogOptions, SyncMode, WriteHook};
 pub use record::Identity;
 pub use recovery::{RecoveredReplica, Recovery};

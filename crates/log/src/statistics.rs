@@ -23,6 +23,8 @@ pub struct LogStatistics {
     pub run_bytes: u64,
     /// Bytes of all batches: runs, keys and records. A table file written later is not in it.
     pub batch_bytes: u64,
+    /// Small tables that were merged with their neighbours.
+    pub tables_merged: u64,
     /// How long synced batches took, from submission to stable storage.
     pub sync_latency: LatencyHistogram,
 }
@@ -68,6 +70,7 @@ pub(crate) struct Counters {
     pub(crate) entries: AtomicU64,
     pub(crate) run_bytes: AtomicU64,
     pub(crate) batch_bytes: AtomicU64,
+    pub(crate) tables_merged: AtomicU64,
     sync_latency: [AtomicU64; BUCKETS],
 }
 
@@ -80,6 +83,7 @@ impl Counters {
             entries: AtomicU64::new(0),
             run_bytes: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
+            tables_merged: AtomicU64::new(0),
             sync_latency: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -101,6 +105,7 @@ impl Counters {
             entries: read(&self.entries),
             run_bytes: read(&self.run_bytes),
             batch_bytes: read(&self.batch_bytes),
+            tables_merged: read(&self.tables_merged),
             sync_latency: LatencyHistogram { counts },
         }
     }

@@ -277,6 +277,12 @@ impl LogStore {
         self.latch.fault().cloned()
     }
 
+    /// Has `listener` called once with the first fault, whichever thread met it, now if there was
+    /// one. It must not block: it may run on a thread of the storage engine.
+    pub fn listen_fault(&self, listener: impl FnOnce(&LogFault) + Send + 'static) {
+        self.latch.first().listen(listener);
+    }
+
     /// The counters as they are now.
     #[must_use]
     pub fn statistics(&self) -> LogStatistics {
@@ -308,6 +314,10 @@ impl LogStore {
 
     pub(crate) fn db(&self) -> &Db {
         &self.db
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// The handle of a family that is known to exist.

@@ -1,0 +1,100 @@
+//! Engines in one process over real QUIC and real directories, for tests that look inside.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_host::{KvMachine, StateMachine};
+use quorate_transport::ClusterAuthority;
+use quorate_types::{ClusterId, NodeId, ShardId};
+use tempfile::TempDir;
+
+use crate::bootstrap::Bootstrap;
+use crate::builder::{EngineBuilder, MachineFactory};
+use crate::engine::Engine;
+
+/// Longest wait for what is sure to come.
+pub(crate) const HANG: Duration = Duration::from_secs(60);
+/// A key of the one shard.
+pub(crate) const KEY: [u8; 3] = [0, 0, b'k'];
+/// That shard.
+pub(crate) const SHARD: ShardId = ShardId(1);
+/// The cluster's id.
+pub(crate) const CLUSTER: ClusterId = ClusterId(7);
+
+/// Nodes 1 to n with one shard. Its replicas are on the first ones.
+pub(crate) struct TestEngines {
+    /// Before the directory: they end before their files do.
+    pub(crate) engines: Vec<Engine>,
+    founders: Vec<NodeId>,
+    machine: MachineFactory,
+    authority: ClusterAuthority,
+    directory: TempDir,
+}
+
+impl TestEngines {
+    /// Opens `nodes` engines, `replicas` of them with one of the built-in machine, and waits until
+    /// all are ready.
+    pub(crate) async fn open(nodes: u64, replicas: usize) -> TestEngines {
+        TestEngines::open_with(nodes, replicas, || Box::new(KvMachine)).await
+    }
+
+    /// As [`TestEngines::open`], with state machines from `machine`.
+    pub(crate) async fn open_with(
+        nodes: u64,
+        replicas: usize,
+        machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
+    ) -> TestEngines {
+        let mut all = TestEngines {
+            engines: Vec::new(),
+            founders: (1..=nodes).map(NodeId).take(replicas).collect(),
+            machine: Arc::new(move |_| machine()),
+            authority: ClusterAuthority::generate(CLUSTER).expect("certificates can be made"),
+            directory: tempfile::tempdir().expect("a temporary directory"),
+        };
+        for node in (1..=nodes).map(NodeId) {
+            all.engines.push(all.builder(node).open().expect("a new directory"));
+        }
+        for engine in &all.engines {
+            for other in all.engines.iter().filter(|other| other.node() != engine.node()) {
+                engine.set_peer(other.node(), other.local_address());
+            }
+        }
+        for engine in &all.engines {
+            engine.wait_ready(HANG).await.expect("all are up");
+        }
+        all
+    }
+
+    /// Opens `node` on a free port.
+    pub(crate) fn builder(&self, node: NodeId) -> EngineBuilder {
+        Engine::builder(self.path(node))
+            .cluster(CLUSTER)
+            .node(node)
+            .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .tls(self.authority.issue(node).expect("a certificate"))
+            .bootstrap(Bootstrap::even_slots(&self.founders, 1, self.founders.len()))
+            .state_machine(Arc::clone(&self.machine))
+    }
+
+    /// The directory of `node`.
+    pub(crate) fn path(&self, node: NodeId) -> PathBuf {
+        self.directory.path().join(node.to_string())
+    }
+
+    /// The engine that leads the shard, and the others.
+    pub(crate) fn leader_and_others(&self) -> (&Engine, Vec<&Engine>) {
+        let leader = self.engines[0].locate(&KEY).expect("one shard").leader.expect("ready");
+        let (leader, others): (Vec<_>, Vec<_>) =
+            self.engines.iter().partition(|engine| engine.node() == leader);
+        (leader[0], others)
+    }
+
+    /// Stops the engines; their directories stay.
+    pub(crate) async fn stop(&mut self) {
+        for engine in self.engines.drain(..) {
+            engine.shutdown().await;
+        }
+    }
+}

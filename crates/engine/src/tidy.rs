@@ -1,0 +1,51 @@
+//! A thread that merges the log's small tables: after a start, which makes some, and now and then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quorate_log::LogStore;
+
+use crate::core::Core;
+use crate::error::OpenFault;
+use crate::running::spawn;
+
+/// Pause between two looks. A family that is flushed because it holds the oldest part of the
+/// write-ahead log makes a table in minutes at the soonest.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The running thread.
+pub(crate) struct Tidy {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Tidy {
+    pub(crate) fn start(core: &Arc<Core>) -> Result<Tidy, OpenFault> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (log, seen) = (Arc::clone(&core.log), Arc::clone(&stop));
+        let thread = spawn(core, format!("tidy-{}", core.node), move || run(&log, &seen))?;
+        Ok(Tidy { stop, thread })
+    }
+
+    /// Ends the thread after the tables that it merges just now.
+    pub(crate) fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        // A panic of the body was caught and latched.
+        drop(self.thread.join());
+    }
+}
+
+fn run(log: &LogStore, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        match log.merge_tables(stop) {
+            Ok(0) => {}
+            Ok(tables) => tracing::debug!(tables, "small tables of the log were merged"),
+            // The store has told the engine of its first fault.
+            Err(fault) => return tracing::debug!(%fault, "no more tables are merged"),
+        }
+        std::thread::park_timeout(LOOK);
+    }
+}
