@@ -295,6 +295,13 @@ impl Engine {
         self.running.core.cluster_status(timeout).await
     }
 
+    /// Shows `text` among what is wrong with this node, in [`Engine::status`] and
+    /// [`Engine::cluster_status`], for what the owner knows and the engine does not. It stands until
+    /// another text about `subject`, or none, replaces it.
+    pub fn set_warning(&self, subject: &'static str, text: Option<String>) {
+        self.running.core.resources.set_warning(subject, text);
+    }
+
     /// Gives every leadership to another node, so that a stop costs no election. Writes go on, at the
     /// new leaders. Ends when none is left, when nobody can take one, or after `timeout`.
     pub async fn hand_over(&self, timeout: Duration) -> HandedOver {

@@ -75,6 +75,7 @@ mod reads;
 mod receiver;
 mod recover;
 mod replies;
+mod resources;
 mod running;
 mod session;
 mod shard_read;
@@ -109,6 +110,7 @@ pub use quorate_types::{
     Term, WallMillis, limits,
 };
 pub use reads::ReadLevel;
+pub use resources::ResourceStatus;
 pub use session::{Session, SessionError};
 pub use status::{LogStatus, PeerStatus, ShardStatus, Status};
 pub use submission::{Applied, Submission};

@@ -36,6 +36,7 @@ use crate::queue::Queue;
 use crate::receiver::Inbound;
 use crate::recover::{Recovered, Replica, recover};
 use crate::replies::Replies;
+use crate::resources::Resources;
 use crate::running::{Running, Started, spawn};
 use crate::shards::{ShardState, Shards};
 use crate::stall::Stalls;
@@ -152,6 +153,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         fatal,
         counters: Arc::new(Counters::default()),
         stalls: Arc::new(Stalls::default()),
+        resources: Resources::default(),
         submissions: Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX),
         addresses: Mutex::new(builder.peers.clone()),
         lives,

@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod accept;
 mod admin;
 pub mod admin_client;
 pub mod bench;
@@ -42,6 +43,7 @@ pub mod cluster_directory;
 pub mod concurrent;
 pub mod config;
 pub mod demo;
+pub mod descriptors;
 mod files;
 mod metrics;
 pub mod node;

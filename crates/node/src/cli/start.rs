@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Exit;
 use super::output::print;
 use crate::config::{Config, EXAMPLE};
+use crate::descriptors::Descriptors;
 use crate::node::{Leave, Node};
 
 /// How often a node that is not ready says what it waits for.
@@ -42,7 +43,11 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
     // Before the start: a signal while it starts must count too.
     let stop = watch_signals()?;
     let started = Instant::now();
-    let node = Node::start(config.node_config()).await?;
+    let descriptors = Descriptors::claim(1)?;
+    if let Some(shortage) = descriptors.shortage() {
+        tracing::warn!("node {}: {shortage}", config.node);
+    }
+    let node = Node::start(config.node_config(descriptors)).await?;
     say(&greeting(&config, &node));
     let fatal = tokio::select! {
         _ = stop => None,

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use quorate::{Bootstrap, NodeId, NodeTls, SyncMode};
 use toml::de::DeTable;
 
+use crate::descriptors::Descriptors;
 use crate::node::{NodeConfig, PortSettings, ReachedAt};
 use addresses::{Addresses, Taken, Use};
 use bootstrap::BootstrapSettings;
@@ -107,9 +108,9 @@ impl Config {
         Ok(config.expect("what is missing is a fault"))
     }
 
-    /// What the node is started with.
+    /// What the node is started with, in a process that lets it have `descriptors`.
     #[must_use]
-    pub fn node_config(&self) -> NodeConfig {
+    pub fn node_config(&self, descriptors: Descriptors) -> NodeConfig {
         let own = self.own();
         let others = self.nodes.iter().filter(|node| node.id != self.node);
         NodeConfig {
@@ -127,6 +128,7 @@ impl Config {
             tls: self.tls.clone(),
             bootstrap: self.bootstrap.clone(),
             sync: SyncMode::Sync,
+            descriptors,
             settings: PortSettings::File,
         }
     }

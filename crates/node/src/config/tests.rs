@@ -4,6 +4,7 @@ use quorate::{ClusterAuthority, ClusterId};
 
 use super::*;
 use crate::certificate_directory::{CertificateDirectory, Existing};
+use crate::descriptors::Descriptors;
 
 const GOOD: &str = r#"node = 1
 directory = "data/node-1"
@@ -71,7 +72,7 @@ fn a_good_file_is_understood() {
     assert_eq!(config.listen.address, address("127.0.0.1:7101"));
     assert_eq!(config.own().redis, address("127.0.0.1:7001"));
     assert_eq!(config.bootstrap, Bootstrap::even_slots(&[NodeId(1), NodeId(2)], 8, 2));
-    let node = config.node_config();
+    let node = config.node_config(Descriptors::share(1_024, 1).expect("enough"));
     assert_eq!(node.peers, [(NodeId(2), address("127.0.0.1:7102"))]);
     assert_eq!(node.reached_at.expect("published").redis, address("127.0.0.1:7001"));
 }

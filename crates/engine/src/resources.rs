@@ -1,0 +1,108 @@
+//! What a node has of what runs out: descriptors, and what its owner watches. Said before it ends
+//! service, because the first file that can't be opened or written ends it for good (RULE 8).
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use parking_lot::Mutex;
+use quorate_types::limits;
+use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+
+/// Where Linux shows the files and sockets of the process.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+/// What is left, at one moment. What can't be found out is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceStatus {
+    /// Files and sockets that the process has open.
+    pub descriptors_used: Option<u64>,
+    /// How many it may have; none: as many as it likes.
+    pub descriptors_max: Option<u64>,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct Resources {
+    /// What the engine's owner has found, by subject.
+    owner: Mutex<BTreeMap<&'static str, String>>,
+}
+
+impl Resources {
+    /// Replaces what the owner says of `subject`.
+    pub(crate) fn set_warning(&self, subject: &'static str, text: Option<String>) {
+        let mut owner = self.owner.lock();
+        match text {
+            Some(text) => owner.insert(subject, text),
+            None => owner.remove(subject),
+        };
+    }
+
+    /// Looks what is left.
+    pub(crate) fn look(&self) -> ResourceStatus {
+        ResourceStatus {
+            descriptors_used: descriptors_used(),
+            descriptors_max: getrlimit(Resource::Nofile).current,
+        }
+    }
+
+    /// What an operator should do before it is too late, a sentence each.
+    pub(crate) fn warnings(&self, found: &ResourceStatus) -> Vec<String> {
+        let owner = self.owner.lock().values().cloned().collect::<Vec<_>>();
+        descriptors_warning(found).into_iter().chain(owner).collect()
+    }
+}
+
+fn descriptors_warning(found: &ResourceStatus) -> Option<String> {
+    let (used, max) = (found.descriptors_used?, found.descriptors_max?);
+    (used * 100 >= max * limits::DESCRIPTORS_WARN_PERCENT).then(|| {
+        format!(
+            "its process has {used} of {max} files and sockets open, and one more than that ends its \
+             service: close clients, and raise the limit before its next start, with \
+             `ulimit -Hn` as root, or LimitNOFILE= in its systemd unit"
+        )
+    })
+}
+
+/// Linux since 6.2 gives their number as the directory's size, for which no descriptor is needed.
+fn descriptors_used() -> Option<u64> {
+    match fs::metadata(DESCRIPTORS) {
+        Ok(found) if found.len() > 0 => Some(found.len()),
+        _ => Some(fs::read_dir(DESCRIPTORS).ok()?.count() as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what the process opens is counted. Method: open many files.
+    #[test]
+    fn open_files_are_counted() {
+        let before = descriptors_used().expect("Linux tells");
+        let files: Vec<_> =
+            (0..100).map(|_| fs::File::open("/dev/null").expect("opened")).collect();
+        let after = descriptors_used().expect("Linux tells");
+        // Other tests of the process may close some of theirs.
+        assert!(after >= before + files.len() as u64 / 2, "{before} before, {after} with them");
+    }
+
+    /// Goal: the warning comes before the last descriptor is gone, with its figures, and not before
+    /// there is a reason; and the owner's warnings stand until they are taken back.
+    #[test]
+    fn warnings_come_before_the_end() {
+        let resources = Resources::default();
+        let of = |used, max| ResourceStatus { descriptors_used: used, descriptors_max: max };
+        for quiet in [of(Some(899), Some(1_000)), of(None, Some(10)), of(Some(10), None)] {
+            assert!(resources.warnings(&quiet).is_empty(), "{quiet:?}");
+        }
+        let found = of(Some(900), Some(1_000));
+        let told = resources.warnings(&found);
+        assert!(told.len() == 1 && told[0].contains("900 of 1000"), "{told:?}");
+        resources.set_warning("subject", Some("first".into()));
+        resources.set_warning("subject", Some("second".into()));
+        assert_eq!(resources.warnings(&found)[1..], ["second"]);
+        resources.set_warning("subject", None);
+        assert_eq!(resources.warnings(&found).len(), 1);
+    }
+}
