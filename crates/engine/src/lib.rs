@@ -76,6 +76,7 @@ mod receiver;
 mod recover;
 mod replies;
 mod resources;
+mod room;
 mod running;
 mod session;
 mod shard_read;

@@ -1,13 +1,16 @@
-//! What a node has of what runs out: descriptors, and what its owner watches. Said before it ends
+//! What a node has of what runs out: room on its disk, descriptors, and what its owner watches. Said before it ends
 //! service, because the first file that can't be opened or written ends it for good (RULE 8).
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use parking_lot::Mutex;
 use quorate_types::limits;
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
+
+use crate::room::{Room, mebibytes};
 
 /// Where Linux shows the files and sockets of the process.
 const DESCRIPTORS: &str = "/proc/self/fd";
@@ -19,16 +22,25 @@ pub struct ResourceStatus {
     pub descriptors_used: Option<u64>,
     /// How many it may have; none: as many as it likes.
     pub descriptors_max: Option<u64>,
+    /// Bytes that may still be written to the disk of the directory.
+    pub disk_free_bytes: Option<u64>,
+    /// Bytes of that disk.
+    pub disk_bytes: Option<u64>,
 }
 
 /// See the module's documentation.
-#[derive(Default)]
 pub(crate) struct Resources {
+    directory: PathBuf,
     /// What the engine's owner has found, by subject.
     owner: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Resources {
+    /// Of the node that lives in `directory`.
+    pub(crate) fn of(directory: PathBuf) -> Resources {
+        Resources { directory, owner: Mutex::default() }
+    }
+
     /// Replaces what the owner says of `subject`.
     pub(crate) fn set_warning(&self, subject: &'static str, text: Option<String>) {
         let mut owner = self.owner.lock();
@@ -40,17 +52,34 @@ impl Resources {
 
     /// Looks what is left.
     pub(crate) fn look(&self) -> ResourceStatus {
+        let room = Room::of(&self.directory).ok();
         ResourceStatus {
             descriptors_used: descriptors_used(),
             descriptors_max: getrlimit(Resource::Nofile).current,
+            disk_free_bytes: room.map(|room| room.free_bytes),
+            disk_bytes: room.map(|room| room.bytes),
         }
     }
 
     /// What an operator should do before it is too late, a sentence each.
     pub(crate) fn warnings(&self, found: &ResourceStatus) -> Vec<String> {
         let owner = self.owner.lock().values().cloned().collect::<Vec<_>>();
-        descriptors_warning(found).into_iter().chain(owner).collect()
+        let own = [disk_warning(found), descriptors_warning(found)];
+        own.into_iter().flatten().chain(owner).collect()
     }
+}
+
+fn disk_warning(found: &ResourceStatus) -> Option<String> {
+    let (free, whole) = (found.disk_free_bytes?, found.disk_bytes?);
+    let part = whole / 100 * limits::DISK_FREE_WARN_PERCENT;
+    (free < part.max(limits::DISK_FREE_WARN_BYTES)).then(|| {
+        format!(
+            "its disk has {} of {} MiB left, and the first write that finds no room ends its service: \
+             free some, or give it a larger disk",
+            mebibytes(free),
+            mebibytes(whole)
+        )
+    })
 }
 
 fn descriptors_warning(found: &ResourceStatus) -> Option<String> {
@@ -91,8 +120,12 @@ mod tests {
     /// there is a reason; and the owner's warnings stand until they are taken back.
     #[test]
     fn warnings_come_before_the_end() {
-        let resources = Resources::default();
-        let of = |used, max| ResourceStatus { descriptors_used: used, descriptors_max: max };
+        let resources = Resources::of("/".into());
+        let of = |used, max| ResourceStatus {
+            descriptors_used: used,
+            descriptors_max: max,
+            ..ResourceStatus::default()
+        };
         for quiet in [of(Some(899), Some(1_000)), of(None, Some(10)), of(Some(10), None)] {
             assert!(resources.warnings(&quiet).is_empty(), "{quiet:?}");
         }
@@ -104,5 +137,31 @@ mod tests {
         assert_eq!(resources.warnings(&found)[1..], ["second"]);
         resources.set_warning("subject", None);
         assert_eq!(resources.warnings(&found).len(), 1);
+    }
+
+    /// Goal: a disk is called full before it is, by bytes on a small one and by its part on a large one.
+    #[test]
+    fn a_disk_that_runs_full_is_told() {
+        const GIB: u64 = 1 << 30;
+        for (free, whole, told) in [
+            (GIB, 10 * GIB, false),
+            (GIB - 1, 10 * GIB, true),
+            (49 * GIB, 1_000 * GIB, true),
+            (51 * GIB, 1_000 * GIB, false),
+            (0, 0, true),
+        ] {
+            let found = ResourceStatus {
+                disk_free_bytes: Some(free),
+                disk_bytes: Some(whole),
+                ..ResourceStatus::default()
+            };
+            assert_eq!(disk_warning(&found).is_some(), told, "{found:?}");
+        }
+        assert_eq!(disk_warning(&ResourceStatus::default()), None);
+        let looked = Resources::of("/".into()).look();
+        assert!(
+            looked.disk_bytes > Some(0) && looked.disk_free_bytes <= looked.disk_bytes,
+            "{looked:?}"
+        );
     }
 }

@@ -104,6 +104,8 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ),
         ("descriptors_used", "Open files and sockets of the process", resources.descriptors_used),
         ("descriptors_max", "How many it may have", resources.descriptors_max),
+        ("disk_free_bytes", "Bytes left on the directory's disk", resources.disk_free_bytes),
+        ("disk_bytes", "Bytes of that disk", resources.disk_bytes),
     ];
     for (name, help, value) in left {
         value.map_or(Ok(()), |value| out.gauge(name, help, value))?;

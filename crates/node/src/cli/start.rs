@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use quorate::Readiness;
+use quorate::{FatalError, Readiness};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -41,7 +41,7 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
         }
     };
     // Before the start: a signal while it starts must count too.
-    let stop = watch_signals()?;
+    let mut stop = watch_signals()?;
     let started = Instant::now();
     let descriptors = Descriptors::claim(1)?;
     if let Some(shortage) = descriptors.shortage() {
@@ -50,7 +50,7 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
     let node = Node::start(config.node_config(descriptors)).await?;
     say(&greeting(&config, &node));
     let fatal = tokio::select! {
-        _ = stop => None,
+        _ = &mut stop => None,
         error = node.engine().wait_fatal() => Some(error),
         never = tell_when_ready(&node, started) => match never {},
     };
@@ -61,9 +61,29 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
             Ok(Exit::Success)
         }
         Some(error) => {
+            if outlives(&error) {
+                tracing::error!(
+                    "node {} serves nothing any more: {error}. It stays to say so: /health, /ready and \
+                     /status at http://{}. Mend the cause, then restart it",
+                    config.node,
+                    node.admin_address(),
+                );
+                // An error is a sender that was dropped: nobody can ask for a stop any more.
+                drop(stop.await);
+            }
             node.stop(Leave::AtOnce).await;
             anyhow::bail!("node {} met a fatal error and stopped: {error}", config.node)
         }
+    }
+}
+
+/// True if the process stays after `error` to tell of it. A supervisor that starts it again at once
+/// finds the same disk. Not if the cluster refuses this node: another process may bear its name by
+/// right, and wants its ports.
+fn outlives(error: &FatalError) -> bool {
+    match error {
+        FatalError::Identity(_) => false,
+        FatalError::Log(_) | FatalError::Data(_) | FatalError::Panic { .. } => true,
     }
 }
 

@@ -2,17 +2,20 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use quorate::{ClusterId, NodeId};
+use quorate_node::certificate_directory::{CertificateDirectory, Existing};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Bounds a failure only.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const DEMO: &str = "demo --nodes 1 --shards 2 --redis-port 0 --admin-port 0";
 
-/// A demo of one node.
+/// A node in its process.
 pub(crate) struct Program {
     child: Child,
     pub(crate) redis: SocketAddr,
@@ -20,12 +23,21 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it behind `limits`, lines of a shell.
+    /// Starts a demo of one node behind `limits`, lines of a shell.
     pub(crate) fn start_limited(limits: &str) -> Program {
-        let mut child = shell(limits, DEMO).stderr(Stdio::piped()).spawn().expect("a shell");
+        Program::start(limits, DEMO, "Ctrl-C")
+    }
+
+    /// Starts a node by its file behind `limits`, and waits until it is ready.
+    pub(crate) fn start_node(limits: &str, config: &Path) -> Program {
+        Program::start(limits, &format!("start --config '{}'", config.display()), "is ready")
+    }
+
+    fn start(limits: &str, arguments: &str, last_words: &str) -> Program {
+        let mut child = shell(limits, arguments).stderr(Stdio::piped()).spawn().expect("a shell");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut greeting = String::new();
-        while !greeting.contains("Ctrl-C") {
+        while !greeting.contains(last_words) {
             let read = out.read_line(&mut greeting).expect("a greeting");
             assert!(read > 0, "it ended: {greeting}{}", rest_of(&mut child));
         }
@@ -33,8 +45,8 @@ impl Program {
         child.stdout = Some(out.into_inner());
         let after = |word: &str| {
             let (_, rest) = greeting.split_once(word).expect("named in the greeting");
-            let address = rest.split_whitespace().next().expect("an address");
-            address.parse().expect("an address")
+            let address = rest.split([' ', ',', '\n']).find(|text| !text.is_empty());
+            address.expect("an address").parse().expect("an address")
         };
         Program { redis: after(" redis "), admin: after("admin http://"), child }
     }
@@ -93,4 +105,23 @@ pub(crate) fn http(address: SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer in time");
     answer
+}
+
+/// Makes certificates and the file of a cluster of one node in `directory`; gives the file.
+pub(crate) fn configure(directory: &Path) -> PathBuf {
+    let certificates = CertificateDirectory::at(directory.join("certs"));
+    let authority = certificates.init(ClusterId(0xC1), Existing::Refuse).expect("an authority");
+    certificates.issue(&authority, NodeId(1), Existing::Refuse).expect("a certificate");
+    // Held until all are known, so that they differ. The QUIC port may be any TCP's, too.
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let [address, redis, admin] =
+        listeners.each_ref().map(|listener| listener.local_addr().expect("bound"));
+    let text = format!(
+        "node = 1\ndirectory = \"data\"\n[certificates]\nauthority = \"certs/authority.pem\"\n\
+         certificate = \"certs/node-1.pem\"\nkey = \"certs/node-1.key\"\n[[nodes]]\nid = 1\n\
+         address = \"{address}\"\nredis = \"{redis}\"\nadmin = \"{admin}\"\n[bootstrap]\nshards = 2\n"
+    );
+    let file = directory.join("node.toml");
+    std::fs::write(&file, text).expect("written");
+    file
 }
