@@ -80,6 +80,7 @@
 mod certificates;
 mod frame;
 mod greeting;
+mod handshakes;
 mod hello;
 mod lane;
 mod peer;

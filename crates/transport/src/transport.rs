@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::certificates::{CertificateError, NodeTls, node_name};
 use crate::frame::{Forward, ShardMessage};
 use crate::greeting::{greet_as_acceptor, greet_as_dialer};
+use crate::handshakes::{Handshakes, Permit};
 use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
 use crate::peer::Peer;
@@ -38,8 +39,6 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long the higher id waits for the lower one to dial, before it dials itself.
 const LATE_DIAL: Duration = Duration::from_secs(3);
-/// Incoming connections that are at TLS or hello at the same time; more are turned away.
-const HANDSHAKES_MAX: usize = 256;
 /// Interval of looking whether the socket is closed at shutdown.
 const SOCKET_POLL: Duration = Duration::from_millis(1);
 /// Time for connections to say goodbye at shutdown.
@@ -487,25 +486,18 @@ fn claim(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Takes in connections until the endpoint closes, then waits for their sessions.
 async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
-    let handshakes = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Handshakes::default();
     let mut sessions = JoinSet::new();
     while let Some(incoming) = endpoint.accept().await {
         while sessions.try_join_next().is_some() {}
-        match handshakes.clone().try_acquire_owned() {
-            Ok(permit) => {
-                sessions.spawn(accept_one(shared.clone(), incoming, permit));
-            }
-            Err(_) => incoming.refuse(),
+        if let Some((incoming, permit)) = handshakes.admit(incoming) {
+            sessions.spawn(accept_one(shared.clone(), incoming, permit));
         }
     }
     while sessions.join_next().await.is_some() {}
 }
 
-async fn accept_one(
-    shared: Arc<Shared>,
-    incoming: Incoming,
-    permit: tokio::sync::OwnedSemaphorePermit,
-) {
+async fn accept_one(shared: Arc<Shared>, incoming: Incoming, permit: Permit) {
     let address = incoming.remote_address();
     let greeted = async {
         let connection = incoming.await.map_err(|error| (None, Refused::early(describe(error))))?;
