@@ -105,7 +105,9 @@ pub use position::Position;
 pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_log::SyncMode;
 pub use quorate_router::{Replica, ShardDescriptor};
-pub use quorate_transport::{CertificateError, ClusterAuthority, NodeTls, PemRole, WallClock};
+pub use quorate_transport::{
+    BindError, CertificateError, ClusterAuthority, NodeTls, PemRole, Validity, WallClock, utc,
+};
 pub use quorate_types::{
     ClusterId, Duration, Epoch, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId,
     Term, WallMillis, limits,

@@ -1,4 +1,5 @@
-//! What a node has of what runs out: room on its disk, descriptors, and what its owner watches. Said before it ends
+//! What a node has of what runs out: room on its disk, descriptors, the time of its certificates, and
+//! what its owner watches. Said before it ends
 //! service, because the first file that can't be opened or written ends it for good (RULE 8).
 
 use std::collections::BTreeMap;
@@ -6,7 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
-use quorate_types::limits;
+use quorate_transport::{Validity, utc};
+use quorate_types::{WallMillis, limits};
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,8 @@ pub struct ResourceStatus {
     pub disk_free_bytes: Option<u64>,
     /// Bytes of that disk.
     pub disk_bytes: Option<u64>,
+    /// When its certificates count no more, in milliseconds since 1970.
+    pub certificate_expires_ms: Option<u64>,
 }
 
 /// See the module's documentation.
@@ -50,22 +54,47 @@ impl Resources {
         };
     }
 
-    /// Looks what is left.
-    pub(crate) fn look(&self) -> ResourceStatus {
+    /// Looks what is left, with certificates that count by `validity`.
+    pub(crate) fn look(&self, validity: Validity) -> ResourceStatus {
         let room = Room::of(&self.directory).ok();
         ResourceStatus {
             descriptors_used: descriptors_used(),
             descriptors_max: getrlimit(Resource::Nofile).current,
             disk_free_bytes: room.map(|room| room.free_bytes),
             disk_bytes: room.map(|room| room.bytes),
+            certificate_expires_ms: Some(validity.not_after.0),
         }
     }
 
     /// What an operator should do before it is too late, a sentence each.
-    pub(crate) fn warnings(&self, found: &ResourceStatus) -> Vec<String> {
+    pub(crate) fn warnings(
+        &self,
+        found: &ResourceStatus,
+        validity: Validity,
+        now: WallMillis,
+    ) -> Vec<String> {
         let owner = self.owner.lock().values().cloned().collect::<Vec<_>>();
-        let own = [disk_warning(found), descriptors_warning(found)];
+        let certificate = certificate_warning(validity, now);
+        let own = [disk_warning(found), descriptors_warning(found), certificate];
         own.into_iter().flatten().chain(owner).collect()
+    }
+}
+
+fn certificate_warning(validity: Validity, now: WallMillis) -> Option<String> {
+    let Validity { not_before, not_after } = validity;
+    let third_ms = not_after.0.saturating_sub(not_before.0) / 3;
+    let warning_ms = u64::try_from(limits::CERTIFICATE_WARNING.as_millis()).unwrap_or(u64::MAX);
+    let remedy = "renew it with `quorate cert node --renew` (or the authority's, if that ends first, with \
+                  `quorate cert init --renew`) and put the files in place: a running node takes them";
+    match not_after.0.saturating_sub(now.0) {
+        0 => Some(format!(
+            "its certificate expired on {}, so it can connect to nobody: {remedy}",
+            utc(not_after)
+        )),
+        left if left < warning_ms.min(third_ms) => {
+            Some(format!("its certificate expires on {}: {remedy}", utc(not_after)))
+        }
+        _ => None,
     }
 }
 
@@ -121,22 +150,47 @@ mod tests {
     #[test]
     fn warnings_come_before_the_end() {
         let resources = Resources::of("/".into());
+        let valid = Validity { not_before: WallMillis(0), not_after: WallMillis(u64::MAX) };
+        let warnings = |found: &ResourceStatus| resources.warnings(found, valid, WallMillis(1));
         let of = |used, max| ResourceStatus {
             descriptors_used: used,
             descriptors_max: max,
             ..ResourceStatus::default()
         };
         for quiet in [of(Some(899), Some(1_000)), of(None, Some(10)), of(Some(10), None)] {
-            assert!(resources.warnings(&quiet).is_empty(), "{quiet:?}");
+            assert!(warnings(&quiet).is_empty(), "{quiet:?}");
         }
         let found = of(Some(900), Some(1_000));
-        let told = resources.warnings(&found);
+        let told = warnings(&found);
         assert!(told.len() == 1 && told[0].contains("900 of 1000"), "{told:?}");
         resources.set_warning("subject", Some("first".into()));
         resources.set_warning("subject", Some("second".into()));
-        assert_eq!(resources.warnings(&found)[1..], ["second"]);
+        assert_eq!(warnings(&found)[1..], ["second"]);
         resources.set_warning("subject", None);
-        assert_eq!(resources.warnings(&found).len(), 1);
+        assert_eq!(warnings(&found).len(), 1);
+    }
+
+    /// Goal: the end of a certificate is told a month before it, or a third of its time, and after it.
+    #[test]
+    fn the_end_of_a_certificate_is_told() {
+        const DAY_MS: u64 = 86_400_000;
+        for (days, day, told) in [
+            (730, 699, None),
+            (730, 701, Some("expires on 1972-01-01")),
+            (730, 730, Some("expired on 1972-01-01")),
+            (730, 800, Some("expired on 1972-01-01")),
+            (9, 5, None),
+            (9, 7, Some("expires on 1970-01-10")),
+        ] {
+            let end = WallMillis(days * DAY_MS);
+            let validity = Validity { not_before: WallMillis(0), not_after: end };
+            let found = certificate_warning(validity, WallMillis(day * DAY_MS));
+            match (&found, told) {
+                (None, None) => {}
+                (Some(found), Some(told)) => assert!(found.contains(told), "{found}"),
+                _ => panic!("day {day} of {days}: {found:?}"),
+            }
+        }
     }
 
     /// Goal: a disk is called full before it is, by bytes on a small one and by its part on a large one.
@@ -158,7 +212,9 @@ mod tests {
             assert_eq!(disk_warning(&found).is_some(), told, "{found:?}");
         }
         assert_eq!(disk_warning(&ResourceStatus::default()), None);
-        let looked = Resources::of("/".into()).look();
+        let valid = Validity { not_before: WallMillis(0), not_after: WallMillis(7) };
+        let looked = Resources::of("/".into()).look(valid);
+        assert_eq!(looked.certificate_expires_ms, Some(7));
         assert!(
             looked.disk_bytes > Some(0) && looked.disk_free_bytes <= looked.disk_bytes,
             "{looked:?}"

@@ -137,7 +137,9 @@ impl Core {
             // A worker that has ended knows nothing any more: its shards are left out.
             views.extend(receiver.await.unwrap_or_default());
         }
-        let resources = self.resources.look();
+        let validity = self.transport.validity();
+        let resources = self.resources.look(validity);
+        let warnings = self.resources.warnings(&resources, validity, (self.wall_clock)());
         Status {
             node: self.node.0,
             cluster: self.cluster.to_string(),
@@ -151,8 +153,8 @@ impl Core {
             log: self.log_status(),
             data: self.data.statistics(),
             counters: self.counters.values(),
-            warnings: self.resources.warnings(&resources),
             resources,
+            warnings,
         }
     }
 

@@ -38,6 +38,7 @@ mod admin;
 pub mod admin_client;
 pub mod bench;
 pub mod certificate_directory;
+pub mod certificate_watch;
 pub mod cli;
 pub mod cluster_directory;
 pub mod concurrent;

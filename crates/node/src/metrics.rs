@@ -106,6 +106,11 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("descriptors_max", "How many it may have", resources.descriptors_max),
         ("disk_free_bytes", "Bytes left on the directory's disk", resources.disk_free_bytes),
         ("disk_bytes", "Bytes of that disk", resources.disk_bytes),
+        (
+            "certificate_expires_seconds",
+            "When the node's certificates count no more, in seconds since 1970",
+            resources.certificate_expires_ms.map(|ms| ms / 1_000),
+        ),
     ];
     for (name, help, value) in left {
         value.map_or(Ok(()), |value| out.gauge(name, help, value))?;

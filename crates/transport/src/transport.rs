@@ -15,7 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::certificates::{CertificateError, NodeTls, node_name};
+use crate::certificate_error::CertificateError;
+use crate::certificates::{NodeTls, node_name};
 use crate::frame::{Forward, ShardMessage};
 use crate::greeting::{greet_as_acceptor, greet_as_dialer};
 use crate::handshakes::{Handshakes, Permit};
@@ -27,6 +28,7 @@ use crate::session::{
 };
 use crate::statistics::{TransportStatistics, add};
 use crate::tls::{QuicConfig, quic_config};
+use crate::validity::Validity;
 
 /// Kernel buffers asked for on both sides of the socket; the system may give less. Bursts of a
 /// whole frame then wait instead of being dropped and sent again.
@@ -131,7 +133,7 @@ pub struct TransportConfig {
     pub tls: NodeTls,
 }
 
-/// The transport can't be set up.
+/// The transport can't be set up, or not take another identity.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The UDP port could not be claimed.
@@ -198,7 +200,9 @@ pub(crate) struct Shared {
     pub(crate) hello: Hello,
     wall_clock: WallClock,
     pub(crate) receiver: Arc<dyn Receiver>,
-    client: quinn::ClientConfig,
+    /// As the node's newest certificates have it.
+    client: RwLock<quinn::ClientConfig>,
+    validity: RwLock<Validity>,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     refused: AtomicU64,
     messages_unknown_peer: AtomicU64,
@@ -211,14 +215,7 @@ impl Transport {
     /// # Errors
     /// [`BindError`].
     pub fn bind(config: TransportConfig) -> Result<Bound, BindError> {
-        let (found, expected) = (config.tls.node(), config.node);
-        if found != expected {
-            return Err(BindError::Node { found, expected });
-        }
-        let (found, expected) = (config.tls.cluster(), config.cluster);
-        if found != expected {
-            return Err(BindError::Cluster { found, expected });
-        }
+        check_identity(&config.tls, config.node, config.cluster)?;
         let quic = quic_config(&config.tls)?;
         let claimed = claim(config.listen).and_then(|socket| Ok((socket.local_addr()?, socket)));
         let (address, socket) =
@@ -255,7 +252,8 @@ impl Transport {
             },
             wall_clock: config.wall_clock,
             receiver,
-            client: quic.client,
+            client: RwLock::new(quic.client),
+            validity: RwLock::new(config.tls.validity()),
             peers: RwLock::default(),
             refused: AtomicU64::new(0),
             messages_unknown_peer: AtomicU64::new(0),
@@ -301,6 +299,28 @@ impl Transport {
                 tasks.spawn_on(dial_late(shared, endpoint, peer), &self.runtime);
             }
         }
+    }
+
+    /// Takes other certificates of the same node: connections that begin from now on prove themselves
+    /// with them, and standing ones go on.
+    ///
+    /// # Errors
+    /// [`BindError`] if they are another node's or can't be used; nothing has changed then.
+    pub fn set_tls(&self, tls: &NodeTls) -> Result<(), BindError> {
+        check_identity(tls, self.shared.hello.node, self.shared.hello.cluster)?;
+        let quic = quic_config(tls)?;
+        if let Some(endpoint) = &*self.endpoint.lock() {
+            endpoint.set_server_config(Some(quic.server));
+        }
+        *self.shared.client.write() = quic.client;
+        *self.shared.validity.write() = tls.validity();
+        Ok(())
+    }
+
+    /// When the certificates in use count.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        *self.shared.validity.read()
     }
 
     /// Queues messages; never blocks. What does not fit the bounds of its lane, or finds nobody
@@ -469,6 +489,16 @@ impl Refused {
     }
 }
 
+fn check_identity(tls: &NodeTls, node: NodeId, cluster: ClusterId) -> Result<(), BindError> {
+    if tls.node() != node {
+        return Err(BindError::Node { found: tls.node(), expected: node });
+    }
+    if tls.cluster() != cluster {
+        return Err(BindError::Cluster { found: tls.cluster(), expected: cluster });
+    }
+    Ok(())
+}
+
 fn claim(address: SocketAddr) -> io::Result<UdpSocket> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
@@ -588,7 +618,8 @@ async fn connect(
     address: SocketAddr,
 ) -> Result<(quinn::Connection, PeerHello), Refused> {
     let name = node_name(peer.node, shared.hello.cluster);
-    let connecting = endpoint.connect_with(shared.client.clone(), address, &name);
+    let client = shared.client.read().clone();
+    let connecting = endpoint.connect_with(client, address, &name);
     let connecting = connecting.map_err(Refused::early)?;
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await

@@ -1,5 +1,6 @@
 //! `quorate start`: one node, from its file to its last signal.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,10 @@ use tokio::sync::oneshot;
 
 use super::Exit;
 use super::output::print;
+use crate::certificate_watch;
 use crate::config::{Config, EXAMPLE};
 use crate::descriptors::Descriptors;
+use crate::files::loose_key;
 use crate::node::{Leave, Node};
 
 /// How often a node that is not ready says what it waits for.
@@ -43,6 +46,9 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
     // Before the start: a signal while it starts must count too.
     let mut stop = watch_signals()?;
     let started = Instant::now();
+    if let Some(loose) = loose_key(&config.certificates.key) {
+        tracing::warn!("node {}: {loose}", config.node);
+    }
     let descriptors = Descriptors::claim(1)?;
     if let Some(shortage) = descriptors.shortage() {
         tracing::warn!("node {}: {shortage}", config.node);
@@ -53,6 +59,7 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
         _ = &mut stop => None,
         error = node.engine().wait_fatal() => Some(error),
         never = tell_when_ready(&node, started) => match never {},
+        never = watch_certificates(&node, &config) => match never {},
     };
     match fatal {
         None => {
@@ -75,6 +82,11 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
             anyhow::bail!("node {} met a fatal error and stopped: {error}", config.node)
         }
     }
+}
+
+async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
+    let (paths, in_use) = (config.certificates.clone(), config.tls.clone());
+    certificate_watch::run(node.engine(), paths, in_use, say).await
 }
 
 /// True if the process stays after `error` to tell of it. A supervisor that starts it again at once
@@ -114,7 +126,7 @@ async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
 }
 
 /// Says once that the node is ready, and until then, now and again, what it waits for.
-async fn tell_when_ready(node: &Node, started: Instant) -> std::convert::Infallible {
+async fn tell_when_ready(node: &Node, started: Instant) -> Infallible {
     let engine = node.engine();
     let mut told = Instant::now();
     loop {

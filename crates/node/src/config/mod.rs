@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use quorate::{Bootstrap, NodeId, NodeTls, SyncMode};
 use toml::de::DeTable;
 
+use crate::certificate_watch::CertificatePaths;
 use crate::descriptors::Descriptors;
 use crate::node::{NodeConfig, PortSettings, ReachedAt};
 use addresses::{Addresses, Taken, Use};
@@ -45,6 +46,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// Its certificates, which also name the cluster.
     pub tls: NodeTls,
+    /// Where they were read.
+    pub certificates: CertificatePaths,
     /// Every node of the cluster, this one too, ascending.
     pub nodes: Vec<ConfiguredNode>,
     /// The first map of the cluster.
@@ -234,6 +237,7 @@ impl Draft {
             admin: or(self.listen.admin, own.admin),
         };
         let bootstrap = self.bootstrap.map(&nodes)?;
-        Some(Config { node, directory: self.directory?, tls: tls?, nodes, bootstrap, listen })
+        let (directory, certificates) = (self.directory?, self.certificates?.paths()?);
+        Some(Config { node, directory, tls: tls?, certificates, nodes, bootstrap, listen })
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use quorate::{ClusterId, NodeId};
@@ -18,6 +18,7 @@ const DEMO: &str = "demo --nodes 1 --shards 2 --redis-port 0 --admin-port 0";
 /// A node in its process.
 pub(crate) struct Program {
     child: Child,
+    out: BufReader<ChildStdout>,
     pub(crate) redis: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
@@ -41,14 +42,23 @@ impl Program {
             let read = out.read_line(&mut greeting).expect("a greeting");
             assert!(read > 0, "it ended: {greeting}{}", rest_of(&mut child));
         }
-        // What follows the greeting fits a pipe.
-        child.stdout = Some(out.into_inner());
         let after = |word: &str| {
             let (_, rest) = greeting.split_once(word).expect("named in the greeting");
             let address = rest.split([' ', ',', '\n']).find(|text| !text.is_empty());
             address.expect("an address").parse().expect("an address")
         };
-        Program { redis: after(" redis "), admin: after("admin http://"), child }
+        Program { redis: after(" redis "), admin: after("admin http://"), child, out }
+    }
+
+    /// Waits until it says a line with `words`; gives the line.
+    pub(crate) fn wait_line(&mut self, words: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            let read = self.out.read_line(&mut line).expect("a line");
+            assert!(read > 0, "it ended and never said {words:?}: {}", rest_of(&mut self.child));
+        }
+        line
     }
 
     /// Asks it to stop; gives its exit code and what it said on its standard error.
