@@ -18,6 +18,10 @@ use crate::error::{OpenError, OpenFault};
 use crate::open;
 use crate::worker::Observer;
 
+/// Fewest table files kept open: RocksDB rounds each store's part up to 20, and a part of its own use
+/// comes on top.
+const TABLE_FILES_MIN: i32 = 64;
+
 /// Makes the interpreter of one shard's commands.
 pub type MachineFactory = Arc<dyn Fn(ShardId) -> Box<dyn StateMachine> + Send + Sync>;
 
@@ -36,6 +40,7 @@ pub struct EngineBuilder {
     pub(crate) peers: BTreeMap<NodeId, SocketAddr>,
     pub(crate) workers: usize,
     pub(crate) sync: SyncMode,
+    pub(crate) table_files_max: i32,
     pub(crate) entry_cache_bytes_max: usize,
     pub(crate) machine: MachineFactory,
     pub(crate) observer: Option<Arc<dyn Observer>>,
@@ -56,6 +61,7 @@ impl EngineBuilder {
             peers: BTreeMap::new(),
             workers: 1,
             sync: SyncMode::Sync,
+            table_files_max: limits::TABLE_FILES_MAX as i32,
             entry_cache_bytes_max: 64 << 20,
             machine: Arc::new(|_| Box::new(KvMachine)),
             observer: None,
@@ -133,6 +139,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Table files that both stores keep open, together. Default `limits::TABLE_FILES_MAX`. A process
+    /// whose limit of open files is low gives fewer, so that sockets and the log's next file find room.
+    pub fn table_files_max(mut self, files: usize) -> Self {
+        self.table_files_max = i32::try_from(files).unwrap_or(i32::MAX);
+        self
+    }
+
     /// Bytes of log entries kept in memory for followers and apply. Default 64 MiB.
     pub fn entry_cache_bytes_max(mut self, bytes: usize) -> Self {
         self.entry_cache_bytes_max = bytes;
@@ -198,6 +211,9 @@ impl EngineBuilder {
         };
         if let Err(error) = record.check() {
             fault("service", &error.to_string());
+        }
+        if self.table_files_max < TABLE_FILES_MIN {
+            fault("table_files_max", &format!("must be at least {TABLE_FILES_MIN}"));
         }
         if !(1..=256).contains(&self.workers) {
             fault("workers", "must be from 1 to 256");

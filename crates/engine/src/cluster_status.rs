@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::resources::ResourceStatus;
+
 /// Version of the JSON.
 pub const SCHEMA: u32 = 1;
 
@@ -80,6 +82,12 @@ pub struct NodeStatus {
     pub leaders: Option<u64>,
     /// 99th percentile of its synced batches in microseconds, if it answered.
     pub sync_p99_us: Option<u64>,
+    /// What is left there of what runs out, if it answered.
+    #[serde(default)]
+    pub resources: Option<ResourceStatus>,
+    /// What should be done about it before its service ends, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// How a shard is.

@@ -28,6 +28,7 @@ use crate::founding::Founding;
 use crate::inbox::Inbox;
 use crate::progress::ProgressSink;
 use crate::reads::ReadLevel;
+use crate::resources::Resources;
 use crate::shard_read::{self, Facts, Question};
 use crate::shards::{ShardState, Shards};
 use crate::stall::Stalls;
@@ -52,6 +53,7 @@ pub(crate) struct Core {
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) stalls: Arc<Stalls>,
+    pub(crate) resources: Resources,
     /// Room for writes that were submitted without waiting.
     pub(crate) submissions: Arc<Budget>,
     pub(crate) ending: Arc<Ending>,

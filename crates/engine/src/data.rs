@@ -56,8 +56,19 @@ impl EventListener for BackgroundErrors {
 }
 
 impl DataStore {
-    /// Opens what is in `directory`, or makes it there if it `may_be_new`.
+    /// [`DataStore::open_bounded`] with a usual bound.
+    #[cfg(test)]
     pub(crate) fn open(directory: &Path, may_be_new: bool) -> Result<DataStore, rocksdb::Error> {
+        DataStore::open_bounded(directory, may_be_new, 64)
+    }
+
+    /// Opens what is in `directory`, or makes it there if it `may_be_new`. Keeps at most
+    /// `open_files_max` table files open.
+    pub(crate) fn open_bounded(
+        directory: &Path,
+        may_be_new: bool,
+        open_files_max: i32,
+    ) -> Result<DataStore, rocksdb::Error> {
         let mut options = Options::default();
         options.create_if_missing(may_be_new);
         options.set_write_buffer_size(MEMTABLE_BYTES);
@@ -66,7 +77,7 @@ impl DataStore {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_bytes_per_sync(1 << 20);
         options.set_keep_log_file_num(2);
-        options.set_max_open_files(1024);
+        options.set_max_open_files(open_files_max);
         // One apply thread writes at a time; the write group's machinery would only cost.
         options.set_allow_concurrent_memtable_write(false);
         options.set_enable_write_thread_adaptive_yield(false);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_host::{KvCommand, KvReply, Refusal as HostRefusal};
+use quorate_transport::{BindError, NodeTls};
 use quorate_types::{NodeId, ShardId, limits};
 use tokio::sync::oneshot;
 
@@ -293,6 +294,22 @@ impl Engine {
     /// every other one, each for at most `timeout`.
     pub async fn cluster_status(&self, timeout: Duration) -> ClusterStatus {
         self.running.core.cluster_status(timeout).await
+    }
+
+    /// Takes other certificates of this node, as renewed ones are: connections that begin from now on
+    /// prove themselves with them, and standing ones go on.
+    ///
+    /// # Errors
+    /// [`BindError`] if they are another node's or can't be used; nothing has changed then.
+    pub fn set_tls(&self, tls: &NodeTls) -> Result<(), BindError> {
+        self.running.core.transport.set_tls(tls)
+    }
+
+    /// Shows `text` among what is wrong with this node, in [`Engine::status`] and
+    /// [`Engine::cluster_status`], for what the owner knows and the engine does not. It stands until
+    /// another text about `subject`, or none, replaces it.
+    pub fn set_warning(&self, subject: &'static str, text: Option<String>) {
+        self.running.core.resources.set_warning(subject, text);
     }
 
     /// Gives every leadership to another node, so that a stop costs no election. Writes go on, at the

@@ -224,6 +224,17 @@ pub enum OpenFault {
         /// As noted when it was shown.
         reason: String,
     },
+    /// The disk has no room for a start. Nothing was changed.
+    #[error(
+        "its disk has {free_mebibytes} MiB left, and a start needs {needed_mebibytes} MiB to write what \
+         it replays: free some, then start it again; nothing was changed"
+    )]
+    DiskFull {
+        /// What is left.
+        free_mebibytes: u64,
+        /// What has to be.
+        needed_mebibytes: u64,
+    },
     /// The data store refused.
     #[error("data store: {0}")]
     Data(String),

@@ -140,6 +140,8 @@ impl Core {
             replicas: 0,
             leaders: None,
             sync_p99_us: None,
+            resources: None,
+            warnings: Vec::new(),
         };
         match answer {
             Err(reason) => {
@@ -170,6 +172,8 @@ impl Core {
                 status.replicas = answer.shards.len() as u64;
                 status.leaders = Some(led.count() as u64);
                 status.sync_p99_us = Some(answer.log.sync_p99_us);
+                status.resources = Some(answer.resources.clone());
+                status.warnings.clone_from(&answer.warnings);
             }
         }
         status
@@ -264,6 +268,10 @@ fn problems(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<String> {
             "{} {have} out of reach: they serve, and another failure may end that",
             name_shards(&found)
         ));
+    }
+    for node in nodes {
+        let warnings = node.warnings.iter();
+        problems.extend(warnings.map(|warning| format!("node {}: {warning}", node.node)));
     }
     problems
 }

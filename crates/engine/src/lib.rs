@@ -75,6 +75,8 @@ mod reads;
 mod receiver;
 mod recover;
 mod replies;
+mod resources;
+mod room;
 mod running;
 mod session;
 mod shard_read;
@@ -107,12 +109,15 @@ pub use position::Position;
 pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_log::SyncMode;
 pub use quorate_router::{Replica, ShardDescriptor};
-pub use quorate_transport::{CertificateError, ClusterAuthority, NodeTls, PemRole, WallClock};
+pub use quorate_transport::{
+    BindError, CertificateError, ClusterAuthority, NodeTls, PemRole, Validity, WallClock, utc,
+};
 pub use quorate_types::{
     ClusterId, Duration, Epoch, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId,
     Term, WallMillis, limits,
 };
 pub use reads::ReadLevel;
+pub use resources::ResourceStatus;
 pub use session::{Session, SessionError};
 pub use status::{LogStatus, PeerStatus, ShardStatus, Status};
 pub use submission::{Applied, Submission};

@@ -35,6 +35,8 @@ use crate::map_keeper::MapKeeper;
 use crate::receiver::Inbound;
 use crate::recover::{Recovered, Replica, recover};
 use crate::replies::Replies;
+use crate::resources::Resources;
+use crate::room;
 use crate::running::Running;
 use crate::shards::{ShardState, Shards};
 use crate::stall::Stalls;
@@ -43,6 +45,7 @@ use crate::worker::Worker;
 
 pub(crate) fn open(builder: EngineBuilder) -> Result<Engine, OpenFault> {
     let bootstrap = builder.bootstrap.as_ref().expect("checked by the builder");
+    room::check(&builder.directory)?;
     let Recovered { log, data, replicas, life, first_map, recovery } =
         recover(&builder, bootstrap)?;
     let map = known_map(bootstrap, recovery.map.as_deref(), &replicas)?;
@@ -153,6 +156,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         fatal,
         counters: Arc::new(Counters::default()),
         stalls: Arc::new(Stalls::default()),
+        resources: Resources::of(builder.directory.clone()),
         submissions: Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX),
         addresses: Mutex::new(builder.peers.clone()),
         lives,

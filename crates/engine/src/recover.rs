@@ -85,7 +85,7 @@ fn open_stores(
     if recovery.has_data_store && !data_holds {
         return Err(directories.data_is_missing(own));
     }
-    let data = open_data(&directories.data, !recovery.has_data_store)?;
+    let data = open_data(builder, &directories.data, !recovery.has_data_store)?;
     match data.identity().map_err(data_fault)? {
         Some(Ok(found)) if found == own => {}
         Some(Ok(found)) => return Err(directories.do_not_match(own, found)),
@@ -200,19 +200,27 @@ fn open_log(
     node: NodeId,
     directory: &Path,
 ) -> Result<(LogStore, Recovery), OpenFault> {
-    let options = LogOptions { sync: builder.sync, ..LogOptions::default() };
+    let open_files_max = builder.table_files_max / 3;
+    let options = LogOptions { sync: builder.sync, open_files_max, ..LogOptions::default() };
     let cluster = builder.cluster.expect("checked by the builder");
     let fresh_store = StoreId(u128::from_le_bytes(random("a store id")?));
     Ok(LogStore::open(directory, cluster, node, fresh_store, options)?)
 }
 
-fn open_data(directory: &Path, may_be_new: bool) -> Result<DataStore, OpenFault> {
+fn open_data(
+    builder: &EngineBuilder,
+    directory: &Path,
+    may_be_new: bool,
+) -> Result<DataStore, OpenFault> {
     // Once the log is purged, losing the name of this directory would lose what it held.
     quorate_log::make_durably(directory).map_err(|cause| OpenFault::System {
         what: format!("making the directory {}", directory.display()),
         cause,
     })?;
-    DataStore::open(directory, may_be_new).map_err(|error| OpenFault::Data(error.to_string()))
+    // The log's are the other third: it is read from tables rarely.
+    let open_files_max = builder.table_files_max / 3 * 2;
+    DataStore::open_bounded(directory, may_be_new, open_files_max)
+        .map_err(|error| OpenFault::Data(error.to_string()))
 }
 
 fn data_fault(error: rocksdb::Error) -> OpenFault {

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::counters::CounterValues;
 use crate::data::DataStatistics;
 use crate::inbox::Input;
+use crate::resources::ResourceStatus;
 
 /// A node at one moment. Each shard's part is consistent in itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +42,12 @@ pub struct Status {
     pub data: DataStatistics,
     /// Totals since the engine opened.
     pub counters: CounterValues,
+    /// What is left of what runs out.
+    #[serde(default)]
+    pub resources: ResourceStatus,
+    /// What an operator should do before service ends, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One replica.
@@ -130,6 +137,9 @@ impl Core {
             // A worker that has ended knows nothing any more: its shards are left out.
             views.extend(receiver.await.unwrap_or_default());
         }
+        let validity = self.transport.validity();
+        let resources = self.resources.look(validity);
+        let warnings = self.resources.warnings(&resources, validity, (self.wall_clock)());
         Status {
             node: self.node.0,
             cluster: self.cluster.to_string(),
@@ -143,6 +153,8 @@ impl Core {
             log: self.log_status(),
             data: self.data.statistics(),
             counters: self.counters.values(),
+            resources,
+            warnings,
         }
     }
 

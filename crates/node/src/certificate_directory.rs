@@ -11,8 +11,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use quorate::{CertificateError, ClusterAuthority, ClusterId, NodeId, NodeTls};
+use quorate::{CertificateError, ClusterAuthority, ClusterId, NodeId, NodeTls, limits};
 
 use crate::files;
 
@@ -133,6 +134,19 @@ impl CertificateDirectory {
         cluster: ClusterId,
         existing: Existing,
     ) -> Result<ClusterAuthority, CertificateDirectoryError> {
+        self.init_for(cluster, existing, limits::AUTHORITY_LIFETIME)
+    }
+
+    /// As [`CertificateDirectory::init`], for an authority that counts for `lifetime`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn init_for(
+        &self,
+        cluster: ClusterId,
+        existing: Existing,
+        lifetime: Duration,
+    ) -> Result<ClusterAuthority, CertificateDirectoryError> {
         let (pem, key) = (self.authority_pem(), self.authority_key());
         // The key alone counts too: a lost certificate must not cost the operator the key as well.
         if existing == Existing::Refuse
@@ -142,10 +156,23 @@ impl CertificateDirectory {
             return Err(CertificateDirectoryError::AuthorityExists { dir, file });
         }
         files::make_directory(&self.path)?;
-        let authority = ClusterAuthority::generate(cluster).map_err(|cause| self.refused(cause))?;
+        let authority = ClusterAuthority::generate_for(cluster, lifetime);
+        let authority = authority.map_err(|cause| self.refused(cause))?;
         files::write_whole(&key, authority.key_pem().as_bytes(), files::PRIVATE)?;
         files::write_whole(&pem, authority.certificate_pem().as_bytes(), files::PUBLIC)?;
         Ok(authority)
+    }
+
+    /// Gives the authority a new certificate for `lifetime`, with the key that it has: what it issued
+    /// stays good. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`CertificateDirectory::authority`], and what the system refused.
+    pub fn renew(&self, lifetime: Duration) -> Result<ClusterAuthority, CertificateDirectoryError> {
+        let renewed = self.authority()?.renew(lifetime).map_err(|cause| self.refused(cause))?;
+        let pem = renewed.certificate_pem().as_bytes();
+        files::write_whole(&self.authority_pem(), pem, files::PUBLIC)?;
+        Ok(renewed)
     }
 
     /// Reads the authority back. Blocks on the disk.
@@ -172,13 +199,27 @@ impl CertificateDirectory {
         node: NodeId,
         existing: Existing,
     ) -> Result<NodeTls, CertificateDirectoryError> {
+        self.issue_for(authority, node, existing, limits::CERTIFICATE_LIFETIME)
+    }
+
+    /// As [`CertificateDirectory::issue`], for a certificate that counts for `lifetime`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn issue_for(
+        &self,
+        authority: &ClusterAuthority,
+        node: NodeId,
+        existing: Existing,
+        lifetime: Duration,
+    ) -> Result<NodeTls, CertificateDirectoryError> {
         let (pem, key) = (self.node_pem(node), self.node_key(node));
         if existing == Existing::Refuse
             && let Some(file) = [&pem, &key].into_iter().find(|file| file.exists())
         {
             return Err(CertificateDirectoryError::NodeExists { node, file: file.clone() });
         }
-        let tls = authority.issue(node).map_err(|cause| self.refused(cause))?;
+        let tls = authority.issue_for(node, lifetime).map_err(|cause| self.refused(cause))?;
         // A power cut between both leaves a pair that does not match: refused by name at the start.
         files::write_whole(&key, tls.key_pem().as_bytes(), files::PRIVATE)?;
         files::write_whole(&pem, tls.certificate_pem().as_bytes(), files::PUBLIC)?;
@@ -241,6 +282,31 @@ mod tests {
             let mode = fs::metadata(&key).expect("there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{}", key.display());
         }
+    }
+
+    /// Goal: certificates count for as long as was asked, and a renewed authority keeps its nodes.
+    #[test]
+    fn lifetimes_are_as_asked() {
+        let (_temporary, directory) = directory();
+        let day = Duration::from_secs(86_400);
+        let days = |validity: quorate::Validity| {
+            // One of them before it was made.
+            (validity.not_after.0 - validity.not_before.0) / 86_400_000 - 1
+        };
+        let authority = directory.init_for(CLUSTER, Existing::Refuse, 40 * day).expect("made");
+        assert_eq!(days(authority.validity()), 40);
+        let issued =
+            directory.issue_for(&authority, NODE, Existing::Refuse, 7 * day).expect("issued");
+        assert_eq!(days(issued.validity()), 7);
+        let cut = directory.issue(&authority, NODE, Existing::Replace).expect("issued");
+        assert_eq!(days(cut.validity()), 40, "it ends with its authority");
+        let renewed = directory.renew(400 * day).expect("renewed");
+        assert_eq!(days(renewed.validity()), 400);
+        assert_eq!(days(directory.authority().expect("read back").validity()), 400);
+        assert_eq!(
+            directory.tls(NODE).expect("still good").certificate_pem(),
+            cut.certificate_pem()
+        );
     }
 
     /// Goal: nothing is overwritten by accident, and every refusal names the way out.

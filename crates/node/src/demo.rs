@@ -8,6 +8,7 @@ use anyhow::Context;
 use quorate::{Bootstrap, NodeId, SyncMode};
 
 use crate::cluster_directory::ClusterDirectory;
+use crate::descriptors::Descriptors;
 use crate::node::{Leave, Node, NodeConfig, NodePorts, PortSettings};
 
 /// Copies of each shard.
@@ -36,6 +37,8 @@ pub struct DemoConfig {
 pub struct Demo {
     config: DemoConfig,
     directory: ClusterDirectory,
+    /// Of each node.
+    descriptors: Descriptors,
     path: PathBuf,
     nodes: Vec<Option<Node>>,
     /// Removes the directory when it is dropped.
@@ -49,6 +52,8 @@ impl Demo {
     /// A sentence with the remedy; nothing runs then, and a temporary directory is gone.
     pub async fn start(config: DemoConfig) -> anyhow::Result<Demo> {
         check(&config)?;
+        let nodes = usize::try_from(config.nodes).context("few nodes")?;
+        let descriptors = Descriptors::claim(nodes)?;
         // All ports before anything else: the likeliest fault leaves no trace.
         let temporary = match &config.directory {
             Some(_) => None,
@@ -66,7 +71,7 @@ impl Demo {
         };
         let directory = ClusterDirectory::open(&path, config.nodes, config.shards)?;
         let nodes = directory.nodes().iter().map(|_| None).collect();
-        let mut demo = Demo { config, directory, path, nodes, temporary };
+        let mut demo = Demo { config, directory, descriptors, path, nodes, temporary };
         match demo.start_all().await {
             Ok(()) => Ok(demo),
             Err(error) => {
@@ -190,9 +195,9 @@ impl Demo {
     pub fn greeting(&self) -> String {
         let fate = if self.temporary.is_some() { " (removed at the end)" } else { "" };
         let mut text = format!(
-            "Quorate demo: {} nodes, {} shards, data in {}{fate}\n\n",
-            self.config.nodes,
-            self.config.shards,
+            "Quorate demo: {}, {}, data in {}{fate}\n\n",
+            counted(self.config.nodes, "node"),
+            counted(self.config.shards.into(), "shard"),
             self.path.display(),
         );
         for node in self.running() {
@@ -242,9 +247,15 @@ impl Demo {
             tls: self.directory.tls(node)?,
             bootstrap: Bootstrap::even_slots(&self.directory.nodes(), self.config.shards, COPIES),
             sync: self.config.sync,
+            descriptors: self.descriptors,
             settings: PortSettings::Flags,
         })
     }
+}
+
+/// "1 node", "3 nodes".
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn check(config: &DemoConfig) -> anyhow::Result<()> {
@@ -262,7 +273,8 @@ fn check(config: &DemoConfig) -> anyhow::Result<()> {
     for (flag, port) in [("--redis-port", config.redis_port), ("--admin-port", config.admin_port)] {
         anyhow::ensure!(
             u64::from(port) + nodes <= 1 << 16,
-            "{flag} {port}: the ports of {nodes} nodes would pass 65535; choose a lower one"
+            "{flag} {port}: the ports of {} would pass 65535; choose a lower one",
+            counted(nodes, "node"),
         );
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Permissions of a file that anybody may read.
@@ -38,6 +38,19 @@ pub(crate) fn read_text(path: &Path) -> Result<String, FileError> {
     fs::read_to_string(path).map_err(|cause| FileError::new("read", path, cause))
 }
 
+/// True if somebody else than its owner may read the file at `path`; false if that can't be told.
+pub(crate) fn others_may_read(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o044 != 0)
+}
+
+/// What to say of a private key at `path` that others may read.
+pub(crate) fn loose_key(path: &Path) -> Option<String> {
+    others_may_read(path).then(|| {
+        let path = path.display();
+        format!("{path} can be read by others than its owner: run `chmod 600 {path}`")
+    })
+}
+
 /// Writes a file whole or not at all, and keeps it over a power cut.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     write(path, bytes, mode).map_err(|cause| FileError::new("write", path, cause))
@@ -66,8 +79,6 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     /// Goal: a private file is private, whatever lay there before. Method: leave a loose file under
@@ -82,6 +93,10 @@ mod tests {
         assert_eq!(read_text(&path).expect("read"), "secret again");
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, PRIVATE);
+        assert_eq!(loose_key(&path), None);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
+        let told = loose_key(&path).expect("its group may read it");
+        assert!(told.contains(&format!("chmod 600 {}", path.display())), "{told}");
         let names = fs::read_dir(temporary.path()).expect("listed").count();
         assert_eq!(names, 1, "no temporary file stays");
     }

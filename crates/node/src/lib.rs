@@ -33,15 +33,18 @@
 //! # }
 //! ```
 
+mod accept;
 mod admin;
 pub mod admin_client;
 pub mod bench;
 pub mod certificate_directory;
+pub mod certificate_watch;
 pub mod cli;
 pub mod cluster_directory;
 pub mod concurrent;
 pub mod config;
 pub mod demo;
+pub mod descriptors;
 mod files;
 mod metrics;
 pub mod node;

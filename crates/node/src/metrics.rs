@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use quorate::{Engine, Status};
 
+use crate::descriptors::Descriptors;
 use crate::redis::RedisStatistics;
 
 /// One node's metrics.
@@ -25,14 +26,14 @@ impl Metrics {
     pub(crate) const CONTENT_TYPE: &str =
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// Metrics of an engine and its Redis port.
+    /// Metrics of an engine and its Redis port, on a node that may have so many descriptors.
     #[must_use]
-    pub(crate) fn new(redis: Arc<RedisStatistics>) -> Metrics {
+    pub(crate) fn new(redis: Arc<RedisStatistics>, descriptors: Descriptors) -> Metrics {
         let status = Arc::new(Mutex::new(None));
         let mut registry = Registry::with_prefix("quorate");
         let engine = EngineCollector { status: Arc::clone(&status) };
         registry.register_collector(Box::new(engine));
-        registry.register_collector(Box::new(RedisCollector { statistics: redis }));
+        registry.register_collector(Box::new(RedisCollector { statistics: redis, descriptors }));
         Metrics { registry, status }
     }
 
@@ -94,6 +95,26 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
     for (name, help, value) in gauges {
         out.gauge(name, help, value)?;
     }
+    let resources = &status.resources;
+    let left = [
+        (
+            "warnings",
+            "What an operator should do soon; see /status",
+            Some(status.warnings.len() as u64),
+        ),
+        ("descriptors_used", "Open files and sockets of the process", resources.descriptors_used),
+        ("descriptors_max", "How many it may have", resources.descriptors_max),
+        ("disk_free_bytes", "Bytes left on the directory's disk", resources.disk_free_bytes),
+        ("disk_bytes", "Bytes of that disk", resources.disk_bytes),
+        (
+            "certificate_expires_seconds",
+            "When the node's certificates count no more, in seconds since 1970",
+            resources.certificate_expires_ms.map(|ms| ms / 1_000),
+        ),
+    ];
+    for (name, help, value) in left {
+        value.map_or(Ok(()), |value| out.gauge(name, help, value))?;
+    }
     let counters = &status.counters;
     let peers = |of: fn(&quorate::PeerStatus) -> u64| status.peers.iter().map(of).sum::<u64>();
     let totals = [
@@ -121,12 +142,15 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
 #[derive(Debug)]
 struct RedisCollector {
     statistics: Arc<RedisStatistics>,
+    descriptors: Descriptors,
 }
 
 impl Collector for RedisCollector {
     fn encode(&self, encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let mut out = Writer { encoder };
         let of = &self.statistics;
+        let clients_max = self.descriptors.clients_max as u64;
+        out.gauge("redis_clients_max", "Connections taken at once", clients_max)?;
         let totals = [
             ("redis_connections", "Connections accepted", &of.connections),
             ("redis_connections_refused", "Connections over the bound", &of.connections_refused),

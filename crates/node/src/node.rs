@@ -9,11 +9,10 @@ use quorate::{Bootstrap, Engine, NodeId, NodeTls, OpenError, SyncMode};
 use tokio::net::TcpListener;
 
 use crate::admin::AdminServer;
+use crate::descriptors::Descriptors;
 use crate::metrics::Metrics;
 use crate::redis::RedisServer;
 
-/// Redis connections of one node at once; as Redis has it.
-pub const CLIENTS_MAX: usize = 10_000;
 /// How long a node that stops tries to hand its leaderships over: a few transfers one after the
 /// other, each bounded by `limits::TRANSFER_TIMEOUT`. What is left elects a new leader by itself.
 const HAND_OVER: Duration = Duration::from_secs(3);
@@ -41,6 +40,8 @@ pub struct NodeConfig {
     pub bootstrap: Bootstrap,
     /// How the log reaches the disk.
     pub sync: SyncMode,
+    /// How many files and sockets it may have.
+    pub descriptors: Descriptors,
     /// Where an operator set the ports.
     pub settings: PortSettings,
 }
@@ -220,21 +221,26 @@ impl Node {
             Some(ReachedAt { redis, admin, .. }) => (redis, admin),
             None => (redis_address, admin_address),
         };
+        let descriptors = config.descriptors;
         // Opening blocks on the disk; the runtime's own threads must not.
         let opening = tokio::task::spawn_blocking(move || open_engine(config, services));
         let engine = opening
             .await
             .map_err(|error| interrupted(error.to_string()))?
             .map_err(|cause| NodeError::Open { node, cause })?;
-        let redis = match RedisServer::start(engine.clone(), ports.redis, CLIENTS_MAX) {
+        let redis = match RedisServer::start(engine.clone(), ports.redis, descriptors.clients_max) {
             Ok(redis) => redis,
             Err(error) => {
                 engine.shutdown().await;
                 return Err(interrupted(error.to_string()));
             }
         };
-        let metrics = Metrics::new(redis.statistics().clone());
-        let admin = AdminServer::start(engine.clone(), metrics, ports.admin);
+        if descriptors.are_few() {
+            engine.set_warning("descriptors", descriptors.shortage());
+        }
+        let metrics = Metrics::new(redis.statistics().clone(), descriptors);
+        let connections_max = descriptors.admin_connections_max;
+        let admin = AdminServer::start(engine.clone(), metrics, ports.admin, connections_max);
         Ok(Node { engine, redis, admin, redis_address, admin_address })
     }
 
@@ -281,6 +287,7 @@ fn open_engine(
         .service("admin", admin)
         .tls(config.tls)
         .bootstrap(config.bootstrap)
+        .table_files_max(config.descriptors.table_files_max)
         .sync(config.sync);
     let reachable = match config.reached_at {
         Some(ReachedAt { address, .. }) => builder.advertise(address),

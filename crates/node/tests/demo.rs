@@ -220,11 +220,15 @@ async fn the_admin_port_answers() {
         ("/cluster", "\"health\":\"healthy\""),
         ("/metrics", "quorate_log_syncs_total "),
         ("/metrics", "# EOF"),
+        ("/", "/cluster"),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let reply = exchange_until_closed(address, request.as_bytes()).await;
         assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
         assert!(reply.contains(expected), "{path}: {reply}");
     }
+    let request = b"GET /nonsense HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let reply = exchange_until_closed(address, request).await;
+    assert!(reply.starts_with("HTTP/1.1 404") && reply.contains("/cluster"), "{reply}");
     demo.stop().await.expect("stopped");
 }

@@ -35,6 +35,8 @@ fn node(node: u64, shards: u64) -> NodeStatus {
         replicas: shards + 1,
         leaders: Some(shards / 3 + 1),
         sync_p99_us: Some(2_048),
+        resources: None,
+        warnings: Vec::new(),
     }
 }
 

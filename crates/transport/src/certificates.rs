@@ -3,11 +3,13 @@
 //! A certificate names exactly one node of one cluster, as the DNS name
 //! `n<node>.<cluster, 32 hexadecimal digits>.quorate`. A DNS name and no custom extension, because
 //! every TLS library then checks it: the dialer's while it connects, the acceptor's by one call.
-//! Certificates do not expire: taking a node out is a decision of the cluster, not of a clock.
+//! A node's certificate counts for two years, the authority's for ten, unless told otherwise: see
+//! `Validity`.
 
 use std::fmt;
+use std::time::Duration;
 
-use quorate_types::{ClusterId, NodeId};
+use quorate_types::{ClusterId, NodeId, limits};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData,
@@ -16,109 +18,61 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use crate::certificate_error::{CertificateError, PemRole};
+use crate::validity::{Validity, now};
+
 const SUFFIX: &str = ".quorate";
-
-/// Which of the three PEM texts an error speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PemRole {
-    /// The certificate of the cluster's authority, the same on every node.
-    Authority,
-    /// The private key of the authority; it belongs to the operator, not onto nodes.
-    AuthorityKey,
-    /// The node's own certificate.
-    Certificate,
-    /// The private key of the node's certificate.
-    Key,
-}
-
-impl fmt::Display for PemRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PemRole::Authority => "authority certificate",
-            PemRole::AuthorityKey => "authority private key",
-            PemRole::Certificate => "node certificate",
-            PemRole::Key => "node private key",
-        })
-    }
-}
-
-/// The PEM texts don't make an identity.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CertificateError {
-    /// A text is no PEM of its kind, or what it holds can't be read.
-    #[error("the {role} can't be read ({detail}); expected one PEM block of that kind")]
-    Unreadable {
-        /// Which text.
-        role: PemRole,
-        /// What the parser said.
-        detail: String,
-    },
-    /// The name inside is not of this format.
-    #[error(
-        "the {role} names {found:?}, expected {expected}; issue it with `quorate cert`, other \
-         tools don't write these names"
-    )]
-    Name {
-        /// Which text.
-        role: PemRole,
-        /// The names found.
-        found: Vec<String>,
-        /// The form expected.
-        expected: &'static str,
-    },
-    /// A private key of another certificate.
-    #[error("the {key} does not belong to the {certificate} ({detail}); files were mixed up")]
-    KeyMismatch {
-        /// The certificate.
-        certificate: PemRole,
-        /// The key.
-        key: PemRole,
-        /// What the check said.
-        detail: String,
-    },
-    /// The certificate was issued by another authority.
-    #[error(
-        "the node certificate is not signed by the authority certificate ({detail}); both must \
-         come from the same `cert init`"
-    )]
-    NotIssuedByAuthority {
-        /// What the verification said.
-        detail: String,
-    },
-    /// The authority belongs to another cluster than the node certificate.
-    #[error("the authority is of cluster {authority}, the node certificate of {certificate}")]
-    Cluster {
-        /// As the authority's certificate says.
-        authority: ClusterId,
-        /// As the node's certificate says.
-        certificate: ClusterId,
-    },
-    /// Making a key or a certificate failed.
-    #[error("a certificate could not be made: {detail}")]
-    Generate {
-        /// What the library said.
-        detail: String,
-    },
-}
 
 /// The authority of one cluster: its certificate and its private key.
 pub struct ClusterAuthority {
     cluster: ClusterId,
     certificate_pem: String,
+    validity: Validity,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl ClusterAuthority {
-    /// Draws a new authority for `cluster`.
+    /// Draws a new authority for `cluster`, which counts from now on for
+    /// `limits::AUTHORITY_LIFETIME`.
     ///
     /// # Errors
     /// [`CertificateError::Generate`] if the system gives no randomness.
     pub fn generate(cluster: ClusterId) -> Result<ClusterAuthority, CertificateError> {
+        ClusterAuthority::generate_for(cluster, limits::AUTHORITY_LIFETIME)
+    }
+
+    /// As [`ClusterAuthority::generate`], for `lifetime`.
+    ///
+    /// # Errors
+    /// As there, and if no certificate can name its end.
+    pub fn generate_for(
+        cluster: ClusterId,
+        lifetime: Duration,
+    ) -> Result<ClusterAuthority, CertificateError> {
         let key = KeyPair::generate().map_err(generate_error)?;
-        let parameters = authority_parameters(cluster)?;
+        ClusterAuthority::sign(cluster, key, counted(lifetime))
+    }
+
+    /// The same authority with a new certificate, which counts from now on for `lifetime`. What it has
+    /// issued stays good: key and name are the same.
+    ///
+    /// # Errors
+    /// As [`ClusterAuthority::generate_for`].
+    pub fn renew(&self, lifetime: Duration) -> Result<ClusterAuthority, CertificateError> {
+        let key = KeyPair::from_pem(&self.key_pem()).map_err(generate_error)?;
+        ClusterAuthority::sign(self.cluster, key, counted(lifetime))
+    }
+
+    fn sign(
+        cluster: ClusterId,
+        key: KeyPair,
+        validity: Validity,
+    ) -> Result<ClusterAuthority, CertificateError> {
+        let mut parameters = authority_parameters(cluster)?;
+        (parameters.not_before, parameters.not_after) = validity.dates()?;
         let certificate = parameters.self_signed(&key).map_err(generate_error)?;
         let issuer = Issuer::new(parameters, key);
-        Ok(ClusterAuthority { cluster, certificate_pem: certificate.pem(), issuer })
+        Ok(ClusterAuthority { cluster, certificate_pem: certificate.pem(), validity, issuer })
     }
 
     /// Reads back what [`ClusterAuthority::certificate_pem`] and [`ClusterAuthority::key_pem`]
@@ -141,13 +95,20 @@ impl ClusterAuthority {
         }
         // The issuer's name and key identifier follow from cluster and key alone.
         let issuer = Issuer::new(authority_parameters(cluster)?, key);
-        Ok(ClusterAuthority { cluster, certificate_pem: certificate.to_owned(), issuer })
+        let validity = validity_of(PemRole::Authority, &der)?;
+        Ok(ClusterAuthority { cluster, certificate_pem: certificate.to_owned(), validity, issuer })
     }
 
     /// The cluster this authority speaks for.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// When its own certificate counts. Nothing that it issues counts for longer.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.validity
     }
 
     /// The certificate that every node trusts.
@@ -162,21 +123,47 @@ impl ClusterAuthority {
         self.issuer.key().serialize_pem()
     }
 
-    /// Issues a certificate with a new private key to `node`.
+    /// Issues a certificate with a new private key to `node`, which counts from now on for
+    /// `limits::CERTIFICATE_LIFETIME`.
     ///
     /// # Errors
-    /// [`CertificateError::Generate`] if the system gives no randomness.
+    /// [`CertificateError::Generate`] if the system gives no randomness;
+    /// [`CertificateError::Expired`] if the authority counts no more.
     pub fn issue(&self, node: NodeId) -> Result<NodeTls, CertificateError> {
+        self.issue_for(node, limits::CERTIFICATE_LIFETIME)
+    }
+
+    /// As [`ClusterAuthority::issue`], for `lifetime`.
+    ///
+    /// # Errors
+    /// As there, and if no certificate can name its end.
+    pub fn issue_for(&self, node: NodeId, lifetime: Duration) -> Result<NodeTls, CertificateError> {
+        self.validity.check(PemRole::Authority, now())?;
+        self.issue_between(node, counted(lifetime))
+    }
+
+    /// As [`ClusterAuthority::issue`], for any times, past ones too; they end with the authority's.
+    ///
+    /// # Errors
+    /// As [`ClusterAuthority::issue_for`].
+    pub fn issue_between(
+        &self,
+        node: NodeId,
+        validity: Validity,
+    ) -> Result<NodeTls, CertificateError> {
+        let not_after = validity.not_after.min(self.validity.not_after);
+        let validity = Validity { not_after, ..validity };
         let key = KeyPair::generate().map_err(generate_error)?;
         let name = node_name(node, self.cluster);
         let mut parameters = CertificateParams::new(vec![name.clone()]).map_err(generate_error)?;
         parameters.distinguished_name.push(DnType::CommonName, format!("quorate node {node}"));
+        (parameters.not_before, parameters.not_after) = validity.dates()?;
         parameters.use_authority_key_identifier_extension = true;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = parameters.signed_by(&key, &self.issuer).map_err(generate_error)?;
-        NodeTls::from_pem(&self.certificate_pem, &certificate.pem(), &key.serialize_pem())
+        NodeTls::read(&self.certificate_pem, &certificate.pem(), &key.serialize_pem())
     }
 }
 
@@ -188,10 +175,12 @@ pub struct NodeTls {
     key_pem: String,
     node: NodeId,
     cluster: ClusterId,
+    validity: Validity,
+    authority_validity: Validity,
 }
 
 impl NodeTls {
-    /// Checks that the texts can be read, belong together, and name a node of a cluster.
+    /// Checks that the texts can be read, belong together, name a node of a cluster, and count now.
     ///
     /// # Errors
     /// [`CertificateError`] that names the text at fault.
@@ -200,6 +189,14 @@ impl NodeTls {
         certificate: &str,
         key: &str,
     ) -> Result<NodeTls, CertificateError> {
+        let tls = NodeTls::read(authority, certificate, key)?;
+        tls.authority_validity.check(PemRole::Authority, now())?;
+        tls.validity.check(PemRole::Certificate, now())?;
+        Ok(tls)
+    }
+
+    /// All but the check of the time.
+    fn read(authority: &str, certificate: &str, key: &str) -> Result<NodeTls, CertificateError> {
         let authority_der = certificate_der(PemRole::Authority, authority)?;
         let certificate_der = certificate_der(PemRole::Certificate, certificate)?;
         let key_der = key_der(key)?;
@@ -211,7 +208,9 @@ impl NodeTls {
                 certificate: cluster,
             });
         }
-        check_issued(&authority_der, &certificate_der)?;
+        let authority_validity = validity_of(PemRole::Authority, &authority_der)?;
+        let validity = validity_of(PemRole::Certificate, &certificate_der)?;
+        check_issued(&authority_der, &certificate_der, validity)?;
         check_key(&certificate_der, key_der)?;
         Ok(NodeTls {
             authority_pem: authority.to_owned(),
@@ -219,6 +218,8 @@ impl NodeTls {
             key_pem: key.to_owned(),
             node,
             cluster,
+            validity,
+            authority_validity,
         })
     }
 
@@ -232,6 +233,13 @@ impl NodeTls {
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// When the certificate counts, or the authority's, if that ends first.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        let (own, authority) = (self.validity, self.authority_validity);
+        if authority.not_after < own.not_after { authority } else { own }
     }
 
     /// The authority's certificate.
@@ -344,9 +352,19 @@ fn node_of_certificate(der: &CertificateDer<'_>) -> Result<(NodeId, ClusterId), 
     })
 }
 
+fn validity_of(role: PemRole, der: &CertificateDer<'_>) -> Result<Validity, CertificateError> {
+    Validity::of(der).map_err(|error| unreadable(role, error.to_string()))
+}
+
+fn counted(lifetime: Duration) -> Validity {
+    Validity::from_now(now(), limits::CERTIFICATE_BACKDATING, lifetime)
+}
+
+/// Whether the authority has issued the certificate, at whatever time: dates have errors of their own.
 fn check_issued(
     authority: &CertificateDer<'_>,
     certificate: &CertificateDer<'_>,
+    validity: Validity,
 ) -> Result<(), CertificateError> {
     let anchor = webpki::anchor_from_trusted_cert(authority)
         .map_err(|error| unreadable(PemRole::Authority, error.to_string()))?;
@@ -355,7 +373,7 @@ fn check_issued(
             webpki::ALL_VERIFICATION_ALGS,
             &[anchor],
             &[],
-            UnixTime::now(),
+            UnixTime::since_unix_epoch(Duration::from_millis(validity.not_before.0)),
             KeyUsage::client_auth(),
             None,
             None,

@@ -77,9 +77,11 @@
 //! # }
 //! ```
 
+mod certificate_error;
 mod certificates;
 mod frame;
 mod greeting;
+mod handshakes;
 mod hello;
 mod lane;
 mod peer;
@@ -88,9 +90,11 @@ mod session;
 mod statistics;
 mod tls;
 mod transport;
+mod validity;
 mod wire;
 
-pub use certificates::{CertificateError, ClusterAuthority, NodeTls, PemRole};
+pub use certificate_error::{CertificateError, PemRole};
+pub use certificates::{ClusterAuthority, NodeTls};
 pub use frame::{
     EncodedFrame, Forward, ForwardKind, Frame, FrameError, ShardMessage, decode_frame,
     encode_forwards, encode_messages,
@@ -99,3 +103,4 @@ pub use hello::{Hello, PeerHello, Refusal, Rejection, VERSION_MAX, VERSION_MIN};
 pub use lane::SendError;
 pub use statistics::{PeerStatistics, TransportStatistics};
 pub use transport::{BindError, Bound, Receiver, Transport, TransportConfig, WallClock};
+pub use validity::{Validity, utc};

@@ -17,6 +17,7 @@ use crate::peer::Peer;
 use crate::reader::FrameReader;
 use crate::statistics::add;
 use crate::transport::{Receiver, Shared};
+use crate::validity::{Whose, dates_in_words};
 
 /// Application code of a close: the peer is not wanted; the reason says why.
 pub(crate) const CODE_REFUSED: VarInt = VarInt::from_u32(1);
@@ -79,12 +80,21 @@ pub(crate) fn describe(error: ConnectionError) -> String {
         ConnectionError::ApplicationClosed(close) => {
             format!("closed by the peer: {}", String::from_utf8_lossy(&close.reason))
         }
-        ConnectionError::ConnectionClosed(close) => format!(
-            "refused by the peer during TLS ({close}): do both certificates come from the same \
-             cluster authority, and does the address belong to that node?"
-        ),
+        ConnectionError::ConnectionClosed(close) => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            match dates_in_words(&reason, Whose::Own) {
+                Some(dates) => format!("refused by the peer: {dates}"),
+                None => format!(
+                    "refused by the peer during TLS ({close}): do both certificates come from the \
+                     same cluster authority, and does the address belong to that node?"
+                ),
+            }
+        }
         ConnectionError::TransportError(error) => {
-            format!("refused during TLS or by QUIC: {error}")
+            match dates_in_words(&error.reason, Whose::Peers) {
+                Some(dates) => format!("refused: {dates}"),
+                None => format!("refused during TLS or by QUIC: {error}"),
+            }
         }
         ConnectionError::TimedOut => "timed out: nothing answers at the address".to_owned(),
         ConnectionError::Reset => "reset: the peer has restarted".to_owned(),

@@ -15,15 +15,18 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::certificates::{CertificateError, NodeTls, node_name};
+use crate::certificate_error::CertificateError;
+use crate::certificates::{NodeTls, node_name};
 use crate::frame::{Forward, ShardMessage};
 use crate::greeting::{NotGreeted, Verdict, greet_as_acceptor, greet_as_dialer};
+use crate::handshakes::{Handshakes, Permit};
 use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
 use crate::peer::Peer;
 use crate::session::{CODE_STOPPED, HELLO_TIMEOUT, describe, serve};
 use crate::statistics::{TransportStatistics, add};
 use crate::tls::{QuicConfig, quic_config};
+use crate::validity::Validity;
 
 /// Kernel buffers asked for on both sides of the socket; the system may give less. Bursts of a
 /// whole frame then wait instead of being dropped and sent again.
@@ -36,8 +39,6 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long the higher id waits for the lower one to dial, before it dials itself.
 const LATE_DIAL: Duration = Duration::from_secs(3);
-/// Incoming connections that are at TLS or hello at the same time; more are turned away.
-const HANDSHAKES_MAX: usize = 256;
 /// Interval of looking whether the socket is closed at shutdown.
 const SOCKET_POLL: Duration = Duration::from_millis(1);
 /// Time for connections to say goodbye at shutdown.
@@ -130,7 +131,7 @@ pub struct TransportConfig {
     pub tls: NodeTls,
 }
 
-/// The transport can't be set up.
+/// The transport can't be set up, or not take another identity.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The UDP port could not be claimed.
@@ -197,7 +198,9 @@ pub(crate) struct Shared {
     pub(crate) hello: Hello,
     wall_clock: WallClock,
     pub(crate) receiver: Arc<dyn Receiver>,
-    client: quinn::ClientConfig,
+    /// As the node's newest certificates have it.
+    client: RwLock<quinn::ClientConfig>,
+    validity: RwLock<Validity>,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     refused: AtomicU64,
     messages_unknown_peer: AtomicU64,
@@ -210,14 +213,7 @@ impl Transport {
     /// # Errors
     /// [`BindError`].
     pub fn bind(config: TransportConfig) -> Result<Bound, BindError> {
-        let (found, expected) = (config.tls.node(), config.node);
-        if found != expected {
-            return Err(BindError::Node { found, expected });
-        }
-        let (found, expected) = (config.tls.cluster(), config.cluster);
-        if found != expected {
-            return Err(BindError::Cluster { found, expected });
-        }
+        check_identity(&config.tls, config.node, config.cluster)?;
         let quic = quic_config(&config.tls)?;
         let claimed = claim(config.listen).and_then(|socket| Ok((socket.local_addr()?, socket)));
         let (address, socket) =
@@ -254,7 +250,8 @@ impl Transport {
             },
             wall_clock: config.wall_clock,
             receiver,
-            client: quic.client,
+            client: RwLock::new(quic.client),
+            validity: RwLock::new(config.tls.validity()),
             peers: RwLock::default(),
             refused: AtomicU64::new(0),
             messages_unknown_peer: AtomicU64::new(0),
@@ -300,6 +297,28 @@ impl Transport {
                 tasks.spawn_on(dial_late(shared, endpoint, peer), &self.runtime);
             }
         }
+    }
+
+    /// Takes other certificates of the same node: connections that begin from now on prove themselves
+    /// with them, and standing ones go on.
+    ///
+    /// # Errors
+    /// [`BindError`] if they are another node's or can't be used; nothing has changed then.
+    pub fn set_tls(&self, tls: &NodeTls) -> Result<(), BindError> {
+        check_identity(tls, self.shared.hello.node, self.shared.hello.cluster)?;
+        let quic = quic_config(tls)?;
+        if let Some(endpoint) = &*self.endpoint.lock() {
+            endpoint.set_server_config(Some(quic.server));
+        }
+        *self.shared.client.write() = quic.client;
+        *self.shared.validity.write() = tls.validity();
+        Ok(())
+    }
+
+    /// When the certificates in use count.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        *self.shared.validity.read()
     }
 
     /// Queues messages; never blocks. What does not fit the bounds of its lane, or finds nobody
@@ -473,6 +492,16 @@ impl Refused {
     }
 }
 
+fn check_identity(tls: &NodeTls, node: NodeId, cluster: ClusterId) -> Result<(), BindError> {
+    if tls.node() != node {
+        return Err(BindError::Node { found: tls.node(), expected: node });
+    }
+    if tls.cluster() != cluster {
+        return Err(BindError::Cluster { found: tls.cluster(), expected: cluster });
+    }
+    Ok(())
+}
+
 fn claim(address: SocketAddr) -> io::Result<UdpSocket> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
@@ -490,25 +519,18 @@ fn claim(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Takes in connections until the endpoint closes, then waits for their sessions.
 async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
-    let handshakes = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Handshakes::default();
     let mut sessions = JoinSet::new();
     while let Some(incoming) = endpoint.accept().await {
         while sessions.try_join_next().is_some() {}
-        match handshakes.clone().try_acquire_owned() {
-            Ok(permit) => {
-                sessions.spawn(accept_one(shared.clone(), incoming, permit));
-            }
-            Err(_) => incoming.refuse(),
+        if let Some((incoming, permit)) = handshakes.admit(incoming) {
+            sessions.spawn(accept_one(shared.clone(), incoming, permit));
         }
     }
     while sessions.join_next().await.is_some() {}
 }
 
-async fn accept_one(
-    shared: Arc<Shared>,
-    incoming: Incoming,
-    permit: tokio::sync::OwnedSemaphorePermit,
-) {
+async fn accept_one(shared: Arc<Shared>, incoming: Incoming, permit: Permit) {
     let address = incoming.remote_address();
     let greeted = async {
         let connection = incoming.await.map_err(|error| (None, Refused::early(describe(error))))?;
@@ -599,7 +621,8 @@ async fn connect(
     address: SocketAddr,
 ) -> Result<(quinn::Connection, PeerHello), Refused> {
     let name = node_name(peer.node, shared.hello.cluster);
-    let connecting = endpoint.connect_with(shared.client.clone(), address, &name);
+    let client = shared.client.read().clone();
+    let connecting = endpoint.connect_with(client, address, &name);
     let connecting = connecting.map_err(Refused::early)?;
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await

@@ -106,7 +106,62 @@ pub const MAP_POLL: Duration = Duration::from_millis(1_000);
 /// Time after which a caller's request is answered with an error, if it names no other.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Connections of clients to one node at once; as Redis has it.
+pub const CLIENTS_MAX: usize = 10_000;
+/// Connections to the admin port of one node at once: some scrapers, probes and operators. Further
+/// ones wait in the kernel's backlog, where they cost no descriptor.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Table files that the log and the data store of one node keep open. Beyond it the one used longest
+/// ago is closed, and a later read opens it again.
+pub const TABLE_FILES_MAX: usize = 1_536;
+/// Descriptors of one node that neither clients nor table files can take. A node at rest has about
+/// 40: the files that both stores write, listeners, the UDP socket, the runtimes' own. The rest is
+/// for what two compactions per store read and write beside the table cache, and for clients that
+/// are told that they are too many.
+pub const DESCRIPTORS_RESERVED: usize = 128;
+/// Descriptors that a process asks the system for, per node: all of the above, rounded up.
+pub const DESCRIPTORS_WANTED: usize = 16_384;
+/// Fewest descriptors per node with which a start makes sense: the reserve, and as much again for
+/// tables, clients and the admin port.
+pub const DESCRIPTORS_MIN: usize = 256;
+/// Part of its descriptors, in percent, from which on a process says that they run out. The bounds
+/// above leave more than this free until clients and tables are both at their bounds.
+pub const DESCRIPTORS_WARN_PERCENT: u64 = 90;
+/// Clients below which a node whose descriptors allow no more counts as badly set up.
+pub const CLIENTS_FEW: usize = 1_000;
+/// Free bytes of its disk below which a node says that it runs full; or the part below, if that is
+/// more. Twice what the log's write-ahead files may grow to: they are rewritten as tables before they
+/// go, and a compaction needs room for its result as well.
+pub const DISK_FREE_WARN_BYTES: u64 = 1 << 30;
+/// The same in percent of the whole: from about there on file systems get slow and fragmented.
+pub const DISK_FREE_WARN_PERCENT: u64 = 5;
+/// Free bytes that a start needs beside a copy of what it replays: new files of both stores, with what
+/// RocksDB claims ahead for them. A start on less would fail after it had made some of them, and
+/// each further one would take a little more.
+pub const DISK_FREE_START_BYTES: u64 = 64 << 20;
+/// How long the certificate of a cluster's authority counts, unless told otherwise. Every node has to
+/// be given its successor, so it is rare; and a key that was stolen unseen ends some time.
+pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3_650 * 86_400);
+/// How long the certificate of a node counts, unless told otherwise; taken by a running node.
+pub const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(730 * 86_400);
+/// By how much a certificate counts before it was made: a node whose clock is behind, or is set to
+/// another time zone, takes it all the same.
+pub const CERTIFICATE_BACKDATING: Duration = Duration::from_secs(86_400);
+/// Time before the end of a certificate from which on its node says so; a third of its whole time, if
+/// that is less.
+pub const CERTIFICATE_WARNING: Duration = Duration::from_secs(30 * 86_400);
+/// How often a node looks whether its certificate files were replaced.
+pub const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
+
 const _: () = {
+    assert!(CERTIFICATE_WARNING.as_secs() * 3 < CERTIFICATE_LIFETIME.as_secs());
+    assert!(CERTIFICATE_LIFETIME.as_secs() < AUTHORITY_LIFETIME.as_secs());
+    assert!(DISK_FREE_START_BYTES < DISK_FREE_WARN_BYTES, "the warning comes first");
+    assert!(
+        CLIENTS_MAX + ADMIN_CONNECTIONS_MAX + TABLE_FILES_MAX + DESCRIPTORS_RESERVED
+            <= DESCRIPTORS_WANTED
+    );
+    assert!(DESCRIPTORS_RESERVED * 2 <= DESCRIPTORS_MIN);
     assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX < COMMAND_BYTES_MAX);
     assert!(ENTRY_BYTES_MAX <= WINDOW_BYTES_MAX, "the largest entry must fit the window");
     assert!(WINDOW_BYTES_MAX < FRAME_BYTES_MAX, "one shard's window must fit a frame");

@@ -1,16 +1,20 @@
 //! `quorate start`: one node, from its file to its last signal.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use quorate::Readiness;
+use quorate::{FatalError, Readiness};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Exit;
 use super::output::print;
+use crate::certificate_watch;
 use crate::config::{Config, EXAMPLE};
+use crate::descriptors::Descriptors;
+use crate::files::loose_key;
 use crate::node::{Leave, Node};
 
 /// How often a node that is not ready says what it waits for.
@@ -40,14 +44,22 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
         }
     };
     // Before the start: a signal while it starts must count too.
-    let stop = watch_signals()?;
+    let mut stop = watch_signals()?;
     let started = Instant::now();
-    let node = Node::start(config.node_config()).await?;
+    if let Some(loose) = loose_key(&config.certificates.key) {
+        tracing::warn!("node {}: {loose}", config.node);
+    }
+    let descriptors = Descriptors::claim(1)?;
+    if let Some(shortage) = descriptors.shortage() {
+        tracing::warn!("node {}: {shortage}", config.node);
+    }
+    let node = Node::start(config.node_config(descriptors)).await?;
     say(&greeting(&config, &node));
     let fatal = tokio::select! {
-        _ = stop => None,
+        _ = &mut stop => None,
         error = node.engine().wait_fatal() => Some(error),
         never = tell_when_ready(&node, started) => match never {},
+        never = watch_certificates(&node, &config) => match never {},
     };
     match fatal {
         None => {
@@ -56,9 +68,34 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
             Ok(Exit::Success)
         }
         Some(error) => {
+            if outlives(&error) {
+                tracing::error!(
+                    "node {} serves nothing any more: {error}. It stays to say so: /health, /ready and \
+                     /status at http://{}. Mend the cause, then restart it",
+                    config.node,
+                    node.admin_address(),
+                );
+                // An error is a sender that was dropped: nobody can ask for a stop any more.
+                drop(stop.await);
+            }
             node.stop(Leave::AtOnce).await;
             anyhow::bail!("node {} met a fatal error and stopped: {error}", config.node)
         }
+    }
+}
+
+async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
+    let (paths, in_use) = (config.certificates.clone(), config.tls.clone());
+    certificate_watch::run(node.engine(), paths, in_use, say).await
+}
+
+/// True if the process stays after `error` to tell of it. A supervisor that starts it again at once
+/// finds the same disk. Not if the cluster refuses this node: another process may bear its name by
+/// right, and wants its ports.
+fn outlives(error: &FatalError) -> bool {
+    match error {
+        FatalError::Identity(_) => false,
+        FatalError::Log(_) | FatalError::Data(_) | FatalError::Panic { .. } => true,
     }
 }
 
@@ -89,7 +126,7 @@ async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
 }
 
 /// Says once that the node is ready, and until then, now and again, what it waits for.
-async fn tell_when_ready(node: &Node, started: Instant) -> std::convert::Infallible {
+async fn tell_when_ready(node: &Node, started: Instant) -> Infallible {
     let engine = node.engine();
     let mut told = Instant::now();
     loop {

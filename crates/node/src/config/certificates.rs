@@ -8,6 +8,7 @@ use quorate::{CertificateError, NodeId, NodeTls};
 
 use super::faults::{Faults, Placed};
 use super::section::Section;
+use crate::certificate_watch::CertificatePaths;
 use crate::files::directory_of;
 
 /// The three files, as the section names them, resolved against the directory of the configuration.
@@ -82,6 +83,16 @@ impl CertificateFiles {
         Some(tls)
     }
 
+    /// The files, if all were named.
+    pub(super) fn paths(&self) -> Option<CertificatePaths> {
+        let path = |file: &Option<Placed<PathBuf>>| file.as_ref().map(|file| file.value.clone());
+        Some(CertificatePaths {
+            authority: path(&self.authority)?,
+            certificate: path(&self.certificate)?,
+            key: path(&self.key)?,
+        })
+    }
+
     fn place_of(&self, role: PemRole) -> usize {
         let file = match role {
             PemRole::Authority | PemRole::AuthorityKey => &self.authority,
@@ -95,7 +106,10 @@ impl CertificateFiles {
 /// Which file an operator should look at first.
 fn role_of(error: &CertificateError) -> PemRole {
     match error {
-        CertificateError::Unreadable { role, .. } | CertificateError::Name { role, .. } => *role,
+        CertificateError::Unreadable { role, .. }
+        | CertificateError::Name { role, .. }
+        | CertificateError::Expired { role, .. }
+        | CertificateError::NotYetValid { role, .. } => *role,
         CertificateError::KeyMismatch { key, .. } => *key,
         CertificateError::NotIssuedByAuthority { .. }
         | CertificateError::Cluster { .. }

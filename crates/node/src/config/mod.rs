@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use quorate::{Bootstrap, NodeId, NodeTls, SyncMode};
 use toml::de::DeTable;
 
+use crate::certificate_watch::CertificatePaths;
+use crate::descriptors::Descriptors;
 use crate::node::{NodeConfig, PortSettings, ReachedAt};
 use addresses::{Addresses, Taken, Use};
 use bootstrap::BootstrapSettings;
@@ -44,6 +46,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// Its certificates, which also name the cluster.
     pub tls: NodeTls,
+    /// Where they were read.
+    pub certificates: CertificatePaths,
     /// Every node of the cluster, this one too, ascending.
     pub nodes: Vec<ConfiguredNode>,
     /// The first map of the cluster.
@@ -107,9 +111,9 @@ impl Config {
         Ok(config.expect("what is missing is a fault"))
     }
 
-    /// What the node is started with.
+    /// What the node is started with, in a process that lets it have `descriptors`.
     #[must_use]
-    pub fn node_config(&self) -> NodeConfig {
+    pub fn node_config(&self, descriptors: Descriptors) -> NodeConfig {
         let own = self.own();
         let others = self.nodes.iter().filter(|node| node.id != self.node);
         NodeConfig {
@@ -127,6 +131,7 @@ impl Config {
             tls: self.tls.clone(),
             bootstrap: self.bootstrap.clone(),
             sync: SyncMode::Sync,
+            descriptors,
             settings: PortSettings::File,
         }
     }
@@ -232,6 +237,7 @@ impl Draft {
             admin: or(self.listen.admin, own.admin),
         };
         let bootstrap = self.bootstrap.map(&nodes)?;
-        Some(Config { node, directory: self.directory?, tls: tls?, nodes, bootstrap, listen })
+        let (directory, certificates) = (self.directory?, self.certificates?.paths()?);
+        Some(Config { node, directory, tls: tls?, certificates, nodes, bootstrap, listen })
     }
 }

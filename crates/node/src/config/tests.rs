@@ -1,9 +1,10 @@
 //! Files with faults, and what is said about them.
 
-use quorate::{ClusterAuthority, ClusterId};
+use quorate::{ClusterAuthority, ClusterId, Validity, WallMillis};
 
 use super::*;
 use crate::certificate_directory::{CertificateDirectory, Existing};
+use crate::descriptors::Descriptors;
 
 const GOOD: &str = r#"node = 1
 directory = "data/node-1"
@@ -71,7 +72,7 @@ fn a_good_file_is_understood() {
     assert_eq!(config.listen.address, address("127.0.0.1:7101"));
     assert_eq!(config.own().redis, address("127.0.0.1:7001"));
     assert_eq!(config.bootstrap, Bootstrap::even_slots(&[NodeId(1), NodeId(2)], 8, 2));
-    let node = config.node_config();
+    let node = config.node_config(Descriptors::share(1_024, 1).expect("enough"));
     assert_eq!(node.peers, [(NodeId(2), address("127.0.0.1:7102"))]);
     assert_eq!(node.reached_at.expect("published").redis, address("127.0.0.1:7001"));
 }
@@ -191,6 +192,29 @@ fn certificates_must_be_of_this_node_and_cluster() {
     let found = issue(&twin);
     assert!(found.starts_with("node.toml:5: the node certificate is not signed by"), "{found}");
     assert_eq!(issue(&place.authority), "no fault");
+}
+
+/// Goal: a certificate out of its time is told by its date and file, not as one of another authority.
+/// Method: files with past and future times.
+#[test]
+fn certificates_must_count_now() {
+    let place = Place::new();
+    let found = |not_before, not_after| {
+        let validity =
+            Validity { not_before: WallMillis(not_before), not_after: WallMillis(not_after) };
+        let tls = place.authority.issue_between(NodeId(1), validity).expect("issued");
+        let write = |path, text: &str| std::fs::write(path, text).expect("written");
+        write(place.certificates.node_pem(NodeId(1)), tls.certificate_pem());
+        write(place.certificates.node_key(NodeId(1)), tls.key_pem());
+        place.faults(GOOD)
+    };
+    let expired = found(1_577_836_800_000, 1_580_515_200_000);
+    let expected = "node.toml:5: the node certificate expired on 2020-02-01 00:00:00 UTC, it is 20";
+    assert!(expired.starts_with(expected) && expired.contains("--renew"), "{expired}");
+    let end = place.authority.validity().not_after.0;
+    let early = found(end - 1_000, end);
+    let expected = "node.toml:5: the node certificate counts from 20";
+    assert!(early.starts_with(expected) && early.contains("clock"), "{early}");
 }
 
 /// Goal: an operator repairs a file in one go. Method: one fault of every section at once, as the

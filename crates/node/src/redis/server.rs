@@ -1,6 +1,7 @@
 //! Accepting connections, in bounds, and ending them.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -9,17 +10,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate::Engine;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::Connection;
+use crate::accept::AcceptTrouble;
 
 /// How long connections may go on with what they have begun, once the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
-/// Wait after a failed accept: out of file descriptors is the usual cause, and it passes.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a client is told for whom there is no place; Redis' own words.
+const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// Totals of one Redis port since it opened.
 #[derive(Debug, Default)]
@@ -161,18 +162,31 @@ impl RedisServer {
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let stop = stopping.clone();
+    let mut trouble = AcceptTrouble::none("the Redis port");
+    let mut not_before = Instant::now();
     loop {
+        let next = async {
+            tokio::time::sleep_until(not_before.into()).await;
+            listener.accept().await
+        };
         tokio::select! {
             // A dropped sender is a server that was dropped: the same as a stop.
             () = stopped(&mut stopping) => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
-            accepted = listener.accept() => match accepted {
+            accepted = next => match accepted {
                 Ok((stream, address)) => {
-                    connections.spawn(serve(stream, address, Arc::clone(&shared), stop.clone()));
+                    trouble.note_success(Instant::now());
+                    match shared.admit(address) {
+                        Some(client) => {
+                            let shared = Arc::clone(&shared);
+                            connections.spawn(serve(stream, shared, client, stop.clone()));
+                        }
+                        None => refuse(stream, address, &shared.statistics),
+                    }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the Redis port can't accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    let now = Instant::now();
+                    not_before = now + trouble.note_failure(&error, now);
                 }
             },
         }
@@ -200,20 +214,24 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// Tells a client that there is no place, and closes. Here and now: a refused client that waited for
+/// a task of its own would hold its descriptor meanwhile.
+fn refuse(stream: TcpStream, address: SocketAddr, statistics: &RedisStatistics) {
+    statistics.connections_refused.fetch_add(1, Ordering::Relaxed);
+    // The words always fit an empty socket.
+    let told = stream.into_std().and_then(|mut stream| stream.write_all(REFUSAL));
+    if let Err(error) = told {
+        tracing::debug!(%address, %error, "a refused client is already gone");
+    }
+}
+
 async fn serve(
-    mut stream: TcpStream,
-    address: SocketAddr,
+    stream: TcpStream,
     shared: Arc<Shared>,
+    client: Arc<Client>,
     stopping: watch::Receiver<bool>,
 ) {
-    let Some(client) = shared.admit(address) else {
-        shared.statistics.connections_refused.fetch_add(1, Ordering::Relaxed);
-        let refusal = stream.write_all(b"-ERR max number of clients reached\r\n").await;
-        if let Err(error) = refusal {
-            tracing::debug!(%address, %error, "a refused client is already gone");
-        }
-        return;
-    };
+    let address = client.address;
     let place = Place { shared: Arc::clone(&shared), client: Arc::clone(&client) };
     shared.statistics.connections.fetch_add(1, Ordering::Relaxed);
     if let Err(error) = stream.set_nodelay(true) {

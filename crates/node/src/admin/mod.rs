@@ -2,11 +2,15 @@
 //!
 //! | path | answer |
 //! |---|---|
+//! | `/` | this list, as text |
 //! | `/health` | 200 `ok`, or 503 with the fatal error: restart or replace the node |
 //! | `/ready` | 200 `ready`, or 503 with what is missing as JSON: for load balancers and roll-outs |
 //! | `/metrics` | Prometheus text |
 //! | `/status` | this node alone, as JSON |
 //! | `/cluster` | the whole cluster as this node finds it, as JSON: what `quorate status` shows |
+
+mod patience;
+mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +22,32 @@ use axum::routing::get;
 use axum::{Json, Router};
 use quorate::Engine;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::metrics::Metrics;
+use server::Bounds;
 
 /// How long requests may go on once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long a client may take for a request, and how long it may be idle before its next one.
+const REQUEST: Duration = Duration::from_secs(10);
+/// How long a client may take for an answer that does not fit its window at once.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How long the other nodes may take to say how they are; one that is silent for longer counts as
 /// unreachable.
 const ASK: Duration = Duration::from_secs(2);
+
+/// What `GET /` says.
+const PATHS: &str = "\
+The admin port of a Quorate node. GET
+
+  /health   200 `ok`, or 503 with the fatal error that ended its service
+  /ready    200 `ready`, or 503 with what is missing
+  /metrics  for Prometheus
+  /status   this node, as JSON
+  /cluster  the whole cluster as this node finds it, as JSON: what `quorate status` shows
+";
 
 struct Shared {
     engine: Engine,
@@ -36,43 +56,39 @@ struct Shared {
 
 /// A running admin port.
 pub(crate) struct AdminServer {
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
 }
 
 impl AdminServer {
-    /// Serves facts about `engine` on `listener`.
+    /// Serves facts about `engine` on `listener`, to at most `connections_max` at once.
     #[must_use]
-    pub(crate) fn start(engine: Engine, metrics: Metrics, listener: TcpListener) -> AdminServer {
+    pub(crate) fn start(
+        engine: Engine,
+        metrics: Metrics,
+        listener: TcpListener,
+        connections_max: usize,
+    ) -> AdminServer {
         let router = Router::new()
+            .route("/", get(|| async { PATHS }))
             .route("/health", get(health))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics_text))
             .route("/status", get(status))
             .route("/cluster", get(cluster))
+            .fallback(|| async { (StatusCode::NOT_FOUND, PATHS) })
             .with_state(Arc::new(Shared { engine, metrics }));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(async move {
-            let stopped = async {
-                // An error is a sender that was dropped: the same as a stop.
-                drop(stopped.await);
-            };
-            axum::serve(listener, router).with_graceful_shutdown(stopped).await
-        });
+        let bounds = Bounds { connections_max, request: REQUEST, answer: ANSWER, drain: DRAIN };
+        let (stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(server::serve(listener, router, bounds, stopping));
         AdminServer { stop, serving }
     }
 
     /// Stops accepting, and cuts off what does not end soon.
-    pub(crate) async fn stop(mut self) {
-        if self.stop.send(()).is_err() {
-            tracing::error!("the admin port had stopped before it was told to");
-        }
-        match tokio::time::timeout(DRAIN, &mut self.serving).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "the admin port"),
-            Ok(Err(error)) => tracing::error!(%error, "the admin port's task"),
-            // An idle connection of a scraper; nothing is lost.
-            Err(_) => self.serving.abort(),
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the admin port's task");
         }
     }
 }

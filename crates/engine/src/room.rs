@@ -1,0 +1,114 @@
+//! Room on a node's disk, and how much of it a start needs.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use quorate_types::limits;
+
+use crate::error::OpenFault;
+
+/// A disk at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// What this process may still write.
+    pub(crate) free_bytes: u64,
+    /// The whole of it.
+    pub(crate) bytes: u64,
+}
+
+impl Room {
+    /// Of the disk that holds `directory`, or will hold it once it is made.
+    pub(crate) fn of(directory: &Path) -> io::Result<Room> {
+        let there = directory.ancestors().find(|path| path.exists());
+        // A relative path ends in an empty one, which stands for the working directory.
+        let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let found = rustix::fs::statvfs(there)?;
+        Ok(Room {
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        })
+    }
+}
+
+/// Refuses to open `directory` on a disk that a start would fill. Changes nothing: a start that fails
+/// half way leaves files behind, and each of a supervisor's tries would take some more of what is
+/// left.
+///
+/// # Errors
+/// [`OpenFault::DiskFull`]. What can't be found out is no reason to refuse.
+pub(crate) fn check(directory: &Path) -> Result<(), OpenFault> {
+    let (free_bytes, replayed_bytes) = match (Room::of(directory), replayed_bytes(directory)) {
+        (Ok(room), Ok(replayed_bytes)) => (room.free_bytes, replayed_bytes),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(directory = %directory.display(), %error, "room on the disk is not known");
+            return Ok(());
+        }
+    };
+    match needed_bytes(replayed_bytes) {
+        needed_bytes if free_bytes < needed_bytes => Err(OpenFault::DiskFull {
+            free_mebibytes: mebibytes(free_bytes),
+            needed_mebibytes: needed_bytes.div_ceil(1 << 20),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A start writes what it replays into tables before the files that it came from may go (RULE 8).
+fn needed_bytes(replayed_bytes: u64) -> u64 {
+    limits::DISK_FREE_START_BYTES.saturating_add(replayed_bytes)
+}
+
+/// Bytes of the log's write-ahead files in the node's `directory`.
+fn replayed_bytes(directory: &Path) -> io::Result<u64> {
+    let files = match fs::read_dir(directory.join("log")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        files => files?,
+    };
+    let mut bytes = 0;
+    for file in files {
+        let file = file?;
+        if file.path().extension().is_some_and(|extension| extension == "log") {
+            bytes += file.metadata()?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn mebibytes(bytes: u64) -> u64 {
+    bytes >> 20
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a start asks for what it replays and some more, also where nothing is there yet. Method:
+    /// sparse files; then one that is larger than any disk, which has to be refused with both figures.
+    #[test]
+    fn a_start_needs_room_for_what_it_replays() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let directory = temporary.path().join("not/yet/there");
+        assert_eq!(replayed_bytes(&directory).expect("nothing"), 0);
+        assert_eq!(
+            Room::of(&directory).expect("found").bytes,
+            Room::of(temporary.path()).expect("found").bytes
+        );
+        assert!(Room::of(Path::new("relative/and/not/there")).is_ok());
+
+        let log = temporary.path().join("log");
+        fs::create_dir(&log).expect("made");
+        let sparse = |name: &str, bytes| {
+            let file = fs::File::create(log.join(name)).expect("made");
+            file.set_len(bytes).expect("sparse");
+        };
+        sparse("000005.log", 3_000);
+        sparse("000007.log", 500);
+        sparse("000008.sst", 9_999);
+        assert_eq!(replayed_bytes(temporary.path()).expect("read"), 3_500);
+        assert!(check(temporary.path()).is_ok());
+        sparse("000009.log", 1 << 43);
+        let refused = check(temporary.path()).expect_err("8 TiB").to_string();
+        assert!(refused.contains("8388673 MiB"), "{refused}");
+    }
+}
