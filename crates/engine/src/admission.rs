@@ -10,6 +10,7 @@ use quorate_types::{NodeId, NodeLife, WallMillis, limits};
 
 use crate::core::Core;
 use crate::error::FatalError;
+use crate::guarded::{run_blocking, spawn_guarded};
 use crate::inbox::Input;
 
 /// How long a peer waits while another one's admission is synced, before it is told to come again:
@@ -112,11 +113,16 @@ impl Core {
         tracing::error!(node = %self.node, %peer, reason, "this directory is not the node's own line");
         let (core, reason) = (Arc::clone(self), reason.to_owned());
         // It syncs, and this thread carries the connections.
-        tokio::task::spawn_blocking(move || {
+        let note = move || {
             if let Err(fault) = core.log.record_end(&reason) {
                 tracing::error!(%fault, "the end of this directory is not noted");
             }
             core.end(FatalError::Identity(reason));
+        };
+        let noting = run_blocking(Arc::clone(&self.fatal), "end of the directory", note);
+        spawn_guarded(self, "end of the directory", async move {
+            // A panic has been told by the guard.
+            let _noted: Option<()> = noting.await;
         });
     }
 

@@ -1,7 +1,9 @@
 //! The engine's latch: the first fatal error ends its service for ever (RULE 8).
 
-use parking_lot::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::error::FatalError;
@@ -18,13 +20,16 @@ impl Fatal {
     /// Keeps the first error; later ones are its consequences.
     pub(crate) fn latch(&self, error: FatalError) {
         let mut first = self.error.lock();
-        if first.is_none() {
-            tracing::error!(%error, "fatal: the engine stops serving");
-            *first = Some(error);
-            self.set.store(true, Ordering::Release);
-            drop(first);
-            self.changed.notify_waiters();
+        if first.is_some() {
+            return;
         }
+        *first = Some(error.clone());
+        self.set.store(true, Ordering::Release);
+        drop(first);
+        self.changed.notify_waiters();
+        // Last, and without harm: what latches may be a log that panics.
+        let say = || tracing::error!(%error, "fatal: the engine stops serving");
+        drop(catch_unwind(AssertUnwindSafe(say)));
     }
 
     pub(crate) fn is_set(&self) -> bool {

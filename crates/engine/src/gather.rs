@@ -15,6 +15,7 @@ use crate::cluster_status::{
 };
 use crate::core::Core;
 use crate::forward::{Request, RequestKind};
+use crate::guarded::guarded;
 use crate::status::{Status, hex};
 
 impl Core {
@@ -40,11 +41,14 @@ impl Core {
         let mut asked = Vec::new();
         for node in self.known_nodes() {
             let core = Arc::clone(self);
-            asked.push((node, tokio::spawn(async move { core.status_of(node, timeout).await })));
+            let guard = Arc::downgrade(&core);
+            let asking = async move { core.status_of(node, timeout).await };
+            asked.push((node, tokio::spawn(guarded(guard, "question to a peer", asking))));
         }
         let mut heard = BTreeMap::new();
         for (node, answer) in asked {
-            let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
+            let stopped = || Err("this node is stopping".to_owned());
+            let answer = answer.await.ok().flatten().unwrap_or_else(stopped);
             heard.insert(node, answer);
         }
         self.put_together(&heard)

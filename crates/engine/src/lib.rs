@@ -63,6 +63,7 @@ mod forward;
 mod forwarder;
 mod founding;
 mod gather;
+mod guarded;
 mod hand_over;
 mod inbox;
 mod key_reads;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage};
 use quorate_types::{Incarnation, NodeId, ShardId};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::core::{Core, check_command};
+use crate::error::FatalError;
 use crate::forward::{self, RequestKind};
+use crate::guarded::spawn_guarded;
 use crate::replies::send_replies;
 use crate::shard_read;
 
@@ -20,11 +22,16 @@ const STARTING: &str = "this node is starting or stopping";
 #[derive(Default)]
 pub(crate) struct Inbound {
     core: RwLock<Option<Arc<Core>>>,
+    /// A task of the transport that died before there was a core to end.
+    died: Mutex<Option<FatalError>>,
 }
 
 impl Inbound {
     pub(crate) fn open(&self, core: Arc<Core>) {
-        *self.core.write() = Some(core);
+        *self.core.write() = Some(Arc::clone(&core));
+        if let Some(error) = self.died.lock().take() {
+            core.end(error);
+        }
     }
 
     /// Lets go of the core, so that it can be dropped.
@@ -122,6 +129,17 @@ impl Receiver for Inbound {
             core.forwarder.fail_all(peer);
         }
     }
+
+    fn handle_task_died(&self, task: &str, reason: &str) {
+        let (task, reason) = (format!("transport: {task}"), reason.to_owned());
+        // Noted first: the core may be set between a look and the note.
+        *self.died.lock() = Some(FatalError::Task { task, reason });
+        if let Some(core) = self.core()
+            && let Some(error) = self.died.lock().take()
+        {
+            core.end(error);
+        }
+    }
 }
 
 /// Starts a peer's request; `Some` if it ended at once.
@@ -136,7 +154,7 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
     match request.kind {
         RequestKind::Status => {
             let core = Arc::clone(core);
-            tokio::spawn(async move {
+            spawn_guarded(&Arc::clone(&core), "status for a peer", async move {
                 let outcome = Outcome::Reply(core.encoded_status().await);
                 let payload = forward::encode_outcome(&outcome);
                 let reply = Forward { id, kind: ForwardKind::Reply, payload };
@@ -164,7 +182,7 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
             }
             Ok((question, level)) => {
                 let core = Arc::clone(core);
-                tokio::spawn(async move {
+                spawn_guarded(&Arc::clone(&core), "read for a peer", async move {
                     // On a thread that may block: this runtime's own one carries the heartbeats.
                     let asked = core.read_for_peer(
                         request.shard,

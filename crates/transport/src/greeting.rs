@@ -21,6 +21,7 @@ use quorate_types::{ClusterId, Incarnation, NodeId};
 use rustls_pki_types::CertificateDer;
 
 use crate::certificates::check_names;
+use crate::guard::ask_blocking;
 use crate::hello::{
     HELLO_HEAD_BYTES, Hello, PeerHello, Refusal, Rejection, WELCOME_BYTES, Welcome,
 };
@@ -163,7 +164,6 @@ async fn on_blocking_thread<T: Send + 'static>(
     shared: &Shared,
     ask: impl FnOnce(&dyn Receiver) -> T + Send + 'static,
 ) -> Result<T, Rejection> {
-    let receiver = Arc::clone(&shared.receiver);
-    let asked = tokio::task::spawn_blocking(move || ask(&*receiver)).await;
+    let asked = ask_blocking(&shared.receiver, "admission", ask).await;
     asked.map_err(|error| Rejection::NotNow(format!("this node has failed: {error}")))
 }

@@ -80,6 +80,7 @@
 mod certificates;
 mod frame;
 mod greeting;
+mod guard;
 mod hello;
 mod lane;
 mod peer;
@@ -95,6 +96,7 @@ pub use frame::{
     EncodedFrame, Forward, ForwardKind, Frame, FrameError, ShardMessage, decode_frame,
     encode_forwards, encode_messages,
 };
+pub use guard::{catch_panic, panic_text};
 pub use hello::{Hello, PeerHello, Refusal, Rejection, VERSION_MAX, VERSION_MIN};
 pub use lane::SendError;
 pub use statistics::{PeerStatistics, TransportStatistics};

@@ -11,6 +11,7 @@ use quorate_types::NodeId;
 use tokio::task::JoinSet;
 
 use crate::frame::{Frame, Item, decode_frame, frame_count};
+use crate::guard::{ask_blocking, guarded};
 use crate::hello::{PeerHello, Refusal, Rejection};
 use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
 use crate::peer::Peer;
@@ -57,9 +58,9 @@ pub(crate) async fn serve(
     }
     tracing::info!(own = %shared.hello.node, peer = %peer.node, store = %hello.life.store,
         incarnation = %hello.life.incarnation, "peer connected");
-    let (receiver, connected) = (Arc::clone(&shared.receiver), hello.clone());
-    let told = tokio::task::spawn_blocking(move || receiver.handle_connected(&connected)).await;
-    if let Err(error) = told {
+    let connected = hello.clone();
+    let tell = move |receiver: &dyn Receiver| receiver.handle_connected(&connected);
+    if let Err(error) = ask_blocking(&shared.receiver, "connected", tell).await {
         connection.close(CODE_STOPPED, b"this node has failed");
         tracing::error!(own = %shared.hello.node, peer = %peer.node, %error, "peer not taken");
     }
@@ -100,9 +101,10 @@ async fn run_lanes(
     tasks: &mut JoinSet<String>,
 ) -> String {
     for lane in Lane::all() {
-        tasks.spawn(write_lane(peer.clone(), connection.clone(), lane));
+        tasks.spawn(guarded_lane(shared, write_lane(peer.clone(), connection.clone(), lane)));
     }
-    tasks.spawn(read_datagrams(shared.receiver.clone(), peer.node, connection.clone()));
+    let datagrams = read_datagrams(shared.receiver.clone(), peer.node, connection.clone());
+    tasks.spawn(guarded_lane(shared, datagrams));
     let mut accepted = BTreeSet::new();
     loop {
         tokio::select! {
@@ -114,7 +116,8 @@ async fn run_lanes(
                         Ok(lane) if accepted.insert(lane) => {
                             let receiver = shared.receiver.clone();
                             let reader = FrameReader::new(stream);
-                            tasks.spawn(read_lane(receiver, peer.clone(), lane, reader));
+                            let reading = read_lane(receiver, peer.clone(), lane, reader);
+                            tasks.spawn(guarded_lane(shared, reading));
                         }
                         Ok(lane) => {
                             return malformed(connection, &format!("{lane:?} was opened twice"));
@@ -134,6 +137,14 @@ async fn run_lanes(
             }
         }
     }
+}
+
+/// A lane's task; its panic is told, and is the reason of its end.
+fn guarded_lane<F: Future<Output = String>>(
+    shared: &Shared,
+    body: F,
+) -> impl Future<Output = String> + use<F> {
+    guarded(shared.receiver.clone(), "lane", body, |panic| format!("a lane's task failed: {panic}"))
 }
 
 async fn read_lane_head(stream: &mut RecvStream) -> Result<Lane, String> {

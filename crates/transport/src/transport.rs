@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime, VarInt};
+use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, VarInt};
 use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, WallMillis};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::certificates::{CertificateError, NodeTls, node_name};
 use crate::frame::{Forward, ShardMessage};
 use crate::greeting::{greet_as_acceptor, greet_as_dialer};
+use crate::guard::{GuardedRuntime, guarded};
 use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
 use crate::peer::Peer;
@@ -105,6 +106,13 @@ pub trait Receiver: Send + Sync + 'static {
     /// As [`Receiver::handle_disowned`], and `peer` has the proof ([`Rejection::Forked`]).
     fn handle_forked(&self, peer: NodeId, reason: &str) {
         self.handle_disowned(peer, reason);
+    }
+
+    /// A task of the transport has ended that must not: it panicked, or the socket failed. What it
+    /// did is not done any more, so an owner ends its service, rather than to look alive without
+    /// its links. Called on whatever thread the task ran.
+    fn handle_task_died(&self, task: &str, reason: &str) {
+        tracing::error!(task, reason, "a task of the transport has died");
     }
 }
 
@@ -242,9 +250,10 @@ impl Transport {
         let Bound { socket, address, config, quic } = bound;
         let _context = runtime.enter();
         let failed = |error| BindError::Socket { address, error };
-        let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        let quinn_runtime = Arc::new(GuardedRuntime::new(receiver.clone()));
+        let socket = quinn_runtime.wrap_udp_socket(socket).map_err(failed)?;
         let weak = Arc::downgrade(&socket);
-        let (server, quinn_runtime) = (Some(quic.server), Arc::new(TokioRuntime));
+        let server = Some(quic.server);
         let endpoint =
             Endpoint::new_with_abstract_socket(quic.endpoint, server, socket, quinn_runtime)
                 .map_err(failed)?;
@@ -263,7 +272,8 @@ impl Transport {
             stop: stopped,
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(accept(shared.clone(), endpoint.clone()), runtime);
+        let accepting = accept(shared.clone(), endpoint.clone());
+        tasks.spawn_on(guarded(shared.receiver.clone(), "accept", accepting, drop), runtime);
         let transport = Transport {
             shared,
             address,
@@ -294,12 +304,14 @@ impl Transport {
         };
         let peer = self.shared.peer_or_new(node);
         if peer.set_address(address) {
-            let shared = self.shared.clone();
+            let (shared, receiver) = (self.shared.clone(), self.shared.receiver.clone());
             let mut tasks = self.tasks.lock();
             if own < node {
-                tasks.spawn_on(dial(shared, endpoint, peer), &self.runtime);
+                let dialing = dial(shared, endpoint, peer);
+                tasks.spawn_on(guarded(receiver, "dial", dialing, drop), &self.runtime);
             } else {
-                tasks.spawn_on(dial_late(shared, endpoint, peer), &self.runtime);
+                let dialing = dial_late(shared, endpoint, peer);
+                tasks.spawn_on(guarded(receiver, "dial late", dialing, drop), &self.runtime);
             }
         }
     }
@@ -493,10 +505,16 @@ async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
         while sessions.try_join_next().is_some() {}
         match handshakes.clone().try_acquire_owned() {
             Ok(permit) => {
-                sessions.spawn(accept_one(shared.clone(), incoming, permit));
+                let accepting = accept_one(shared.clone(), incoming, permit);
+                sessions.spawn(guarded(shared.receiver.clone(), "accept one", accepting, drop));
             }
             Err(_) => incoming.refuse(),
         }
+    }
+    if !shared.is_stopped() {
+        // The library ends an endpoint whose socket fails, and tells nobody.
+        let reason = "the QUIC endpoint has ended by itself: its socket failed";
+        shared.receiver.handle_task_died("accept", reason);
     }
     while sessions.join_next().await.is_some() {}
 }
