@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use quorate::{Engine, Status};
 
+use crate::logging;
 use crate::redis::RedisStatistics;
 
 /// One node's metrics.
@@ -114,6 +115,7 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("peer_messages_sent", "Messages sent", peers(|peer| peer.messages_sent)),
         ("peer_udp_bytes_sent", "UDP bytes sent", peers(|peer| peer.udp_bytes_sent)),
         ("peer_udp_bytes_received", "UDP bytes received", peers(|p| p.udp_bytes_received)),
+        ("logged_lines_dropped", "Lines that nobody read in time", logging::lines_dropped()),
     ];
     totals.into_iter().try_for_each(|(name, help, value)| out.counter(name, help, value))
 }

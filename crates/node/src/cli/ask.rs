@@ -10,6 +10,7 @@ use super::Exit;
 use super::output::{Output, print, print_json};
 use crate::admin_client::{AdminUrl, Unanswered, ask_cluster};
 use crate::config;
+use crate::logging::complain;
 use crate::render;
 
 /// Where node 1 of a demo and of the example's file listens.
@@ -82,7 +83,7 @@ pub(super) fn run(view: View, arguments: &AskArguments) -> anyhow::Result<Exit> 
         }
         Err(error) => {
             match arguments.output {
-                Output::Text => eprintln!("quorate: {error}"),
+                Output::Text => complain(&format!("quorate: {error}")),
                 Output::Json => print_json(&ErrorJson { schema: SCHEMA, error: &error })?,
             }
             Ok(Exit::Unknown)
@@ -102,7 +103,7 @@ fn find_out(arguments: &AskArguments) -> Result<ClusterStatus, String> {
     let (status, unanswered) = ask_cluster(&urls).map_err(|unanswered| nobody(&unanswered))?;
     if arguments.output == Output::Text {
         for Unanswered { url, why } in &unanswered {
-            eprintln!("quorate: {url} gave no answer: {why}");
+            complain(&format!("quorate: {url} gave no answer: {why}"));
         }
     }
     Ok(status)

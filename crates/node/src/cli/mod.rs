@@ -10,13 +10,15 @@ mod demo;
 mod output;
 mod start;
 
-use std::io::IsTerminal;
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use ask::View;
+
+use crate::logging;
 
 /// Quorate: a Multi-Raft sharded storage engine.
 #[derive(Debug, Parser)]
@@ -100,20 +102,18 @@ impl From<Exit> for ExitCode {
 /// If logging was set up before: it is called once in a process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    match run(Arguments::parse()) {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            eprintln!("quorate: {error:#}");
-            Exit::Failure.into()
-        }
+    if let Err(error) = logging::start() {
+        let said = writeln!(std::io::stderr(), "quorate: can't log: {error}");
+        // Where that can't be said, the exit code is left.
+        drop(said);
+        return Exit::Failure.into();
     }
+    let exit = run(Arguments::parse()).unwrap_or_else(|error| {
+        logging::complain(&format!("quorate: {error:#}"));
+        Exit::Failure
+    });
+    logging::finish();
+    exit.into()
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<Exit> {
