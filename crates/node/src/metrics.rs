@@ -104,6 +104,7 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("reads_served", "Reads answered", counters.reads_served),
         ("reads_refused", "Reads refused", counters.reads_refused),
         ("forwards_sent", "Requests forwarded to other nodes", counters.forwards_sent),
+        ("relayed", "Requests for leaders that the asker can't reach", counters.relayed),
         ("turns", "Turns of all workers", counters.turns),
         ("messages_dropped", "Messages dropped by full inboxes", counters.messages_dropped),
         ("log_writes", "Batches written to the log", status.log.batches),
