@@ -7,6 +7,7 @@
 //! | `/metrics` | Prometheus text |
 //! | `/status` | this node alone, as JSON |
 //! | `/cluster` | the whole cluster as this node finds it, as JSON: what `quorate status` shows |
+//! | `POST /balance/leaders` | one round of spreading the leaders, as JSON |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use quorate::Engine;
+use quorate::{Engine, limits};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -25,9 +26,6 @@ use crate::metrics::Metrics;
 
 /// How long requests may go on once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long the other nodes may take to say how they are; one that is silent for longer counts as
-/// unreachable.
-const ASK: Duration = Duration::from_secs(2);
 
 struct Shared {
     engine: Engine,
@@ -50,6 +48,7 @@ impl AdminServer {
             .route("/metrics", get(metrics_text))
             .route("/status", get(status))
             .route("/cluster", get(cluster))
+            .route("/balance/leaders", post(balance_leaders))
             .with_state(Arc::new(Shared { engine, metrics }));
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
@@ -107,5 +106,9 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn cluster(State(shared): State<Arc<Shared>>) -> Response {
-    Json(shared.engine.cluster_status(ASK).await).into_response()
+    Json(shared.engine.cluster_status(limits::STATUS_ANSWER).await).into_response()
+}
+
+async fn balance_leaders(State(shared): State<Arc<Shared>>) -> Response {
+    Json(shared.engine.balance_leaders().await).into_response()
 }

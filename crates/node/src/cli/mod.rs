@@ -4,6 +4,7 @@
 //! run the same program in a process of their own.
 
 mod ask;
+mod balance;
 mod bench;
 mod cert;
 mod demo;
@@ -46,6 +47,9 @@ enum Command {
     /// Show nodes.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Spread the load over the nodes again.
+    #[command(subcommand)]
+    Balance(BalanceCommand),
     /// Make the certificates by which nodes know each other.
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -66,6 +70,12 @@ enum ShardCommand {
         #[command(flatten)]
         arguments: ask::AskArguments,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum BalanceCommand {
+    /// Spread the leaders, as after a node was away: transfers leaderships to replicas that keep up.
+    Leaders(ask::AskArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -125,6 +135,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             ask::run(View::Shard(shard), &arguments)
         }
         Command::Node(NodeCommand::List(arguments)) => ask::run(View::Nodes, &arguments),
+        Command::Balance(BalanceCommand::Leaders(arguments)) => balance::run(&arguments),
         Command::Cert(command) => cert::run(command),
         Command::Demo(arguments) => runtime()?.block_on(demo::run(arguments)),
         Command::Bench(arguments) => runtime()?.block_on(bench::run(arguments)),
@@ -158,6 +169,7 @@ mod tests {
         assert!(parse(&["quorate", "status", "--admin", "a:1", "--admin", "b:2"]).is_ok());
         assert!(parse(&["quorate", "status", "--admin", "a:1", "--config", "x"]).is_err());
         assert!(parse(&["quorate", "status", "--admin", "https://a:1"]).is_err());
+        assert!(parse(&["quorate", "balance", "leaders", "--admin", "a:1"]).is_ok());
         assert!(parse(&["quorate", "start"]).is_err());
         assert!(parse(&["quorate", "cert", "node", "--node", "0"]).is_err());
     }
