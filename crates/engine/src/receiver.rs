@@ -104,7 +104,7 @@ impl Receiver for Inbound {
     }
 
     fn handle_connected(&self, peer: &PeerHello) {
-        tracing::info!(node = %peer.node, incarnation = %peer.life.incarnation, "peer connected");
+        tracing::debug!(node = %peer.node, "peer connected");
         if let Some(core) = self.core() {
             core.handle_connected(peer);
         }
@@ -123,7 +123,7 @@ impl Receiver for Inbound {
     }
 
     fn handle_disconnected(&self, peer: NodeId, reason: &str) {
-        tracing::info!(node = %peer, reason, "peer disconnected");
+        tracing::debug!(node = %peer, reason, "peer disconnected");
         if let Some(core) = self.core() {
             core.handle_disconnected(peer);
             core.forwarder.fail_all(peer);

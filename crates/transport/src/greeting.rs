@@ -14,8 +14,6 @@
 //! its answers (it reads and syncs), so it is asked on a thread of its own: the one that carries all
 //! connections must not wait behind one peer's disk.
 
-use std::sync::Arc;
-
 use quinn::{Connection, RecvStream};
 use quorate_types::{ClusterId, Incarnation, NodeId};
 use rustls_pki_types::CertificateDer;

@@ -83,6 +83,7 @@ mod greeting;
 mod guard;
 mod hello;
 mod lane;
+mod news;
 mod peer;
 mod reader;
 mod session;

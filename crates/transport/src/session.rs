@@ -14,6 +14,7 @@ use crate::frame::{Frame, Item, decode_frame, frame_count};
 use crate::guard::{ask_blocking, guarded};
 use crate::hello::{PeerHello, Refusal, Rejection};
 use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
+use crate::news::{is_of_tls, tell_connected, tell_disconnected};
 use crate::peer::Peer;
 use crate::reader::FrameReader;
 use crate::statistics::add;
@@ -56,8 +57,7 @@ pub(crate) async fn serve(
     if peer.is_outdated(arrival) {
         connection.close(CODE_REPLACED, REPLACED);
     }
-    tracing::info!(own = %shared.hello.node, peer = %peer.node, store = %hello.life.store,
-        incarnation = %hello.life.incarnation, "peer connected");
+    tell_connected(shared.hello.node, peer, hello);
     let connected = hello.clone();
     let tell = move |receiver: &dyn Receiver| receiver.handle_connected(&connected);
     if let Err(error) = ask_blocking(&shared.receiver, "connected", tell).await {
@@ -69,7 +69,8 @@ pub(crate) async fn serve(
     // No lane may hand anything to the receiver once it hears of the end.
     tasks.shutdown().await;
     peer.detach(&reason);
-    tracing::info!(own = %shared.hello.node, peer = %peer.node, %reason, "peer disconnected");
+    let is_ours = shared.is_stopped() || peer.is_outdated(arrival);
+    tell_disconnected(shared.hello.node, peer, &connection, &reason, is_ours);
     shared.receiver.handle_disconnected(peer.node, &reason);
     reason
 }
@@ -79,6 +80,9 @@ pub(crate) fn describe(error: ConnectionError) -> String {
     match error {
         ConnectionError::ApplicationClosed(close) => {
             format!("closed by the peer: {}", String::from_utf8_lossy(&close.reason))
+        }
+        ConnectionError::ConnectionClosed(close) if !is_of_tls(&close) => {
+            format!("given up by the peer before it stood ({close}): it stops, or one was slow")
         }
         ConnectionError::ConnectionClosed(close) => format!(
             "refused by the peer during TLS ({close}): do both certificates come from the same \

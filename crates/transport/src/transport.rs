@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, VarInt};
+use quinn::{AsyncUdpSocket, ConnectionError, Endpoint, Incoming, Runtime, VarInt};
 use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, WallMillis};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use crate::greeting::{greet_as_acceptor, greet_as_dialer};
 use crate::guard::{GuardedRuntime, guarded};
 use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
+use crate::news::Tells;
 use crate::peer::Peer;
 use crate::session::{
     CODE_DISOWNED, CODE_FORKED, CODE_STOPPED, HELLO_TIMEOUT, code_of_peer, describe, serve,
@@ -436,19 +437,19 @@ impl Shared {
         self.peers.write().entry(node).or_insert_with(|| Arc::new(Peer::new(node))).clone()
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         *self.stop.borrow()
     }
 
     /// Tells of a connection that did not come about.
     fn report_refused(&self, peer: Option<NodeId>, address: SocketAddr, refused: &Refused) {
-        let Refused { reason, code } = refused;
+        let Refused { reason, code, tells } = refused;
         if self.is_stopped() {
             return;
         }
         let known = peer.and_then(|node| self.peer(node));
-        // A dialer tries for ever; the same reason again is no news.
-        if known.is_none_or(|peer| peer.set_failure(reason)) {
+        let is_new = known.as_ref().is_none_or(|peer| peer.set_failure(reason));
+        if tells.is_news(known.as_deref(), is_new) {
             tracing::warn!(own = %self.hello.node, ?peer, %address, reason, "no connection");
         } else {
             tracing::debug!(own = %self.hello.node, ?peer, %address, reason, "no connection");
@@ -468,17 +469,34 @@ struct Refused {
     reason: String,
     /// With which the peer ended it, if it did.
     code: Option<VarInt>,
+    tells: Tells,
 }
 
 impl Refused {
     /// An attempt that never stood.
     fn early(reason: impl ToString) -> Refused {
-        Refused { reason: reason.to_string(), code: None }
+        Refused { reason: reason.to_string(), code: None, tells: Tells::Cause }
+    }
+
+    /// One that nobody answered in time.
+    fn silent(reason: &str) -> Refused {
+        Refused { tells: Tells::Silence, ..Refused::early(reason) }
+    }
+
+    /// One that ended by itself.
+    fn ended(error: ConnectionError) -> Refused {
+        Refused { tells: Tells::of(&error), ..Refused::early(describe(error)) }
     }
 
     /// One that ended while both sides said hello.
     fn at_hello(connection: &quinn::Connection, reason: String) -> Refused {
-        Refused { reason, code: code_of_peer(connection) }
+        let tells =
+            connection.close_reason().map_or(Tells::Cause, |error| match Tells::of(&error) {
+                // What this side did not like is a cause.
+                Tells::GivenUp if error == ConnectionError::LocallyClosed => Tells::Cause,
+                tells => tells,
+            });
+        Refused { reason, code: code_of_peer(connection), tells }
     }
 }
 
@@ -526,7 +544,7 @@ async fn accept_one(
 ) {
     let address = incoming.remote_address();
     let greeted = async {
-        let connection = incoming.await.map_err(|error| (None, Refused::early(describe(error))))?;
+        let connection = incoming.await.map_err(|error| (None, Refused::ended(error)))?;
         match greet_as_acceptor(&shared, &connection).await {
             Ok(hello) => Ok((connection, hello)),
             Err((peer, reason)) => Err((peer, Refused::at_hello(&connection, reason))),
@@ -534,7 +552,7 @@ async fn accept_one(
     };
     let greeted = tokio::time::timeout(CONNECT_TIMEOUT + HELLO_TIMEOUT, greeted)
         .await
-        .unwrap_or_else(|_| Err((None, Refused::early("no hello in time"))));
+        .unwrap_or_else(|_| Err((None, Refused::silent("no hello in time"))));
     drop(permit);
     match greeted {
         Ok((connection, hello)) => {
@@ -618,12 +636,12 @@ async fn connect(
     let connecting = connecting.map_err(Refused::early)?;
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
-        .map_err(|_| Refused::early("timed out: nothing answers at the address"))?
-        .map_err(|error| Refused::early(describe(error)))?;
+        .map_err(|_| Refused::silent("timed out: nothing answers at the address"))?
+        .map_err(Refused::ended)?;
     let greeting = greet_as_dialer(shared, peer.node, &connection);
     let hello = tokio::time::timeout(HELLO_TIMEOUT, greeting)
         .await
-        .map_err(|_| Refused::early("no hello in time"))?
+        .map_err(|_| Refused::silent("no hello in time"))?
         .map_err(|reason| Refused::at_hello(&connection, reason))?;
     Ok((connection, hello))
 }

@@ -24,8 +24,23 @@ impl NodeProcess {
     /// If the system refuses.
     #[must_use]
     pub fn start(name: &str, program: &str, configuration: &Path, output: &Path) -> NodeProcess {
+        NodeProcess::spawn(name, command(program, configuration), output)
+    }
+
+    /// Runs `program` with other words than those of a start.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    #[must_use]
+    pub fn run(name: &str, program: &str, words: &[&str], output: &Path) -> NodeProcess {
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null());
+        NodeProcess::spawn(name, command, output)
+    }
+
+    fn spawn(name: &str, mut command: Command, output: &Path) -> NodeProcess {
         let open = || File::options().create(true).append(true).open(output).expect("a log file");
-        let child = command(program, configuration).stdout(open()).stderr(open()).spawn();
+        let child = command.stdout(open()).stderr(open()).spawn();
         let child = child.expect("the test's program can be run");
         NodeProcess { name: name.to_owned(), child, output: output.to_owned() }
     }
