@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quorate::{
     Bootstrap, ClusterAuthority, ClusterId, Engine, EngineBuilder, FatalError, NodeId, OpenError,
+    ShardId,
 };
 
 /// Longest wait for every shard to have a leader.
@@ -78,6 +79,26 @@ pub fn introduce(engines: &[Engine]) {
         for other in engines {
             engine.set_peer(other.node(), other.local_address());
         }
+    }
+}
+
+/// Waits until `node` leads `shard`, and has it handed over until it does.
+///
+/// # Panics
+/// If it does not in time.
+pub async fn let_lead(engines: &[Engine], shard: ShardId, node: NodeId) {
+    let deadline = tokio::time::Instant::now() + READY;
+    loop {
+        let leader = engines[0].watch_leader(shard).expect("a replica is here").current().leader;
+        if leader == Some(node) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{leader:?} keeps shard {shard}");
+        if let Some(leading) = engines.iter().find(|engine| Some(engine.node()) == leader) {
+            // It may be refused while another election runs.
+            let _begun = leading.transfer_leader(shard, node).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

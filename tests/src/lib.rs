@@ -1,6 +1,7 @@
 //! What the tests of Quorate as a whole share.
 
 pub mod cluster;
+pub mod link;
 pub mod power_loss;
 pub mod process;
 

@@ -12,6 +12,7 @@ use quorate_types::{NodeId, NodeLife, WallMillis, limits};
 
 use crate::core::Core;
 use crate::error::FatalError;
+use crate::guarded::{run_blocking, spawn_guarded};
 use crate::inbox::Input;
 
 /// How long a peer waits while another one's admission is synced, before it is told to come again:
@@ -136,11 +137,13 @@ impl Core {
         let reason = format!("node {peer} says: {reason}");
         let noted = reason.clone();
         // It syncs, and this thread carries the connections.
-        let note = tokio::task::spawn_blocking(move || core.log.record_end(&noted));
+        let note = run_blocking(Arc::clone(&self.fatal), "end of the directory", move || {
+            core.log.record_end(&noted)
+        });
         let core = Arc::clone(self);
-        tokio::spawn(async move {
+        spawn_guarded(self, "end of the directory", async move {
             match tokio::time::timeout(NOTE_WAIT, note).await {
-                Ok(Ok(Ok(()))) => {}
+                Ok(Some(Ok(()))) => {}
                 failed => tracing::error!(?failed, "the end of this directory is not noted"),
             }
             core.end(FatalError::Identity(reason));

@@ -23,6 +23,9 @@ pub struct ClusterStatus {
     pub health: Health,
     /// What is wrong, one sentence each, with the remedy; empty if healthy.
     pub problems: Vec<String>,
+    /// What is not wrong, and worth to be known.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Revision of the asked node's map; 0 before the first one came.
     pub map_revision: u64,
     /// Every known node, ascending.
@@ -35,7 +38,8 @@ pub struct ClusterStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
-    /// Every node answers, every shard has a leader and all its replicas.
+    /// Every node answers and hears every other, every shard has a leader, and all its replicas
+    /// keep up.
     Healthy,
     /// Every shard serves, but a further failure may end that.
     Degraded,
@@ -88,15 +92,27 @@ pub struct NodeStatus {
     /// What should be done about it before its service ends, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// The other nodes that it has no connection to, ascending, if it answered.
+    #[serde(default)]
+    pub unheard: Vec<UnheardNode>,
+}
+
+/// A node that another one has no connection to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnheardNode {
+    /// Its id.
+    pub node: u64,
+    /// Why, as the other one knows.
+    pub reason: String,
 }
 
 /// How a shard is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShardState {
-    /// It has a leader, and every replica was seen.
+    /// It has a leader, and every replica was seen and keeps up.
     Healthy,
-    /// It has a leader, and a replica is out of reach.
+    /// It has a leader, and a replica is out of reach or lags.
     UnderReplicated,
     /// No node that was seen leads it.
     NoLeader,
@@ -142,6 +158,21 @@ pub struct ReplicaSummary {
     pub commit: Option<u64>,
     /// Its applied index, if seen.
     pub applied: Option<u64>,
+    /// How it lags behind its leader; none if it keeps up, or is not known to lag.
+    #[serde(default)]
+    pub lag: Option<Lag>,
+}
+
+/// How a replica lags: found by two looks, more than a second apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lag {
+    /// It hears no leader, though there is one.
+    Leaderless,
+    /// It has not come to where the leader was, and does not move.
+    Stuck,
+    /// It has not come to where the leader was, and moves.
+    CatchingUp,
 }
 
 /// Whether a node can serve what it is asked.
@@ -159,6 +190,15 @@ pub struct Readiness {
     pub disk_stalled: bool,
     /// The fatal error that ended service, if any.
     pub fatal: Option<String>,
+}
+
+/// What came of [`Engine::balance_leaders`](crate::Engine::balance_leaders).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balanced {
+    /// Transfers that have begun.
+    pub begun: usize,
+    /// Transfers that it would take to spread the leaders.
+    pub planned: usize,
 }
 
 /// What came of [`Engine::hand_over`](crate::Engine::hand_over).

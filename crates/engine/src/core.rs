@@ -17,6 +17,7 @@ use crate::admission::Lives;
 use crate::budget::Budget;
 use crate::call::{Call, Outcome};
 use crate::cluster_map::ClusterMap;
+use crate::cluster_status::ClusterStatus;
 use crate::counters::Counters;
 use crate::data::DataStore;
 use crate::ending::Ending;
@@ -31,6 +32,7 @@ use crate::reads::ReadLevel;
 use crate::resources::Resources;
 use crate::shard_read::{self, Facts, Question};
 use crate::shards::{ShardState, Shards};
+use crate::shared::Shared;
 use crate::stall::Stalls;
 use crate::tries::{Next, Target, Tries};
 
@@ -62,6 +64,10 @@ pub(crate) struct Core {
     pub(crate) lives: Lives,
     /// Wakes the task that keeps the map.
     pub(crate) map_wanted: Notify,
+    /// This node's status for others, encoded.
+    pub(crate) own_status: Shared<Option<Bytes>>,
+    /// The cluster's, as this node has gathered it.
+    pub(crate) whole_status: Shared<Arc<ClusterStatus>>,
 }
 
 /// Where a key's shard is, as far as this node knows.
@@ -194,14 +200,21 @@ impl Core {
         level: ReadLevel,
         tries: &Tries,
     ) -> Result<Facts, Outcome> {
-        if route.local.is_some() {
+        let may_serve =
+            |state: &Arc<ShardState>| level == ReadLevel::Stale || !self.is_cut_off(state);
+        if route.local.as_ref().is_some_and(may_serve) {
             return self.read_here(route.shard, route.descriptor_version, question, level).await;
         }
-        let Target::Node(node) = tries.target(self.node, route) else {
-            return Err(Outcome::Refused(HostRefusal::NoReplica));
+        let (node, kind) = match tries.target(self, route) {
+            Target::Node(node) => (node, RequestKind::Read),
+            Target::Via(node) => (node, RequestKind::RelayedRead),
+            // Looked at again when the next try begins.
+            Target::Here | Target::Nowhere => {
+                return Err(Outcome::Refused(HostRefusal::NotLeader { leader: None }));
+            }
         };
         let body = shard_read::encode_question(question, level);
-        let mut asked = self.forward(route, node, RequestKind::Read, body, None)?;
+        let mut asked = self.forward(route, node, kind, body, None)?;
         match tries.end_of(asked.answer()).await {
             Ok(Outcome::Reply(bytes)) => match shard_read::decode_facts(bytes) {
                 Ok(facts) if facts.fits(question) => Ok(facts),

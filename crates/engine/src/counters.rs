@@ -25,6 +25,8 @@ pub(crate) struct Counters {
     pub(crate) reads_served: Counter,
     pub(crate) reads_refused: Counter,
     pub(crate) forwards_sent: Counter,
+    pub(crate) relayed: Counter,
+    pub(crate) statuses_told: Counter,
     pub(crate) turns: Counter,
     pub(crate) messages_dropped: Counter,
 }
@@ -44,6 +46,12 @@ pub struct CounterValues {
     pub reads_refused: u64,
     /// Requests forwarded to other nodes.
     pub forwards_sent: u64,
+    /// Requests of nodes that could not reach a leader themselves, done or sent on for them.
+    #[serde(default)]
+    pub relayed: u64,
+    /// Statuses of this node that were put together for others.
+    #[serde(default)]
+    pub statuses_told: u64,
     /// Turns of all workers.
     pub turns: u64,
     /// Messages of peers dropped because a worker's inbox was full.
@@ -59,6 +67,8 @@ impl Counters {
             reads_served: self.reads_served.get(),
             reads_refused: self.reads_refused.get(),
             forwards_sent: self.forwards_sent.get(),
+            relayed: self.relayed.get(),
+            statuses_told: self.statuses_told.get(),
             turns: self.turns.get(),
             messages_dropped: self.messages_dropped.get(),
         }

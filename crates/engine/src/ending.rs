@@ -22,6 +22,11 @@ impl Ending {
         Ending { fatal, stopping: AtomicBool::new(false), begun: Notify::new() }
     }
 
+    /// The engine's latch.
+    pub(crate) fn fatal(&self) -> Arc<Fatal> {
+        Arc::clone(&self.fatal)
+    }
+
     /// The owner wants the engine to stop. For ever.
     pub(crate) fn begin(&self) {
         self.stopping.store(true, Ordering::Release);

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::builder::EngineBuilder;
 use crate::call::{Call, CallKind, Completion, Outcome};
-use crate::cluster_status::{ClusterStatus, HandedOver, Readiness};
+use crate::cluster_status::{Balanced, ClusterStatus, HandedOver, Readiness};
 use crate::error::{Doubt, FatalError, Invalid, ReadError, Refusal, WriteError};
 use crate::reads::ReadLevel;
 use crate::running::Running;
@@ -291,9 +291,20 @@ impl Engine {
     }
 
     /// The whole cluster, unreachable nodes included, as far as this node can find out: it asks
-    /// every other one, each for at most `timeout`.
+    /// every other one, each for at most `timeout`, and if a replica seems to lag, or nodes not to
+    /// hear each other, those that answered once more, which takes up to
+    /// `limits::STATUS_LOOK_AGAIN` and `limits::STATUS_ANSWER_AGAIN` longer. Worked out once for all
+    /// who ask at about the same time, by the timeout of the first, and kept for
+    /// `limits::STATUS_AGE_MAX`.
     pub async fn cluster_status(&self, timeout: Duration) -> ClusterStatus {
-        self.running.core.cluster_status(timeout).await
+        (*self.running.core.cluster_status(timeout).await).clone()
+    }
+
+    /// Spreads the leaders of all shards over the nodes that are up, as far as their replicas keep
+    /// up: asks each leader that has more than its share to hand over, and returns when the
+    /// transfers have begun. One round; again, after some seconds, if it could not all be done.
+    pub async fn balance_leaders(&self) -> Balanced {
+        self.running.core.balance_leaders().await
     }
 
     /// Takes other certificates of this node, as renewed ones are: connections that begin from now on

@@ -13,6 +13,7 @@ use quorate_types::{Index, LogId, ShardId, WallMillis};
 
 use crate::engine::Engine;
 use crate::error::Refusal;
+use crate::guarded::run_blocking;
 use crate::watches::PositionWatch;
 
 /// Bytes after which one read of the log ends; the run that passes them still belongs to it.
@@ -153,9 +154,9 @@ impl CommittedEntries {
         let position = self.position.wait_committed(self.next).await?;
         let (shard, range) = (self.shard, self.next..position.commit.next());
         let log = self.log.upgrade().ok_or_else(|| self.position.ended())?;
-        let read = tokio::task::spawn_blocking(move || read_batch(&log, shard, range));
-        // Cancelled only if the runtime is going down.
-        read.await.unwrap_or_else(|_| Err(self.position.ended().into()))
+        let fatal = self.position.fatal();
+        let read = run_blocking(fatal, "entries", move || read_batch(&log, shard, range));
+        read.await.unwrap_or_else(|| Err(self.position.ended().into()))
     }
 }
 

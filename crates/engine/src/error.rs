@@ -271,4 +271,13 @@ pub enum FatalError {
         /// The panic's message.
         message: String,
     },
+    /// A task of the engine or of its connections has died: without it the node would look alive and
+    /// do half of its work.
+    #[error("task `{task}` died: {reason}; report it if it is a panic, and start the node again")]
+    Task {
+        /// Its name.
+        task: String,
+        /// The panic's message, or what else ended it.
+        reason: String,
+    },
 }

@@ -1,5 +1,6 @@
 //! The engine's latch: the first fatal error ends its service for ever (RULE 8).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,14 +40,17 @@ impl Fatal {
     /// Keeps the first error, and ends the workers; later errors are its consequences. Never blocks.
     pub(crate) fn latch(&self, error: FatalError) {
         let mut first = self.error.lock();
-        if first.is_none() {
-            tracing::error!(%error, "fatal: the engine stops serving");
-            *first = Some(error);
-            self.set.store(true, Ordering::Release);
-            drop(first);
-            self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
-            self.changed.notify_waiters();
+        if first.is_some() {
+            return;
         }
+        *first = Some(error.clone());
+        self.set.store(true, Ordering::Release);
+        drop(first);
+        self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
+        self.changed.notify_waiters();
+        // Last, and without harm: what latches may be a log that panics.
+        let say = || tracing::error!(%error, "fatal: the engine stops serving");
+        drop(catch_unwind(AssertUnwindSafe(say)));
     }
 
     pub(crate) fn is_set(&self) -> bool {

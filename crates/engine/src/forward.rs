@@ -1,7 +1,8 @@
 //! The bytes of forwarded requests and their answers.
 //!
-//! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress), shard u64, descriptor version
-//! u64, then the command of a write or the question of a read. A write with progress is answered by
+//! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress, 5 write and 6 read to be sent on
+//! once if need be, 7 transfer of leadership), shard u64, descriptor version u64, then the command of a
+//! write, the question of a read, or the node u64 that is to lead. A write with progress is answered by
 //! stages before its answer, each at most once and in order; they may be missing. Answer: see
 //! `encode_outcome`; stage: see `encode_stage`. Little-endian.
 
@@ -32,6 +33,12 @@ pub(crate) enum RequestKind {
     Status,
     /// As `Write`, and tell of the stages before its end.
     WriteWithProgress,
+    /// As `Write`, or send it on to the leader as a `Write`: whoever asks can't reach it.
+    RelayedWrite,
+    /// As `Read`, or send it on to a replica as a `Read`.
+    RelayedRead,
+    /// Hand the leadership to the node in the body.
+    TransferLeader,
 }
 
 /// What comes back for a request.
@@ -64,6 +71,9 @@ pub(crate) fn encode_request(request: &Request) -> Bytes {
         RequestKind::Read => 2,
         RequestKind::Status => 3,
         RequestKind::WriteWithProgress => 4,
+        RequestKind::RelayedWrite => 5,
+        RequestKind::RelayedRead => 6,
+        RequestKind::TransferLeader => 7,
     });
     bytes.extend_from_slice(&request.shard.0.to_le_bytes());
     bytes.extend_from_slice(&request.descriptor_version.to_le_bytes());
@@ -80,6 +90,9 @@ pub(crate) fn decode_request(bytes: &Bytes) -> Result<Request, ForwardError> {
         2 => RequestKind::Read,
         3 => RequestKind::Status,
         4 => RequestKind::WriteWithProgress,
+        5 => RequestKind::RelayedWrite,
+        6 => RequestKind::RelayedRead,
+        7 => RequestKind::TransferLeader,
         _ => return Err(ForwardError("unknown kind of request")),
     };
     Ok(Request {
@@ -283,7 +296,18 @@ mod tests {
         let asks = Request { kind: RequestKind::WriteWithProgress, ..request };
         let with_progress = encode_request(&asks);
         assert_eq!((with_progress[0], &with_progress[1..]), (4, &bytes[1..]));
-        assert_eq!(decode_request(&with_progress), Ok(asks));
+        assert_eq!(decode_request(&with_progress), Ok(asks.clone()));
+        for (kind, byte) in [
+            (RequestKind::Read, 2),
+            (RequestKind::Status, 3),
+            (RequestKind::RelayedWrite, 5),
+            (RequestKind::RelayedRead, 6),
+            (RequestKind::TransferLeader, 7),
+        ] {
+            let other = Request { kind, ..asks.clone() };
+            assert_eq!(encode_request(&other)[0], byte);
+            assert_eq!(decode_request(&encode_request(&other)), Ok(other));
+        }
     }
 
     proptest! {

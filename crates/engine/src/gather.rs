@@ -1,26 +1,39 @@
 //! One view of the whole cluster, from what its nodes say of themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_router::ShardDescriptor;
-use quorate_types::{NodeId, ShardId};
+use quorate_types::{NodeId, ShardId, limits};
 
+use crate::balance;
 use crate::call::Outcome;
 use crate::cluster_status::{
     ClusterStatus, Health, NodeState, NodeStatus, Readiness, ReplicaSummary, SCHEMA, ShardState,
-    ShardSummary,
+    ShardSummary, UnheardNode,
 };
 use crate::core::Core;
 use crate::forward::{Request, RequestKind};
+use crate::guarded::{guarded, run_blocking};
+use crate::lag::{self, Look};
+use crate::problems::{name, problems};
 use crate::status::{Status, hex};
 
 impl Core {
-    /// This node's word, for another one that gathers.
-    pub(crate) async fn encoded_status(&self) -> Bytes {
-        serde_json::to_vec(&self.status().await).expect("plain numbers and text").into()
+    /// This node's word, for another one that gathers: worked out at most once a second, however
+    /// many ask. `None` if the engine is ending.
+    pub(crate) async fn encoded_status(self: &Arc<Self>) -> Option<Bytes> {
+        let encode = |status: Status| {
+            Bytes::from(serde_json::to_vec(&status).expect("plain numbers and text"))
+        };
+        let work = async {
+            self.counters.statuses_told.add(1);
+            let (status, fatal) = (self.blocking_status().await?, Arc::clone(&self.fatal));
+            run_blocking(fatal, "status for a peer", move || encode(status)).await
+        };
+        self.own_status.get(work).await
     }
 
     /// Whether this node can serve.
@@ -35,19 +48,55 @@ impl Core {
         Readiness { ready, founded, founders_missing, shards_without_leader, disk_stalled, fatal }
     }
 
-    /// Asks every node, each for at most `timeout`.
-    pub(crate) async fn cluster_status(self: &Arc<Self>, timeout: Duration) -> ClusterStatus {
+    /// Asks every node, each for at most `timeout`, and those that seem to lag once more. Worked out
+    /// once for all who ask at about the same time.
+    pub(crate) async fn cluster_status(self: &Arc<Self>, timeout: Duration) -> Arc<ClusterStatus> {
+        self.whole_status.get(async { Arc::new(self.gather(timeout).await) }).await
+    }
+
+    async fn gather(self: &Arc<Self>, timeout: Duration) -> ClusterStatus {
+        let first = self.ask_all(self.known_nodes(), timeout).await;
+        if !self.is_suspicious(&first) {
+            return self.put_together(&first, None);
+        }
+        tokio::time::sleep(limits::STATUS_LOOK_AGAIN).await;
+        let answered = first.iter().filter(|(_, answer)| answer.is_ok());
+        let again =
+            self.ask_all(answered.map(|(node, _)| *node), limits::STATUS_ANSWER_AGAIN).await;
+        let mut second = first.clone();
+        second.extend(again);
+        self.put_together(&second, Some(&first))
+    }
+
+    async fn ask_all(
+        self: &Arc<Self>,
+        nodes: impl IntoIterator<Item = NodeId>,
+        timeout: Duration,
+    ) -> Look {
         let mut asked = Vec::new();
-        for node in self.known_nodes() {
+        for node in nodes {
             let core = Arc::clone(self);
-            asked.push((node, tokio::spawn(async move { core.status_of(node, timeout).await })));
+            let guard = Arc::downgrade(&core);
+            let asking = async move { core.status_of(node, timeout).await };
+            asked.push((node, tokio::spawn(guarded(guard, "question to a peer", asking))));
         }
-        let mut heard = BTreeMap::new();
+        let mut heard = Look::new();
         for (node, answer) in asked {
-            let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
-            heard.insert(node, answer);
+            let stopped = || Err("this node is stopping".to_owned());
+            let answer = answer.await.ok().flatten().unwrap_or_else(stopped);
+            heard.insert(node, answer.map(Arc::new));
         }
-        self.put_together(&heard)
+        heard
+    }
+
+    /// Whether only a second look can tell how the cluster is.
+    fn is_suspicious(&self, look: &Look) -> bool {
+        let answered =
+            || look.iter().filter_map(|(node, answer)| Some((node, answer.as_ref().ok()?)));
+        let apart = answered().any(|(node, status)| {
+            answered().any(|(other, _)| node != other && !status.is_connected_to(*other))
+        });
+        apart || self.map.descriptors().iter().any(|shard| lag::is_suspicious(shard, look))
     }
 
     /// Everybody whom this node has heard of.
@@ -60,9 +109,14 @@ impl Core {
         nodes
     }
 
-    async fn status_of(&self, node: NodeId, timeout: Duration) -> Result<Status, String> {
+    async fn status_of(
+        self: &Arc<Self>,
+        node: NodeId,
+        timeout: Duration,
+    ) -> Result<Status, String> {
+        let stopping = || "this node is stopping".to_owned();
         if node == self.node {
-            return Ok(self.status().await);
+            return self.blocking_status().await.ok_or_else(stopping);
         }
         let request = Request {
             kind: RequestKind::Status,
@@ -79,11 +133,15 @@ impl Core {
         };
         match tokio::time::timeout(timeout, asked.answer()).await {
             Ok(Ok(Outcome::Reply(bytes))) => {
-                serde_json::from_slice(&bytes).map_err(|error| format!("its answer: {error}"))
+                // Megabytes, with many shards.
+                let decode = move || serde_json::from_slice(&bytes).map_err(|e| e.to_string());
+                let decoded =
+                    run_blocking(Arc::clone(&self.fatal), "status of a peer", decode).await;
+                decoded.ok_or_else(stopping)?.map_err(|error| format!("its answer: {error}"))
             }
             Ok(Ok(Outcome::UnknownConnectionLost { .. })) => Err(unconnected()),
             Ok(Ok(outcome)) => Err(format!("it answered {outcome:?}")),
-            Ok(Err(_)) => Err("this node is stopping".to_owned()),
+            Ok(Err(_)) => Err(stopping()),
             Err(_) => Err(format!(
                 "no answer within {} s, though the connection stands: it hangs, or died just now",
                 timeout.as_secs_f64()
@@ -91,13 +149,21 @@ impl Core {
         }
     }
 
-    fn put_together(&self, heard: &BTreeMap<NodeId, Result<Status, String>>) -> ClusterStatus {
+    /// How the cluster was at the last look, `heard`; the first one, if there were two, tells who lags.
+    fn put_together(&self, heard: &Look, first: Option<&Look>) -> ClusterStatus {
         let descriptors = self.map.descriptors();
         let shards: Vec<ShardSummary> =
-            descriptors.iter().map(|descriptor| summarise(descriptor, heard)).collect();
+            descriptors.iter().map(|descriptor| summarise(descriptor, heard, first)).collect();
         let nodes: Vec<NodeStatus> = heard
             .iter()
-            .map(|(node, answer)| self.node_status(*node, answer, &descriptors))
+            .map(|(node, answer)| {
+                self.node_status(
+                    *node,
+                    answer.as_ref().map(|status| &**status),
+                    heard,
+                    &descriptors,
+                )
+            })
             .collect();
         let problems = problems(&nodes, &shards);
         let serves = |shard: &ShardSummary| {
@@ -114,6 +180,7 @@ impl Core {
             asked: self.node.0,
             health,
             problems,
+            notes: balance::note(&nodes, &shards).into_iter().collect(),
             map_revision: self.map.revision(),
             nodes,
             shards,
@@ -123,7 +190,8 @@ impl Core {
     fn node_status(
         &self,
         node: NodeId,
-        answer: &Result<Status, String>,
+        answer: Result<&Status, &String>,
+        heard: &Look,
         descriptors: &[ShardDescriptor],
     ) -> NodeStatus {
         let record = self.map.node(node);
@@ -142,6 +210,7 @@ impl Core {
             sync_p99_us: None,
             resources: None,
             warnings: Vec::new(),
+            unheard: Vec::new(),
         };
         match answer {
             Err(reason) => {
@@ -151,20 +220,7 @@ impl Core {
                 status.reason = Some(reason.clone());
             }
             Ok(answer) => {
-                let missing = &answer.readiness.founders_missing;
-                (status.state, status.reason) = match (&answer.fatal, answer.readiness.founded) {
-                    (Some(fatal), _) => (NodeState::Failed, Some(fatal.clone())),
-                    (None, false) => {
-                        let whom = name("node", missing);
-                        let reason = format!("waits to meet {whom} before it serves");
-                        (NodeState::Founding, Some(reason))
-                    }
-                    (None, true) if answer.readiness.disk_stalled => {
-                        let reason = "its log's disk finishes nothing: look at the disk";
-                        (NodeState::Stalled, Some(reason.to_owned()))
-                    }
-                    (None, true) => (NodeState::Up, None),
-                };
+                (status.state, status.reason) = state_of(answer);
                 let led = answer.shards.iter().filter(|shard| shard.role == "leader");
                 status.address.clone_from(&answer.address);
                 status.store = Some(answer.store.clone());
@@ -174,20 +230,45 @@ impl Core {
                 status.sync_p99_us = Some(answer.log.sync_p99_us);
                 status.resources = Some(answer.resources.clone());
                 status.warnings.clone_from(&answer.warnings);
+                let others = heard.keys().filter(|other| **other != node);
+                status.unheard = others.filter_map(|other| unheard(answer, *other)).collect();
             }
         }
         status
     }
 }
 
-fn summarise(
-    descriptor: &ShardDescriptor,
-    heard: &BTreeMap<NodeId, Result<Status, String>>,
-) -> ShardSummary {
-    let seen = |node: NodeId| {
-        let status = heard.get(&node)?.as_ref().ok()?;
-        status.shards.iter().find(|shard| shard.shard == descriptor.shard.0)
+/// How a node that answered is, and why it is not up.
+fn state_of(answer: &Status) -> (NodeState, Option<String>) {
+    let missing = &answer.readiness.founders_missing;
+    match (&answer.fatal, answer.readiness.founded) {
+        (Some(fatal), _) => (NodeState::Failed, Some(fatal.clone())),
+        (None, false) => {
+            let whom = name("node", missing);
+            (NodeState::Founding, Some(format!("waits to meet {whom} before it serves")))
+        }
+        (None, true) if answer.readiness.disk_stalled => {
+            let reason = "its log's disk finishes nothing: look at the disk";
+            (NodeState::Stalled, Some(reason.to_owned()))
+        }
+        (None, true) => (NodeState::Up, None),
+    }
+}
+
+/// Why the node that answered has no connection to `other`, if it has none.
+fn unheard(answer: &Status, other: NodeId) -> Option<UnheardNode> {
+    if answer.is_connected_to(other) {
+        return None;
+    }
+    let reason = match answer.peers.iter().find(|peer| peer.node == other.0) {
+        Some(peer) => peer.last_failure.clone().unwrap_or_else(|| "not connected yet".to_owned()),
+        None => "its address is not known there".to_owned(),
     };
+    Some(UnheardNode { node: other.0, reason })
+}
+
+fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -> ShardSummary {
+    let seen = |node: NodeId| lag::view(heard, descriptor.shard.0, node);
     let replicas: Vec<ReplicaSummary> = descriptor
         .members
         .iter()
@@ -200,19 +281,20 @@ fn summarise(
                 last: replica.map(|replica| replica.last_index),
                 commit: replica.map(|replica| replica.commit),
                 applied: replica.map(|replica| replica.applied),
+                lag: first.and_then(|first| lag::lag(descriptor, member.node, first, heard)),
             }
         })
         .collect();
     let views = || descriptor.members.iter().filter_map(|member| seen(member.node));
-    let leader = views().filter(|view| view.role == "leader").max_by_key(|view| view.term);
-    let seen_count = views().count();
+    let leader = lag::leader(heard, descriptor);
+    let follows = |replica: &ReplicaSummary| replica.role.is_some() && replica.lag.is_none();
     ShardSummary {
         shard: descriptor.shard.0,
-        state: match (leader, seen_count) {
-            (_, 0) => ShardState::Unknown,
-            (None, _) => ShardState::NoLeader,
-            (Some(_), seen) if seen < replicas.len() => ShardState::UnderReplicated,
-            (Some(_), _) => ShardState::Healthy,
+        state: match leader {
+            _ if views().next().is_none() => ShardState::Unknown,
+            None => ShardState::NoLeader,
+            Some(_) if replicas.iter().all(follows) => ShardState::Healthy,
+            Some(_) => ShardState::UnderReplicated,
         },
         start: hex(&descriptor.start),
         end: descriptor.end.as_deref().map(hex),
@@ -221,97 +303,5 @@ fn summarise(
         term: views().map(|view| view.term).max().unwrap_or(0),
         leader: leader.and_then(|view| view.leader),
         replicas,
-    }
-}
-
-/// Part of every reason of a node that this one, or a peer, did not admit.
-const NOT_ADMITTED: &str = "is not admitted by";
-
-/// What an operator has to know, the worst first.
-fn problems(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<String> {
-    let mut problems = Vec::new();
-    let reason =
-        |node: &NodeStatus| node.reason.clone().unwrap_or_else(|| "why is not known".into());
-    for node in nodes.iter().filter(|node| node.state == NodeState::Founding) {
-        problems.push(format!("the cluster is being founded: node {} {}", node.node, reason(node)));
-    }
-    // Before it is founded no shard can have a leader: that would say the same once more.
-    if problems.is_empty() {
-        problems.extend(shards_out_of_service(shards));
-    }
-    for node in nodes {
-        match node.state {
-            NodeState::Up | NodeState::Founding => {}
-            NodeState::Stalled => {
-                problems.push(format!("node {} serves nothing: {}", node.node, reason(node)));
-            }
-            NodeState::Failed => problems.push(format!(
-                "node {} has stopped serving: {}; mend the cause, then restart it",
-                node.node,
-                reason(node)
-            )),
-            // One that is refused has been reached, and the reason says what to do.
-            NodeState::Unreachable if reason(node).contains(NOT_ADMITTED) => {
-                problems.push(format!("node {} is kept out: {}", node.node, reason(node)));
-            }
-            NodeState::Unreachable => problems.push(format!(
-                "node {} at {} does not answer: {}; start it, or mend the network",
-                node.node,
-                node.address,
-                reason(node)
-            )),
-        }
-    }
-    if let Some(found) = in_state(shards, ShardState::UnderReplicated) {
-        let have = if found.len() == 1 { "has a replica" } else { "have replicas" };
-        problems.push(format!(
-            "{} {have} out of reach: they serve, and another failure may end that",
-            name_shards(&found)
-        ));
-    }
-    for node in nodes {
-        let warnings = node.warnings.iter();
-        problems.extend(warnings.map(|warning| format!("node {}: {warning}", node.node)));
-    }
-    problems
-}
-
-fn shards_out_of_service(shards: &[ShardSummary]) -> Vec<String> {
-    let mut problems = Vec::new();
-    if let Some(found) = in_state(shards, ShardState::Unknown) {
-        problems.push(format!(
-            "{}: no replica answers; bring back the nodes that do not answer",
-            name_shards(&found)
-        ));
-    }
-    if let Some(found) = in_state(shards, ShardState::NoLeader) {
-        problems.push(format!(
-            "{}: no leader; an election takes about two seconds, after that it means that a \
-             majority of the replicas is out of reach: bring their nodes back",
-            name_shards(&found)
-        ));
-    }
-    problems
-}
-
-fn in_state(shards: &[ShardSummary], state: ShardState) -> Option<Vec<u64>> {
-    let found: Vec<u64> =
-        shards.iter().filter(|shard| shard.state == state).map(|shard| shard.shard).collect();
-    (!found.is_empty()).then_some(found)
-}
-
-fn name_shards(shards: &[u64]) -> String {
-    if shards == [0] { "the meta shard".to_owned() } else { name("shard", shards) }
-}
-
-/// A few by number, many by count.
-fn name(what: &str, numbers: &[u64]) -> String {
-    match numbers {
-        [one] => format!("{what} {one}"),
-        few if few.len() <= 8 => {
-            let numbers: Vec<String> = few.iter().map(ToString::to_string).collect();
-            format!("{what}s {}", numbers.join(", "))
-        }
-        many => format!("{} {what}s ({} to {})", many.len(), many[0], many[many.len() - 1]),
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::core::{Core, Route};
 use crate::error::Refusal;
+use crate::guarded::guarded;
 use crate::reads::ReadLevel;
 use crate::shard_read::{Facts, Question, SCAN_BYTES_MAX};
 
@@ -45,13 +46,14 @@ impl Core {
             for (route, places) in self.by_shard(keys, &places)? {
                 let wanted = places.iter().map(|place| keys[*place].clone()).collect();
                 let core = Arc::clone(self);
+                let guard = Arc::downgrade(&core);
                 let read = async move { core.read(route, Question::Get(wanted), level).await };
-                asked.push((tokio::spawn(read), places));
+                asked.push((tokio::spawn(guarded(guard, "read of many", read)), places));
             }
             places.clear();
             for (read, part) in asked {
                 let answer = read.await.map_err(|error| Refusal::Stopped(error.to_string()))?;
-                match answer {
+                match answer.unwrap_or_else(|| Err(self.stopped())) {
                     Ok(Facts::Values(found)) => {
                         part.into_iter().zip(found).for_each(|(place, v)| values[place] = v);
                     }

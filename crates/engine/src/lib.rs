@@ -41,6 +41,7 @@
 mod admission;
 mod apply;
 mod apply_batch;
+mod balance;
 mod bootstrap;
 mod budget;
 mod builder;
@@ -63,17 +64,21 @@ mod forward;
 mod forwarder;
 mod founding;
 mod gather;
+mod guarded;
 mod hand_over;
 mod inbox;
 mod key_reads;
+mod lag;
 mod map_keeper;
 mod open;
 mod position;
+mod problems;
 mod progress;
 mod queue;
 mod reads;
 mod receiver;
 mod recover;
+mod relay;
 mod replies;
 mod resources;
 mod room;
@@ -81,6 +86,7 @@ mod running;
 mod session;
 mod shard_read;
 mod shards;
+mod shared;
 mod staged;
 mod stall;
 mod status;
@@ -97,8 +103,8 @@ mod writes;
 pub use bootstrap::{Bootstrap, BootstrapShard, SLOTS};
 pub use builder::{EngineBuilder, MachineFactory};
 pub use cluster_status::{
-    ClusterStatus, HandedOver, Health, NodeState, NodeStatus, Readiness, ReplicaSummary, SCHEMA,
-    ShardState, ShardSummary,
+    Balanced, ClusterStatus, HandedOver, Health, Lag, NodeState, NodeStatus, Readiness,
+    ReplicaSummary, SCHEMA, ShardState, ShardSummary, UnheardNode,
 };
 pub use counters::CounterValues;
 pub use data::DataStatistics;

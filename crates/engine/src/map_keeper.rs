@@ -15,6 +15,7 @@ use quorate_types::{NodeId, limits};
 use crate::cluster_map::META_SHARD;
 use crate::core::Core;
 use crate::error::{FatalError, Refusal, WriteError};
+use crate::guarded::{guarded, run_blocking};
 use crate::reads::ReadLevel;
 use crate::shard_read::{Facts, Question};
 use crate::submission::Applied;
@@ -48,13 +49,8 @@ impl MapKeeper {
     /// Runs until the engine ends. A panic ends the engine's service, as in any of its threads.
     pub(crate) async fn run_guarded(self) {
         let core = Weak::clone(&self.core);
-        let Err(error) = tokio::spawn(self.run()).await else {
-            return;
-        };
-        if let Some(core) = core.upgrade().filter(|_| error.is_panic()) {
-            let (thread, message) = ("map keeper".to_owned(), error.to_string());
-            core.end(FatalError::Panic { thread, message });
-        }
+        // A panic has been told by the guard.
+        let _ended: Option<()> = guarded(core, "map keeper", self.run()).await;
     }
 
     async fn run(mut self) {
@@ -246,11 +242,12 @@ impl MapKeeper {
         let (map, core) = (core.map.adopted(), Arc::clone(core));
         let revision = map.revision;
         // It syncs, and this runtime carries the connections.
-        let kept = tokio::task::spawn_blocking(move || core.log.record_map(&map.encode())).await;
-        match kept {
-            Ok(Ok(())) => self.cached = revision,
-            Ok(Err(fault)) => tracing::error!(%fault, "the map was not kept"),
-            Err(error) => tracing::debug!(%error, "the map was not kept"),
+        let fatal = Arc::clone(&core.fatal);
+        let keep = move || core.log.record_map(&map.encode());
+        match run_blocking(fatal, "map keeper", keep).await {
+            Some(Ok(())) => self.cached = revision,
+            Some(Err(fault)) => tracing::error!(%fault, "the map was not kept"),
+            None => tracing::debug!("the map was not kept: this node is stopping"),
         }
     }
 }

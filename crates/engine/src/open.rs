@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use quorate_host::{Host, HostConfig, MetaMachine, MetaMap, NodeRecord, ReplicaInit};
 use quorate_log::{LogStore, LogWriter, RecoveredReplica};
 use quorate_transport::{Bound, Transport, TransportConfig};
-use quorate_types::NodeLife;
+use quorate_types::{NodeLife, limits};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
@@ -39,6 +39,7 @@ use crate::resources::Resources;
 use crate::room;
 use crate::running::Running;
 use crate::shards::{ShardState, Shards};
+use crate::shared::Shared;
 use crate::stall::Stalls;
 use crate::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::worker::Worker;
@@ -161,6 +162,8 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         addresses: Mutex::new(builder.peers.clone()),
         lives,
         map_wanted: Notify::new(),
+        own_status: Shared::new(limits::STATUS_AGE_MAX),
+        whole_status: Shared::new(limits::STATUS_AGE_MAX),
     });
     let advertised = builder.advertise.unwrap_or(core.transport.local_address());
     let own = NodeRecord {

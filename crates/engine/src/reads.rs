@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::cluster_map::META_SHARD;
 use crate::core::Core;
+use crate::guarded::run_blocking;
 use crate::shard_read::{Facts, Question, SCAN_BYTES_MAX};
 
 /// How fresh a read has to be.
@@ -52,8 +53,9 @@ impl Core {
             self.confirm(shard, descriptor_version).await?;
         }
         let core = Arc::clone(self);
+        let fatal = Arc::clone(&self.fatal);
         let look = move || core.look_checked(shard, descriptor_version, &question);
-        tokio::task::spawn_blocking(look).await.unwrap_or(Err(Outcome::Stopping))
+        run_blocking(fatal, "read", look).await.unwrap_or(Err(Outcome::Stopping))
     }
 
     fn look_checked(

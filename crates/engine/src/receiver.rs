@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage};
 use quorate_types::{Incarnation, NodeId, ShardId};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::core::{Core, check_command};
-use crate::forward::{self, RequestKind};
+use crate::error::FatalError;
+use crate::forward::{self, Request, RequestKind};
+use crate::guarded::spawn_guarded;
 use crate::replies::send_replies;
 use crate::shard_read;
 
@@ -20,11 +22,16 @@ const STARTING: &str = "this node is starting or stopping";
 #[derive(Default)]
 pub(crate) struct Inbound {
     core: RwLock<Option<Arc<Core>>>,
+    /// A task of the transport that died before there was a core to end.
+    died: Mutex<Option<FatalError>>,
 }
 
 impl Inbound {
     pub(crate) fn open(&self, core: Arc<Core>) {
-        *self.core.write() = Some(core);
+        *self.core.write() = Some(Arc::clone(&core));
+        if let Some(error) = self.died.lock().take() {
+            core.end(error);
+        }
     }
 
     /// Lets go of the core, so that it can be dropped.
@@ -97,7 +104,7 @@ impl Receiver for Inbound {
     }
 
     fn handle_connected(&self, peer: &PeerHello) {
-        tracing::info!(node = %peer.node, incarnation = %peer.life.incarnation, "peer connected");
+        tracing::debug!(node = %peer.node, "peer connected");
         if let Some(core) = self.core() {
             core.handle_connected(peer);
         }
@@ -116,10 +123,21 @@ impl Receiver for Inbound {
     }
 
     fn handle_disconnected(&self, peer: NodeId, reason: &str) {
-        tracing::info!(node = %peer, reason, "peer disconnected");
+        tracing::debug!(node = %peer, reason, "peer disconnected");
         if let Some(core) = self.core() {
             core.handle_disconnected(peer);
             core.forwarder.fail_all(peer);
+        }
+    }
+
+    fn handle_task_died(&self, task: &str, reason: &str) {
+        let (task, reason) = (format!("transport: {task}"), reason.to_owned());
+        // Noted first: the core may be set between a look and the note.
+        *self.died.lock() = Some(FatalError::Task { task, reason });
+        if let Some(core) = self.core()
+            && let Some(error) = self.died.lock().take()
+        {
+            core.end(error);
         }
     }
 }
@@ -133,14 +151,16 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
             return Some(Outcome::Malformed);
         }
     };
-    match request.kind {
+    let Request { kind, shard, descriptor_version, .. } = request;
+    let submit = |kind: CallKind, progress: bool| {
+        let completion = Completion::Remote { peer: from, id, progress };
+        core.submit(Call { shard, descriptor_version, kind, completion }).err()
+    };
+    match kind {
         RequestKind::Status => {
-            let core = Arc::clone(core);
-            tokio::spawn(async move {
-                let outcome = Outcome::Reply(core.encoded_status().await);
-                let payload = forward::encode_outcome(&outcome);
-                let reply = Forward { id, kind: ForwardKind::Reply, payload };
-                send_replies(&core.transport, from, vec![reply]);
+            let status = Arc::clone(core);
+            answer_later(core, "status for a peer", (from, id), async move {
+                status.encoded_status().await.map_or(Outcome::Stopping, Outcome::Reply)
             });
             None
         }
@@ -148,40 +168,56 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
             if check_command(&request.body).is_err() {
                 return Some(Outcome::Malformed);
             }
-            let progress = request.kind == RequestKind::WriteWithProgress;
-            let call = Call {
-                shard: request.shard,
-                descriptor_version: request.descriptor_version,
-                kind: CallKind::Write(request.body),
-                completion: Completion::Remote { peer: from, id, progress },
-            };
-            core.submit(call).err()
+            submit(CallKind::Write(request.body), kind == RequestKind::WriteWithProgress)
         }
-        RequestKind::Read => match shard_read::decode_question(request.body) {
-            Err(error) => {
-                tracing::warn!(node = %from, %error, "a forwarded read can't be read");
-                Some(Outcome::Malformed)
+        RequestKind::TransferLeader => match request.body.as_ref().try_into() {
+            Ok(node) => {
+                let to = NodeId(u64::from_le_bytes(node));
+                submit(CallKind::TransferLeader(to), false)
             }
-            Ok((question, level)) => {
-                let core = Arc::clone(core);
-                tokio::spawn(async move {
-                    // On a thread that may block: this runtime's own one carries the heartbeats.
-                    let asked = core.read_for_peer(
-                        request.shard,
-                        request.descriptor_version,
-                        question,
-                        level,
-                    );
-                    let outcome = asked.await.map_or_else(
-                        |outcome| outcome,
-                        |facts| Outcome::Reply(shard_read::encode_facts(&facts)),
-                    );
-                    let payload = forward::encode_outcome(&outcome);
-                    let reply = Forward { id, kind: ForwardKind::Reply, payload };
-                    send_replies(&core.transport, from, vec![reply]);
-                });
-                None
-            }
+            Err(_) => Some(Outcome::Malformed),
         },
+        RequestKind::RelayedWrite => {
+            let relay = Arc::clone(core);
+            let writing = async move { relay.relay_write(from, request).await };
+            answer_later(core, "write for a peer", (from, id), writing);
+            None
+        }
+        RequestKind::Read | RequestKind::RelayedRead => {
+            let (question, level) = match shard_read::decode_question(request.body.clone()) {
+                Ok(asked) => asked,
+                Err(error) => {
+                    tracing::warn!(node = %from, %error, "a forwarded read can't be read");
+                    return Some(Outcome::Malformed);
+                }
+            };
+            let reader = Arc::clone(core);
+            answer_later(core, "read for a peer", (from, id), async move {
+                if kind == RequestKind::RelayedRead {
+                    return reader.relay_read(from, request, question, level).await;
+                }
+                // On a thread that may block: this runtime's own one carries the heartbeats.
+                let asked = reader.read_for_peer(shard, descriptor_version, question, level);
+                asked.await.map_or_else(
+                    |outcome| outcome,
+                    |facts| Outcome::Reply(shard_read::encode_facts(&facts)),
+                )
+            });
+            None
+        }
     }
+}
+
+/// Works the request `id` of `peer` out in a task of its own, and sends how it ended.
+fn answer_later(
+    core: &Arc<Core>,
+    task: &'static str,
+    (peer, id): (NodeId, u64),
+    work: impl Future<Output = Outcome> + Send + 'static,
+) {
+    let transport = Arc::clone(&core.transport);
+    spawn_guarded(core, task, async move {
+        let payload = forward::encode_outcome(&work.await);
+        send_replies(&transport, peer, vec![Forward { id, kind: ForwardKind::Reply, payload }]);
+    });
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate_log::LogWriter;
+use quorate_transport::panic_text;
 
 use crate::apply::{ApplyJob, ApplyThread};
 use crate::core::Core;
@@ -34,10 +35,7 @@ pub(crate) fn spawn(
     let thread = name.clone();
     let guarded = move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            let message = text.unwrap_or_else(|| "without a message".to_owned());
-            core.fatal.latch(FatalError::Panic { thread, message });
+            core.fatal.latch(FatalError::Panic { thread, message: panic_text(&*panic) });
         }
     };
     std::thread::Builder::new()

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use quorate_router::ShardDescriptor;
-use quorate_types::{Index, NodeId, ReplicaId, ShardId, SpaceId};
+use quorate_types::{Index, Monotonic, NodeId, ReplicaId, ShardId, SpaceId};
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::position::PositionCell;
 use crate::watches::Leadership;
 
@@ -30,6 +32,8 @@ pub(crate) struct ShardState {
     /// As in `leadership`; every request looks at these.
     leader: AtomicU64,
     serving: AtomicBool,
+    /// When the last leader was lost, on the node's clock; of account while there is none.
+    leader_lost_ns: AtomicU64,
     leadership: watch::Sender<Leadership>,
 }
 
@@ -49,6 +53,7 @@ impl ShardState {
             descriptor_version: AtomicU64::new(descriptor.epoch.version),
             descriptor: RwLock::new(descriptor),
             leader: AtomicU64::new(NO_LEADER),
+            leader_lost_ns: AtomicU64::new(clock::now().0),
             serving: AtomicBool::new(false),
             leadership: watch::Sender::new(Leadership::default()),
             position: PositionCell::new(applied),
@@ -76,8 +81,19 @@ impl ShardState {
         self.leader().is_some_and(|leader| leader != node || self.serving.load(Ordering::Acquire))
     }
 
+    /// How long no leader has been known; nothing while one is.
+    pub(crate) fn leaderless_for(&self) -> Duration {
+        if self.leader().is_some() {
+            return Duration::ZERO;
+        }
+        clock::now().since(Monotonic(self.leader_lost_ns.load(Ordering::Acquire)))
+    }
+
     pub(crate) fn set_leader(&self, leader: Option<NodeId>, serving: bool) {
         self.serving.store(serving, Ordering::Release);
+        if leader.is_none() && self.leader().is_some() {
+            self.leader_lost_ns.store(clock::now().0, Ordering::Release);
+        }
         self.leader.store(leader.map_or(NO_LEADER, |node| node.0), Ordering::Release);
         let new = Leadership { leader, serving };
         // Terms that end without a leader change nothing for who waits.

@@ -1,10 +1,11 @@
 //! What an engine tells about itself. Plain numbers and text, ready for JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use quorate_host::ShardView;
 use quorate_raft::Role;
-use quorate_types::ShardId;
+use quorate_types::{NodeId, ShardId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -12,6 +13,7 @@ use crate::cluster_status::Readiness;
 use crate::core::Core;
 use crate::counters::CounterValues;
 use crate::data::DataStatistics;
+use crate::guarded::run_blocking;
 use crate::inbox::Input;
 use crate::resources::ResourceStatus;
 
@@ -127,9 +129,28 @@ pub struct LogStatus {
     pub sync_p99_us: u64,
 }
 
+impl Status {
+    /// Whether this node has a connection to `node`.
+    pub(crate) fn is_connected_to(&self, node: NodeId) -> bool {
+        self.peers.iter().any(|peer| peer.node == node.0 && peer.connected)
+    }
+}
+
 impl Core {
     /// Asks every worker, and reads every counter.
     pub(crate) async fn status(&self) -> Status {
+        let views = self.views().await;
+        self.status_with(&views)
+    }
+
+    /// As [`Core::status`], put together on a thread that may block: with many shards it takes a while,
+    /// and counters of RocksDB are read. `None` if this engine is ending.
+    pub(crate) async fn blocking_status(self: &Arc<Self>) -> Option<Status> {
+        let (views, core) = (self.views().await, Arc::clone(self));
+        run_blocking(Arc::clone(&self.fatal), "status", move || core.status_with(&views)).await
+    }
+
+    async fn views(&self) -> BTreeMap<ShardId, ShardView> {
         let mut views = BTreeMap::new();
         for inbox in &self.inboxes {
             let (sender, receiver) = oneshot::channel();
@@ -137,6 +158,10 @@ impl Core {
             // A worker that has ended knows nothing any more: its shards are left out.
             views.extend(receiver.await.unwrap_or_default());
         }
+        views
+    }
+
+    fn status_with(&self, views: &BTreeMap<ShardId, ShardView>) -> Status {
         let validity = self.transport.validity();
         let resources = self.resources.look(validity);
         let warnings = self.resources.warnings(&resources, validity, (self.wall_clock)());
@@ -201,23 +226,20 @@ impl Core {
     fn peer_statuses(&self) -> Vec<PeerStatus> {
         let addresses = self.addresses.lock();
         let statistics = self.transport.statistics();
-        let status =
-            |(node, peer): (&quorate_types::NodeId, &quorate_transport::PeerStatistics)| {
-                PeerStatus {
-                    node: node.0,
-                    address: addresses.get(node).map(ToString::to_string).unwrap_or_default(),
-                    connected: peer.connected,
-                    last_failure: peer.last_failure.clone(),
-                    round_trip_us: peer.round_trip.map_or(0, micros),
-                    frames_sent: peer.frames_sent,
-                    messages_sent: peer.messages_sent,
-                    messages_dropped: peer.messages_dropped_full
-                        + peer.messages_dropped_unconnected
-                        + peer.messages_dropped_oversize,
-                    udp_bytes_sent: peer.udp_bytes_sent,
-                    udp_bytes_received: peer.udp_bytes_received,
-                }
-            };
+        let status = |(node, peer): (&NodeId, &quorate_transport::PeerStatistics)| PeerStatus {
+            node: node.0,
+            address: addresses.get(node).map(ToString::to_string).unwrap_or_default(),
+            connected: peer.connected,
+            last_failure: peer.last_failure.clone(),
+            round_trip_us: peer.round_trip.map_or(0, micros),
+            frames_sent: peer.frames_sent,
+            messages_sent: peer.messages_sent,
+            messages_dropped: peer.messages_dropped_full
+                + peer.messages_dropped_unconnected
+                + peer.messages_dropped_oversize,
+            udp_bytes_sent: peer.udp_bytes_sent,
+            udp_bytes_received: peer.udp_bytes_received,
+        };
         statistics.peers.iter().map(status).collect()
     }
 }
@@ -228,4 +250,59 @@ fn micros(duration: std::time::Duration) -> u64 {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A replica of `shard` that is committed and applied to `applied`.
+    pub(crate) fn replica(
+        shard: u64,
+        role: &str,
+        leader: Option<u64>,
+        applied: u64,
+    ) -> ShardStatus {
+        ShardStatus {
+            shard,
+            replica: 1,
+            role: role.to_owned(),
+            term: 2,
+            leader,
+            last_term: 2,
+            last_index: applied,
+            commit: applied,
+            applied,
+            descriptor_version: 1,
+            start: String::new(),
+            end: None,
+            members: Vec::new(),
+        }
+    }
+
+    /// A sound node with these replicas, connected to nobody.
+    pub(crate) fn status(node: u64, shards: Vec<ShardStatus>) -> Status {
+        let readiness = Readiness {
+            ready: true,
+            founded: true,
+            founders_missing: Vec::new(),
+            shards_without_leader: Vec::new(),
+            disk_stalled: false,
+            fatal: None,
+        };
+        Status {
+            node,
+            cluster: String::new(),
+            store: String::new(),
+            incarnation: 1,
+            address: String::new(),
+            fatal: None,
+            readiness,
+            shards,
+            peers: Vec::new(),
+            log: LogStatus::default(),
+            data: DataStatistics::default(),
+            counters: CounterValues::default(),
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::budget::Share;
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Doubt, Refusal, WriteError};
+use crate::guarded::guarded;
 use crate::progress::{Known, Progress};
 
 /// Submissions of one engine that may be under way: as many as one peer may be asked at once.
@@ -65,6 +66,7 @@ impl Engine {
         let progress = Arc::new(Progress::new());
         let known = progress.subscribe();
         let core = Arc::clone(&self.running.core);
+        let guard = Arc::downgrade(&core);
         let command = command.into();
         let Some(share) = core.submissions.take(command.len()) else {
             let busy = Refusal::Busy { what: "the room for submissions", wait: BUSY_WAIT };
@@ -77,7 +79,7 @@ impl Engine {
         // The task polls again, with a waker of its own.
         let first = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         if first.is_pending() {
-            tokio::spawn(work);
+            tokio::spawn(guarded(guard, "submission", work));
         }
         Submission { known }
     }

@@ -23,6 +23,8 @@ const DEPOSED_GRACE: Duration = Duration::from_millis(500);
 pub(crate) enum Target {
     Here,
     Node(NodeId),
+    /// To the leader, which can't be reached, by way of this node.
+    Via(NodeId),
     /// Nobody is known to lead.
     Nowhere,
 }
@@ -91,7 +93,7 @@ impl Tries {
         }
     }
 
-    pub(crate) fn target(&self, own: NodeId, route: &Route) -> Target {
+    pub(crate) fn target(&self, core: &Core, route: &Route) -> Target {
         let known = match &route.local {
             Some(state) => state.leader().or(self.hint),
             // Without a replica here: the leader named by the last try, or the members in turn.
@@ -100,11 +102,24 @@ impl Tries {
                 route.members.get(count % route.members.len().max(1)).copied()
             }),
         };
+        let is_reached = |node| node == core.node || core.transport.is_connected(node);
         match known {
-            None => Target::Nowhere,
-            Some(node) if node == own => Target::Here,
-            Some(node) => Target::Node(node),
+            Some(node) if node == core.node => Target::Here,
+            Some(node) if is_reached(node) => Target::Node(node),
+            // An election may be under way, of which others know no more.
+            None if !route.local.as_ref().is_some_and(|state| core.is_cut_off(state)) => {
+                Target::Nowhere
+            }
+            unreached => {
+                let relay = core.relay(route.shard, unreached, self.count as usize);
+                relay.map_or(Target::Nowhere, Target::Via)
+            }
         }
+    }
+
+    /// Where the leader is said to be, for a next try without a pause.
+    pub(crate) fn set_hint(&mut self, leader: NodeId) {
+        self.hint = Some(leader);
     }
 
     /// Makes the most of what the last try learnt, or says that the time is up.

@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::ending::Ending;
 use crate::engine::Engine;
 use crate::error::Refusal;
+use crate::fatal::Fatal;
 use crate::position::Position;
 use crate::shards::ShardState;
 
@@ -192,6 +193,11 @@ impl PositionWatch {
         self.ending.refusal()
     }
 
+    /// Where a panic of what reads on behalf of this watch goes.
+    pub(crate) fn fatal(&self) -> Arc<Fatal> {
+        self.ending.fatal()
+    }
+
     async fn wait_for(&self, wanted: impl Fn(Position) -> bool) -> Result<Position, Refusal> {
         loop {
             // Made before the look, from when on it misses nothing.
@@ -225,7 +231,6 @@ mod tests {
     use quorate_types::{Epoch, ReplicaId, SpaceId};
 
     use super::*;
-    use crate::fatal::Fatal;
 
     fn shard() -> (Arc<ShardState>, Arc<Ending>) {
         let descriptor = ShardDescriptor {

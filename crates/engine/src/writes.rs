@@ -64,7 +64,19 @@ impl Core {
         tries: &Tries,
         sink: Option<ProgressSink>,
     ) -> Result<Outcome, Duration> {
-        match tries.target(self.node, route) {
+        self.try_at(tries.target(self, route), route, command, tries, sink).await
+    }
+
+    /// One try, there. As [`Core::try_write`].
+    pub(crate) async fn try_at(
+        &self,
+        target: Target,
+        route: &Route,
+        command: &Bytes,
+        tries: &Tries,
+        sink: Option<ProgressSink>,
+    ) -> Result<Outcome, Duration> {
+        match target {
             Target::Nowhere => Ok(Outcome::Refused(HostRefusal::NotLeader { leader: None })),
             Target::Here => {
                 let (end, receiver) = oneshot::channel();
@@ -90,6 +102,13 @@ impl Core {
                 };
                 match self.forward(route, node, kind, command.clone(), sink) {
                     Ok(mut asked) => tries.end_of_forward(route, node, &mut asked).await,
+                    Err(outcome) => Ok(outcome),
+                }
+            }
+            // Without the stages: they are told to who waits for the leader itself.
+            Target::Via(node) => {
+                match self.forward(route, node, RequestKind::RelayedWrite, command.clone(), None) {
+                    Ok(mut asked) => tries.end_of(asked.answer()).await,
                     Err(outcome) => Ok(outcome),
                 }
             }

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use quorate::{ClusterStatus, SCHEMA};
+use quorate::{Balanced, ClusterStatus, SCHEMA, limits};
 use serde::Deserialize;
 
-/// Longest time for one node's answer: a node asks the others for two seconds before it answers.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Longest time for one node's answer: it has to ask the others first.
+const ANSWER: Duration = limits::STATUS_WITHIN;
 const CONNECT: Duration = Duration::from_secs(2);
 /// Longest answer: some 100,000 shards.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -66,33 +66,64 @@ pub struct Unanswered {
 /// # Errors
 /// Everyone, if nobody answered.
 pub fn ask_cluster(urls: &[AdminUrl]) -> Result<(ClusterStatus, Vec<Unanswered>), Vec<Unanswered>> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(ANSWER))
+    let agent = agent(ANSWER);
+    first_answer(urls, |url| {
+        let answered = agent.get(format!("{url}/cluster")).call();
+        text_of(answered, "/cluster").and_then(|text| parse(&text))
+    })
+}
+
+/// Has one round of spreading the leaders done by the first of `urls` that answers; as
+/// [`ask_cluster`].
+///
+/// # Errors
+/// As [`ask_cluster`].
+pub fn balance_leaders(urls: &[AdminUrl]) -> Result<(Balanced, Vec<Unanswered>), Vec<Unanswered>> {
+    let agent = agent(ANSWER + limits::TRANSFER_TIMEOUT);
+    first_answer(urls, |url| {
+        let answered = agent.post(format!("{url}/balance/leaders")).send_empty();
+        let text = text_of(answered, "/balance/leaders")?;
+        serde_json::from_str(&text).map_err(unreadable)
+    })
+}
+
+fn agent(answer: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(answer))
         .timeout_connect(Some(CONNECT))
         .http_status_as_error(false)
         .max_redirects(0)
         // A proxy of the environment is for the world outside, not for admin ports.
         .proxy(None)
         .build()
-        .into();
+        .into()
+}
+
+fn first_answer<T>(
+    urls: &[AdminUrl],
+    ask: impl Fn(&AdminUrl) -> Result<T, String>,
+) -> Result<(T, Vec<Unanswered>), Vec<Unanswered>> {
     let mut unanswered = Vec::new();
     for url in urls {
-        match get(&agent, &format!("{url}/cluster")).and_then(|text| parse(&text)) {
-            Ok(status) => return Ok((status, unanswered)),
+        match ask(url) {
+            Ok(answer) => return Ok((answer, unanswered)),
             Err(why) => unanswered.push(Unanswered { url: url.clone(), why }),
         }
     }
     Err(unanswered)
 }
 
-fn get(agent: &ureq::Agent, url: &str) -> Result<String, String> {
-    let mut response = agent.get(url).call().map_err(in_words)?;
+fn text_of(
+    answered: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    path: &str,
+) -> Result<String, String> {
+    let mut response = answered.map_err(in_words)?;
     match response.status().as_u16() {
         200 => {
             let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
             body.read_to_string().map_err(in_words)
         }
-        404 => Err("answers, but knows no /cluster: not an admin port of this version".to_owned()),
+        404 => Err(format!("answers, but knows no {path}: not an admin port of this version")),
         code => Err(format!("answers with HTTP status {code}")),
     }
 }
@@ -116,15 +147,16 @@ fn in_words(error: ureq::Error) -> String {
     }
 }
 
+fn unreadable(error: serde_json::Error) -> String {
+    format!("its answer can't be read ({error}); use the `quorate` of the node's version")
+}
+
 fn parse(text: &str) -> Result<ClusterStatus, String> {
     /// Read first: another schema may have other fields.
     #[derive(Deserialize)]
     struct OnlySchema {
         schema: u32,
     }
-    let unreadable = |error: serde_json::Error| {
-        format!("its answer can't be read ({error}); use the `quorate` of the node's version")
-    };
     let OnlySchema { schema } = serde_json::from_str(text).map_err(unreadable)?;
     if schema != SCHEMA {
         return Err(format!(

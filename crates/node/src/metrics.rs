@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use quorate::{Engine, Status};
 
 use crate::descriptors::Descriptors;
+use crate::logging;
 use crate::redis::RedisStatistics;
 
 /// One node's metrics.
@@ -124,6 +125,7 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("reads_served", "Reads answered", counters.reads_served),
         ("reads_refused", "Reads refused", counters.reads_refused),
         ("forwards_sent", "Requests forwarded to other nodes", counters.forwards_sent),
+        ("relayed", "Requests for leaders that the asker can't reach", counters.relayed),
         ("turns", "Turns of all workers", counters.turns),
         ("messages_dropped", "Messages dropped by full inboxes", counters.messages_dropped),
         ("log_writes", "Batches written to the log", status.log.batches),
@@ -135,6 +137,7 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("peer_messages_sent", "Messages sent", peers(|peer| peer.messages_sent)),
         ("peer_udp_bytes_sent", "UDP bytes sent", peers(|peer| peer.udp_bytes_sent)),
         ("peer_udp_bytes_received", "UDP bytes received", peers(|p| p.udp_bytes_received)),
+        ("logged_lines_dropped", "Lines that nobody read in time", logging::lines_dropped()),
     ];
     totals.into_iter().try_for_each(|(name, help, value)| out.counter(name, help, value))
 }

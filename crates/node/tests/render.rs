@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use quorate::{
-    ClusterStatus, Health, NodeState, NodeStatus, ReplicaSummary, ShardState, ShardSummary,
+    ClusterStatus, Health, Lag, NodeState, NodeStatus, ReplicaSummary, ShardState, ShardSummary,
 };
 use quorate_node::render;
 
@@ -37,6 +37,7 @@ fn node(node: u64, shards: u64) -> NodeStatus {
         sync_p99_us: Some(2_048),
         resources: None,
         warnings: Vec::new(),
+        unheard: Vec::new(),
     }
 }
 
@@ -49,6 +50,7 @@ fn replica(place: u64, node: u64, leader: u64) -> ReplicaSummary {
         last: Some(120),
         commit: Some(120),
         applied: Some(119),
+        lag: None,
     }
 }
 
@@ -77,6 +79,7 @@ fn healthy(shards: u64) -> ClusterStatus {
         asked: 1,
         health: Health::Healthy,
         problems: Vec::new(),
+        notes: Vec::new(),
         map_revision: 7,
         nodes: (1..=3).map(|id| node(id, shards)).collect(),
         shards: (0..=shards).map(shard).collect(),
@@ -218,4 +221,29 @@ fn wrong_clock() {
             .to_owned(),
     ];
     check("wrong_clock.txt", &render::status(&status));
+}
+
+/// Two nodes do not hear each other: the shards that one leads lack the other's replica, one more is
+/// far behind, and most leaders are on one node.
+#[test]
+fn nodes_apart() {
+    let mut status = healthy(4);
+    status.health = Health::Degraded;
+    status.problems = vec![
+        "nodes 1 and 3 do not hear each other: let UDP pass both ways".to_owned(),
+        "node 3 gets nothing of shards 1, 4: its replicas hear no leader".to_owned(),
+    ];
+    status.notes = vec!["leaders are not spread: `quorate balance leaders`".to_owned()];
+    for place in [1, 4] {
+        let shard = &mut status.shards[place];
+        shard.state = ShardState::UnderReplicated;
+        let replica = shard.replicas.iter_mut().find(|replica| replica.node == 3).expect("one");
+        replica.lag = Some(Lag::Leaderless);
+        (replica.role, replica.applied) = (Some("pre-candidate".to_owned()), Some(2));
+    }
+    status.shards[2].state = ShardState::UnderReplicated;
+    status.shards[2].replicas[1].lag = Some(Lag::CatchingUp);
+    status.shards[2].replicas[2].lag = Some(Lag::Stuck);
+    check("nodes_apart.txt", &render::status(&status));
+    check("shard_that_lags.txt", &render::shard(&status.shards[2]));
 }

@@ -19,7 +19,6 @@
 //! The receiver may block in each of its answers (it reads and syncs), so it is asked on a thread of
 //! its own: the one that carries all connections must not wait behind one peer's disk.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +27,7 @@ use quorate_types::{ClusterId, Incarnation, NodeId};
 use rustls_pki_types::CertificateDer;
 
 use crate::certificates::check_names;
+use crate::guard::ask_blocking;
 use crate::hello::{
     HELLO_HEAD_BYTES, Hello, PeerHello, Refusal, Rejection, WELCOME_BYTES, Welcome,
 };
@@ -265,7 +265,6 @@ async fn on_blocking_thread<T: Send + 'static>(
     shared: &Shared,
     ask: impl FnOnce(&dyn Receiver) -> T + Send + 'static,
 ) -> Result<T, Rejection> {
-    let receiver = Arc::clone(&shared.receiver);
-    let asked = tokio::task::spawn_blocking(move || ask(&*receiver)).await;
+    let asked = ask_blocking(&shared.receiver, "admission", ask).await;
     asked.map_err(|error| Rejection::NotNow(format!("this node has failed: {error}")))
 }

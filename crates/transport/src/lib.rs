@@ -81,9 +81,11 @@ mod certificate_error;
 mod certificates;
 mod frame;
 mod greeting;
+mod guard;
 mod handshakes;
 mod hello;
 mod lane;
+mod news;
 mod peer;
 mod reader;
 mod session;
@@ -99,6 +101,7 @@ pub use frame::{
     EncodedFrame, Forward, ForwardKind, Frame, FrameError, ShardMessage, decode_frame,
     encode_forwards, encode_messages,
 };
+pub use guard::{catch_panic, panic_text};
 pub use hello::{Hello, PeerHello, Refusal, Rejection, VERSION_MAX, VERSION_MIN};
 pub use lane::SendError;
 pub use statistics::{PeerStatistics, TransportStatistics};

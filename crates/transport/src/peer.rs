@@ -24,6 +24,8 @@ pub(crate) struct Peer {
     address: Mutex<Option<SocketAddr>>,
     address_changed: Notify,
     connected: AtomicBool,
+    /// It went without a goodbye, which was told, and has not come back.
+    missed: AtomicBool,
     link: Mutex<Link>,
 }
 
@@ -48,6 +50,7 @@ impl Peer {
             address: Mutex::new(None),
             address_changed: Notify::new(),
             connected: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
             link: Mutex::new(Link::default()),
         }
     }
@@ -73,6 +76,16 @@ impl Peer {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Acquire)
+    }
+
+    /// Whether its going was told, and its return not yet.
+    pub(crate) fn is_missed(&self) -> bool {
+        self.missed.load(Ordering::Acquire)
+    }
+
+    /// Notes whether it is missed; whether it was.
+    pub(crate) fn set_missed(&self, missed: bool) -> bool {
+        self.missed.swap(missed, Ordering::AcqRel)
     }
 
     /// The standing connection.

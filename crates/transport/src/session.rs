@@ -11,8 +11,10 @@ use quorate_types::NodeId;
 use tokio::task::JoinSet;
 
 use crate::frame::{Frame, Item, decode_frame, frame_count};
+use crate::guard::{ask_blocking, guarded};
 use crate::hello::{PeerHello, Refusal, Rejection};
 use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
+use crate::news::{is_of_tls, tell_connected, tell_disconnected};
 use crate::peer::Peer;
 use crate::reader::FrameReader;
 use crate::statistics::add;
@@ -56,11 +58,10 @@ pub(crate) async fn serve(
     if peer.is_outdated(arrival) {
         connection.close(CODE_REPLACED, REPLACED);
     }
-    tracing::info!(own = %shared.hello.node, peer = %peer.node, store = %hello.life.store,
-        incarnation = %hello.life.incarnation, "peer connected");
-    let (receiver, connected) = (Arc::clone(&shared.receiver), hello.clone());
-    let told = tokio::task::spawn_blocking(move || receiver.handle_connected(&connected)).await;
-    if let Err(error) = told {
+    tell_connected(shared.hello.node, peer, hello);
+    let connected = hello.clone();
+    let tell = move |receiver: &dyn Receiver| receiver.handle_connected(&connected);
+    if let Err(error) = ask_blocking(&shared.receiver, "connected", tell).await {
         connection.close(CODE_STOPPED, b"this node has failed");
         tracing::error!(own = %shared.hello.node, peer = %peer.node, %error, "peer not taken");
     }
@@ -69,7 +70,8 @@ pub(crate) async fn serve(
     // No lane may hand anything to the receiver once it hears of the end.
     tasks.shutdown().await;
     peer.detach(&reason);
-    tracing::info!(own = %shared.hello.node, peer = %peer.node, %reason, "peer disconnected");
+    let is_ours = shared.is_stopped() || peer.is_outdated(arrival);
+    tell_disconnected(shared.hello.node, peer, &connection, &reason, is_ours);
     shared.receiver.handle_disconnected(peer.node, &reason);
     reason
 }
@@ -79,6 +81,9 @@ pub(crate) fn describe(error: ConnectionError) -> String {
     match error {
         ConnectionError::ApplicationClosed(close) => {
             format!("closed by the peer: {}", String::from_utf8_lossy(&close.reason))
+        }
+        ConnectionError::ConnectionClosed(close) if !is_of_tls(&close) => {
+            format!("given up by the peer before it stood ({close}): it stops, or one was slow")
         }
         ConnectionError::ConnectionClosed(close) => {
             let reason = String::from_utf8_lossy(&close.reason);
@@ -110,9 +115,10 @@ async fn run_lanes(
     tasks: &mut JoinSet<String>,
 ) -> String {
     for lane in Lane::all() {
-        tasks.spawn(write_lane(peer.clone(), connection.clone(), lane));
+        tasks.spawn(guarded_lane(shared, write_lane(peer.clone(), connection.clone(), lane)));
     }
-    tasks.spawn(read_datagrams(shared.receiver.clone(), peer.node, connection.clone()));
+    let datagrams = read_datagrams(shared.receiver.clone(), peer.node, connection.clone());
+    tasks.spawn(guarded_lane(shared, datagrams));
     let mut accepted = BTreeSet::new();
     loop {
         tokio::select! {
@@ -124,7 +130,8 @@ async fn run_lanes(
                         Ok(lane) if accepted.insert(lane) => {
                             let receiver = shared.receiver.clone();
                             let reader = FrameReader::new(stream);
-                            tasks.spawn(read_lane(receiver, peer.clone(), lane, reader));
+                            let reading = read_lane(receiver, peer.clone(), lane, reader);
+                            tasks.spawn(guarded_lane(shared, reading));
                         }
                         Ok(lane) => {
                             return malformed(connection, &format!("{lane:?} was opened twice"));
@@ -144,6 +151,14 @@ async fn run_lanes(
             }
         }
     }
+}
+
+/// A lane's task; its panic is told, and is the reason of its end.
+fn guarded_lane<F: Future<Output = String>>(
+    shared: &Shared,
+    body: F,
+) -> impl Future<Output = String> + use<F> {
+    guarded(shared.receiver.clone(), "lane", body, |panic| format!("a lane's task failed: {panic}"))
 }
 
 async fn read_lane_head(stream: &mut RecvStream) -> Result<Lane, String> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime};
+use quinn::{AsyncUdpSocket, ConnectionError, Endpoint, Incoming, Runtime};
 use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, WallMillis};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -19,9 +19,11 @@ use crate::certificate_error::CertificateError;
 use crate::certificates::{NodeTls, node_name};
 use crate::frame::{Forward, ShardMessage};
 use crate::greeting::{NotGreeted, Verdict, greet_as_acceptor, greet_as_dialer};
+use crate::guard::{GuardedRuntime, guarded};
 use crate::handshakes::{Handshakes, Permit};
 use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
+use crate::news::Tells;
 use crate::peer::Peer;
 use crate::session::{CODE_STOPPED, HELLO_TIMEOUT, describe, serve};
 use crate::statistics::{TransportStatistics, add};
@@ -104,6 +106,13 @@ pub trait Receiver: Send + Sync + 'static {
     /// As [`Receiver::handle_disowned`], and `peer` has the proof ([`Rejection::Forked`]).
     fn handle_forked(&self, peer: NodeId, reason: &str) {
         self.handle_disowned(peer, reason);
+    }
+
+    /// A task of the transport has ended that must not: it panicked, or the socket failed. What it
+    /// did is not done any more, so an owner ends its service, rather than to look alive without
+    /// its links. Called on whatever thread the task ran.
+    fn handle_task_died(&self, task: &str, reason: &str) {
+        tracing::error!(task, reason, "a task of the transport has died");
     }
 }
 
@@ -236,9 +245,10 @@ impl Transport {
         let Bound { socket, address, config, quic } = bound;
         let _context = runtime.enter();
         let failed = |error| BindError::Socket { address, error };
-        let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        let quinn_runtime = Arc::new(GuardedRuntime::new(receiver.clone()));
+        let socket = quinn_runtime.wrap_udp_socket(socket).map_err(failed)?;
         let weak = Arc::downgrade(&socket);
-        let (server, quinn_runtime) = (Some(quic.server), Arc::new(TokioRuntime));
+        let server = Some(quic.server);
         let endpoint =
             Endpoint::new_with_abstract_socket(quic.endpoint, server, socket, quinn_runtime)
                 .map_err(failed)?;
@@ -258,7 +268,8 @@ impl Transport {
             stop: stopped,
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(accept(shared.clone(), endpoint.clone()), runtime);
+        let accepting = accept(shared.clone(), endpoint.clone());
+        tasks.spawn_on(guarded(shared.receiver.clone(), "accept", accepting, drop), runtime);
         let transport = Transport {
             shared,
             address,
@@ -289,12 +300,14 @@ impl Transport {
         };
         let peer = self.shared.peer_or_new(node);
         if peer.set_address(address) {
-            let shared = self.shared.clone();
+            let (shared, receiver) = (self.shared.clone(), self.shared.receiver.clone());
             let mut tasks = self.tasks.lock();
             if own < node {
-                tasks.spawn_on(dial(shared, endpoint, peer), &self.runtime);
+                let dialing = dial(shared, endpoint, peer);
+                tasks.spawn_on(guarded(receiver, "dial", dialing, drop), &self.runtime);
             } else {
-                tasks.spawn_on(dial_late(shared, endpoint, peer), &self.runtime);
+                let dialing = dial_late(shared, endpoint, peer);
+                tasks.spawn_on(guarded(receiver, "dial late", dialing, drop), &self.runtime);
             }
         }
     }
@@ -449,19 +462,19 @@ impl Shared {
         self.peers.write().entry(node).or_insert_with(|| Arc::new(Peer::new(node))).clone()
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         *self.stop.borrow()
     }
 
     /// Tells of a connection that did not come about.
     fn report_refused(&self, peer: Option<NodeId>, address: SocketAddr, refused: &Refused) {
-        let Refused { reason, verdict } = refused;
+        let Refused { reason, verdict, tells } = refused;
         if self.is_stopped() {
             return;
         }
         let known = peer.and_then(|node| self.peer(node));
-        // A dialer tries for ever; the same reason again is no news.
-        if known.is_none_or(|peer| peer.set_failure(reason)) {
+        let is_new = known.as_ref().is_none_or(|peer| peer.set_failure(reason));
+        if tells.is_news(known.as_deref(), is_new) {
             tracing::warn!(own = %self.hello.node, ?peer, %address, reason, "no connection");
         } else {
             tracing::debug!(own = %self.hello.node, ?peer, %address, reason, "no connection");
@@ -478,17 +491,35 @@ impl Shared {
 struct Refused {
     reason: String,
     verdict: Option<Verdict>,
+    tells: Tells,
 }
 
 impl Refused {
     /// An attempt that never stood.
     fn early(reason: impl ToString) -> Refused {
-        Refused { reason: reason.to_string(), verdict: None }
+        Refused { reason: reason.to_string(), verdict: None, tells: Tells::Cause }
+    }
+
+    /// One that nobody answered in time.
+    fn silent(reason: &str) -> Refused {
+        Refused { tells: Tells::Silence, ..Refused::early(reason) }
+    }
+
+    /// One that ended by itself.
+    fn ended(error: ConnectionError) -> Refused {
+        Refused { tells: Tells::of(&error), ..Refused::early(describe(error)) }
     }
 
     /// One that ended while both sides said hello.
-    fn at_hello(NotGreeted { reason, verdict, .. }: NotGreeted) -> Refused {
-        Refused { reason, verdict }
+    fn at_hello(connection: &quinn::Connection, failure: NotGreeted) -> Refused {
+        let NotGreeted { reason, verdict, .. } = failure;
+        let tells =
+            connection.close_reason().map_or(Tells::Cause, |error| match Tells::of(&error) {
+                // What this side did not like is a cause.
+                Tells::GivenUp if error == ConnectionError::LocallyClosed => Tells::Cause,
+                tells => tells,
+            });
+        Refused { reason, verdict, tells }
     }
 }
 
@@ -524,8 +555,14 @@ async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         while sessions.try_join_next().is_some() {}
         if let Some((incoming, permit)) = handshakes.admit(incoming) {
-            sessions.spawn(accept_one(shared.clone(), incoming, permit));
+            let accepting = accept_one(shared.clone(), incoming, permit);
+            sessions.spawn(guarded(shared.receiver.clone(), "accept one", accepting, drop));
         }
+    }
+    if !shared.is_stopped() {
+        // The library ends an endpoint whose socket fails, and tells nobody.
+        let reason = "the QUIC endpoint has ended by itself: its socket failed";
+        shared.receiver.handle_task_died("accept", reason);
     }
     while sessions.join_next().await.is_some() {}
 }
@@ -533,15 +570,15 @@ async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
 async fn accept_one(shared: Arc<Shared>, incoming: Incoming, permit: Permit) {
     let address = incoming.remote_address();
     let greeted = async {
-        let connection = incoming.await.map_err(|error| (None, Refused::early(describe(error))))?;
+        let connection = incoming.await.map_err(|error| (None, Refused::ended(error)))?;
         match greet_as_acceptor(&shared, &connection).await {
             Ok(hello) => Ok((connection, hello)),
-            Err(failure) => Err((failure.peer, Refused::at_hello(failure))),
+            Err(failure) => Err((failure.peer, Refused::at_hello(&connection, failure))),
         }
     };
     let greeted = tokio::time::timeout(CONNECT_TIMEOUT + HELLO_TIMEOUT, greeted)
         .await
-        .unwrap_or_else(|_| Err((None, Refused::early("no hello in time"))));
+        .unwrap_or_else(|_| Err((None, Refused::silent("no hello in time"))));
     drop(permit);
     match greeted {
         Ok((connection, hello)) => {
@@ -626,12 +663,12 @@ async fn connect(
     let connecting = connecting.map_err(Refused::early)?;
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
-        .map_err(|_| Refused::early("timed out: nothing answers at the address"))?
-        .map_err(|error| Refused::early(describe(error)))?;
+        .map_err(|_| Refused::silent("timed out: nothing answers at the address"))?
+        .map_err(Refused::ended)?;
     let greeting = greet_as_dialer(shared, peer.node, &connection);
     let hello = tokio::time::timeout(HELLO_TIMEOUT, greeting)
         .await
-        .map_err(|_| Refused::early("no hello in time"))?
-        .map_err(Refused::at_hello)?;
+        .map_err(|_| Refused::silent("no hello in time"))?
+        .map_err(|failure| Refused::at_hello(&connection, failure))?;
     Ok((connection, hello))
 }

@@ -105,6 +105,23 @@ pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(30);
 pub const MAP_POLL: Duration = Duration::from_millis(1_000);
 /// Time after which a caller's request is answered with an error, if it names no other.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time without any known leader after which a node asks others to do the requests of a replica's
+/// shard: longer than the longest election timeout, so that elections alone cause no such requests.
+pub const LEADERLESS_RELAY: Duration = Duration::from_millis(2_000);
+
+/// Age up to which a status is told again instead of being worked out anew.
+pub const STATUS_AGE_MAX: Duration = Duration::from_millis(1_000);
+/// Time for a node's word about itself; one that is silent for longer counts as unreachable.
+pub const STATUS_ANSWER: Duration = Duration::from_millis(2_000);
+/// Pause before nodes that seem to lag are asked again. Longer than a status grows old, so that the
+/// second answer is from after the first question; half a second is for a follower to come by what it
+/// had not yet.
+pub const STATUS_LOOK_AGAIN: Duration = Duration::from_millis(1_500);
+/// Time for the second answer, of nodes that have just given the first.
+pub const STATUS_ANSWER_AGAIN: Duration = Duration::from_millis(1_000);
+/// Longest time in which an admin port tells how the cluster is: the above, and half a second to put
+/// it together and send it.
+pub const STATUS_WITHIN: Duration = Duration::from_millis(5_000);
 
 /// Connections of clients to one node at once; as Redis has it.
 pub const CLIENTS_MAX: usize = 10_000;
@@ -183,4 +200,13 @@ const _: () = {
     assert!(AUDIT_ROUNDS >= 1);
     assert!(WAKE_INTERVAL.as_nanos() < WAKE_SPREAD.as_nanos());
     assert!(WAKE_SPREAD.as_millis() < ELECTION_TIMEOUT.as_millis());
+    assert!(LEADERLESS_RELAY.as_millis() >= 2 * ELECTION_TIMEOUT.as_millis());
+    assert!(STATUS_LOOK_AGAIN.as_millis() >= STATUS_AGE_MAX.as_millis() + 500);
+    assert!(
+        STATUS_ANSWER.as_millis()
+            + STATUS_LOOK_AGAIN.as_millis()
+            + STATUS_ANSWER_AGAIN.as_millis()
+            + 500
+            <= STATUS_WITHIN.as_millis()
+    );
 };

@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::PipeReader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,6 +161,20 @@ impl ProcessCluster {
         let configuration = self.configuration_path(node);
         let process = NodeProcess::start(&name, self.program, &configuration, &output);
         assert!(self.running.insert(node, process).is_none(), "{name} runs already");
+    }
+
+    /// As [`ProcessCluster::spawn`], with its output in a pipe; see [`NodeProcess::start_piped`].
+    ///
+    /// # Panics
+    /// As there.
+    pub fn spawn_piped(&mut self, node: NodeId, filter: &str) -> PipeReader {
+        let name = format!("node {node}");
+        let output = self.path().join(format!("node-{node}.txt"));
+        let configuration = self.configuration_path(node);
+        let (process, reader) =
+            NodeProcess::start_piped(&name, self.program, &configuration, &output, filter);
+        assert!(self.running.insert(node, process).is_none(), "{name} runs already");
+        reader
     }
 
     /// Starts a process beside the nodes, as `configuration` says.

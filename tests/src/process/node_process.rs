@@ -1,6 +1,7 @@
 //! One process of the program, whose output goes to files.
 
 use std::fs::{self, File};
+use std::io::PipeReader;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -23,17 +24,45 @@ impl NodeProcess {
     /// If the system refuses.
     #[must_use]
     pub fn start(name: &str, program: &str, configuration: &Path, output: &Path) -> NodeProcess {
+        NodeProcess::spawn(name, command(program, configuration), output)
+    }
+
+    /// Runs `program` with other words than those of a start.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    #[must_use]
+    pub fn run(name: &str, program: &str, words: &[&str], output: &Path) -> NodeProcess {
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null());
+        NodeProcess::spawn(name, command, output)
+    }
+
+    fn spawn(name: &str, mut command: Command, output: &Path) -> NodeProcess {
         let open = || File::options().create(true).append(true).open(output).expect("a log file");
-        let child = Command::new(program)
-            .arg("start")
-            .arg("--config")
-            .arg(configuration)
-            .stdin(Stdio::null())
-            .stdout(open())
-            .stderr(open())
-            .spawn()
-            .expect("the test's program can be run");
+        let child = command.stdout(open()).stderr(open()).spawn();
+        let child = child.expect("the test's program can be run");
         NodeProcess { name: name.to_owned(), child, output: output.to_owned() }
+    }
+
+    /// As [`NodeProcess::start`], logging what `filter` says (as `RUST_LOG` has it) into a pipe, whose
+    /// reader is given back: to be dropped, or left unread. Nothing goes to `output`.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    #[must_use]
+    pub fn start_piped(
+        name: &str,
+        program: &str,
+        configuration: &Path,
+        output: &Path,
+        filter: &str,
+    ) -> (NodeProcess, PipeReader) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = command(program, configuration);
+        command.env("RUST_LOG", filter).stdout(writer.try_clone().expect("doubled")).stderr(writer);
+        let child = command.spawn().expect("the test's program can be run");
+        (NodeProcess { name: name.to_owned(), child, output: output.to_owned() }, reader)
     }
 
     /// Ends it as a power cut would, but for the page cache, which survives.
@@ -113,6 +142,13 @@ impl NodeProcess {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the child runs");
     }
+}
+
+/// Runs `program start --config configuration`.
+fn command(program: &str, configuration: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("start").arg("--config").arg(configuration).stdin(Stdio::null());
+    command
 }
 
 impl Drop for NodeProcess {

@@ -14,6 +14,7 @@ mod command_line;
 mod foreign;
 mod kills;
 mod linearizable;
+mod logging;
 mod operations;
 mod outage;
 mod pause;

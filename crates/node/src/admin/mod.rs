@@ -8,6 +8,7 @@
 //! | `/metrics` | Prometheus text |
 //! | `/status` | this node alone, as JSON |
 //! | `/cluster` | the whole cluster as this node finds it, as JSON: what `quorate status` shows |
+//! | `POST /balance/leaders` | one round of spreading the leaders, as JSON |
 
 mod patience;
 mod server;
@@ -18,9 +19,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use quorate::Engine;
+use quorate::{Engine, limits};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,9 +35,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long a client may take for an answer that does not fit its window at once.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long the other nodes may take to say how they are; one that is silent for longer counts as
-/// unreachable.
-const ASK: Duration = Duration::from_secs(2);
 
 /// What `GET /` says.
 const PATHS: &str = "\
@@ -47,6 +45,10 @@ The admin port of a Quorate node. GET
   /metrics  for Prometheus
   /status   this node, as JSON
   /cluster  the whole cluster as this node finds it, as JSON: what `quorate status` shows
+
+and POST
+
+  /balance/leaders  one round of spreading the leaders: what `quorate balance leaders` does
 ";
 
 struct Shared {
@@ -76,6 +78,7 @@ impl AdminServer {
             .route("/metrics", get(metrics_text))
             .route("/status", get(status))
             .route("/cluster", get(cluster))
+            .route("/balance/leaders", post(balance_leaders))
             .fallback(|| async { (StatusCode::NOT_FOUND, PATHS) })
             .with_state(Arc::new(Shared { engine, metrics }));
         let bounds = Bounds { connections_max, request: REQUEST, answer: ANSWER, drain: DRAIN };
@@ -123,5 +126,9 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn cluster(State(shared): State<Arc<Shared>>) -> Response {
-    Json(shared.engine.cluster_status(ASK).await).into_response()
+    Json(shared.engine.cluster_status(limits::STATUS_ANSWER).await).into_response()
+}
+
+async fn balance_leaders(State(shared): State<Arc<Shared>>) -> Response {
+    Json(shared.engine.balance_leaders().await).into_response()
 }

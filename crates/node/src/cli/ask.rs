@@ -10,6 +10,7 @@ use super::Exit;
 use super::output::{Output, print, print_json};
 use crate::admin_client::{AdminUrl, Unanswered, ask_cluster};
 use crate::config;
+use crate::logging::complain;
 use crate::render;
 
 /// Where node 1 of a demo and of the example's file listens.
@@ -26,7 +27,7 @@ pub(super) struct AskArguments {
     config: Option<PathBuf>,
     /// Form of the result.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// What of the answer is shown.
@@ -80,17 +81,29 @@ pub(super) fn run(view: View, arguments: &AskArguments) -> anyhow::Result<Exit> 
             };
             Ok(if is_healthy { Exit::Success } else { Exit::Failure })
         }
-        Err(error) => {
-            match arguments.output {
-                Output::Text => eprintln!("quorate: {error}"),
-                Output::Json => print_json(&ErrorJson { schema: SCHEMA, error: &error })?,
-            }
-            Ok(Exit::Unknown)
-        }
+        Err(error) => unanswered(arguments, &error),
     }
 }
 
+/// Says why there is no answer.
+pub(super) fn unanswered(arguments: &AskArguments, error: &str) -> anyhow::Result<Exit> {
+    match arguments.output {
+        Output::Text => complain(&format!("quorate: {error}")),
+        Output::Json => print_json(&ErrorJson { schema: SCHEMA, error })?,
+    }
+    Ok(Exit::Unknown)
+}
+
 fn find_out(arguments: &AskArguments) -> Result<ClusterStatus, String> {
+    answer_of(arguments, "find out how the cluster is", ask_cluster)
+}
+
+/// Has `ask` try those whom the arguments name; `what` it can't do if nobody answers.
+pub(super) fn answer_of<T>(
+    arguments: &AskArguments,
+    what: &str,
+    ask: impl Fn(&[AdminUrl]) -> Result<(T, Vec<Unanswered>), Vec<Unanswered>>,
+) -> Result<T, String> {
     let urls: Vec<AdminUrl> = match &arguments.config {
         Some(path) => {
             let addresses = config::read_admin_addresses(path).map_err(|e| e.to_string())?;
@@ -99,20 +112,20 @@ fn find_out(arguments: &AskArguments) -> Result<ClusterStatus, String> {
         None if arguments.admin.is_empty() => vec![ADMIN.parse()?],
         None => arguments.admin.clone(),
     };
-    let (status, unanswered) = ask_cluster(&urls).map_err(|unanswered| nobody(&unanswered))?;
+    let (answer, unanswered) = ask(&urls).map_err(|unanswered| nobody(what, &unanswered))?;
     if arguments.output == Output::Text {
         for Unanswered { url, why } in &unanswered {
-            eprintln!("quorate: {url} gave no answer: {why}");
+            complain(&format!("quorate: {url} gave no answer: {why}"));
         }
     }
-    Ok(status)
+    Ok(answer)
 }
 
-fn nobody(unanswered: &[Unanswered]) -> String {
+fn nobody(what: &str, unanswered: &[Unanswered]) -> String {
     let lines: String =
         unanswered.iter().map(|each| format!("\n  {}: {}", each.url, each.why)).collect();
     format!(
-        "can't find out how the cluster is, nobody answered:{lines}\nAsk another node with --admin \
+        "can't {what}, nobody answered:{lines}\nAsk another node with --admin \
          URL, or all of a node.toml with --config FILE; or start a node."
     )
 }

@@ -8,7 +8,7 @@ use quorate::SyncMode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
-use super::output::print;
+use super::output::say;
 use crate::demo::{Demo, DemoConfig};
 
 /// How long the demo waits for every shard to have a leader before it says which have none.
@@ -62,14 +62,16 @@ async fn serve(
         if let Err(error) = demo.wait_ready(READY).await {
             tracing::warn!("{error:#}; they are served as soon as they have one");
         }
-        print(&demo.greeting())?;
+        say(&demo.greeting());
         fatal(demo).await
     };
     tokio::select! {
-        ended = running => ended,
-        _ = interrupt.recv() => print("\nStopping.\n"),
-        _ = terminate.recv() => print("\nStopping.\n"),
+        ended = running => return ended,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
+    say("\nStopping.\n");
+    Ok(())
 }
 
 /// Ends when the first node meets a fatal error: a demo with a dead node would only confuse.

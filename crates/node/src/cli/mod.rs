@@ -4,19 +4,22 @@
 //! run the same program in a process of their own.
 
 mod ask;
+mod balance;
 mod bench;
 mod cert;
 mod demo;
 mod output;
 mod start;
 
-use std::io::IsTerminal;
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use ask::View;
+
+use crate::logging;
 
 /// Quorate: a Multi-Raft sharded storage engine.
 #[derive(Debug, Parser)]
@@ -44,6 +47,9 @@ enum Command {
     /// Show nodes.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Spread the load over the nodes again.
+    #[command(subcommand)]
+    Balance(BalanceCommand),
     /// Make the certificates by which nodes know each other.
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -64,6 +70,12 @@ enum ShardCommand {
         #[command(flatten)]
         arguments: ask::AskArguments,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum BalanceCommand {
+    /// Spread the leaders, as after a node was away: transfers leaderships to replicas that keep up.
+    Leaders(ask::AskArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,20 +112,18 @@ impl From<Exit> for ExitCode {
 /// If logging was set up before: it is called once in a process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    match run(Arguments::parse()) {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            eprintln!("quorate: {error:#}");
-            Exit::Failure.into()
-        }
+    if let Err(error) = logging::start() {
+        let said = writeln!(std::io::stderr(), "quorate: can't log: {error}");
+        // Where that can't be said, the exit code is left.
+        drop(said);
+        return Exit::Failure.into();
     }
+    let exit = run(Arguments::parse()).unwrap_or_else(|error| {
+        logging::complain(&format!("quorate: {error:#}"));
+        Exit::Failure
+    });
+    logging::finish();
+    exit.into()
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<Exit> {
@@ -125,6 +135,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             ask::run(View::Shard(shard), &arguments)
         }
         Command::Node(NodeCommand::List(arguments)) => ask::run(View::Nodes, &arguments),
+        Command::Balance(BalanceCommand::Leaders(arguments)) => balance::run(&arguments),
         Command::Cert(command) => cert::run(command),
         Command::Demo(arguments) => runtime()?.block_on(demo::run(arguments)),
         Command::Bench(arguments) => runtime()?.block_on(bench::run(arguments)),
@@ -158,6 +169,7 @@ mod tests {
         assert!(parse(&["quorate", "status", "--admin", "a:1", "--admin", "b:2"]).is_ok());
         assert!(parse(&["quorate", "status", "--admin", "a:1", "--config", "x"]).is_err());
         assert!(parse(&["quorate", "status", "--admin", "https://a:1"]).is_err());
+        assert!(parse(&["quorate", "balance", "leaders", "--admin", "a:1"]).is_ok());
         assert!(parse(&["quorate", "start"]).is_err());
         assert!(parse(&["quorate", "cert", "node", "--node", "0"]).is_err());
     }

@@ -6,6 +6,8 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::logging;
+
 /// The form of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
@@ -19,6 +21,14 @@ pub(super) enum Output {
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("can't print")
+}
+
+/// What a node says while it serves: it must neither wait for who reads that, nor end because nobody
+/// does.
+pub(super) fn say(text: &str) {
+    if let Err(error) = logging::say(text) {
+        tracing::debug!(%error, "nobody can be told");
+    }
 }
 
 pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

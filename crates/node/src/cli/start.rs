@@ -10,11 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Exit;
-use super::output::print;
+use super::output::say;
 use crate::certificate_watch;
 use crate::config::{Config, EXAMPLE};
 use crate::descriptors::Descriptors;
 use crate::files::loose_key;
+use crate::logging;
 use crate::node::{Leave, Node};
 
 /// How often a node that is not ready says what it waits for.
@@ -39,7 +40,7 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
     let config = match Config::read(&arguments.config) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}\nquorate: nothing was started");
+            logging::complain(&format!("{error}\nquorate: nothing was started"));
             return Ok(Exit::Unknown);
         }
     };
@@ -95,7 +96,10 @@ async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
 fn outlives(error: &FatalError) -> bool {
     match error {
         FatalError::Identity(_) => false,
-        FatalError::Log(_) | FatalError::Data(_) | FatalError::Panic { .. } => true,
+        FatalError::Log(_)
+        | FatalError::Data(_)
+        | FatalError::Panic { .. }
+        | FatalError::Task { .. } => true,
     }
 }
 
@@ -112,7 +116,8 @@ fn watch_signals() -> anyhow::Result<oneshot::Receiver<()>> {
             tracing::debug!("a signal after the end");
         }
         next(&mut interrupt, &mut terminate).await;
-        eprintln!("quorate: stopped at once");
+        logging::complain("quorate: stopped at once");
+        logging::finish();
         std::process::exit(1);
     });
     Ok(asked)
@@ -189,13 +194,6 @@ fn greeting(config: &Config, node: &Node) -> String {
         node.engine().local_address(),
         config.directory.display(),
     )
-}
-
-/// A node must not end because nobody reads what it says.
-fn say(text: &str) {
-    if let Err(error) = print(text) {
-        tracing::debug!(%error, "nobody listens");
-    }
 }
 
 #[cfg(test)]

@@ -199,13 +199,14 @@ async fn write(engine: &Engine, command: KvCommand) -> Result<KvReply, Reply> {
             Ok(reply) => return Ok(reply),
             Err(WriteError::DidNotHappen(refusal)) => patience.wait(refusal).await?,
             Err(error @ WriteError::OutcomeUnknown(_)) => {
-                return Err(Reply::Error(format!("{UNKNOWN}: {error}").into()));
+                return Err(Reply::Error(format!("ERR {error}").into()));
             }
         }
     }
 }
 
-const UNKNOWN: &str = "ERR outcome unknown";
+/// How the reply for a write of unknown outcome begins: as [`WriteError::OutcomeUnknown`] says.
+const UNKNOWN: &str = "ERR outcome unknown: ";
 
 fn is_unknown(reply: &Reply) -> bool {
     matches!(reply, Reply::Error(text) if text.starts_with(UNKNOWN))

@@ -24,6 +24,12 @@ pub fn status(status: &ClusterStatus) -> String {
             text += &format!("  {}. {}\n", place + 1, table::one_line(problem));
         }
     }
+    if !status.notes.is_empty() {
+        text += "\nGood to know:\n";
+        for note in &status.notes {
+            text += &format!("  - {}\n", table::one_line(note));
+        }
+    }
     text += &format!("\n{}{}", nodes::heading(&status.nodes), nodes::table(&status.nodes));
     text += &format!("\n{}", shards::heading(&status.shards));
     text += &shards::table_of_unhealthy(&status.shards, LISTED_MAX);

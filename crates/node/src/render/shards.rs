@@ -1,6 +1,6 @@
 //! Shards: as a table, and one by one.
 
-use quorate::{ReplicaSummary, SLOTS, ShardState, ShardSummary};
+use quorate::{Lag, ReplicaSummary, SLOTS, ShardState, ShardSummary};
 
 use super::table::{NOTHING, Side, number, table as draw};
 
@@ -89,7 +89,7 @@ pub fn shard(shard: &ShardSummary) -> String {
         vec![
             replica.replica.to_string(),
             replica.node.to_string(),
-            replica.role.clone().unwrap_or_else(|| "not seen".to_owned()),
+            role(replica),
             number(replica.last),
             number(replica.commit),
             number(replica.applied),
@@ -125,10 +125,27 @@ fn leader(shard: &ShardSummary) -> String {
 
 /// A replica by its node; a follower needs no word.
 fn replica(replica: &ReplicaSummary) -> String {
+    if let Some(lag) = replica.lag {
+        return format!("{} ({})", replica.node, lags(lag));
+    }
     match replica.role.as_deref() {
         None => format!("{} (not seen)", replica.node),
         Some("follower") => replica.node.to_string(),
         Some(role) => format!("{} ({role})", replica.node),
+    }
+}
+
+/// What a replica is, and what is wrong with that.
+fn role(replica: &ReplicaSummary) -> String {
+    let role = replica.role.as_deref().unwrap_or("not seen");
+    replica.lag.map_or_else(|| role.to_owned(), |lag| format!("{role}, {}", lags(lag)))
+}
+
+fn lags(lag: Lag) -> &'static str {
+    match lag {
+        Lag::Leaderless => "hears no leader",
+        Lag::Stuck => "stands still",
+        Lag::CatchingUp => "catches up",
     }
 }
 

@@ -1,0 +1,135 @@
+//! Requests for a leader that the asking node can't reach, by way of a node that can.
+//!
+//! The asker sends a relayed request to a node that it reaches; that one does it itself, or sends it on
+//! as a plain request, which nobody sends on: one hop, so nothing goes in circles. The one in between
+//! holds a waiter, not the request, and answers what it was answered. A write that it sent on and whose
+//! answer is lost has an unknown outcome there, and is answered as such: nobody on the way sends it
+//! again.
+
+use std::sync::Arc;
+
+use quorate_host::Refusal as HostRefusal;
+use quorate_types::{NodeId, ShardId, limits};
+
+use crate::call::Outcome;
+use crate::core::{Core, Route, check_command};
+use crate::forward::{Request, RequestKind};
+use crate::reads::ReadLevel;
+use crate::shard_read::{self, Question};
+use crate::shards::ShardState;
+use crate::tries::{Target, Tries};
+
+/// Leaders to whom one relayed write is sent, one after the other: the one known here, and the one
+/// whom that one names.
+const LEADERS_TRIED_MAX: usize = 2;
+
+impl Core {
+    /// True if this node's replica has a leader that it can't reach, or has heard of none for longer
+    /// than any election: then others may know better.
+    pub(crate) fn is_cut_off(&self, state: &ShardState) -> bool {
+        match state.leader() {
+            Some(leader) => leader != self.node && !self.transport.is_connected(leader),
+            None => state.leaderless_for() >= limits::LEADERLESS_RELAY,
+        }
+    }
+
+    /// A node to ask in place of `leader`, which can't be reached or is not known: a member of the
+    /// shard if one is connected, because it knows the leader best, else anybody. `turn` counts the
+    /// tries, so that another one is asked each time.
+    pub(crate) fn relay(
+        &self,
+        shard: ShardId,
+        leader: Option<NodeId>,
+        turn: usize,
+    ) -> Option<NodeId> {
+        let usable = |node: &NodeId| {
+            *node != self.node && Some(*node) != leader && self.transport.is_connected(*node)
+        };
+        let members = self.map.descriptor(shard).map(|shard| shard.members).unwrap_or_default();
+        let mut usable_nodes: Vec<NodeId> =
+            members.iter().map(|member| member.node).filter(usable).collect();
+        if usable_nodes.is_empty() {
+            usable_nodes =
+                self.map.nodes().iter().map(|record| record.node).filter(usable).collect();
+        }
+        usable_nodes.get(turn % usable_nodes.len().max(1)).copied()
+    }
+
+    /// Does a write for `from`, here or at a leader that this node reaches.
+    pub(crate) async fn relay_write(&self, from: NodeId, request: Request) -> Outcome {
+        if check_command(&request.body).is_err() {
+            return Outcome::Malformed;
+        }
+        self.counters.relayed.add(1);
+        let route = self.relay_route(&request);
+        let mut tries = Tries::new();
+        let mut outcome = Outcome::Refused(HostRefusal::NotLeader { leader: None });
+        for _ in 0..LEADERS_TRIED_MAX {
+            let target = match tries.target(self, &route) {
+                // Asking whoever asks would be a circle.
+                Target::Node(node) if node == from => break,
+                Target::Via(_) | Target::Nowhere => break,
+                target => target,
+            };
+            outcome = match self.try_at(target, &route, &request.body, &tries, None).await {
+                Ok(outcome) => outcome,
+                // The asker, who began earlier, has given up before this.
+                Err(_) => return Outcome::UnknownLeaderChanged,
+            };
+            match outcome {
+                // It did not happen, so it may be tried there.
+                Outcome::Refused(HostRefusal::NotLeader { leader: Some(leader) })
+                | Outcome::LeaderChanged { leader: Some(leader) }
+                    if route.local.is_none() =>
+                {
+                    tries.set_hint(leader);
+                }
+                outcome => return outcome,
+            }
+        }
+        outcome
+    }
+
+    /// Answers a read for `from`, here or at a replica that this node reaches.
+    pub(crate) async fn relay_read(
+        self: &Arc<Self>,
+        from: NodeId,
+        request: Request,
+        question: Question,
+        level: ReadLevel,
+    ) -> Outcome {
+        self.counters.relayed.add(1);
+        let route = self.relay_route(&request);
+        if route.local.is_some() {
+            let asked =
+                self.read_for_peer(request.shard, request.descriptor_version, question, level);
+            return match asked.await {
+                Ok(facts) => Outcome::Reply(shard_read::encode_facts(&facts)),
+                Err(outcome) => outcome,
+            };
+        }
+        let reached = |node: &NodeId| *node != from && self.transport.is_connected(*node);
+        let Some(node) = route.members.iter().copied().find(reached) else {
+            return Outcome::Refused(HostRefusal::NoReplica);
+        };
+        match self.forward(&route, node, RequestKind::Read, request.body, None) {
+            Ok(mut asked) => {
+                let end = Tries::new().end_of(asked.answer()).await;
+                // Reads change nothing: that it is not known to have been done is all that counts.
+                end.unwrap_or(Outcome::LeaderChanged { leader: None })
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// As the asker routed it: the node that does it judges by that version.
+    fn relay_route(&self, request: &Request) -> Route {
+        let members = self.map.descriptor(request.shard).map(|shard| shard.members);
+        Route {
+            shard: request.shard,
+            descriptor_version: request.descriptor_version,
+            local: self.shards.get(request.shard).cloned(),
+            members: members.unwrap_or_default().iter().map(|member| member.node).collect(),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Tasks whose panic is told.
+//!
+//! A runtime keeps a panic to itself until somebody joins the task, and most tasks here are joined
+//! at the stop only. A dialer that died unseen would leave its link dead for good while everything
+//! else looks well; so every task of the transport, and every one that the QUIC library starts,
+//! runs under [`guarded`], which tells [`Receiver::handle_task_died`].
+
+use std::future::poll_fn;
+use std::io;
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+
+use crate::transport::Receiver;
+
+/// Runs `body`; if it panics, gives `report` what the panic says, and ends with what that returns.
+/// The report comes before anything that `body` holds is dropped, so that it is told even if the
+/// dropping panics, too.
+pub async fn catch_panic<T>(body: impl Future<Output = T>, report: impl FnOnce(String) -> T) -> T {
+    let mut body = pin!(body);
+    let mut report = Some(report);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(context))) {
+        Ok(polled) => polled,
+        Err(panic) => {
+            let report = report.take().expect("a future that has ended is not polled again");
+            Poll::Ready(report(panic_text(&*panic)))
+        }
+    })
+    .await
+}
+
+/// What a panic says.
+#[must_use]
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a message").to_owned()
+}
+
+/// Runs `body` as the task `name`; a panic is told to `receiver`, and ends it with `otherwise` of
+/// what the panic says.
+pub(crate) async fn guarded<T>(
+    receiver: Arc<dyn Receiver>,
+    name: &'static str,
+    body: impl Future<Output = T>,
+    otherwise: impl FnOnce(String) -> T,
+) -> T {
+    catch_panic(body, |message| {
+        receiver.handle_task_died(name, &message);
+        otherwise(message)
+    })
+    .await
+}
+
+/// Runs `ask` of the receiver on a thread that may block. A panic is told to the receiver; it, or a
+/// runtime that goes down, is the error.
+pub(crate) async fn ask_blocking<T: Send + 'static>(
+    receiver: &Arc<dyn Receiver>,
+    name: &'static str,
+    ask: impl FnOnce(&dyn Receiver) -> T + Send + 'static,
+) -> Result<T, String> {
+    let receiver = Arc::clone(receiver);
+    let asking = move || {
+        catch_unwind(AssertUnwindSafe(|| ask(&*receiver))).map_err(|panic| {
+            let message = panic_text(&*panic);
+            receiver.handle_task_died(name, &message);
+            message
+        })
+    };
+    tokio::task::spawn_blocking(asking).await.map_err(|error| error.to_string())?
+}
+
+/// The QUIC library's access to tokio, its own tasks guarded.
+pub(crate) struct GuardedRuntime {
+    receiver: Arc<dyn Receiver>,
+}
+
+impl GuardedRuntime {
+    pub(crate) fn new(receiver: Arc<dyn Receiver>) -> GuardedRuntime {
+        GuardedRuntime { receiver }
+    }
+}
+
+impl std::fmt::Debug for GuardedRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GuardedRuntime")
+    }
+}
+
+impl Runtime for GuardedRuntime {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        TokioRuntime.spawn(Box::pin(guarded(self.receiver.clone(), "QUIC", future, drop)));
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> Instant {
+        TokioRuntime.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(future)
+    }
+
+    /// Goal: a panic in any step of a future is told with its words, and no panic changes nothing.
+    /// Method: futures that panic in their first and in a later step, with each kind of payload.
+    #[test]
+    fn panics_are_told_in_their_own_words() {
+        assert_eq!(block_on(catch_panic(async { Ok(7) }, Err)), Ok(7));
+        let first = async { panic!("at {}", "once") };
+        assert_eq!(
+            block_on(catch_panic(async { Ok::<(), _>(first.await) }, Err)),
+            Err("at once".into())
+        );
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("later")
+        };
+        assert_eq!(
+            block_on(catch_panic(async { Ok::<(), _>(later.await) }, Err)),
+            Err("later".into())
+        );
+        let strange = async { std::panic::panic_any(7_u8) };
+        let told = block_on(catch_panic(async { Ok::<(), _>(strange.await) }, Err));
+        assert_eq!(told, Err("without a message".to_owned()));
+    }
+
+    /// Goal: the report is made even if what the future holds panics when it is dropped. Method: a
+    /// value whose drop panics, held across the panic.
+    #[test]
+    fn the_report_comes_before_the_drop() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                assert!(std::thread::panicking(), "a second panic, after the first was caught");
+            }
+        }
+        let told = std::cell::RefCell::new(None);
+        let bomb = Bomb;
+        let body = std::future::poll_fn(move |_| -> Poll<()> {
+            let _held = &bomb;
+            panic!("the first")
+        });
+        let run = || block_on(catch_panic(body, |message| *told.borrow_mut() = Some(message)));
+        let dropped = catch_unwind(AssertUnwindSafe(run));
+        assert!(dropped.is_err(), "the drop panics on its own");
+        assert_eq!(told.into_inner().as_deref(), Some("the first"));
+    }
+}

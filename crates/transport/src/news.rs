@@ -1,0 +1,125 @@
+//! What of the coming and going of peers is worth a line in the log, at the level that is shown
+//! unless asked otherwise: that a peer is gone, that it is back, and what keeps one out. Each once:
+//! a dialer tries for ever.
+
+use quinn::{Connection, ConnectionError, VarInt};
+use quorate_types::NodeId;
+
+use crate::hello::PeerHello;
+use crate::peer::Peer;
+use crate::session::{CODE_REPLACED, CODE_STOPPED, code_of_peer};
+
+/// First and last of the QUIC error codes that carry an alert of TLS (RFC 9001, 4.8).
+const CRYPTO_CODES: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
+
+/// What a failed attempt at a connection tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tells {
+    /// What is wrong.
+    Cause,
+    /// That nobody answers: no news of a peer that is known to be gone.
+    Silence,
+    /// That the other side gave the attempt up: it stops, has just started, or this node was so slow
+    /// that it had. The next attempt tells more.
+    GivenUp,
+}
+
+impl Tells {
+    pub(crate) fn of(error: &ConnectionError) -> Tells {
+        match error {
+            ConnectionError::TimedOut => Tells::Silence,
+            ConnectionError::ConnectionClosed(close) if !is_of_tls(close) => Tells::GivenUp,
+            ConnectionError::ApplicationClosed(close) if is_orderly(close.error_code) => {
+                Tells::GivenUp
+            }
+            ConnectionError::Reset | ConnectionError::LocallyClosed => Tells::GivenUp,
+            _ => Tells::Cause,
+        }
+    }
+
+    /// Whether an attempt that ended so is worth a line. `peer` is whom it was about, if that is known;
+    /// `is_new`: it ended differently the time before.
+    pub(crate) fn is_news(self, peer: Option<&Peer>, is_new: bool) -> bool {
+        match self {
+            Tells::Cause => is_new,
+            // Of somebody who has not even named himself there is nothing to tell.
+            Tells::Silence => is_new && peer.is_some_and(|peer| !peer.is_missed()),
+            Tells::GivenUp => false,
+        }
+    }
+}
+
+/// Whether a peer that ends a connection with `code` finds nothing wrong with it.
+fn is_orderly(code: VarInt) -> bool {
+    code == CODE_STOPPED || code == CODE_REPLACED
+}
+
+/// Whether the peer refused the handshake itself.
+pub(crate) fn is_of_tls(close: &quinn::ConnectionClose) -> bool {
+    CRYPTO_CODES.contains(&u64::from(close.error_code))
+}
+
+/// A connection to `peer` stands.
+pub(crate) fn tell_connected(own: NodeId, peer: &Peer, hello: &PeerHello) {
+    let (store, incarnation) = (hello.life.store, hello.life.incarnation);
+    if peer.set_missed(false) {
+        tracing::warn!(%own, peer = %peer.node, %incarnation, "the peer is back");
+    } else {
+        tracing::info!(%own, peer = %peer.node, %store, %incarnation, "peer connected");
+    }
+}
+
+/// The connection to `peer` has ended, for `reason`. One that says goodbye is not missed, and one that
+/// was replaced by a newer connection is not gone.
+pub(crate) fn tell_disconnected(
+    own: NodeId,
+    peer: &Peer,
+    connection: &Connection,
+    reason: &str,
+    is_ours: bool,
+) {
+    if is_ours || code_of_peer(connection).is_some_and(is_orderly) {
+        tracing::info!(%own, peer = %peer.node, reason, "peer disconnected");
+    } else {
+        peer.set_missed(true);
+        tracing::warn!(%own, peer = %peer.node, reason, "the peer is gone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::TransportErrorCode;
+
+    use super::*;
+
+    /// Goal: only what tells a cause is told, once; silence only of a peer that is not known to be
+    /// gone; an attempt that was given up never, and not as if certificates were wrong.
+    #[test]
+    fn what_is_worth_a_line() {
+        let closed = |code| {
+            let close =
+                quinn::ConnectionClose { error_code: code, frame_type: None, reason: "".into() };
+            Tells::of(&ConnectionError::ConnectionClosed(close))
+        };
+        assert_eq!(closed(TransportErrorCode::APPLICATION_ERROR), Tells::GivenUp);
+        assert_eq!(closed(TransportErrorCode::CONNECTION_REFUSED), Tells::GivenUp);
+        assert_eq!(closed(TransportErrorCode::crypto(42)), Tells::Cause);
+        assert_eq!(Tells::of(&ConnectionError::TimedOut), Tells::Silence);
+
+        let peer = Peer::new(NodeId(2));
+        for (tells, peer, is_new, expected) in [
+            (Tells::Cause, None, true, true),
+            (Tells::Cause, Some(&peer), true, true),
+            (Tells::Cause, Some(&peer), false, false),
+            (Tells::Silence, None, true, false),
+            (Tells::Silence, Some(&peer), true, true),
+            (Tells::Silence, Some(&peer), false, false),
+            (Tells::GivenUp, Some(&peer), true, false),
+        ] {
+            assert_eq!(tells.is_news(peer, is_new), expected, "{tells:?} {is_new}");
+        }
+        assert!(!peer.set_missed(true) && peer.set_missed(true), "what it was before");
+        assert!(!Tells::Silence.is_news(Some(&peer), true), "it is known to be gone");
+        assert!(Tells::Cause.is_news(Some(&peer), true), "why it can't come back is news");
+    }
+}

@@ -1,0 +1,106 @@
+//! A link between two nodes that a test can cut: their datagrams pass through sockets of the test's
+//! own, which drop them while it is cut. What the nodes notice is silence, as with a broken cable.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+/// Larger than any datagram.
+const DATAGRAM_BYTES_MAX: usize = 1 << 16;
+
+/// Both ways between two nodes.
+pub struct Link {
+    cut: Arc<AtomicBool>,
+    /// Where each of the two is to be found, in the order of [`Link::between`], for the other one.
+    ends: [SocketAddr; 2],
+    /// Ends with the link.
+    _tasks: JoinSet<()>,
+}
+
+impl Link {
+    /// Carries datagrams between the nodes that listen at `first` and `second`.
+    ///
+    /// # Panics
+    /// If the system has no free ports.
+    pub async fn between(first: SocketAddr, second: SocketAddr) -> Link {
+        let cut = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        let mut ends = [first, second];
+        for end in &mut ends {
+            let front = Arc::new(free_socket().await);
+            let target = std::mem::replace(end, front.local_addr().expect("bound"));
+            tasks.spawn(carry(front, target, Arc::clone(&cut)));
+        }
+        Link { cut, ends, _tasks: tasks }
+    }
+
+    /// Where the second node is to be told that the first one is.
+    #[must_use]
+    pub fn first(&self) -> SocketAddr {
+        self.ends[0]
+    }
+
+    /// Where the first node is to be told that the second one is.
+    #[must_use]
+    pub fn second(&self) -> SocketAddr {
+        self.ends[1]
+    }
+
+    /// Drops everything from now on.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Carries again.
+    pub fn mend(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+    }
+}
+
+async fn free_socket() -> UdpSocket {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free UDP port")
+}
+
+/// Carries what comes to `front` to `target`, by a socket for each sender, and the answers back.
+async fn carry(front: Arc<UdpSocket>, target: SocketAddr, cut: Arc<AtomicBool>) {
+    let mut senders: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut back = JoinSet::new();
+    let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        // An error tells of an earlier datagram that found nobody: as good as lost.
+        let Ok((length, sender)) = front.recv_from(&mut datagram).await else {
+            continue;
+        };
+        if cut.load(Ordering::SeqCst) {
+            continue;
+        }
+        if !senders.contains_key(&sender) {
+            let socket = Arc::new(free_socket().await);
+            socket.connect(target).await.expect("an address on loopback");
+            senders.insert(sender, Arc::clone(&socket));
+            back.spawn(carry_back(socket, Arc::clone(&front), sender, Arc::clone(&cut)));
+        }
+        let _lost_if_error = senders[&sender].send(&datagram[..length]).await;
+    }
+}
+
+async fn carry_back(
+    socket: Arc<UdpSocket>,
+    front: Arc<UdpSocket>,
+    sender: SocketAddr,
+    cut: Arc<AtomicBool>,
+) {
+    let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        let Ok(length) = socket.recv(&mut datagram).await else {
+            continue;
+        };
+        if !cut.load(Ordering::SeqCst) {
+            let _lost_if_error = front.send_to(&datagram[..length], sender).await;
+        }
+    }
+}
