@@ -66,11 +66,13 @@ mod gather;
 mod hand_over;
 mod inbox;
 mod key_reads;
+mod look;
 mod map_keeper;
 mod open;
 mod position;
 mod progress;
 mod queue;
+mod range_reads;
 mod reads;
 mod receiver;
 mod recover;
@@ -101,7 +103,7 @@ pub use cluster_status::{
     ShardState, ShardSummary,
 };
 pub use counters::CounterValues;
-pub use data::DataStatistics;
+pub use data::{DataStatistics, Found};
 pub use engine::{Engine, Location, NotAnInteger, NotReady};
 pub use entries::{CommittedEntries, CommittedEntry, CommittedKind, EntriesError};
 pub use error::{Doubt, FatalError, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError};
@@ -116,6 +118,7 @@ pub use quorate_types::{
     ClusterId, Duration, Epoch, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId,
     Term, WallMillis, limits,
 };
+pub use range_reads::{KeyPage, ScanPage};
 pub use reads::ReadLevel;
 pub use resources::ResourceStatus;
 pub use session::{Session, SessionError};

@@ -1,11 +1,14 @@
 //! What the transport brings in: messages for the workers, other nodes' requests, answers to ours.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage};
-use quorate_types::{Incarnation, NodeId, ShardId};
+use quorate_transport::{
+    Forward, ForwardKind, PeerHello, Receiver, Rejection, SendError, ShardMessage,
+};
+use quorate_types::{Incarnation, NodeId, ShardId, limits};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::core::{Core, check_command};
@@ -14,6 +17,10 @@ use crate::replies::send_replies;
 use crate::shard_read;
 
 const STARTING: &str = "this node is starting or stopping";
+
+/// Pause before an answer is offered to a full lane again: a fraction of what a lane of 64 MiB takes
+/// to drain.
+const FULL_LANE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs on QUIC threads, so it only hands over. It is made before the core that it hands over to,
 /// and refuses peers until that is set.
@@ -165,23 +172,42 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
             Ok((question, level)) => {
                 let core = Arc::clone(core);
                 tokio::spawn(async move {
-                    // On a thread that may block: this runtime's own one carries the heartbeats.
-                    let asked = core.read_for_peer(
-                        request.shard,
-                        request.descriptor_version,
-                        question,
-                        level,
-                    );
-                    let outcome = asked.await.map_or_else(
-                        |outcome| outcome,
-                        |facts| Outcome::Reply(shard_read::encode_facts(&facts)),
-                    );
+                    let (shard, version) = (request.shard, request.descriptor_version);
+                    let question = question.within_frame();
+                    // Held until the lane has the answer.
+                    let room = core.read_room.for_peer(&question).await;
+                    let outcome = match &room {
+                        None => Outcome::Malformed,
+                        Some(_) => core
+                            .read_for_peer(shard, version, question, level)
+                            .await
+                            .map_or_else(|o| o, |f| Outcome::Reply(shard_read::encode_facts(&f))),
+                    };
                     let payload = forward::encode_outcome(&outcome);
-                    let reply = Forward { id, kind: ForwardKind::Reply, payload };
-                    send_replies(&core.transport, from, vec![reply]);
+                    drop(outcome);
+                    send_read(&core, from, Forward { id, kind: ForwardKind::Reply, payload }).await;
                 });
                 None
             }
         },
+    }
+}
+
+/// Sends the answer to a read. While the lane is full it waits, so that the caller need not until its
+/// deadline; a peer that is gone has told its callers already.
+async fn send_read(core: &Core, to: NodeId, mut reply: Forward) {
+    let deadline = tokio::time::Instant::now() + limits::REQUEST_TIMEOUT;
+    while tokio::time::Instant::now() < deadline {
+        match core.transport.send_forwards(to, vec![reply]) {
+            Err((SendError::Full, mut replies)) => {
+                let Some(unsent) = replies.pop() else { return };
+                reply = unsent;
+                tokio::time::sleep(FULL_LANE_PAUSE).await;
+            }
+            Err((SendError::TooLarge { .. }, replies)) => {
+                return send_replies(&core.transport, to, replies);
+            }
+            Ok(()) | Err(_) => return,
+        }
     }
 }

@@ -248,6 +248,7 @@ impl Patience {
             | Refusal::StaleRoute { .. }
             | Refusal::DeadlinePassed { .. }
             | Refusal::NotHere { .. }
+            | Refusal::Unreadable { .. }
             | Refusal::NotBuilt { .. }
             | Refusal::Stopped(_) => return Err(Reply::Error(format!("ERR {refusal}").into())),
         };
