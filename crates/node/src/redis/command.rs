@@ -30,6 +30,21 @@ pub enum Command {
     Scan(Scan),
 }
 
+impl Command {
+    /// True if it may pass over many keys for a short answer. Of these a connection runs one at a
+    /// time: who leaves behind hundreds of them leaves one to be done.
+    #[must_use]
+    pub fn is_walk(&self) -> bool {
+        matches!(self, Command::CountKeys | Command::Scan(_))
+    }
+
+    /// True if values are in its reply.
+    #[must_use]
+    pub fn reads_values(&self) -> bool {
+        matches!(self, Command::Get(_) | Command::GetMany(_))
+    }
+}
+
 /// A write of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SingleWrite {
@@ -91,6 +106,8 @@ pub struct Scan {
 pub enum Local {
     /// The answer is known.
     Answer(Reply),
+    /// COMMAND; a subcommand is at place 1.
+    Describe(Arguments),
     /// HELLO; the rest is in the arguments.
     Hello(Arguments),
     /// INFO of these sections; none: all.
@@ -110,6 +127,8 @@ const NOT_AN_INTEGER: Reply = Reply::error("ERR value is not an integer or out o
 /// A SCAN that asks for more is answered with about this many; the rest follows.
 const SCAN_COUNT_MAX: usize = 4096;
 const SCAN_COUNT_DEFAULT: usize = 10;
+/// Most arguments of COMMAND: each may be answered with hundreds of bytes.
+const DESCRIBED_MAX: usize = 1_026;
 
 /// Checks a command's name, number of arguments and options.
 ///
@@ -165,7 +184,10 @@ pub fn parse(arguments: Arguments, keys: &mut KeyMaker) -> Result<Command, Reply
         })),
         CommandId::Echo => local(Local::Answer(Reply::Bulk(arguments[1].clone()))),
         CommandId::Select => local(Local::Answer(select(&arguments[1]))),
-        CommandId::Command => local(Local::Answer(describe_commands(&arguments))),
+        CommandId::Command if arguments.len() > DESCRIBED_MAX => {
+            Err(Reply::error("ERR COMMAND takes at most 1024 names at once"))
+        }
+        CommandId::Command => local(Local::Describe(arguments)),
         CommandId::Hello => local(Local::Hello(arguments)),
         CommandId::Info => local(Local::Info(arguments[1..].to_vec())),
         CommandId::Config => parse_config(&arguments),
@@ -221,7 +243,9 @@ fn parse_config(arguments: &[Bytes]) -> Result<Command, Reply> {
     Ok(Command::Local(Local::ConfigGet(arguments[2..].to_vec())))
 }
 
-fn describe_commands(arguments: &[Bytes]) -> Reply {
+/// The answer to COMMAND.
+#[must_use]
+pub fn describe_commands(arguments: &[Bytes]) -> Reply {
     let Some(subcommand) = arguments.get(1) else {
         return Reply::Array(table::COMMANDS.iter().map(CommandEntry::describe).collect());
     };

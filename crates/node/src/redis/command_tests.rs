@@ -54,7 +54,12 @@ fn commands_have_their_shapes() {
         ("mset a 1", Ok(Command::SetMany(vec![(key("a"), Bytes::from("1"))]))),
         ("select 0", Ok(Command::Local(Local::Answer(Reply::OK)))),
         ("ping x", Ok(Command::Local(Local::Answer(Reply::text("x"))))),
-        ("command docs get", Ok(Command::Local(Local::Answer(Reply::Map(vec![]))))),
+        (
+            "command docs get",
+            Ok(Command::Local(Local::Describe(
+                ["command", "docs", "get"].into_iter().map(Bytes::from).collect(),
+            ))),
+        ),
         (
             "scan 7 COUNT 1000000 match a* TYPE hash",
             Ok(Command::Scan(Scan {
@@ -83,9 +88,9 @@ proptest! {
             arguments[0] = Bytes::from(name);
         }
         if let Err(reply) = parse(arguments, &mut KeyMaker::default()) {
-            let mut out = bytes::BytesMut::new();
+            let mut out = super::super::output::Output::default();
             reply.write(super::super::reply::Protocol::Resp2, &mut out);
-            prop_assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+            prop_assert_eq!(out.to_vec().iter().filter(|&&byte| byte == b'\n').count(), 1);
         }
     }
 }

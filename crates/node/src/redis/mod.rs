@@ -13,9 +13,13 @@ pub mod command;
 mod connection;
 mod execute;
 pub mod glob;
+mod in_flight;
+pub mod output;
 pub mod parser;
 pub mod pipeline;
 pub mod reply;
+mod reply_size;
+mod room;
 mod scan;
 mod server;
 mod session;
@@ -32,7 +36,7 @@ pub fn parse_untrusted(bytes: &[u8], step: usize) -> usize {
     let mut parser = parser::Parser::default();
     let mut keys = slot::KeyMaker::default();
     let mut buffer = BytesMut::new();
-    let mut out = BytesMut::new();
+    let mut out = output::Output::default();
     let mut found = 0;
     for piece in bytes.chunks(step.max(1)) {
         buffer.extend_from_slice(piece);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::command::{Local, unknown_subcommand};
+use super::command::{Local, describe_commands, unknown_subcommand};
 use super::glob;
 use super::parser::{Arguments, parse_integer};
 use super::reply::{Protocol, Reply};
@@ -31,6 +31,7 @@ impl Session {
     pub(super) fn answer(&mut self, local: Local) -> Reply {
         match local {
             Local::Answer(reply) => reply,
+            Local::Describe(arguments) => describe_commands(&arguments),
             Local::Hello(arguments) => self.hello(&arguments).unwrap_or_else(|error| error),
             Local::Info(sections) => Reply::Verbatim(self.info(&sections)),
             Local::Client(arguments) => self.client(&arguments),

@@ -95,6 +95,10 @@ pub static COMMANDS: [CommandEntry; 22] = [
     entry(CommandId::Set, "set", -3, WRITE, ONE_KEY),
 ];
 
+/// Most bytes that one entry's description holds: four lists and sets of a few words among ten
+/// elements.
+pub const DESCRIPTION_BYTES_MAX: usize = 24 * (size_of::<Reply>() + 16);
+
 const NAME_BYTES_MAX: usize = 8;
 
 /// Finds a command by name, whatever its case.
@@ -146,6 +150,7 @@ mod tests {
             assert_eq!(find(entry.name.as_bytes()), Some(entry));
             assert_eq!(find(entry.name.to_ascii_uppercase().as_bytes()), Some(entry));
             assert!(entry.name.len() < NAME_BYTES_MAX);
+            assert!(entry.describe().len_bytes() <= DESCRIPTION_BYTES_MAX, "{}", entry.name);
         }
         assert_eq!(find(b"nonsense"), None);
         assert_eq!(find(b"a-name-longer-than-any"), None);
