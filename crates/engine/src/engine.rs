@@ -101,7 +101,7 @@ impl Engine {
     ) -> Result<Result<i64, NotAnInteger>, WriteError> {
         match self.execute(KvCommand::Increment { key: key.into(), by }).await? {
             KvReply::Integer(sum) => Ok(Ok(sum)),
-            KvReply::NotAnInteger => Ok(Err(NotAnInteger)),
+            KvReply::NotAnInteger | KvReply::WouldOverflow => Ok(Err(NotAnInteger)),
             reply => Err(unexpected(&reply)),
         }
     }

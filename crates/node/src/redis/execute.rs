@@ -151,6 +151,7 @@ fn reply_of(reply: &KvReply) -> Reply {
         KvReply::Deleted(keys) => Reply::Integer(i64::try_from(*keys).unwrap_or(i64::MAX)),
         KvReply::Integer(value) => Reply::Integer(*value),
         KvReply::NotAnInteger => Reply::error("ERR value is not an integer or out of range"),
+        KvReply::WouldOverflow => Reply::error("ERR increment or decrement would overflow"),
         KvReply::Conflict { .. } | KvReply::Batch(_) | KvReply::Unknown => {
             Reply::error("ERR the shard's state machine does not know this command")
         }
