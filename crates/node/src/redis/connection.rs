@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -25,6 +25,7 @@ use super::reply::Reply;
 use super::server::{Client, Shared};
 use super::session::Session;
 use super::slot::KeyMaker;
+use super::transaction::Transaction;
 
 /// Unwritten bytes after which no further command starts.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -42,6 +43,7 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     session: Session,
     parser: Parser,
+    transaction: Transaction,
     keys: KeyMaker,
     input: BytesMut,
     output: Output,
@@ -60,6 +62,7 @@ impl Connection {
             in_flight: InFlight::new(Arc::clone(&shared)),
             shared,
             parser: Parser::default(),
+            transaction: Transaction::default(),
             keys: KeyMaker::default(),
             input: BytesMut::new(),
             output: Output::default(),
@@ -174,7 +177,11 @@ impl Connection {
 
     fn take_request(&mut self, context: &mut Context<'_>, request: Request) {
         let parsed = match request {
-            Request::Command(arguments) => command::parse(arguments, &mut self.keys),
+            Request::Command(arguments) if is_of_http(&arguments) => return self.end_http(),
+            Request::Command(arguments) => match self.transaction.answer(&arguments) {
+                Some(reply) => Err(reply),
+                None => command::parse(arguments, &mut self.keys),
+            },
             Request::Oversize(why) => Err(Reply::Error(format!("ERR {why}").into())),
         };
         match parsed {
@@ -187,6 +194,14 @@ impl Connection {
             }
             Err(reply) => self.refuse(context, reply),
         }
+    }
+
+    /// A web page may have sent this, through a browser that reaches this port: nothing behind it is
+    /// run or answered.
+    fn end_http(&mut self) {
+        tracing::debug!("an HTTP request came to the Redis port");
+        self.shared.statistics.protocol_errors.fetch_add(1, Ordering::Relaxed);
+        self.end_input();
     }
 
     fn refuse(&mut self, context: &mut Context<'_>, reply: Reply) {
@@ -219,6 +234,13 @@ impl Connection {
             Poll::Ready(Err(error)) => Err(error),
         }
     }
+}
+
+/// True for the first words of an HTTP request's lines that are no command, as Redis has them.
+fn is_of_http(arguments: &[Bytes]) -> bool {
+    let word =
+        |word: &Bytes| word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:");
+    arguments.first().is_some_and(word)
 }
 
 /// Finds out that a client does not read while others wait for the room that its replies hold.

@@ -95,6 +95,8 @@ pub(super) async fn write_together(engine: &Engine, mut writes: Vec<SingleWrite>
 }
 
 async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Vec<Reply>, Reply> {
+    // All before any: a client that reads an error must not find a part written.
+    writes.iter().try_for_each(check)?;
     let tasks = group_by_slot(writes)
         .into_iter()
         .map(|group| {
@@ -110,6 +112,19 @@ async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Ve
         Some(error) => Err(error.clone()),
         None => Ok(replies),
     }
+}
+
+/// What the engine would refuse of a write by itself.
+fn check(write: &SingleWrite) -> Result<(), Reply> {
+    let (key_bytes, max) = (write.key().len(), limits::KEY_BYTES_MAX);
+    if key_bytes > max {
+        return Err(invalid_reply(&Invalid::KeyTooLong { found: key_bytes, max }));
+    }
+    let (value_bytes, max) = (write.len_bytes() - key_bytes, limits::VALUE_BYTES_MAX);
+    if value_bytes > max {
+        return Err(invalid_reply(&Invalid::ValueTooLong { found: value_bytes, max }));
+    }
+    Ok(())
 }
 
 /// One group per slot, in bounds, each in the order given. A slot's keys always share a shard.

@@ -9,14 +9,17 @@
 //! Everything left of `execute` is pure. A key is stored as its hash slot (two bytes, big-endian)
 //! and itself, so that keys spread over the shards and a shard is a range of slots.
 
+mod absent;
 pub mod command;
 mod connection;
 mod execute;
 pub mod glob;
 mod in_flight;
+mod info;
 pub mod output;
 pub mod parser;
 pub mod pipeline;
+mod process_info;
 pub mod reply;
 mod reply_size;
 mod room;
@@ -25,6 +28,7 @@ mod server;
 mod session;
 pub mod slot;
 pub mod table;
+mod transaction;
 
 pub use server::{RedisServer, RedisStatistics};
 

@@ -93,8 +93,11 @@ impl Shared {
         self.clients.lock().len()
     }
 
-    pub(super) fn client_lines(&self) -> String {
-        self.clients.lock().values().map(|client| client.line() + "\n").collect()
+    /// The lines of the clients whose ids are wanted.
+    pub(super) fn client_lines(&self, wanted: impl Fn(i64) -> bool) -> String {
+        let clients = self.clients.lock();
+        let wanted = clients.values().filter(|client| wanted(client.id));
+        wanted.map(|client| client.line() + "\n").collect()
     }
 
     /// A place for one more connection; `None` if there are too many.

@@ -2,6 +2,8 @@
 
 mod leaving;
 mod memory;
+mod misled;
+mod planted;
 mod support;
 
 /// As the binary has it: memory is given back as there.
