@@ -51,6 +51,8 @@ pub(super) struct Connection {
     /// Parsed, but has to wait: for room, or for a command under way.
     held: Option<Command>,
     input_ended: bool,
+    /// True if the input held no whole request when it was last looked at.
+    is_parsed: bool,
     stall: Stall,
 }
 
@@ -68,7 +70,8 @@ impl Connection {
             output: Output::default(),
             held: None,
             input_ended: false,
-            stall: Stall::default(),
+            is_parsed: true,
+            stall: Stall::new(STALL),
         }
     }
 
@@ -95,8 +98,10 @@ impl Connection {
             let started = self.start_commands(context);
             let wrote = self.output.flush(context, &mut self.stream)?;
             self.in_flight.note_written(self.output.written(), self.output.len());
-            let finished = self.input_ended && self.in_flight.is_empty() && self.held.is_none();
-            if finished && self.output.is_empty() && !self.has_requests() {
+            // Whether all of the input was parsed was noted when it was: by now there may be room again
+            // for what had none then.
+            let is_idle = self.in_flight.is_empty() && self.held.is_none();
+            if self.input_ended && self.is_parsed && is_idle && self.output.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let read = self.fill(context)?;
@@ -138,12 +143,8 @@ impl Connection {
 
     fn end_input(&mut self) {
         self.input_ended = true;
+        self.is_parsed = true;
         self.input = BytesMut::new();
-    }
-
-    /// True while whole requests may be in the input.
-    fn has_requests(&self) -> bool {
-        !self.input.is_empty() && !self.may_start()
     }
 
     fn may_start(&self) -> bool {
@@ -156,9 +157,13 @@ impl Connection {
         if let Some(command) = self.held.take() {
             any |= self.admit(context, command);
         }
+        self.is_parsed = self.input.is_empty();
         while self.held.is_none() && self.may_start() {
             match self.parser.next(&mut self.input) {
-                Ok(None) => break,
+                Ok(None) => {
+                    self.is_parsed = true;
+                    break;
+                }
                 Ok(Some(request)) => {
                     any = true;
                     self.take_request(context, request);
@@ -244,14 +249,18 @@ fn is_of_http(arguments: &[Bytes]) -> bool {
 }
 
 /// Finds out that a client does not read while others wait for the room that its replies hold.
-#[derive(Default)]
 struct Stall {
+    limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     /// What was written when the sleep began.
     written: u64,
 }
 
 impl Stall {
+    fn new(limit: Duration) -> Stall {
+        Stall { limit, sleep: None, written: 0 }
+    }
+
     /// True once the client has taken too little for too long. Woken by the time alone.
     fn poll(&mut self, context: &mut Context<'_>, output: &Output, is_short: bool) -> bool {
         if output.is_empty() {
@@ -261,7 +270,7 @@ impl Stall {
         loop {
             let sleep = self.sleep.get_or_insert_with(|| {
                 self.written = output.written();
-                Box::pin(tokio::time::sleep(STALL))
+                Box::pin(tokio::time::sleep(self.limit))
             });
             if sleep.as_mut().poll(context).is_pending() {
                 return false;
@@ -271,5 +280,52 @@ impl Stall {
             }
             self.sleep = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends when the client counts as stalled; `between` is called before each look.
+    async fn stalled(output: &mut Output, is_short: bool, mut between: impl FnMut(&mut Output)) {
+        let mut stall = Stall::new(Duration::from_millis(1));
+        poll_fn(|context| {
+            between(output);
+            match stall.poll(context, output, is_short) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Goal: who takes nothing of its replies is found, but only while others wait for room, and who
+    /// reads is not. Method: a limit of a millisecond, and many of them for what must not happen.
+    #[tokio::test]
+    async fn only_who_does_not_read_in_need_is_stalled() {
+        const LONG: Duration = Duration::from_millis(50);
+        let full = || {
+            let mut output = Output::default();
+            output.put_slice(&vec![0; 1 << 20]);
+            output
+        };
+        stalled(&mut full(), true, |_| {}).await;
+        let mut patient = full();
+        let unharmed = tokio::time::timeout(LONG, stalled(&mut patient, false, |_| {})).await;
+        assert!(unharmed.is_err(), "nobody waits for its room");
+        let mut reading = full();
+        let takes = |output: &mut Output| {
+            let mut sink = tokio::io::sink();
+            output
+                .flush(&mut Context::from_waker(std::task::Waker::noop()), &mut sink)
+                .expect("all");
+            output.put_slice(&vec![0; 1 << 20]);
+        };
+        let unharmed = tokio::time::timeout(LONG, stalled(&mut reading, true, takes)).await;
+        assert!(unharmed.is_err(), "it reads");
+        let mut empty = Output::default();
+        let unharmed = tokio::time::timeout(LONG, stalled(&mut empty, true, |_| {})).await;
+        assert!(unharmed.is_err(), "it has read everything");
     }
 }
