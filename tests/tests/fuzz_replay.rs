@@ -354,6 +354,7 @@ fn records() -> Corpus {
         KvReply::Deleted(1),
         KvReply::Integer(-1),
         KvReply::NotAnInteger,
+        KvReply::WouldOverflow,
         KvReply::Swapped,
         KvReply::Conflict { actual: Some(key()) },
     ];

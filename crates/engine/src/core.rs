@@ -28,7 +28,7 @@ use crate::forwarder::{Asked, Forwarder, NotSent};
 use crate::founding::Founding;
 use crate::inbox::Inbox;
 use crate::progress::ProgressSink;
-use crate::reads::ReadLevel;
+use crate::reads::{ReadLevel, ReadRoom};
 use crate::resources::Resources;
 use crate::shard_read::{self, Facts, Question};
 use crate::shards::{ShardState, Shards};
@@ -56,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<Counters>,
     pub(crate) stalls: Arc<Stalls>,
     pub(crate) resources: Resources,
+    pub(crate) read_room: ReadRoom,
     /// Room for writes that were submitted without waiting.
     pub(crate) submissions: Arc<Budget>,
     pub(crate) ending: Arc<Ending>,
@@ -152,7 +153,7 @@ impl Core {
 
     /// Asks the shard of `route`: the replica here, or one elsewhere.
     pub(crate) async fn read(
-        &self,
+        self: &Arc<Self>,
         route: Route,
         question: Question,
         level: ReadLevel,
@@ -184,6 +185,14 @@ impl Core {
                     Outcome::Refused(HostRefusal::NotLeader { leader })
                     | Outcome::LeaderChanged { leader },
                 ) => leader,
+                // Another try would be answered alike.
+                Err(Outcome::Malformed | Outcome::UnknownStopped) => {
+                    self.counters.reads_refused.add(1);
+                    return Err(match self.is_stopped() {
+                        true => self.stopped(),
+                        false => Refusal::Unreadable { shard: route.shard },
+                    });
+                }
                 Err(_) => None,
             };
             if let Err(refusal) = tries.pause(self, &route, leader).await {
@@ -194,7 +203,7 @@ impl Core {
     }
 
     async fn try_read(
-        &self,
+        self: &Arc<Self>,
         route: &Route,
         question: &Question,
         level: ReadLevel,

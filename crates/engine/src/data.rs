@@ -37,6 +37,30 @@ pub struct DataStatistics {
     pub keys_estimate: u64,
 }
 
+/// What is under many keys, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The values.
+    All(Vec<Option<Bytes>>),
+    /// They have more bytes than were wanted: how long each is.
+    Lengths(Vec<Option<u64>>),
+}
+
+impl Found {
+    /// How long each value is.
+    #[must_use]
+    pub fn into_lengths(self) -> Vec<Option<u64>> {
+        match self {
+            Found::All(values) => values.into_iter().map(length_of).collect(),
+            Found::Lengths(lengths) => lengths,
+        }
+    }
+}
+
+fn length_of(value: Option<Bytes>) -> Option<u64> {
+    value.map(|value| value.len() as u64)
+}
+
 /// See the module's documentation.
 pub(crate) struct DataStore {
     db: DB,
@@ -152,18 +176,44 @@ impl DataStore {
         with_prefix(space, key, |full| self.db.get(full)).map(|value| value.map(Bytes::from))
     }
 
-    /// The values of `keys`, all of one moment.
-    pub(crate) fn get_many(
+    /// What is under `keys`, all of one moment: the values if they have at most `bytes_max` bytes
+    /// together, else how long each is. No more than `bytes_max` is ever copied.
+    pub(crate) fn get_within(
         &self,
         space: SpaceId,
         keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, rocksdb::Error> {
+        bytes_max: usize,
+    ) -> Result<Found, rocksdb::Error> {
         if let [key] = keys {
-            return Ok(vec![self.get(space, key)?]);
+            let pinned = with_prefix(space, key, |full| self.db.get_pinned(full))?;
+            return Ok(match pinned {
+                Some(value) if value.len() > bytes_max => {
+                    Found::Lengths(vec![Some(value.len() as u64)])
+                }
+                pinned => Found::All(vec![pinned.map(|value| Bytes::copy_from_slice(&value))]),
+            });
         }
         let snapshot = self.db.snapshot();
-        let get = |key: &Bytes| with_prefix(space, key, |full| snapshot.get(full));
-        keys.iter().map(|key| Ok(get(key)?.map(Bytes::from))).collect()
+        let pin = |key: &Bytes| with_prefix(space, key, |full| snapshot.get_pinned(full));
+        let mut values: Vec<Option<Bytes>> = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        for key in keys {
+            let pinned = pin(key)?;
+            bytes += pinned.as_ref().map_or(0, |value| value.len());
+            if bytes > bytes_max {
+                break;
+            }
+            values.push(pinned.map(|value| Bytes::copy_from_slice(&value)));
+        }
+        if values.len() == keys.len() {
+            return Ok(Found::All(values));
+        }
+        let known = values.len();
+        let mut lengths: Vec<Option<u64>> = values.into_iter().map(length_of).collect();
+        for key in &keys[known..] {
+            lengths.push(pin(key)?.map(|value| value.len() as u64));
+        }
+        Ok(Found::Lengths(lengths))
     }
 
     /// Shows pairs of `space` in `[start, end)` in order until `visit` returns false.

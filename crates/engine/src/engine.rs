@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 use crate::builder::EngineBuilder;
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::cluster_status::{Balanced, ClusterStatus, HandedOver, Readiness};
+use crate::data::{DataStatistics, Found};
 use crate::error::{Doubt, FatalError, Invalid, ReadError, Refusal, WriteError};
+use crate::range_reads::{KeyPage, PageSize, ScanPage};
 use crate::reads::ReadLevel;
 use crate::running::Running;
 use crate::status::Status;
@@ -99,7 +101,7 @@ impl Engine {
     ) -> Result<Result<i64, NotAnInteger>, WriteError> {
         match self.execute(KvCommand::Increment { key: key.into(), by }).await? {
             KvReply::Integer(sum) => Ok(Ok(sum)),
-            KvReply::NotAnInteger => Ok(Err(NotAnInteger)),
+            KvReply::NotAnInteger | KvReply::WouldOverflow => Ok(Err(NotAnInteger)),
             reply => Err(unexpected(&reply)),
         }
     }
@@ -145,11 +147,13 @@ impl Engine {
         Ok(self.running.core.get(key, level).await?)
     }
 
-    /// The values of `keys`, in their order. Each shard's part is consistent in itself; the parts
-    /// are read side by side, not at one moment.
+    /// The values of `keys`, in their order. Each shard's part is consistent in itself, as long as it
+    /// is within [`limits::READ_PAGE_BYTES_MAX`] and [`limits::READ_PAGE_KEYS_MAX`]; the parts are read
+    /// side by side, not at one moment.
     ///
     /// # Errors
-    /// As [`Engine::get`].
+    /// As [`Engine::get`]; [`Invalid::AnswerTooLong`], before anything is held, if the values have
+    /// more than [`limits::READ_BYTES_MAX`] bytes together.
     pub async fn get_many(
         &self,
         keys: &[Bytes],
@@ -158,11 +162,27 @@ impl Engine {
         Ok(self.running.core.get_many(keys, level).await?)
     }
 
-    /// At most `limit` pairs with keys in `[start, end)`, in key order, across shards; no `end` is
-    /// no bound. Each shard's part is linearizable in itself.
+    /// As [`Engine::get_many`], but if the values have more than `bytes_max` bytes together, how long
+    /// each of them is. No more than `bytes_max` is ever held; with 0 no value is, so that this also
+    /// tells which of the keys exist.
     ///
     /// # Errors
     /// As [`Engine::get`].
+    pub async fn get_within(
+        &self,
+        keys: &[Bytes],
+        bytes_max: usize,
+        level: ReadLevel,
+    ) -> Result<Found, ReadError> {
+        Ok(self.running.core.get_within(keys, bytes_max, level).await?)
+    }
+
+    /// At most `limit` pairs with keys in `[start, end)`, in key order, across shards; no `end` is
+    /// no bound. Each page within a shard is linearizable in itself.
+    ///
+    /// # Errors
+    /// As [`Engine::get`]; [`Invalid::AnswerTooLong`] if it holds [`limits::READ_BYTES_MAX`] bytes of
+    /// keys and values and there may be more: take pages by [`Engine::scan_page`].
     pub async fn scan(
         &self,
         start: &[u8],
@@ -173,7 +193,43 @@ impl Engine {
         Ok(self.running.core.scan(start, end, limit, level).await?)
     }
 
-    /// How many keys lie in `[start, end)`. Exact for each shard at its moment; walks every key.
+    /// The first pairs with keys in `[start, end)`, at most `keys_max` of them and `bytes_max` bytes
+    /// of keys and values (but one pair in any case), and where to go on. All are of one shard, so a
+    /// page may be empty and yet not the last.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn scan_page(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        keys_max: usize,
+        bytes_max: usize,
+        level: ReadLevel,
+    ) -> Result<ScanPage, ReadError> {
+        let size = PageSize { keys_max, bytes_max };
+        Ok(self.running.core.scan_page(start, end, size, level).await?)
+    }
+
+    /// As [`Engine::scan_page`], of keys alone: values are neither held nor weighed.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn scan_keys(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        keys_max: usize,
+        bytes_max: usize,
+        level: ReadLevel,
+    ) -> Result<KeyPage, ReadError> {
+        let size = PageSize { keys_max, bytes_max };
+        Ok(self.running.core.scan_keys(start, end, size, level).await?)
+    }
+
+    /// How many keys lie in `[start, end)`, by walking over every key on a thread that may block; a
+    /// dropped future ends the walk. Exact for each shard at its moment where a replica lives here,
+    /// else for each stretch of a shard of at most [`limits::WALK_KEYS_MAX`] keys.
     ///
     /// # Errors
     /// As [`Engine::get`].
@@ -184,6 +240,12 @@ impl Engine {
         level: ReadLevel,
     ) -> Result<u64, ReadError> {
         Ok(self.running.core.count(start, end, level).await?)
+    }
+
+    /// Sizes of this node's data store, as RocksDB estimates them. Asks nobody.
+    #[must_use]
+    pub fn data_statistics(&self) -> DataStatistics {
+        self.running.core.data.statistics()
     }
 
     /// Hands the leadership of `shard` to its replica on `to`. Returns when the transfer has begun;

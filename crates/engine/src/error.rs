@@ -80,6 +80,13 @@ pub enum Refusal {
         /// Time spent.
         after: Duration,
     },
+    /// The answer of a replica on another node can't be carried or read. Retrying can't help; a node
+    /// with a replica of its own can.
+    #[error("the answer of shard {shard} can't be carried from its node; ask a node that has it")]
+    Unreadable {
+        /// The shard.
+        shard: ShardId,
+    },
     /// The interface is there, but what it asks for is not built yet; retrying can't help.
     #[error("{what} are not built yet")]
     NotBuilt {
@@ -125,6 +132,14 @@ pub enum Invalid {
         first: ShardId,
         /// Another one.
         other: ShardId,
+    },
+    /// The answer would be longer than `limits::READ_BYTES_MAX`.
+    #[error("answer of at least {found} bytes; at most {max} are allowed, read it in pages")]
+    AnswerTooLong {
+        /// Its bytes, as far as they were added up.
+        found: usize,
+        /// The bound.
+        max: usize,
     },
     /// A range whose end is not after its start.
     #[error("the range is empty: its end is not after its start")]

@@ -69,12 +69,14 @@ mod hand_over;
 mod inbox;
 mod key_reads;
 mod lag;
+mod look;
 mod map_keeper;
 mod open;
 mod position;
 mod problems;
 mod progress;
 mod queue;
+mod range_reads;
 mod reads;
 mod receiver;
 mod recover;
@@ -107,7 +109,7 @@ pub use cluster_status::{
     ReplicaSummary, SCHEMA, ShardState, ShardSummary, UnheardNode,
 };
 pub use counters::CounterValues;
-pub use data::DataStatistics;
+pub use data::{DataStatistics, Found};
 pub use engine::{Engine, Location, NotAnInteger, NotReady};
 pub use entries::{CommittedEntries, CommittedEntry, CommittedKind, EntriesError};
 pub use error::{Doubt, FatalError, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError};
@@ -122,6 +124,7 @@ pub use quorate_types::{
     ClusterId, Duration, Epoch, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId,
     Term, WallMillis, limits,
 };
+pub use range_reads::{KeyPage, ScanPage};
 pub use reads::ReadLevel;
 pub use resources::ResourceStatus;
 pub use session::{Session, SessionError};

@@ -32,6 +32,7 @@ use crate::forwarder::Forwarder;
 use crate::founding::Founding;
 use crate::inbox::{Inbox, Input};
 use crate::map_keeper::MapKeeper;
+use crate::reads::ReadRoom;
 use crate::receiver::Inbound;
 use crate::recover::{Recovered, Replica, recover};
 use crate::replies::Replies;
@@ -158,6 +159,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         counters: Arc::new(Counters::default()),
         stalls: Arc::new(Stalls::default()),
         resources: Resources::of(builder.directory.clone()),
+        read_room: ReadRoom::default(),
         submissions: Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX),
         addresses: Mutex::new(builder.peers.clone()),
         lives,

@@ -1,17 +1,27 @@
-//! Reads on the caller's own thread: confirm, wait until applied, look, check the descriptor.
+//! Reads of one shard: confirm, wait until applied, look, check the descriptor.
+//!
+//! Of a few keys the look is on the caller's own thread. All others are on threads that may block,
+//! because the caller's runtime has other tasks; they end early when nobody waits for them any more.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use quorate_host::{MetaMap, Refusal as HostRefusal};
+use quorate_host::Refusal as HostRefusal;
 use quorate_types::{ShardId, limits};
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::cluster_map::META_SHARD;
 use crate::core::Core;
 use crate::guarded::run_blocking;
-use crate::shard_read::{Facts, Question, SCAN_BYTES_MAX};
+use crate::look::{self, Reach};
+use crate::shard_read::{Facts, Question};
+
+/// Most keys of a look on the caller's own thread: each costs some microseconds, or a few
+/// milliseconds if its value is as long as values may be.
+const KEYS_HERE_MAX: usize = 4;
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -24,12 +34,62 @@ pub enum ReadLevel {
     Stale,
 }
 
+/// Room for reads, so that neither threads nor memory are taken without a bound.
+pub(crate) struct ReadRoom {
+    looks: Arc<Semaphore>,
+    walks: Arc<Semaphore>,
+    /// In bytes.
+    peers: Arc<Semaphore>,
+}
+
+impl Default for ReadRoom {
+    fn default() -> ReadRoom {
+        ReadRoom {
+            looks: Arc::new(Semaphore::new(limits::LOOKS_MAX)),
+            walks: Arc::new(Semaphore::new(limits::WALKS_MAX)),
+            peers: Arc::new(Semaphore::new(limits::PEER_READ_BYTES_MAX)),
+        }
+    }
+}
+
+impl ReadRoom {
+    /// Waits for the room that the answer to another node may need; `None` if it never has that.
+    pub(crate) async fn for_peer(&self, question: &Question) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(question.answer_bytes_max()).ok()?;
+        Arc::clone(&self.peers).acquire_many_owned(bytes).await.ok()
+    }
+
+    /// Waits until no look goes on, at most `patience`. Blocks.
+    pub(crate) fn drain(&self, patience: Duration) {
+        const PAUSE: Duration = Duration::from_millis(1);
+        let is_idle = || {
+            self.looks.available_permits() == limits::LOOKS_MAX
+                && self.walks.available_permits() == limits::WALKS_MAX
+        };
+        let mut waited = Duration::ZERO;
+        while !is_idle() && waited < patience {
+            std::thread::sleep(PAUSE);
+            waited += PAUSE;
+        }
+    }
+}
+
+/// Tells a look that nobody waits for it any more, when it is dropped.
+#[derive(Default)]
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Core {
     /// Answers from the replica that lives here.
     ///
     /// Errors are outcomes, so that the caller may be on another node.
     pub(crate) async fn read_here(
-        &self,
+        self: &Arc<Self>,
         shard: ShardId,
         descriptor_version: u64,
         question: &Question,
@@ -38,10 +98,16 @@ impl Core {
         if level == ReadLevel::Linearizable {
             self.confirm(shard, descriptor_version).await?;
         }
-        self.look_checked(shard, descriptor_version, question)
+        match question {
+            Question::Get { keys, .. } if keys.len() <= KEYS_HERE_MAX => {
+                self.look_checked(shard, descriptor_version, question, &Reach::whole(&|| false))
+            }
+            _ => self.look_aside(shard, descriptor_version, question.clone(), false).await,
+        }
     }
 
-    /// As [`Core::read_here`], but the look itself is on a thread that may block.
+    /// As [`Core::read_here`], but never on the caller's thread, and no further than an answer to
+    /// another node may go at once.
     pub(crate) async fn read_for_peer(
         self: &Arc<Self>,
         shard: ShardId,
@@ -52,10 +118,37 @@ impl Core {
         if level == ReadLevel::Linearizable {
             self.confirm(shard, descriptor_version).await?;
         }
+        self.look_aside(shard, descriptor_version, question, true).await
+    }
+
+    /// Looks on a thread that may block. A dropped future ends the look.
+    async fn look_aside(
+        self: &Arc<Self>,
+        shard: ShardId,
+        descriptor_version: u64,
+        question: Question,
+        for_peer: bool,
+    ) -> Result<Facts, Outcome> {
+        let room = match question {
+            Question::Count { .. } => &self.read_room.walks,
+            _ => &self.read_room.looks,
+        };
+        let permit = Arc::clone(room).acquire_owned().await.map_err(|_| Outcome::Stopping)?;
         let core = Arc::clone(self);
         let fatal = Arc::clone(&self.fatal);
-        let look = move || core.look_checked(shard, descriptor_version, &question);
-        run_blocking(fatal, "read", look).await.unwrap_or(Err(Outcome::Stopping))
+        let waiting = Waiting::default();
+        let left = Arc::clone(&waiting.0);
+        let look = move || {
+            let ended = || left.load(Ordering::Relaxed) || core.is_stopped();
+            let reach = Reach { ended: &ended, is_bounded: for_peer };
+            let facts = core.look_checked(shard, descriptor_version, &question, &reach);
+            drop(core);
+            drop(permit);
+            facts
+        };
+        let facts = run_blocking(fatal, "read", look).await.unwrap_or(Err(Outcome::Stopping));
+        drop(waiting);
+        facts
     }
 
     fn look_checked(
@@ -63,6 +156,7 @@ impl Core {
         shard: ShardId,
         descriptor_version: u64,
         question: &Question,
+        reach: &Reach<'_>,
     ) -> Result<Facts, Outcome> {
         let state = self.shards.get(shard).ok_or(Outcome::Refused(HostRefusal::NoReplica))?;
         if matches!(question, Question::Map { .. }) && shard != META_SHARD {
@@ -71,10 +165,12 @@ impl Core {
         if self.fatal.is_set() {
             return Err(Outcome::Stopping);
         }
-        let facts = self.look(state.space, question).map_err(|error| {
+        let facts = look::look(&self.data, state.space, question, reach).map_err(|error| {
             self.fatal.latch(crate::error::FatalError::Data(error.to_string()));
             Outcome::Stopping
         })?;
+        // A look that ended early has seen a part, and says so to nobody.
+        let facts = facts.ok_or(Outcome::Stopping)?;
         // RULE 1: data that moved away while it was read may have been read half.
         if state.version() != descriptor_version {
             return Err(Outcome::Stale(Box::new(state.descriptor())));
@@ -92,65 +188,6 @@ impl Core {
             Ok(Ok(outcome)) => Err(outcome),
             Ok(Err(_)) => Err(Outcome::Stopping),
             Err(_) => Err(Outcome::LeaderChanged { leader: None }),
-        }
-    }
-
-    /// The meta shard's revision, by one look at its head; 0 before it is founded.
-    fn map_revision_at(&self, space: quorate_types::SpaceId) -> Result<u64, rocksdb::Error> {
-        let head = self.data.get(space, MetaMap::HEAD_KEY)?;
-        let head = head.iter().map(|head| (MetaMap::HEAD_KEY, &head[..]));
-        Ok(MetaMap::from_pairs(head).map_or(0, |map| map.revision))
-    }
-
-    fn look(
-        &self,
-        space: quorate_types::SpaceId,
-        question: &Question,
-    ) -> Result<Facts, rocksdb::Error> {
-        match question {
-            Question::Get(keys) => Ok(Facts::Values(self.data.get_many(space, keys)?)),
-            Question::Scan { start, end, limit } => {
-                let mut pairs = Vec::new();
-                if *limit == 0 {
-                    return Ok(Facts::Pairs(pairs));
-                }
-                let mut bytes = 0;
-                self.data.scan(space, start, end.as_deref(), &mut |key, value| {
-                    let copy = bytes::Bytes::copy_from_slice;
-                    bytes += key.len() + value.len();
-                    pairs.push((copy(key), copy(value)));
-                    pairs.len() < *limit && bytes < SCAN_BYTES_MAX
-                })?;
-                Ok(Facts::Pairs(pairs))
-            }
-            Question::Map { known } if self.map_revision_at(space)? == *known => {
-                Ok(Facts::Map(None))
-            }
-            Question::Map { .. } => {
-                let mut pairs = Vec::new();
-                self.data.scan(space, &[], None, &mut |key, value| {
-                    pairs.push((key.to_vec(), value.to_vec()));
-                    true
-                })?;
-                let pairs = pairs.iter().map(|(key, value)| (&key[..], &value[..]));
-                // A map that can't be read here is answered like one that has no news; the
-                // machine that wrote it has latched or will.
-                Ok(Facts::Map(match MetaMap::from_pairs(pairs) {
-                    Ok(map) => Some(map.encode().into()),
-                    Err(error) => {
-                        tracing::error!(%error, "the meta shard's data can't be read");
-                        None
-                    }
-                }))
-            }
-            Question::Count { start, end } => {
-                let mut count = 0;
-                self.data.scan(space, start, end.as_deref(), &mut |_, _| {
-                    count += 1;
-                    true
-                })?;
-                Ok(Facts::Count(count))
-            }
         }
     }
 }

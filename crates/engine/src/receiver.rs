@@ -1,11 +1,14 @@
 //! What the transport brings in: messages for the workers, other nodes' requests, answers to ours.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage};
-use quorate_types::{Incarnation, NodeId, ShardId};
+use quorate_transport::{
+    Forward, ForwardKind, PeerHello, Receiver, Rejection, SendError, ShardMessage,
+};
+use quorate_types::{Incarnation, NodeId, ShardId, limits};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::core::{Core, check_command};
@@ -16,6 +19,10 @@ use crate::replies::send_replies;
 use crate::shard_read;
 
 const STARTING: &str = "this node is starting or stopping";
+
+/// Pause before an answer is offered to a full lane again: a fraction of what a lane of 64 MiB takes
+/// to drain.
+const FULL_LANE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs on QUIC threads, so it only hands over. It is made before the core that it hands over to,
 /// and refuses peers until that is set.
@@ -191,17 +198,27 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
                     return Some(Outcome::Malformed);
                 }
             };
-            let reader = Arc::clone(core);
-            answer_later(core, "read for a peer", (from, id), async move {
-                if kind == RequestKind::RelayedRead {
-                    return reader.relay_read(from, request, question, level).await;
-                }
-                // On a thread that may block: this runtime's own one carries the heartbeats.
-                let asked = reader.read_for_peer(shard, descriptor_version, question, level);
-                asked.await.map_or_else(
-                    |outcome| outcome,
-                    |facts| Outcome::Reply(shard_read::encode_facts(&facts)),
-                )
+            let (reader, question) = (Arc::clone(core), question.within_frame());
+            spawn_guarded(core, "read for a peer", async move {
+                // Held until the lane has the answer.
+                let room = reader.read_room.for_peer(&question).await;
+                let outcome = match &room {
+                    None => Outcome::Malformed,
+                    Some(_) if kind == RequestKind::RelayedRead => {
+                        reader.relay_read(from, request, question, level).await
+                    }
+                    // On a thread that may block: this runtime's own one carries the heartbeats.
+                    Some(_) => reader
+                        .read_for_peer(shard, descriptor_version, question, level)
+                        .await
+                        .map_or_else(
+                            |o| o,
+                            |facts| Outcome::Reply(shard_read::encode_facts(&facts)),
+                        ),
+                };
+                let payload = forward::encode_outcome(&outcome);
+                drop(outcome);
+                send_read(&reader, from, Forward { id, kind: ForwardKind::Reply, payload }).await;
             });
             None
         }
@@ -220,4 +237,23 @@ fn answer_later(
         let payload = forward::encode_outcome(&work.await);
         send_replies(&transport, peer, vec![Forward { id, kind: ForwardKind::Reply, payload }]);
     });
+}
+
+/// Sends the answer to a read. While the lane is full it waits, so that the caller need not until its
+/// deadline; a peer that is gone has told its callers already.
+async fn send_read(core: &Core, to: NodeId, mut reply: Forward) {
+    let deadline = tokio::time::Instant::now() + limits::REQUEST_TIMEOUT;
+    while tokio::time::Instant::now() < deadline {
+        match core.transport.send_forwards(to, vec![reply]) {
+            Err((SendError::Full, mut replies)) => {
+                let Some(unsent) = replies.pop() else { return };
+                reply = unsent;
+                tokio::time::sleep(FULL_LANE_PAUSE).await;
+            }
+            Err((SendError::TooLarge { .. }, replies)) => {
+                return send_replies(&core.transport, to, replies);
+            }
+            Ok(()) | Err(_) => return,
+        }
+    }
 }

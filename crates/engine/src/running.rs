@@ -148,6 +148,8 @@ impl Running {
         self.fetches.close();
         threads.fetch.into_iter().for_each(join);
         threads.tidy.into_iter().for_each(Tidy::end);
+        // A look that goes on would keep the data store open beyond the end of its engine.
+        self.core.read_room.drain(SHUTDOWN_TIMEOUT);
         if !self.core.fatal.is_set()
             && let Err(error) = self.core.data.flush()
         {

@@ -1,9 +1,15 @@
 //! Questions to one shard's data, and their bytes when another node has to answer them.
 //!
-//! Question: kind u8 (1 get, 2 scan, 3 count, 4 map), level u8 (0 linearizable, 1 stale), then the keys
-//! (u32 count, fields) or start (field), end (u8 0, or 1 and a field) and limit u64, or the revision
-//! known u64. A field is a u32 length and its bytes. Answer: kind u8 (1 values, 2 pairs, 3 number),
-//! u32 count, elements; or 4 and the map (u8 0, or 1 and a field). Little-endian.
+//! A field is a u32 length and its bytes; an optional one is led by u8 0 or 1, a list by a u32 count.
+//!
+//! Question: kind u8 (1 get, 2 scan, 3 count, 4 map), level u8 (0 linearizable, 1 stale), then for a
+//! get bytes_max u64 and a list of keys; for a scan start, optional end, limit u64, bytes_max u64 and
+//! u8 1 if the values are wanted, else 0; for a count start and optional end; for the map the
+//! revision known u64.
+//!
+//! Answer: kind u8; 1 values, a list of optional fields; 2 pairs, u8 1 if the range goes on behind
+//! them, and a list of two fields; 3 a number u64 and optional field, where to go on; 4 the map, an
+//! optional field; 5 lengths, a list of optional u64; 6 as 2, keys alone. Little-endian.
 
 use bytes::Bytes;
 use quorate_types::limits;
@@ -14,19 +20,14 @@ use crate::reads::ReadLevel;
 /// Elements that one answer may hold.
 const ELEMENTS_MAX: usize = 1 << 20;
 
-/// Bytes of keys and values after which a scan's answer ends early; the asker goes on behind its
-/// last key. Half a frame, and one pair more still fits.
-pub(crate) const SCAN_BYTES_MAX: usize = limits::FRAME_BYTES_MAX / 2;
-
-const _: () = assert!(SCAN_BYTES_MAX + limits::ENTRY_BYTES_MAX < limits::FRAME_BYTES_MAX);
-
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// The values of these keys.
-    Get(Vec<Bytes>),
-    /// At most `limit` pairs of `[start, end)`, in order.
-    Scan { start: Bytes, end: Option<Bytes>, limit: usize },
+    /// The values of these keys, or how long each is if they have more than `bytes_max` bytes.
+    Get { keys: Vec<Bytes>, bytes_max: usize },
+    /// At most `limit` pairs of `[start, end)`, in order; fewer, but one at least, if they would have
+    /// more than `bytes_max` bytes. Without `values`, keys alone.
+    Scan { start: Bytes, end: Option<Bytes>, limit: usize, bytes_max: usize, values: bool },
     /// How many keys lie in `[start, end)`.
     Count { start: Bytes, end: Option<Bytes> },
     /// The cluster's map, unless it is at revision `known`; of the meta shard only.
@@ -38,23 +39,58 @@ pub(crate) enum Question {
 pub(crate) enum Facts {
     /// Values in the order of the keys asked for.
     Values(Vec<Option<Bytes>>),
-    /// Pairs in key order.
-    Pairs(Vec<(Bytes, Bytes)>),
-    /// A number of keys.
-    Count(u64),
+    /// They have too many bytes: how long each is.
+    Lengths(Vec<Option<u64>>),
+    /// Pairs in key order; `more` if the range goes on behind them.
+    Pairs { pairs: Vec<(Bytes, Bytes)>, more: bool },
+    /// Keys in order; `more` if the range goes on behind them.
+    Keys { keys: Vec<Bytes>, more: bool },
+    /// A number of keys, and where to go on counting.
+    Count { keys: u64, next: Option<Bytes> },
     /// An encoded `MetaMap`, if it was news.
     Map(Option<Bytes>),
+}
+
+impl Question {
+    /// Bytes of keys and values that the answer may hold.
+    pub(crate) fn answer_bytes_max(&self) -> usize {
+        match self {
+            Question::Get { bytes_max, .. } => *bytes_max,
+            // One pair may be longer than the bound.
+            Question::Scan { bytes_max, .. } => *bytes_max + limits::ENTRY_BYTES_MAX,
+            Question::Count { .. } | Question::Map { .. } => 0,
+        }
+    }
+
+    /// The question whose answer fits a frame.
+    pub(crate) fn within_frame(mut self) -> Question {
+        if let Question::Get { bytes_max, .. } | Question::Scan { bytes_max, .. } = &mut self {
+            *bytes_max = (*bytes_max).min(limits::READ_PAGE_BYTES_MAX);
+        }
+        self
+    }
 }
 
 impl Facts {
     /// True if this can be the answer to `question`. What comes from another node may be anything.
     pub(crate) fn fits(&self, question: &Question) -> bool {
         match (question, self) {
-            (Question::Get(keys), Facts::Values(values)) => keys.len() == values.len(),
-            (Question::Scan { limit, .. }, Facts::Pairs(pairs)) => pairs.len() <= *limit,
-            (Question::Count { .. }, Facts::Count(_)) | (Question::Map { .. }, Facts::Map(_)) => {
-                true
+            (Question::Get { keys, bytes_max }, Facts::Values(values)) => {
+                let bytes: usize = values.iter().flatten().map(Bytes::len).sum();
+                keys.len() == values.len() && bytes <= *bytes_max
             }
+            (Question::Get { keys, .. }, Facts::Lengths(lengths)) => keys.len() == lengths.len(),
+            // What goes on must have got on.
+            (Question::Scan { limit, values: true, .. }, Facts::Pairs { pairs, more }) => {
+                pairs.len() <= *limit && !(*more && pairs.is_empty())
+            }
+            (Question::Scan { limit, values: false, .. }, Facts::Keys { keys, more }) => {
+                keys.len() <= *limit && !(*more && keys.is_empty())
+            }
+            (Question::Count { start, .. }, Facts::Count { next, .. }) => {
+                next.as_ref().is_none_or(|next| next > start)
+            }
+            (Question::Map { .. }, Facts::Map(_)) => true,
             _ => false,
         }
     }
@@ -101,6 +137,10 @@ impl Reader<'_> {
         Ok(u64::from_le_bytes(bytes[..].try_into().expect("eight bytes")))
     }
 
+    fn size(&mut self) -> Result<usize, ForwardError> {
+        Ok(usize::try_from(self.u64()?).unwrap_or(usize::MAX))
+    }
+
     fn field(&mut self) -> Result<Bytes, ForwardError> {
         let len = self.u32()?;
         self.take(len)
@@ -131,16 +171,19 @@ pub(crate) fn encode_question(question: &Question, level: ReadLevel) -> Bytes {
         ReadLevel::Stale => 1,
     };
     match question {
-        Question::Get(keys) => {
+        Question::Get { keys, bytes_max } => {
             out.extend_from_slice(&[1, level]);
+            out.extend_from_slice(&(*bytes_max as u64).to_le_bytes());
             put_count(&mut out, keys.len());
             keys.iter().for_each(|key| put_field(&mut out, key));
         }
-        Question::Scan { start, end, limit } => {
+        Question::Scan { start, end, limit, bytes_max, values } => {
             out.extend_from_slice(&[2, level]);
             put_field(&mut out, start);
             put_optional(&mut out, end.as_ref());
             out.extend_from_slice(&(*limit as u64).to_le_bytes());
+            out.extend_from_slice(&(*bytes_max as u64).to_le_bytes());
+            out.push(u8::from(*values));
         }
         Question::Count { start, end } => {
             out.extend_from_slice(&[3, level]);
@@ -165,14 +208,17 @@ pub(crate) fn decode_question(mut bytes: Bytes) -> Result<(Question, ReadLevel),
     };
     let question = match kind {
         1 => {
+            let bytes_max = reader.size()?;
             let count = reader.count()?;
             let keys: Result<_, _> = (0..count).map(|_| reader.field()).collect();
-            Question::Get(keys?)
+            Question::Get { keys: keys?, bytes_max }
         }
         2 => Question::Scan {
             start: reader.field()?,
             end: reader.optional()?,
-            limit: usize::try_from(reader.u64()?).unwrap_or(usize::MAX),
+            limit: reader.size()?,
+            bytes_max: reader.size()?,
+            values: reader.u8()? != 0,
         },
         3 => Question::Count { start: reader.field()?, end: reader.optional()? },
         4 => Question::Map { known: reader.u64()? },
@@ -181,29 +227,61 @@ pub(crate) fn decode_question(mut bytes: Bytes) -> Result<(Question, ReadLevel),
     finish(&bytes, (question, level))
 }
 
+/// Bytes of the answer, near enough to make room for it at once.
+fn facts_bytes(facts: &Facts) -> usize {
+    8 + match facts {
+        Facts::Values(values) => {
+            values.iter().map(|value| 5 + value.as_ref().map_or(0, Bytes::len)).sum()
+        }
+        Facts::Lengths(lengths) => lengths.len() * 9,
+        Facts::Pairs { pairs, .. } => {
+            pairs.iter().map(|(key, value)| 8 + key.len() + value.len()).sum()
+        }
+        Facts::Keys { keys, .. } => keys.iter().map(|key| 4 + key.len()).sum(),
+        Facts::Count { next, .. } => 8 + next.as_ref().map_or(0, Bytes::len),
+        Facts::Map(map) => map.as_ref().map_or(0, Bytes::len),
+    }
+}
+
 pub(crate) fn encode_facts(facts: &Facts) -> Bytes {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(facts_bytes(facts));
     match facts {
         Facts::Values(values) => {
             out.push(1);
             put_count(&mut out, values.len());
             values.iter().for_each(|value| put_optional(&mut out, value.as_ref()));
         }
-        Facts::Pairs(pairs) => {
-            out.push(2);
+        Facts::Pairs { pairs, more } => {
+            out.extend_from_slice(&[2, u8::from(*more)]);
             put_count(&mut out, pairs.len());
             for (key, value) in pairs {
                 put_field(&mut out, key);
                 put_field(&mut out, value);
             }
         }
-        Facts::Count(count) => {
+        Facts::Count { keys, next } => {
             out.push(3);
-            out.extend_from_slice(&count.to_le_bytes());
+            out.extend_from_slice(&keys.to_le_bytes());
+            put_optional(&mut out, next.as_ref());
         }
         Facts::Map(map) => {
             out.push(4);
             put_optional(&mut out, map.as_ref());
+        }
+        Facts::Lengths(lengths) => {
+            out.push(5);
+            put_count(&mut out, lengths.len());
+            for length in lengths {
+                out.push(u8::from(length.is_some()));
+                if let Some(length) = length {
+                    out.extend_from_slice(&length.to_le_bytes());
+                }
+            }
+        }
+        Facts::Keys { keys, more } => {
+            out.extend_from_slice(&[6, u8::from(*more)]);
+            put_count(&mut out, keys.len());
+            keys.iter().for_each(|key| put_field(&mut out, key));
         }
     }
     Bytes::from(out)
@@ -218,13 +296,29 @@ pub(crate) fn decode_facts(mut bytes: Bytes) -> Result<Facts, ForwardError> {
             Facts::Values(values?)
         }
         2 => {
+            let more = reader.u8()? != 0;
             let count = reader.count()?;
             let pairs: Result<_, _> =
                 (0..count).map(|_| Ok((reader.field()?, reader.field()?))).collect();
-            Facts::Pairs(pairs?)
+            Facts::Pairs { pairs: pairs?, more }
         }
-        3 => Facts::Count(reader.u64()?),
+        3 => Facts::Count { keys: reader.u64()?, next: reader.optional()? },
         4 => Facts::Map(reader.optional()?),
+        5 => {
+            let count = reader.count()?;
+            let length = |reader: &mut Reader<'_>| match reader.u8()? {
+                0 => Ok(None),
+                _ => reader.u64().map(Some),
+            };
+            let lengths: Result<_, _> = (0..count).map(|_| length(&mut reader)).collect();
+            Facts::Lengths(lengths?)
+        }
+        6 => {
+            let more = reader.u8()? != 0;
+            let count = reader.count()?;
+            let keys: Result<_, _> = (0..count).map(|_| reader.field()).collect();
+            Facts::Keys { keys: keys?, more }
+        }
         _ => return Err(ForwardError("unknown kind of answer to a read")),
     };
     finish(&bytes, facts)
@@ -239,8 +333,9 @@ mod tests {
     fn questions_and_facts_survive_their_bytes() {
         let key = |text: &'static str| Bytes::from_static(text.as_bytes());
         for question in [
-            Question::Get(vec![key("a"), key("")]),
-            Question::Scan { start: key("a"), end: None, limit: 7 },
+            Question::Get { keys: vec![key("a"), key("")], bytes_max: 5 },
+            Question::Scan { start: key("a"), end: None, limit: 7, bytes_max: 8, values: true },
+            Question::Scan { start: key("a"), end: None, limit: 7, bytes_max: 8, values: false },
             Question::Count { start: key("a"), end: Some(key("z")) },
             Question::Map { known: 9 },
         ] {
@@ -251,13 +346,45 @@ mod tests {
         }
         for facts in [
             Facts::Values(vec![None, Some(key("v"))]),
-            Facts::Pairs(vec![(key("k"), key(""))]),
-            Facts::Count(3),
+            Facts::Lengths(vec![Some(1 << 40), None]),
+            Facts::Pairs { pairs: vec![(key("k"), key(""))], more: true },
+            Facts::Keys { keys: vec![key("k"), key("")], more: false },
+            Facts::Count { keys: 3, next: Some(key("n")) },
+            Facts::Count { keys: 3, next: None },
             Facts::Map(None),
             Facts::Map(Some(key("map"))),
         ] {
             assert_eq!(decode_facts(encode_facts(&facts)), Ok(facts));
         }
+    }
+
+    /// Goal: an answer that is larger than was asked for, or that would never end, is no answer.
+    #[test]
+    fn answers_keep_to_their_questions() {
+        let key = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let get = Question::Get { keys: vec![key("a")], bytes_max: 2 };
+        assert!(Facts::Values(vec![Some(key("vv"))]).fits(&get));
+        assert!(!Facts::Values(vec![Some(key("vvv"))]).fits(&get), "too long");
+        assert!(!Facts::Values(vec![]).fits(&get) && !Facts::Lengths(vec![]).fits(&get));
+        let scan = Question::Scan {
+            start: key("a"),
+            end: None,
+            limit: 1,
+            bytes_max: usize::MAX,
+            values: false,
+        };
+        assert!(Facts::Keys { keys: vec![key("a")], more: true }.fits(&scan));
+        assert!(!Facts::Keys { keys: vec![], more: true }.fits(&scan), "it would not get on");
+        assert!(
+            !Facts::Pairs { pairs: vec![], more: false }.fits(&scan),
+            "no pairs were asked for"
+        );
+        assert!(!Facts::Keys { keys: vec![key("a"), key("b")], more: false }.fits(&scan));
+        let count = Question::Count { start: key("b"), end: None };
+        assert!(Facts::Count { keys: 1, next: Some(key("c")) }.fits(&count));
+        assert!(!Facts::Count { keys: 1, next: Some(key("b")) }.fits(&count), "it goes back");
+        let framed = Question::Get { keys: vec![], bytes_max: usize::MAX }.within_frame();
+        assert_eq!(framed.answer_bytes_max(), limits::READ_PAGE_BYTES_MAX);
     }
 
     proptest! {

@@ -59,7 +59,7 @@ pub enum KvReply {
     Deleted(u64),
     /// The value after an increment.
     Integer(i64),
-    /// The value is no 64-bit decimal integer, or would overflow: nothing was changed.
+    /// The value is no 64-bit decimal integer: nothing was changed.
     NotAnInteger,
     /// The value was the one expected: changed.
     Swapped,
@@ -72,6 +72,8 @@ pub enum KvReply {
     Batch(Vec<KvReply>),
     /// The command's bytes are not known to this version: nothing was changed, on any replica.
     Unknown,
+    /// The sum is beyond 64 bits: nothing was changed.
+    WouldOverflow,
 }
 
 /// The bytes are no key-value command or reply.
@@ -238,6 +240,7 @@ impl KvReply {
                 replies.iter().for_each(|reply| reply.encode_into(out));
             }
             KvReply::Unknown => out.push(8),
+            KvReply::WouldOverflow => out.push(9),
         }
     }
 
@@ -274,6 +277,7 @@ impl KvReply {
             5 => KvReply::Swapped,
             6 => KvReply::Conflict { actual: reader.optional_field()?.map(Bytes::copy_from_slice) },
             8 => KvReply::Unknown,
+            9 => KvReply::WouldOverflow,
             _ => return Err(CommandError::Malformed("unknown kind of reply")),
         })
     }
@@ -324,8 +328,9 @@ fn apply_single(command: Parsed<'_>, map: &mut dyn OrderedMap) -> KvReply {
                 None => Some(0),
                 Some(value) => parse_integer(&value),
             };
-            match current.and_then(|value: i64| value.checked_add(by)) {
-                None => KvReply::NotAnInteger,
+            let Some(current) = current else { return KvReply::NotAnInteger };
+            match current.checked_add(by) {
+                None => KvReply::WouldOverflow,
                 Some(sum) => {
                     map.put(key, sum.to_string().as_bytes());
                     KvReply::Integer(sum)

@@ -28,7 +28,7 @@ fn the_meaning_of_each_command() {
     assert_eq!(run(map, &put("b", "007")), KvReply::Done);
     assert_eq!(run(map, &increment("b", 1)), KvReply::NotAnInteger);
     assert_eq!(run(map, &put("c", "9223372036854775807")), KvReply::Done);
-    assert_eq!(run(map, &increment("c", 1)), KvReply::NotAnInteger);
+    assert_eq!(run(map, &increment("c", 1)), KvReply::WouldOverflow);
     let swap = |expected, value| KvCommand::CompareAndSet { key: key("a"), expected, value };
     assert_eq!(run(map, &swap(Some(key("5")), Some(key("6")))), KvReply::Swapped);
     assert_eq!(run(map, &swap(None, None)), KvReply::Conflict { actual: Some(key("6")) });
@@ -64,6 +64,7 @@ fn any_reply() -> impl Strategy<Value = KvReply> {
         any::<u64>().prop_map(KvReply::Deleted),
         any::<i64>().prop_map(KvReply::Integer),
         Just(KvReply::NotAnInteger),
+        Just(KvReply::WouldOverflow),
         prop::option::of(any_bytes()).prop_map(|actual| KvReply::Conflict { actual }),
     ];
     prop_oneof![single.clone(), prop::collection::vec(single, 0..4).prop_map(KvReply::Batch)]

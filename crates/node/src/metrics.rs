@@ -163,7 +163,9 @@ impl Collector for RedisCollector {
         ];
         totals.into_iter().try_for_each(|(name, help, value)| {
             out.counter(name, help, value.load(Ordering::Relaxed))
-        })
+        })?;
+        let held = of.reply_bytes() as u64;
+        out.gauge("redis_reply_bytes", "Replies not yet read by clients", held)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::admin::AdminServer;
 use crate::descriptors::Descriptors;
 use crate::metrics::Metrics;
-use crate::redis::RedisServer;
+use crate::redis::{RedisServer, RedisStatistics};
 
 /// How long a node that stops tries to hand its leaderships over: a few transfers one after the
 /// other, each bounded by `limits::TRANSFER_TIMEOUT`. What is left elects a new leader by itself.
@@ -248,6 +248,12 @@ impl Node {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The totals of its Redis port.
+    #[must_use]
+    pub fn redis_statistics(&self) -> &RedisStatistics {
+        self.redis.statistics()
     }
 
     /// Where Redis clients connect.

@@ -54,6 +54,36 @@ pub const LANE_BYTES_MAX: usize = 64 << 20;
 pub const APPEND_LANES: usize = 4;
 /// Forwarded requests to one peer that wait for an answer.
 pub const FORWARDS_PENDING_MAX: usize = 65_536;
+/// Bytes of keys and values that one page of a read holds: half a frame, so that the largest pair of
+/// its last key and value still fits behind it.
+pub const READ_PAGE_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
+/// Keys in one page of a read. Their look takes a few milliseconds, and the keys alone fit a frame.
+pub const READ_PAGE_KEYS_MAX: usize = 1_024;
+/// Bytes of keys and values that one read of a caller gives; who wants more takes pages.
+pub const READ_BYTES_MAX: usize = 256 << 20;
+/// Bytes that one node reads at once to answer other nodes. A page is there up to three times until
+/// its lane has it: found, encoded, and as an answer.
+pub const PEER_READ_BYTES_MAX: usize = 64 << 20;
+/// Reads of many keys that look at the data at once, on threads that may block. Each may hold its
+/// page and one value that RocksDB has copied.
+pub const LOOKS_MAX: usize = 8;
+/// Reads that walk over all keys of a shard at once. Each keeps a core busy, and there is other work.
+pub const WALKS_MAX: usize = 2;
+/// Bytes of keys and values that one count for another node passes: less than a second's worth, so
+/// that it ends soon after nobody waits for it any more.
+pub const WALK_BYTES_MAX: usize = 256 << 20;
+/// Keys that one count for another node passes, for the same reason.
+pub const WALK_KEYS_MAX: u64 = 1 << 20;
+/// Bytes that one reply to a client may hold; beyond it the command is refused by its size. Also what
+/// all large replies of one node may hold together: one of the largest is always possible.
+pub const CLIENT_REPLY_BYTES_MAX: usize = 256 << 20;
+/// Bytes that all other replies of one node may hold, from before they are read until clients have
+/// them: 16 KiB for each of 10,000 connections, and half as much again.
+pub const CLIENT_REPLIES_BYTES_MAX: usize = 256 << 20;
+/// Bytes that the replies of one connection may hold, unless one alone is larger: two of the largest
+/// values, so that the second is read while the first is written.
+pub const CLIENT_CONNECTION_BYTES_MAX: usize = 17 << 20;
+
 /// Streams that a peer may open at once: lanes in both directions and snapshots, with room to
 /// spare. (The default of the QUIC library is 100, which a busy pair would reach.)
 pub const STREAMS_MAX: u32 = 1_024;
@@ -183,6 +213,15 @@ const _: () = {
     assert!(ENTRY_BYTES_MAX <= WINDOW_BYTES_MAX, "the largest entry must fit the window");
     assert!(WINDOW_BYTES_MAX < FRAME_BYTES_MAX, "one shard's window must fit a frame");
     assert!(FRAME_BYTES_MAX <= LANE_BYTES_MAX);
+    assert!(READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a page's last pair fits");
+    assert!(READ_PAGE_KEYS_MAX * (KEY_BYTES_MAX + 64) < READ_PAGE_BYTES_MAX, "a page's keys fit");
+    assert!(READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX < PEER_READ_BYTES_MAX, "a page is never refused");
+    assert!(PEER_READ_BYTES_MAX <= u32::MAX as usize, "a share of it fits a semaphore's count");
+    assert!(READ_PAGE_BYTES_MAX <= READ_BYTES_MAX);
+    assert!(2 * VALUE_BYTES_MAX < CLIENT_CONNECTION_BYTES_MAX);
+    assert!(CLIENT_CONNECTION_BYTES_MAX < CLIENT_REPLIES_BYTES_MAX);
+    assert!(CLIENT_REPLIES_BYTES_MAX <= u32::MAX as usize, "it fits a semaphore's count");
+    assert!(CLIENT_REPLY_BYTES_MAX <= READ_BYTES_MAX, "the engine reads what a client may have");
     assert!(RUN_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a run and its last entry fit");
     assert!(WINDOW_BYTES_MAX <= UNCOMMITTED_BYTES_MAX);
     assert!(TURN_EVENTS_MAX <= INBOX_EVENTS_MAX);

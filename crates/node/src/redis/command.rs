@@ -6,6 +6,7 @@ use super::parser::{Arguments, parse_integer};
 use super::reply::Reply;
 use super::slot::{KeyMaker, SLOTS};
 use super::table::{self, CommandEntry, CommandId};
+use super::{absent, glob};
 
 /// A command whose shape is right. Keys are the engine's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,21 @@ pub enum Command {
     CountKeys,
     /// SCAN.
     Scan(Scan),
+}
+
+impl Command {
+    /// True if it may pass over many keys for a short answer. Of these a connection runs one at a
+    /// time: who leaves behind hundreds of them leaves one to be done.
+    #[must_use]
+    pub fn is_walk(&self) -> bool {
+        matches!(self, Command::CountKeys | Command::Scan(_))
+    }
+
+    /// True if values are in its reply.
+    #[must_use]
+    pub fn reads_values(&self) -> bool {
+        matches!(self, Command::Get(_) | Command::GetMany(_))
+    }
 }
 
 /// A write of one key.
@@ -91,6 +107,8 @@ pub struct Scan {
 pub enum Local {
     /// The answer is known.
     Answer(Reply),
+    /// COMMAND; a subcommand is at place 1.
+    Describe(Arguments),
     /// HELLO; the rest is in the arguments.
     Hello(Arguments),
     /// INFO of these sections; none: all.
@@ -110,6 +128,8 @@ const NOT_AN_INTEGER: Reply = Reply::error("ERR value is not an integer or out o
 /// A SCAN that asks for more is answered with about this many; the rest follows.
 const SCAN_COUNT_MAX: usize = 4096;
 const SCAN_COUNT_DEFAULT: usize = 10;
+/// Most arguments of COMMAND: each may be answered with hundreds of bytes.
+const DESCRIBED_MAX: usize = 1_026;
 
 /// Checks a command's name, number of arguments and options.
 ///
@@ -127,7 +147,7 @@ pub fn parse(arguments: Arguments, keys: &mut KeyMaker) -> Result<Command, Reply
     let local = |local| Ok(Command::Local(local));
     match entry.id {
         CommandId::Get => Ok(Command::Get(keys.engine_key(&arguments[1]))),
-        CommandId::Set if arguments.len() > 3 => Err(SYNTAX),
+        CommandId::Set if arguments.len() > 3 => Err(unsupported_option(&arguments[3])),
         CommandId::Set => {
             let key = keys.engine_key(&arguments[1]);
             Ok(Command::Write(SingleWrite::Set { key, value: arguments[2].clone() }))
@@ -165,7 +185,10 @@ pub fn parse(arguments: Arguments, keys: &mut KeyMaker) -> Result<Command, Reply
         })),
         CommandId::Echo => local(Local::Answer(Reply::Bulk(arguments[1].clone()))),
         CommandId::Select => local(Local::Answer(select(&arguments[1]))),
-        CommandId::Command => local(Local::Answer(describe_commands(&arguments))),
+        CommandId::Command if arguments.len() > DESCRIBED_MAX => {
+            Err(Reply::error("ERR COMMAND takes at most 1024 names at once"))
+        }
+        CommandId::Command => local(Local::Describe(arguments)),
         CommandId::Hello => local(Local::Hello(arguments)),
         CommandId::Info => local(Local::Info(arguments[1..].to_vec())),
         CommandId::Config => parse_config(&arguments),
@@ -210,6 +233,18 @@ fn parse_scan(arguments: &[Bytes]) -> Result<Scan, Reply> {
     Ok(scan)
 }
 
+/// To an argument behind the value of SET.
+fn unsupported_option(option: &[u8]) -> Reply {
+    const OPTIONS: [&str; 9] = ["NX", "XX", "GET", "EX", "PX", "EXAT", "PXAT", "KEEPTTL", "IFEQ"];
+    match OPTIONS.iter().find(|known| option.eq_ignore_ascii_case(known.as_bytes())) {
+        Some(known) => Reply::Error(
+            format!("ERR syntax error, {known} and other options of SET are not supported yet")
+                .into(),
+        ),
+        None => SYNTAX,
+    }
+}
+
 fn parse_config(arguments: &[Bytes]) -> Result<Command, Reply> {
     let subcommand = &arguments[1];
     if !subcommand.eq_ignore_ascii_case(b"get") {
@@ -221,7 +256,9 @@ fn parse_config(arguments: &[Bytes]) -> Result<Command, Reply> {
     Ok(Command::Local(Local::ConfigGet(arguments[2..].to_vec())))
 }
 
-fn describe_commands(arguments: &[Bytes]) -> Reply {
+/// The answer to COMMAND.
+#[must_use]
+pub fn describe_commands(arguments: &[Bytes]) -> Reply {
     let Some(subcommand) = arguments.get(1) else {
         return Reply::Array(table::COMMANDS.iter().map(CommandEntry::describe).collect());
     };
@@ -231,11 +268,31 @@ fn describe_commands(arguments: &[Bytes]) -> Reply {
         b"count" => Reply::Integer(table::COMMANDS.len() as i64),
         b"info" if arguments.len() == 2 => describe_commands(&[]),
         b"info" => Reply::Array(arguments[2..].iter().map(known).collect()),
-        b"list" => {
-            Reply::Array(table::COMMANDS.iter().map(|entry| Reply::text(entry.name)).collect())
-        }
+        b"list" => list_commands(&arguments[2..]),
         _ => unknown_subcommand("COMMAND", subcommand, "COMMAND COUNT, DOCS, INFO or LIST"),
     }
+}
+
+/// COMMAND LIST, with its filter.
+fn list_commands(filter: &[Bytes]) -> Reply {
+    let (by, wanted) = match filter {
+        [] => (Vec::new(), &b""[..]),
+        [word, by, wanted] if word.eq_ignore_ascii_case(b"filterby") => {
+            (by.to_ascii_lowercase(), &wanted[..])
+        }
+        _ => return SYNTAX,
+    };
+    let lower = wanted.to_ascii_lowercase();
+    let matches: &dyn Fn(&CommandEntry) -> bool = match by.as_slice() {
+        b"" => &|_| true,
+        // There are no modules.
+        b"module" => &|_| false,
+        b"aclcat" => &|entry| entry.categories.iter().any(|name| name.as_bytes()[1..] == lower),
+        b"pattern" => &|entry| glob::matches(&lower, entry.name.as_bytes()),
+        _ => return SYNTAX,
+    };
+    let entries = table::COMMANDS.iter().filter(|entry| matches(entry));
+    Reply::Array(entries.map(|entry| Reply::text(entry.name)).collect())
 }
 
 /// The reply to a subcommand that this port does not have.
@@ -248,13 +305,22 @@ pub fn unknown_subcommand(command: &str, subcommand: &[u8], try_this: &str) -> R
 }
 
 fn wrong_arity(entry: &CommandEntry) -> Reply {
-    Reply::Error(format!("ERR wrong number of arguments for '{}' command", entry.name).into())
+    wrong_arguments(entry.name)
 }
 
-/// To the letter of Redis, with its trailing blank; clients look for this text.
-fn unknown_command(arguments: &[Bytes]) -> Reply {
+/// The reply to a command with too few arguments, or too many.
+#[must_use]
+pub fn wrong_arguments(name: &str) -> Reply {
+    Reply::Error(format!("ERR wrong number of arguments for '{name}' command").into())
+}
+
+/// To the letter of Redis, with its trailing blank, because clients look for this text; then what is
+/// here instead.
+#[must_use]
+pub fn unknown_command(arguments: &[Bytes]) -> Reply {
     const SHOWN_BYTES_MAX: usize = 128;
-    let name = arguments.first().map(|name| printable(name, SHOWN_BYTES_MAX)).unwrap_or_default();
+    let name = arguments.first().map(|name| &name[..name.len().min(SHOWN_BYTES_MAX)]);
+    let name = name.unwrap_or_default();
     let mut shown = String::new();
     for argument in arguments.iter().skip(1) {
         if shown.len() >= SHOWN_BYTES_MAX {
@@ -263,7 +329,11 @@ fn unknown_command(arguments: &[Bytes]) -> Reply {
         let room = SHOWN_BYTES_MAX - shown.len();
         shown.push_str(&format!("'{}' ", printable(argument, room)));
     }
-    Reply::Error(format!("ERR unknown command '{name}', with args beginning with: {shown}").into())
+    let remark = absent::remark(&name.to_ascii_lowercase());
+    let name = String::from_utf8_lossy(name);
+    Reply::Error(
+        format!("ERR unknown command '{name}', with args beginning with: {shown}({remark})").into(),
+    )
 }
 
 fn printable(bytes: &[u8], bytes_max: usize) -> String {

@@ -3,82 +3,57 @@
 //! Nothing is ever refused for being too fast: while too much is under way or unread, the socket is
 //! not read, and TCP tells the client.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
-use super::command::{self, Command};
-use super::execute::{execute, write_together};
-use super::parser::{Arguments, Parser, Request};
-use super::pipeline::{Footprint, Planned, Work};
+use super::command::{self, Command, Local};
+use super::in_flight::{InFlight, Next};
+use super::output::Output;
+use super::parser::{Parser, Request};
 use super::reply::Reply;
 use super::server::{Client, Shared};
 use super::session::Session;
 use super::slot::KeyMaker;
-use crate::concurrent::{Started, Task, TaskSet};
+use super::transaction::Transaction;
 
-/// Commands of one connection under way or waiting to be written.
-const COMMANDS_MAX: usize = 1_024;
-/// Bytes of arguments of one connection under way; one command may be larger.
-const ARGUMENT_BYTES_MAX: usize = 16 << 20;
 /// Unwritten bytes after which no further command starts.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// Room made in the input before each read.
 const READ_BYTES: usize = 16 << 10;
 /// Input beyond this is only read to complete a request that has begun.
 const INPUT_BYTES_MAX: usize = 256 << 10;
-/// An output buffer larger than this is given back once it is empty.
-const OUTPUT_KEPT_BYTES: usize = 256 << 10;
-
-/// What a started command ends with: one reply for each of its places.
-type Replies = Vec<Reply>;
-
-/// A place in the order of replies.
-enum Waiting {
-    Running,
-    Ready(Reply),
-    /// A local command: answered when its turn comes, so that HELLO changes the replies behind it
-    /// and none before.
-    Local(command::Local),
-}
-
-/// What runs at a place of the [`TaskSet`].
-struct Running {
-    footprint: Footprint,
-    places: Vec<u64>,
-    bytes: usize,
-}
+/// While others wait for room, a client has to take [`STALL_BYTES`] of its replies in this time, or
+/// all of them: much slower than any line, and soon enough for those that wait.
+const STALL: Duration = Duration::from_secs(10);
+const STALL_BYTES: u64 = 64 << 10;
 
 pub(super) struct Connection {
     stream: TcpStream,
     shared: Arc<Shared>,
     session: Session,
     parser: Parser,
+    transaction: Transaction,
     keys: KeyMaker,
     input: BytesMut,
-    output: BytesMut,
-    /// Replies in order; the first is number `first_place`.
-    waiting: VecDeque<Waiting>,
-    first_place: u64,
-    tasks: TaskSet<Replies>,
-    running: Vec<Option<Running>>,
-    running_bytes: usize,
-    done: Vec<(usize, Replies)>,
-    planned: Vec<Planned>,
-    /// Parsed, but has to wait for a command under way.
+    output: Output,
+    in_flight: InFlight,
+    /// Parsed, but has to wait: for room, or for a command under way.
     held: Option<Command>,
-    /// Bytes of the largest reply so far: reads that may each give as much must not all run.
-    reply_bytes_max: usize,
     input_ended: bool,
+    /// True if the input held no whole request when it was last looked at.
+    is_parsed: bool,
+    stall: Stall,
 }
 
 impl Connection {
@@ -86,21 +61,17 @@ impl Connection {
         Connection {
             stream,
             session: Session::new(Arc::clone(&shared), client),
+            in_flight: InFlight::new(Arc::clone(&shared)),
             shared,
             parser: Parser::default(),
+            transaction: Transaction::default(),
             keys: KeyMaker::default(),
             input: BytesMut::new(),
-            output: BytesMut::new(),
-            waiting: VecDeque::new(),
-            first_place: 0,
-            tasks: TaskSet::default(),
-            running: Vec::new(),
-            running_bytes: 0,
-            done: Vec::new(),
-            planned: Vec::new(),
+            output: Output::default(),
             held: None,
-            reply_bytes_max: 0,
             input_ended: false,
+            is_parsed: true,
+            stall: Stall::new(STALL),
         }
     }
 
@@ -120,211 +91,132 @@ impl Connection {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.collect(context);
+        self.in_flight.collect(context, self.output.len());
         loop {
+            let served = self.in_flight.serve_head(context);
             let answered = self.write_ready();
-            let started = self.start_commands();
-            let wrote = self.flush(context)?;
-            let finished = self.input_ended && self.waiting.is_empty() && self.held.is_none();
-            if finished && self.output.is_empty() && !self.has_requests() {
+            let started = self.start_commands(context);
+            let wrote = self.output.flush(context, &mut self.stream)?;
+            self.in_flight.note_written(self.output.written(), self.output.len());
+            // Whether all of the input was parsed was noted when it was: by now there may be room again
+            // for what had none then.
+            let is_idle = self.in_flight.is_empty() && self.held.is_none();
+            if self.input_ended && self.is_parsed && is_idle && self.output.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let read = self.fill(context)?;
-            if !(answered || started || wrote || read) {
-                return Poll::Pending;
+            if !(served || answered || started || wrote || read) {
+                let is_short = self.shared.statistics.room.is_short();
+                return match self.stall.poll(context, &self.output, is_short) {
+                    true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                    false => Poll::Pending,
+                };
             }
-        }
-    }
-
-    /// Takes in what the engine has answered.
-    fn collect(&mut self, context: &mut Context<'_>) {
-        let mut done = std::mem::take(&mut self.done);
-        self.tasks.poll_done(context, &mut done);
-        for (place, replies) in done.drain(..) {
-            let running = self.running[place].take().expect("a task ends once");
-            self.running_bytes -= running.bytes;
-            self.settle(&running.places, replies);
-        }
-        self.done = done;
-    }
-
-    fn settle(&mut self, places: &[u64], replies: Replies) {
-        assert_eq!(places.len(), replies.len(), "each command has one reply");
-        for (place, reply) in places.iter().zip(replies) {
-            let at = usize::try_from(place - self.first_place).expect("a place in memory");
-            self.waiting[at] = Waiting::Ready(reply);
         }
     }
 
     /// Writes the replies whose turn has come into the output; true if there was one.
     fn write_ready(&mut self) -> bool {
-        let mut any = false;
+        let first = self.in_flight.answered();
         let mut errors = 0;
-        let first = self.first_place;
         while self.output.len() < OUTPUT_BYTES_MAX
-            && let Some(next) = self.waiting.pop_front()
+            && let Some(next) = self.in_flight.take_next()
         {
             let reply = match next {
-                Waiting::Running => {
-                    self.waiting.push_front(Waiting::Running);
-                    break;
-                }
-                Waiting::Ready(reply) => reply,
-                Waiting::Local(local) => self.session.answer(local),
+                Next::Reply(reply) => reply,
+                Next::Local(local) => self.session.answer(local),
             };
-            self.reply_bytes_max = self.reply_bytes_max.max(reply.len_bytes());
             errors += u64::from(matches!(reply, Reply::Error(_)));
             reply.write(self.session.protocol, &mut self.output);
-            self.first_place += 1;
-            any = true;
+            self.in_flight.note_appended(self.output.appended());
         }
-        if any {
+        let answered = self.in_flight.answered() - first;
+        if answered > 0 {
             let statistics = &self.shared.statistics;
-            statistics.commands.fetch_add(self.first_place - first, Ordering::Relaxed);
+            statistics.commands.fetch_add(answered, Ordering::Relaxed);
             if errors > 0 {
                 statistics.errors.fetch_add(errors, Ordering::Relaxed);
             }
         }
-        any
+        answered > 0
     }
 
     fn end_input(&mut self) {
         self.input_ended = true;
+        self.is_parsed = true;
         self.input = BytesMut::new();
     }
 
-    /// True while whole requests may be in the input.
-    fn has_requests(&self) -> bool {
-        !self.input.is_empty() && !self.may_start()
-    }
-
     fn may_start(&self) -> bool {
-        let replies = OUTPUT_BYTES_MAX * 16 / self.reply_bytes_max.max(1);
-        self.waiting.len() < COMMANDS_MAX.min(replies.max(1))
-            && self.running_bytes < ARGUMENT_BYTES_MAX
-            && self.output.len() < OUTPUT_BYTES_MAX
+        self.in_flight.may_start() && self.output.len() < OUTPUT_BYTES_MAX
     }
 
     /// Parses and starts what may start; true if anything was taken from the input.
-    fn start_commands(&mut self) -> bool {
+    fn start_commands(&mut self, context: &mut Context<'_>) -> bool {
         let mut any = false;
         if let Some(command) = self.held.take() {
-            any |= self.admit(command);
+            any |= self.admit(context, command);
         }
+        self.is_parsed = self.input.is_empty();
         while self.held.is_none() && self.may_start() {
             match self.parser.next(&mut self.input) {
-                Ok(None) => break,
+                Ok(None) => {
+                    self.is_parsed = true;
+                    break;
+                }
                 Ok(Some(request)) => {
                     any = true;
-                    self.take_request(request);
+                    self.take_request(context, request);
                 }
                 Err(error) => {
                     any = true;
                     self.shared.statistics.protocol_errors.fetch_add(1, Ordering::Relaxed);
-                    let reply = Reply::Error(format!("ERR {error}").into());
-                    self.waiting.push_back(Waiting::Ready(reply));
                     self.end_input();
-                    break;
+                    self.refuse(context, Reply::Error(format!("ERR {error}").into()));
                 }
             }
         }
-        self.start_planned();
+        self.in_flight.start_planned(self.output.len());
         any
     }
 
-    fn take_request(&mut self, request: Request) {
+    fn take_request(&mut self, context: &mut Context<'_>, request: Request) {
         let parsed = match request {
-            Request::Command(arguments) => self.parse(arguments),
+            Request::Command(arguments) if is_of_http(&arguments) => return self.end_http(),
+            Request::Command(arguments) => match self.transaction.answer(&arguments) {
+                Some(reply) => Err(reply),
+                None => command::parse(arguments, &mut self.keys),
+            },
             Request::Oversize(why) => Err(Reply::Error(format!("ERR {why}").into())),
         };
         match parsed {
-            Ok(Command::Local(local)) => {
-                if local == command::Local::Quit {
+            Ok(command) => {
+                if command == Command::Local(Local::Quit) {
                     // What comes behind it is neither run nor answered.
                     self.end_input();
                 }
-                self.waiting.push_back(Waiting::Local(local));
+                self.admit(context, command);
             }
-            Ok(command) => {
-                self.admit(command);
-            }
-            Err(reply) => self.waiting.push_back(Waiting::Ready(reply)),
+            Err(reply) => self.refuse(context, reply),
         }
     }
 
-    fn parse(&mut self, arguments: Arguments) -> Result<Command, Reply> {
-        command::parse(arguments, &mut self.keys)
+    /// A web page may have sent this, through a browser that reaches this port: nothing behind it is
+    /// run or answered.
+    fn end_http(&mut self) {
+        tracing::debug!("an HTTP request came to the Redis port");
+        self.shared.statistics.protocol_errors.fetch_add(1, Ordering::Relaxed);
+        self.end_input();
     }
 
-    /// Plans a command, or holds it back behind what it must follow; true if it was planned.
-    fn admit(&mut self, command: Command) -> bool {
-        let footprint = Footprint::of(&command);
-        let blocked =
-            self.running.iter().flatten().any(|other| other.footprint.conflicts(&footprint));
-        if blocked {
-            self.held = Some(command);
-            return false;
-        }
-        let place = self.first_place + self.waiting.len() as u64;
-        let conflict = self.planned.iter_mut().find(|other| other.footprint.conflicts(&footprint));
-        match conflict {
-            None => self.planned.push(Planned::new(command, place)),
-            Some(earlier) => {
-                if let Some(command) = earlier.merge(command, place) {
-                    self.held = Some(command);
-                    return false;
-                }
-            }
-        }
-        self.waiting.push_back(Waiting::Running);
-        true
+    fn refuse(&mut self, context: &mut Context<'_>, reply: Reply) {
+        self.admit(context, Command::Local(Local::Answer(reply)));
     }
 
-    /// Polls the planned commands for the first time, in their order: that is the order in which
-    /// they enter their shards.
-    fn start_planned(&mut self) {
-        let mut planned = std::mem::take(&mut self.planned);
-        for Planned { footprint, places, work } in planned.drain(..) {
-            let engine = self.shared.engine.clone();
-            let bytes = work_bytes(&work);
-            let task: Task<Replies> = match work {
-                Work::Writes(writes) => {
-                    Box::pin(async move { write_together(&engine, writes).await })
-                }
-                Work::Command(command) => {
-                    Box::pin(async move { vec![execute(&engine, command).await] })
-                }
-            };
-            match self.tasks.start(task) {
-                Started::Done(replies) => self.settle(&places, replies),
-                Started::Running(at) => {
-                    self.running_bytes += bytes;
-                    self.running.resize_with(self.running.len().max(at + 1), || None);
-                    self.running[at] = Some(Running { footprint, places, bytes });
-                }
-            }
-        }
-        self.planned = planned;
-    }
-
-    /// Hands the output to the socket; true if all of it went and there was some.
-    fn flush(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
-        let mut any = false;
-        while !self.output.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.output) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(written)) => {
-                    self.output.advance(written);
-                    any = true;
-                }
-                Poll::Ready(Err(error)) => return Err(error),
-            }
-        }
-        if any && self.output.capacity() > OUTPUT_KEPT_BYTES {
-            self.output = BytesMut::new();
-        }
-        Ok(any)
+    /// Plans a command, or holds it back; true if it was planned.
+    fn admit(&mut self, context: &mut Context<'_>, command: Command) -> bool {
+        self.held = self.in_flight.admit(context, command, self.output.len());
+        self.held.is_none()
     }
 
     /// Reads once, if there is use for more; true if something came.
@@ -349,15 +241,91 @@ impl Connection {
     }
 }
 
-fn work_bytes(work: &Work) -> usize {
-    match work {
-        Work::Writes(writes) => writes.iter().map(command::SingleWrite::len_bytes).sum(),
-        Work::Command(Command::SetMany(pairs)) => {
-            pairs.iter().map(|(key, value)| key.len() + value.len()).sum()
+/// True for the first words of an HTTP request's lines that are no command, as Redis has them.
+fn is_of_http(arguments: &[Bytes]) -> bool {
+    let word =
+        |word: &Bytes| word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:");
+    arguments.first().is_some_and(word)
+}
+
+/// Finds out that a client does not read while others wait for the room that its replies hold.
+struct Stall {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// What was written when the sleep began.
+    written: u64,
+}
+
+impl Stall {
+    fn new(limit: Duration) -> Stall {
+        Stall { limit, sleep: None, written: 0 }
+    }
+
+    /// True once the client has taken too little for too long. Woken by the time alone.
+    fn poll(&mut self, context: &mut Context<'_>, output: &Output, is_short: bool) -> bool {
+        if output.is_empty() {
+            self.sleep = None;
+            return false;
         }
-        Work::Command(
-            Command::GetMany(keys) | Command::Exists(keys) | Command::DeleteMany(keys),
-        ) => keys.iter().map(bytes::Bytes::len).sum(),
-        Work::Command(_) => 64,
+        loop {
+            let sleep = self.sleep.get_or_insert_with(|| {
+                self.written = output.written();
+                Box::pin(tokio::time::sleep(self.limit))
+            });
+            if sleep.as_mut().poll(context).is_pending() {
+                return false;
+            }
+            if is_short && output.written() - self.written < STALL_BYTES {
+                return true;
+            }
+            self.sleep = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends when the client counts as stalled; `between` is called before each look.
+    async fn stalled(output: &mut Output, is_short: bool, mut between: impl FnMut(&mut Output)) {
+        let mut stall = Stall::new(Duration::from_millis(1));
+        poll_fn(|context| {
+            between(output);
+            match stall.poll(context, output, is_short) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Goal: who takes nothing of its replies is found, but only while others wait for room, and who
+    /// reads is not. Method: a limit of a millisecond, and many of them for what must not happen.
+    #[tokio::test]
+    async fn only_who_does_not_read_in_need_is_stalled() {
+        const LONG: Duration = Duration::from_millis(50);
+        let full = || {
+            let mut output = Output::default();
+            output.put_slice(&vec![0; 1 << 20]);
+            output
+        };
+        stalled(&mut full(), true, |_| {}).await;
+        let mut patient = full();
+        let unharmed = tokio::time::timeout(LONG, stalled(&mut patient, false, |_| {})).await;
+        assert!(unharmed.is_err(), "nobody waits for its room");
+        let mut reading = full();
+        let takes = |output: &mut Output| {
+            let mut sink = tokio::io::sink();
+            output
+                .flush(&mut Context::from_waker(std::task::Waker::noop()), &mut sink)
+                .expect("all");
+            output.put_slice(&vec![0; 1 << 20]);
+        };
+        let unharmed = tokio::time::timeout(LONG, stalled(&mut reading, true, takes)).await;
+        assert!(unharmed.is_err(), "it reads");
+        let mut empty = Output::default();
+        let unharmed = tokio::time::timeout(LONG, stalled(&mut empty, true, |_| {})).await;
+        assert!(unharmed.is_err(), "it has read everything");
     }
 }

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quorate::{Engine, Invalid, KvCommand, KvReply, ReadError, ReadLevel, Refusal, WriteError};
+use quorate::{
+    Engine, Found, Invalid, KvCommand, KvReply, ReadError, ReadLevel, Refusal, WriteError,
+};
 use quorate_types::limits;
 
 use super::command::{Command, SingleWrite};
 use super::reply::Reply;
-use super::scan::scan;
+use super::reply_size::list_bytes;
+use super::scan::{self, Step, scan};
 use super::slot::slot_of_engine_key;
 use crate::concurrent::{Task, run_all};
 
@@ -17,10 +20,6 @@ use crate::concurrent::{Task, run_all};
 const LEADER_HOLD: Duration = Duration::from_millis(1_000);
 /// Parts of one command that run at once.
 const SCATTER_WIDTH: usize = 256;
-/// Keys of one read of the engine.
-const READ_KEYS_MAX: usize = 1_024;
-/// Bytes that one reply may hold; beyond it the command is refused instead of filling the memory.
-pub(super) const REPLY_BYTES_MAX: usize = 256 << 20;
 /// Bytes of one batch of writes; far below the largest entry.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Commands of one batch of writes.
@@ -28,20 +27,33 @@ const BATCH_COMMANDS_MAX: usize = 1_024;
 
 const CLUSTERDOWN: Reply = Reply::error("CLUSTERDOWN Hash slot not served");
 
-/// Runs a command that needs the engine.
+/// What became of a command.
+pub(super) enum Executed {
+    /// One reply for each of its places.
+    Done(Vec<Reply>),
+    /// Nothing: its reply needs more room than it was given.
+    Short {
+        /// The command.
+        command: Command,
+        /// The room that it needs, as far as is known now.
+        reply_bytes: usize,
+        /// The longest value in it.
+        value_bytes: usize,
+    },
+}
+
+/// Runs a command that needs the engine. Its reply holds at most `reply_bytes`.
 ///
 /// A command of several keys is one request per hash slot, run side by side: each slot's part is
-/// atomic, the whole is not. If a part fails, others may have taken effect.
-pub(super) async fn execute(engine: &Engine, command: Command) -> Reply {
+/// atomic up to [`BATCH_BYTES_MAX`] and [`BATCH_COMMANDS_MAX`], the whole is not. If a part fails,
+/// others may have taken effect.
+pub(super) async fn execute(engine: &Engine, command: Command, reply_bytes: usize) -> Executed {
     let answered = match command {
         Command::Local(_) => Err(Reply::error("ERR internal: a local command met the engine")),
-        Command::Get(key) => get(engine, &key).await.map(Reply::optional),
-        Command::GetMany(keys) => get_many(engine, &keys)
-            .await
-            .map(|values| Reply::Array(values.into_iter().map(Reply::optional).collect())),
-        Command::Exists(keys) => get_many(engine, &keys).await.map(|values| {
-            Reply::Integer(values.iter().map(|value| i64::from(value.is_some())).sum())
-        }),
+        Command::Get(key) => return get(engine, key, reply_bytes).await,
+        Command::GetMany(keys) => return get_many(engine, keys, reply_bytes).await,
+        Command::Scan(wanted) => return scan_within(engine, wanted, reply_bytes).await,
+        Command::Exists(keys) => exists(engine, &keys).await,
         Command::Write(write) => {
             Ok(write_together(engine, vec![write]).await.pop().unwrap_or(Reply::Null))
         }
@@ -57,9 +69,12 @@ pub(super) async fn execute(engine: &Engine, command: Command) -> Reply {
             })
         }
         Command::CountKeys => count(engine).await,
-        Command::Scan(wanted) => scan(engine, &wanted).await,
     };
-    answered.unwrap_or_else(|error| error)
+    done(answered)
+}
+
+fn done(answered: Result<Reply, Reply>) -> Executed {
+    Executed::Done(vec![answered.unwrap_or_else(|error| error)])
 }
 
 /// Runs writes of one shard as one entry of its log, in their order; one reply each.
@@ -80,6 +95,8 @@ pub(super) async fn write_together(engine: &Engine, mut writes: Vec<SingleWrite>
 }
 
 async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Vec<Reply>, Reply> {
+    // All before any: a client that reads an error must not find a part written.
+    writes.iter().try_for_each(check)?;
     let tasks = group_by_slot(writes)
         .into_iter()
         .map(|group| {
@@ -95,6 +112,19 @@ async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Ve
         Some(error) => Err(error.clone()),
         None => Ok(replies),
     }
+}
+
+/// What the engine would refuse of a write by itself.
+fn check(write: &SingleWrite) -> Result<(), Reply> {
+    let (key_bytes, max) = (write.key().len(), limits::KEY_BYTES_MAX);
+    if key_bytes > max {
+        return Err(invalid_reply(&Invalid::KeyTooLong { found: key_bytes, max }));
+    }
+    let (value_bytes, max) = (write.len_bytes() - key_bytes, limits::VALUE_BYTES_MAX);
+    if value_bytes > max {
+        return Err(invalid_reply(&Invalid::ValueTooLong { found: value_bytes, max }));
+    }
+    Ok(())
 }
 
 /// One group per slot, in bounds, each in the order given. A slot's keys always share a shard.
@@ -136,42 +166,82 @@ fn reply_of(reply: &KvReply) -> Reply {
         KvReply::Deleted(keys) => Reply::Integer(i64::try_from(*keys).unwrap_or(i64::MAX)),
         KvReply::Integer(value) => Reply::Integer(*value),
         KvReply::NotAnInteger => Reply::error("ERR value is not an integer or out of range"),
+        KvReply::WouldOverflow => Reply::error("ERR increment or decrement would overflow"),
         KvReply::Conflict { .. } | KvReply::Batch(_) | KvReply::Unknown => {
             Reply::error("ERR the shard's state machine does not know this command")
         }
     }
 }
 
-async fn get(engine: &Engine, key: &[u8]) -> Result<Option<Bytes>, Reply> {
-    let mut patience = Patience::default();
-    loop {
-        match hold(engine, key, engine.get(key, ReadLevel::Linearizable)).await? {
-            Ok(value) => return Ok(value),
-            Err(ReadError(refusal)) => patience.wait(refusal).await?,
-        }
+async fn get(engine: &Engine, key: Bytes, reply_bytes: usize) -> Executed {
+    let room = reply_bytes.saturating_sub(list_bytes(1));
+    match find(engine, std::slice::from_ref(&key), room).await {
+        Ok(Found::All(values)) => done(Ok(Reply::optional(values.into_iter().next().flatten()))),
+        Ok(Found::Lengths(lengths)) => short(Command::Get(key), &lengths),
+        Err(error) => done(Err(error)),
     }
 }
 
-async fn get_many(engine: &Engine, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Reply> {
-    let mut values = Vec::with_capacity(keys.len());
-    let mut bytes = 0;
-    for part in keys.chunks(READ_KEYS_MAX) {
-        let mut patience = Patience::default();
-        let found = loop {
-            let read = engine.get_many(part, ReadLevel::Linearizable);
-            let leaderless = part.iter().find(|key| !has_leader(engine, key));
-            match hold(engine, leaderless.unwrap_or(&part[0]), read).await? {
-                Ok(found) => break found,
-                Err(ReadError(refusal)) => patience.wait(refusal).await?,
-            }
-        };
-        bytes += found.iter().flatten().map(Bytes::len).sum::<usize>();
-        if bytes > REPLY_BYTES_MAX {
-            return Err(Reply::error("ERR reply of more than 256 MiB; ask for fewer keys"));
+async fn get_many(engine: &Engine, keys: Vec<Bytes>, reply_bytes: usize) -> Executed {
+    let room = reply_bytes.saturating_sub(list_bytes(keys.len()));
+    match find(engine, &keys, room).await {
+        Ok(Found::All(values)) => {
+            done(Ok(Reply::Array(values.into_iter().map(Reply::optional).collect())))
         }
-        values.extend(found);
+        Ok(Found::Lengths(lengths)) => short(Command::GetMany(keys), &lengths),
+        Err(error) => done(Err(error)),
     }
-    Ok(values)
+}
+
+/// The values are longer than the room: says how much they need, or that nobody gets as much.
+fn short(command: Command, lengths: &[Option<u64>]) -> Executed {
+    let values = lengths.iter().flatten().fold(0u64, |sum, length| sum.saturating_add(*length));
+    let values = usize::try_from(values).unwrap_or(usize::MAX);
+    let reply_bytes = list_bytes(lengths.len()).saturating_add(values);
+    if reply_bytes > limits::CLIENT_REPLY_BYTES_MAX {
+        let max = limits::CLIENT_REPLY_BYTES_MAX;
+        let text = format!("ERR reply of {values} bytes; at most {max} fit, ask for fewer keys");
+        return done(Err(Reply::Error(text.into())));
+    }
+    let longest = lengths.iter().flatten().max().copied().unwrap_or(0);
+    let value_bytes = usize::try_from(longest).unwrap_or(usize::MAX);
+    Executed::Short { command, reply_bytes, value_bytes }
+}
+
+async fn scan_within(
+    engine: &Engine,
+    wanted: super::command::Scan,
+    reply_bytes: usize,
+) -> Executed {
+    match scan(engine, &wanted, reply_bytes).await {
+        Ok(Step::Done(reply)) => done(Ok(reply)),
+        Ok(Step::Short) => match scan::more_room(reply_bytes) {
+            Ok(reply_bytes) => {
+                Executed::Short { command: Command::Scan(wanted), reply_bytes, value_bytes: 0 }
+            }
+            Err(error) => done(Err(error)),
+        },
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// Counts a key as often as it is named. No value is held.
+async fn exists(engine: &Engine, keys: &[Bytes]) -> Result<Reply, Reply> {
+    let lengths = find(engine, keys, 0).await?.into_lengths();
+    Ok(Reply::Integer(lengths.iter().map(|length| i64::from(length.is_some())).sum()))
+}
+
+/// The values of `keys`, or their lengths if they are longer than `bytes_max` together.
+async fn find(engine: &Engine, keys: &[Bytes], bytes_max: usize) -> Result<Found, Reply> {
+    let mut patience = Patience::default();
+    loop {
+        let read = engine.get_within(keys, bytes_max, ReadLevel::Linearizable);
+        let leaderless = keys.iter().find(|key| !has_leader(engine, key));
+        match hold(engine, leaderless.unwrap_or(&keys[0]), read).await? {
+            Ok(found) => return Ok(found),
+            Err(ReadError(refusal)) => patience.wait(refusal).await?,
+        }
+    }
 }
 
 /// Exact, at a moment of its own for each shard. Walks every key.
@@ -193,7 +263,7 @@ async fn write(engine: &Engine, command: KvCommand) -> Result<KvReply, Reply> {
         if let Some(key) = command.first_key()
             && !has_leader(engine, key)
         {
-            get(engine, key).await?;
+            find(engine, std::slice::from_ref(key), 0).await?;
         }
         match engine.execute(command.clone()).await {
             Ok(reply) => return Ok(reply),
@@ -249,6 +319,7 @@ impl Patience {
             | Refusal::StaleRoute { .. }
             | Refusal::DeadlinePassed { .. }
             | Refusal::NotHere { .. }
+            | Refusal::Unreadable { .. }
             | Refusal::NotBuilt { .. }
             | Refusal::Stopped(_) => return Err(Reply::Error(format!("ERR {refusal}").into())),
         };

@@ -9,18 +9,26 @@
 //! Everything left of `execute` is pure. A key is stored as its hash slot (two bytes, big-endian)
 //! and itself, so that keys spread over the shards and a shard is a range of slots.
 
+mod absent;
 pub mod command;
 mod connection;
 mod execute;
 pub mod glob;
+mod in_flight;
+mod info;
+pub mod output;
 pub mod parser;
 pub mod pipeline;
+mod process_info;
 pub mod reply;
+mod reply_size;
+mod room;
 mod scan;
 mod server;
 mod session;
 pub mod slot;
 pub mod table;
+mod transaction;
 
 pub use server::{RedisServer, RedisStatistics};
 
@@ -32,7 +40,7 @@ pub fn parse_untrusted(bytes: &[u8], step: usize) -> usize {
     let mut parser = parser::Parser::default();
     let mut keys = slot::KeyMaker::default();
     let mut buffer = BytesMut::new();
-    let mut out = BytesMut::new();
+    let mut out = output::Output::default();
     let mut found = 0;
     for piece in bytes.chunks(step.max(1)) {
         buffer.extend_from_slice(piece);

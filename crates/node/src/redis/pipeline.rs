@@ -110,6 +110,8 @@ pub struct Planned {
     pub places: Vec<u64>,
     /// What to run.
     pub work: Work,
+    /// Bytes that its replies may hold together.
+    pub reply_bytes: usize,
 }
 
 /// What a [`Planned`] runs.
@@ -122,20 +124,26 @@ pub enum Work {
 }
 
 impl Planned {
-    /// A command whose reply goes to `place`.
+    /// A command whose reply goes to `place`, and may hold `reply_bytes`.
     #[must_use]
-    pub fn new(command: Command, place: u64) -> Planned {
+    pub fn new(command: Command, place: u64, reply_bytes: usize) -> Planned {
         let footprint = Footprint::of(&command);
         let work = match command {
             Command::Write(write) => Work::Writes(vec![write]),
             other => Work::Command(other),
         };
-        Planned { footprint, places: vec![place], work }
+        Planned { footprint, places: vec![place], work, reply_bytes }
+    }
+
+    /// As [`Command::is_walk`].
+    #[must_use]
+    pub fn is_walk(&self) -> bool {
+        matches!(&self.work, Work::Command(command) if command.is_walk())
     }
 
     /// Takes a later write of the same key in; gives the command back if it has to wait for this
     /// one instead. Only for what has not started.
-    pub fn merge(&mut self, command: Command, place: u64) -> Option<Command> {
+    pub fn merge(&mut self, command: Command, place: u64, reply_bytes: usize) -> Option<Command> {
         let (Work::Writes(writes), Command::Write(write)) = (&mut self.work, &command) else {
             return Some(command);
         };
@@ -150,6 +158,7 @@ impl Planned {
         if let Command::Write(write) = command {
             writes.push(write);
             self.places.push(place);
+            self.reply_bytes += reply_bytes;
         }
         None
     }
@@ -194,13 +203,13 @@ mod tests {
 
     #[test]
     fn writes_of_one_key_become_one_entry() {
-        let mut planned = Planned::new(set("a"), 0);
-        assert_eq!(planned.merge(set("a"), 3), None);
-        assert_eq!(planned.merge(set("b"), 4), Some(set("b")));
-        assert_eq!(planned.merge(get("a"), 5), Some(get("a")));
-        assert_eq!(planned.places, [0, 3]);
+        let mut planned = Planned::new(set("a"), 0, 5);
+        assert_eq!(planned.merge(set("a"), 3, 6), None);
+        assert_eq!(planned.merge(set("b"), 4, 6), Some(set("b")));
+        assert_eq!(planned.merge(get("a"), 5, 6), Some(get("a")));
+        assert_eq!((&planned.places[..], planned.reply_bytes), (&[0, 3][..], 11));
         for place in 0..1_000 {
-            drop(planned.merge(set("a"), place));
+            drop(planned.merge(set("a"), place, 0));
         }
         assert_eq!(planned.places.len(), MERGED_WRITES_MAX);
     }

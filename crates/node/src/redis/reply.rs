@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+
+use super::output::Output;
 
 /// Which version of the protocol a connection speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,16 +61,16 @@ impl Reply {
         value.map_or(Reply::Null, Reply::Bulk)
     }
 
-    /// Appends the reply's bytes.
-    pub fn write(&self, protocol: Protocol, out: &mut BytesMut) {
+    /// Appends the reply's bytes. Long values are not copied.
+    pub fn write(self, protocol: Protocol, out: &mut Output) {
         let resp3 = protocol == Protocol::Resp3;
         match self {
             Reply::Status(text) => line(out, b'+', text.as_bytes()),
-            Reply::Error(text) => write_error(out, text),
-            Reply::Integer(number) => header(out, b':', *number),
+            Reply::Error(text) => write_error(out, &text),
+            Reply::Integer(number) => header(out, b':', number),
             Reply::Bulk(bytes) => bulk(out, b'$', bytes),
-            Reply::Verbatim(text) if resp3 => bulk(out, b'=', format!("txt:{text}").as_bytes()),
-            Reply::Verbatim(text) => bulk(out, b'$', text.as_bytes()),
+            Reply::Verbatim(text) if resp3 => bulk(out, b'=', format!("txt:{text}").into()),
+            Reply::Verbatim(text) => bulk(out, b'$', text.into()),
             Reply::Null => out.put_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
             Reply::Array(items) => list(out, b'*', items, protocol),
             Reply::Set(items) => list(out, if resp3 { b'~' } else { b'*' }, items, protocol),
@@ -84,21 +86,23 @@ impl Reply {
         }
     }
 
-    /// Roughly how many bytes the reply holds and will write; for bounds, not for headers.
+    /// Roughly how many bytes the reply holds, and at least as many as it will write but for headers;
+    /// for bounds.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
-        16 + match self {
-            Reply::Status(_) | Reply::Integer(_) | Reply::Null => 0,
-            Reply::Error(text) => text.len(),
-            Reply::Bulk(bytes) => bytes.len(),
-            Reply::Verbatim(text) => text.len(),
-            Reply::Array(items) | Reply::Set(items) => items.iter().map(Reply::len_bytes).sum(),
-            Reply::Map(pairs) => pairs.iter().map(|(k, v)| k.len_bytes() + v.len_bytes()).sum(),
-        }
+        size_of::<Reply>()
+            + match self {
+                Reply::Status(_) | Reply::Integer(_) | Reply::Null => 0,
+                Reply::Error(text) => text.len(),
+                Reply::Bulk(bytes) => bytes.len(),
+                Reply::Verbatim(text) => text.len(),
+                Reply::Array(items) | Reply::Set(items) => items.iter().map(Reply::len_bytes).sum(),
+                Reply::Map(pairs) => pairs.iter().map(|(k, v)| k.len_bytes() + v.len_bytes()).sum(),
+            }
     }
 }
 
-fn list(out: &mut BytesMut, kind: u8, items: &[Reply], protocol: Protocol) {
+fn list(out: &mut Output, kind: u8, items: Vec<Reply>, protocol: Protocol) {
     header(out, kind, length(items.len()));
     for item in items {
         item.write(protocol, out);
@@ -109,22 +113,20 @@ fn length(count: usize) -> i64 {
     i64::try_from(count).expect("nothing in memory is longer than 2^63")
 }
 
-fn bulk(out: &mut BytesMut, kind: u8, bytes: &[u8]) {
+fn bulk(out: &mut Output, kind: u8, bytes: Bytes) {
     header(out, kind, length(bytes.len()));
-    out.reserve(bytes.len() + 2);
-    out.put_slice(bytes);
+    out.put_bytes(bytes);
     out.put_slice(b"\r\n");
 }
 
-fn line(out: &mut BytesMut, kind: u8, text: &[u8]) {
-    out.reserve(text.len() + 3);
-    out.put_u8(kind);
+fn line(out: &mut Output, kind: u8, text: &[u8]) {
+    out.put_slice(&[kind]);
     out.put_slice(text);
     out.put_slice(b"\r\n");
 }
 
 /// A line end within an error's text would end the reply and begin a forged one.
-fn write_error(out: &mut BytesMut, text: &str) {
+fn write_error(out: &mut Output, text: &str) {
     if text.contains(['\r', '\n']) {
         line(out, b'-', text.replace(['\r', '\n'], " ").as_bytes());
     } else {
@@ -134,7 +136,7 @@ fn write_error(out: &mut BytesMut, text: &str) {
 
 /// The kind, a decimal number and a line end; without the machinery of `format!`, because every
 /// reply has one.
-fn header(out: &mut BytesMut, kind: u8, number: i64) {
+fn header(out: &mut Output, kind: u8, number: i64) {
     let mut digits = [0; 24];
     let mut at = digits.len() - 2;
     digits[at..].copy_from_slice(b"\r\n");
@@ -178,9 +180,9 @@ mod tests {
         ];
         for (reply, resp2, resp3) in table {
             for (protocol, expected) in [(Protocol::Resp2, resp2), (Protocol::Resp3, resp3)] {
-                let mut out = BytesMut::new();
-                reply.write(protocol, &mut out);
-                assert_eq!(out, expected.as_bytes(), "{reply:?}");
+                let mut out = Output::default();
+                reply.clone().write(protocol, &mut out);
+                assert_eq!(out.to_vec(), expected.as_bytes(), "{reply:?}");
             }
         }
     }

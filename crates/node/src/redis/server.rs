@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::Connection;
+use super::room::NodeRoom;
 use crate::accept::AcceptTrouble;
 
 /// How long connections may go on with what they have begun, once the server stops.
@@ -35,6 +36,16 @@ pub struct RedisStatistics {
     pub errors: AtomicU64,
     /// Connections ended because their bytes were not the protocol.
     pub protocol_errors: AtomicU64,
+    /// For the replies of all connections.
+    pub(super) room: Arc<NodeRoom>,
+}
+
+impl RedisStatistics {
+    /// Bytes that replies of all connections hold, or are expected to, until clients have read them.
+    #[must_use]
+    pub fn reply_bytes(&self) -> usize {
+        self.room.taken()
+    }
 }
 
 /// What all connections of one port share.
@@ -82,8 +93,11 @@ impl Shared {
         self.clients.lock().len()
     }
 
-    pub(super) fn client_lines(&self) -> String {
-        self.clients.lock().values().map(|client| client.line() + "\n").collect()
+    /// The lines of the clients whose ids are wanted.
+    pub(super) fn client_lines(&self, wanted: impl Fn(i64) -> bool) -> String {
+        let clients = self.clients.lock();
+        let wanted = clients.values().filter(|client| wanted(client.id));
+        wanted.map(|client| client.line() + "\n").collect()
     }
 
     /// A place for one more connection; `None` if there are too many.

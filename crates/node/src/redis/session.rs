@@ -1,18 +1,19 @@
 //! What one connection knows about itself, and the commands that are answered from it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::command::{Local, unknown_subcommand};
+use super::command::{Local, describe_commands, unknown_subcommand};
 use super::glob;
+use super::info::info;
 use super::parser::{Arguments, parse_integer};
 use super::reply::{Protocol, Reply};
 use super::server::{Client, Shared};
 
 /// The Redis version that clients may expect the commands here to behave like.
-const REDIS_VERSION: &str = "7.0.15";
+pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 /// One connection's state.
 pub(super) struct Session {
@@ -31,8 +32,9 @@ impl Session {
     pub(super) fn answer(&mut self, local: Local) -> Reply {
         match local {
             Local::Answer(reply) => reply,
+            Local::Describe(arguments) => describe_commands(&arguments),
             Local::Hello(arguments) => self.hello(&arguments).unwrap_or_else(|error| error),
-            Local::Info(sections) => Reply::Verbatim(self.info(&sections)),
+            Local::Info(sections) => Reply::Verbatim(info(&self.shared, &sections)),
             Local::Client(arguments) => self.client(&arguments),
             Local::ConfigGet(patterns) => self.config(&patterns),
             Local::Reset => {
@@ -64,8 +66,9 @@ impl Session {
             rest = match rest {
                 [] => break,
                 [word, user, _password, rest @ ..] if word.eq_ignore_ascii_case(b"auth") => {
-                    // The one user there is has no password: like Redis, take any.
-                    if !user.eq_ignore_ascii_case(b"default") {
+                    // The one user there is has no password: like Redis, take any. Names of users
+                    // have a case.
+                    if user != b"default".as_slice() {
                         return Err(Reply::error(
                             "WRONGPASS invalid username-password pair or user is disabled.",
                         ));
@@ -76,7 +79,11 @@ impl Session {
                     name = Some(checked_name(wanted)?);
                     rest
                 }
-                _ => return Err(Reply::error("ERR Syntax error in HELLO option")),
+                [word, ..] => {
+                    let word = String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
+                    let text = format!("ERR Syntax error in HELLO option '{word}'");
+                    return Err(Reply::Error(text.into()));
+                }
             };
         }
         if let Some(name) = name {
@@ -110,9 +117,15 @@ impl Session {
                 }
                 Err(error) => error,
             },
-            (b"setinfo", [_, _]) | (b"no-evict" | b"no-touch", [_]) => Reply::OK,
+            (b"setinfo", [_, _]) => Reply::OK,
+            // Nothing is evicted, whatever a client wants.
+            (b"no-evict" | b"no-touch", [word]) => {
+                let is_known =
+                    [b"on".as_slice(), b"off"].iter().any(|w| word.eq_ignore_ascii_case(w));
+                if is_known { Reply::OK } else { Reply::error("ERR syntax error") }
+            }
             (b"info", []) => Reply::Verbatim(self.client.line() + "\n"),
-            (b"list", _) => Reply::Verbatim(self.shared.client_lines()),
+            (b"list", filter) => self.client_list(filter),
             (
                 b"id" | b"getname" | b"setname" | b"setinfo" | b"no-evict" | b"no-touch" | b"info",
                 _,
@@ -127,6 +140,30 @@ impl Session {
                 &arguments[1],
                 "CLIENT ID, INFO, LIST, GETNAME, SETNAME or SETINFO",
             ),
+        }
+    }
+
+    fn client_list(&self, filter: &[Bytes]) -> Reply {
+        match filter {
+            [] => Reply::Verbatim(self.shared.client_lines(|_| true)),
+            [word, kind] if word.eq_ignore_ascii_case(b"type") => {
+                match kind.to_ascii_lowercase().as_slice() {
+                    b"normal" => Reply::Verbatim(self.shared.client_lines(|_| true)),
+                    b"master" | b"replica" | b"slave" | b"pubsub" => Reply::Verbatim(String::new()),
+                    _ => {
+                        let kind = String::from_utf8_lossy(&kind[..kind.len().min(128)]);
+                        Reply::Error(format!("ERR Unknown client type '{kind}'").into())
+                    }
+                }
+            }
+            [word, ids @ ..] if word.eq_ignore_ascii_case(b"id") && !ids.is_empty() => {
+                let ids: Option<BTreeSet<i64>> = ids.iter().map(|id| parse_integer(id)).collect();
+                match ids {
+                    Some(ids) => Reply::Verbatim(self.shared.client_lines(|id| ids.contains(&id))),
+                    None => Reply::error("ERR Invalid client ID"),
+                }
+            }
+            _ => Reply::error("ERR syntax error"),
         }
     }
 
@@ -150,57 +187,6 @@ impl Session {
         Reply::Map(
             wanted.map(|(name, value)| (Reply::text(name), Reply::Bulk(value.into()))).collect(),
         )
-    }
-
-    fn info(&self, sections: &[Bytes]) -> String {
-        let shared = &self.shared;
-        let statistics = &shared.statistics;
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let all = [
-            (
-                "Server",
-                format!(
-                    "redis_version:{REDIS_VERSION}\r\nquorate_version:{}\r\n\
-                     redis_mode:standalone\r\nprocess_id:{}\r\ntcp_port:{}\r\n\
-                     uptime_in_seconds:{}\r\n",
-                    env!("CARGO_PKG_VERSION"),
-                    std::process::id(),
-                    shared.address.port(),
-                    shared.started.elapsed().as_secs(),
-                ),
-            ),
-            (
-                "Clients",
-                format!(
-                    "connected_clients:{}\r\nmaxclients:{}\r\n",
-                    shared.clients_now(),
-                    shared.clients_max
-                ),
-            ),
-            (
-                "Stats",
-                format!(
-                    "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n\
-                     rejected_connections:{}\r\n",
-                    load(&statistics.connections),
-                    load(&statistics.commands),
-                    load(&statistics.connections_refused),
-                ),
-            ),
-            ("Replication", "role:master\r\nconnected_slaves:0\r\n".to_owned()),
-            ("Cluster", "cluster_enabled:0\r\n".to_owned()),
-            ("Quorate", format!("node:{}\r\n", shared.engine.node())),
-        ];
-        let everything = |name: &Bytes| {
-            [b"all".as_slice(), b"default", b"everything"]
-                .iter()
-                .any(|word| name.eq_ignore_ascii_case(word))
-        };
-        let every = sections.is_empty() || sections.iter().any(everything);
-        let shown = all.into_iter().filter(|(title, _)| {
-            every || sections.iter().any(|name| name.eq_ignore_ascii_case(title.as_bytes()))
-        });
-        shown.map(|(title, body)| format!("# {title}\r\n{body}")).collect::<Vec<_>>().join("\r\n")
     }
 }
 

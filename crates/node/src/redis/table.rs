@@ -47,6 +47,8 @@ pub struct CommandEntry {
     pub last_key: i64,
     /// Places from one key to the next.
     pub step: i64,
+    /// Its categories of access, as Redis 7.0 has them.
+    pub categories: &'static [&'static str],
 }
 
 const fn entry(
@@ -55,8 +57,9 @@ const fn entry(
     arity: i64,
     flags: &'static [&'static str],
     (first_key, last_key, step): (i64, i64, i64),
+    categories: &'static [&'static str],
 ) -> CommandEntry {
-    CommandEntry { id, name, arity, flags, first_key, last_key, step }
+    CommandEntry { id, name, arity, flags, first_key, last_key, step, categories }
 }
 
 const NO_KEY: (i64, i64, i64) = (0, 0, 0);
@@ -69,31 +72,44 @@ const FAST_WRITE: &[&str] = &["write", "denyoom", "fast"];
 const FAST: &[&str] = &["fast"];
 const ADMIN: &[&str] = &["loading", "stale"];
 
+const FAST_CONNECTION: &[&str] = &["@fast", "@connection"];
+const SLOW_CONNECTION: &[&str] = &["@slow", "@connection"];
+const READ_STRING: &[&str] = &["@read", "@string", "@fast"];
+const FAST_STRING: &[&str] = &["@write", "@string", "@fast"];
+const SLOW_STRING: &[&str] = &["@write", "@string", "@slow"];
+const FAST_KEYS: &[&str] = &["@keyspace", "@read", "@fast"];
+const SLOW_KEYS: &[&str] = &["@keyspace", "@read", "@slow"];
+const DELETES: &[&str] = &["@keyspace", "@write", "@slow"];
+
 /// All commands, by name.
 pub static COMMANDS: [CommandEntry; 22] = [
-    entry(CommandId::Client, "client", -2, ADMIN, NO_KEY),
-    entry(CommandId::Command, "command", -1, ADMIN, NO_KEY),
-    entry(CommandId::Config, "config", -2, &["admin", "loading", "stale"], NO_KEY),
-    entry(CommandId::Dbsize, "dbsize", 1, &["readonly"], NO_KEY),
-    entry(CommandId::Decr, "decr", 2, FAST_WRITE, ONE_KEY),
-    entry(CommandId::Decrby, "decrby", 3, FAST_WRITE, ONE_KEY),
-    entry(CommandId::Del, "del", -2, &["write"], ALL_KEYS),
-    entry(CommandId::Echo, "echo", 2, FAST, NO_KEY),
-    entry(CommandId::Exists, "exists", -2, READ, ALL_KEYS),
-    entry(CommandId::Get, "get", 2, READ, ONE_KEY),
-    entry(CommandId::Hello, "hello", -1, &["loading", "stale", "fast"], NO_KEY),
-    entry(CommandId::Incr, "incr", 2, FAST_WRITE, ONE_KEY),
-    entry(CommandId::Incrby, "incrby", 3, FAST_WRITE, ONE_KEY),
-    entry(CommandId::Info, "info", -1, ADMIN, NO_KEY),
-    entry(CommandId::Mget, "mget", -2, READ, ALL_KEYS),
-    entry(CommandId::Mset, "mset", -3, WRITE, PAIRS),
-    entry(CommandId::Ping, "ping", -1, FAST, NO_KEY),
-    entry(CommandId::Quit, "quit", -1, &["loading", "stale", "fast"], NO_KEY),
-    entry(CommandId::Reset, "reset", 1, &["loading", "stale", "fast"], NO_KEY),
-    entry(CommandId::Scan, "scan", -2, &["readonly"], NO_KEY),
-    entry(CommandId::Select, "select", 2, &["loading", "stale", "fast"], NO_KEY),
-    entry(CommandId::Set, "set", -3, WRITE, ONE_KEY),
+    entry(CommandId::Client, "client", -2, ADMIN, NO_KEY, &["@slow"]),
+    entry(CommandId::Command, "command", -1, ADMIN, NO_KEY, SLOW_CONNECTION),
+    entry(CommandId::Config, "config", -2, &["admin", "loading", "stale"], NO_KEY, &["@slow"]),
+    entry(CommandId::Dbsize, "dbsize", 1, &["readonly"], NO_KEY, FAST_KEYS),
+    entry(CommandId::Decr, "decr", 2, FAST_WRITE, ONE_KEY, FAST_STRING),
+    entry(CommandId::Decrby, "decrby", 3, FAST_WRITE, ONE_KEY, FAST_STRING),
+    entry(CommandId::Del, "del", -2, &["write"], ALL_KEYS, DELETES),
+    entry(CommandId::Echo, "echo", 2, FAST, NO_KEY, FAST_CONNECTION),
+    entry(CommandId::Exists, "exists", -2, READ, ALL_KEYS, FAST_KEYS),
+    entry(CommandId::Get, "get", 2, READ, ONE_KEY, READ_STRING),
+    entry(CommandId::Hello, "hello", -1, &["loading", "stale", "fast"], NO_KEY, FAST_CONNECTION),
+    entry(CommandId::Incr, "incr", 2, FAST_WRITE, ONE_KEY, FAST_STRING),
+    entry(CommandId::Incrby, "incrby", 3, FAST_WRITE, ONE_KEY, FAST_STRING),
+    entry(CommandId::Info, "info", -1, ADMIN, NO_KEY, &["@slow", "@dangerous"]),
+    entry(CommandId::Mget, "mget", -2, READ, ALL_KEYS, READ_STRING),
+    entry(CommandId::Mset, "mset", -3, WRITE, PAIRS, SLOW_STRING),
+    entry(CommandId::Ping, "ping", -1, FAST, NO_KEY, FAST_CONNECTION),
+    entry(CommandId::Quit, "quit", -1, &["loading", "stale", "fast"], NO_KEY, FAST_CONNECTION),
+    entry(CommandId::Reset, "reset", 1, &["loading", "stale", "fast"], NO_KEY, FAST_CONNECTION),
+    entry(CommandId::Scan, "scan", -2, &["readonly"], NO_KEY, SLOW_KEYS),
+    entry(CommandId::Select, "select", 2, &["loading", "stale", "fast"], NO_KEY, FAST_CONNECTION),
+    entry(CommandId::Set, "set", -3, WRITE, ONE_KEY, SLOW_STRING),
 ];
+
+/// Most bytes that one entry's description holds: four lists and sets of a few words among ten
+/// elements.
+pub const DESCRIPTION_BYTES_MAX: usize = 24 * (size_of::<Reply>() + 16);
 
 const NAME_BYTES_MAX: usize = 8;
 
@@ -128,7 +144,7 @@ impl CommandEntry {
             Reply::Integer(self.first_key),
             Reply::Integer(self.last_key),
             Reply::Integer(self.step),
-            Reply::Set(Vec::new()),
+            Reply::Set(self.categories.iter().copied().map(Reply::Status).collect()),
             Reply::Array(Vec::new()),
             Reply::Array(Vec::new()),
             Reply::Array(Vec::new()),
@@ -146,6 +162,7 @@ mod tests {
             assert_eq!(find(entry.name.as_bytes()), Some(entry));
             assert_eq!(find(entry.name.to_ascii_uppercase().as_bytes()), Some(entry));
             assert!(entry.name.len() < NAME_BYTES_MAX);
+            assert!(entry.describe().len_bytes() <= DESCRIPTION_BYTES_MAX, "{}", entry.name);
         }
         assert_eq!(find(b"nonsense"), None);
         assert_eq!(find(b"a-name-longer-than-any"), None);

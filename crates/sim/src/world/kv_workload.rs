@@ -106,7 +106,9 @@ impl Workload for KvWorkload {
                     (Operation::Set(_), KvReply::Done) => Reply::Done,
                     (Operation::Delete, KvReply::Deleted(keys)) => Reply::Deleted(keys == 1),
                     (Operation::Increment(_), KvReply::Integer(value)) => Reply::Integer(value),
-                    (Operation::Increment(_), KvReply::NotAnInteger) => Reply::NotAnInteger,
+                    (Operation::Increment(_), KvReply::NotAnInteger | KvReply::WouldOverflow) => {
+                        Reply::NotAnInteger
+                    }
                     (Operation::CompareAndSet { .. }, KvReply::Swapped) => Reply::Swapped(true),
                     (Operation::CompareAndSet { .. }, KvReply::Conflict { actual }) => {
                         self.seen.insert(pending.key.clone(), actual);

@@ -1,0 +1,11 @@
+//! The Redis port of one node, as its clients see it.
+
+mod leaving;
+mod memory;
+mod misled;
+mod planted;
+mod support;
+
+/// As the binary has it: memory is given back as there.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
