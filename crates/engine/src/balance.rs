@@ -154,6 +154,8 @@ mod tests {
             leaders: None,
             sync_p99_us: None,
             unheard: Vec::new(),
+            resources: None,
+            warnings: Vec::new(),
         }
     }
 

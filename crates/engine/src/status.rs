@@ -303,6 +303,8 @@ pub(crate) mod tests {
             log: LogStatus::default(),
             data: DataStatistics::default(),
             counters: CounterValues::default(),
+            resources: ResourceStatus::default(),
+            warnings: Vec::new(),
         }
     }
 }

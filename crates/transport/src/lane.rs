@@ -4,12 +4,15 @@
 //! that a vote never waits behind a megabyte of entries; a shard's append messages keep their
 //! order on one of several; forwards have the last one.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use quorate_raft::Body;
 use quorate_types::{ShardId, limits};
 use tokio::sync::Notify;
 
 use crate::frame::{Forward, ITEM_BYTES_MAX, Item, ShardMessage};
+use crate::room::LaneRoom;
 
 /// Lanes that carry messages: control, then the append lanes.
 const MESSAGE_LANES: usize = 1 + limits::APPEND_LANES;
@@ -92,8 +95,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new() -> Outbox {
-        Outbox { messages: std::array::from_fn(|_| Queue::new()), forwards: Queue::new() }
+    /// Empty and closed; what its lanes hold beyond their own is taken from `room`.
+    pub(crate) fn new(room: &Arc<LaneRoom>) -> Outbox {
+        let messages = std::array::from_fn(|_| Queue::new(room));
+        Outbox { messages, forwards: Queue::new(room) }
     }
 
     /// Lets everything in, for a new connection.
@@ -120,9 +125,13 @@ impl Outbox {
         }
     }
 
-    /// Items that wait in all queues.
-    pub(crate) fn waiting(&self) -> usize {
-        self.messages.iter().map(Queue::len).sum::<usize>() + self.forwards.len()
+    /// What waits in all queues.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let queues = self.messages.iter().map(Queue::waiting).chain([self.forwards.waiting()]);
+        queues.fold(Waiting::default(), |sum, queue| Waiting {
+            count: sum.count + queue.count,
+            bytes: sum.bytes + queue.bytes,
+        })
     }
 
     pub(crate) fn forwards(&self) -> &Queue<Forward> {
@@ -152,10 +161,10 @@ impl Outbox {
                 offered.oversize += 1;
             } else if !state.open {
                 offered.unconnected += 1;
-            } else if state.is_full(1, bytes) {
-                offered.full += 1;
+            } else if state.admit(&self.messages[lane].room, 1, bytes) {
+                state.items.push(message);
             } else {
-                state.push(message, bytes);
+                offered.full += 1;
             }
         }
         drop(held);
@@ -170,32 +179,71 @@ impl Outbox {
 pub(crate) struct Queue<T> {
     state: Mutex<QueueState<T>>,
     ready: Notify,
+    room: Arc<LaneRoom>,
 }
 
 struct QueueState<T> {
     open: bool,
     items: Vec<T>,
-    count: usize,
-    bytes: usize,
+    waiting: Waiting,
+    /// Bytes taken from the room of all lanes; not above what waits beyond the lane's own.
+    borrowed: usize,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) count: usize,
+    /// By [`Item::frame_bytes`].
+    pub(crate) bytes: usize,
 }
 
 impl<T> QueueState<T> {
-    fn is_full(&self, count: usize, bytes: usize) -> bool {
-        self.count + count > limits::LANE_MESSAGES_MAX
-            || self.bytes + bytes > limits::LANE_BYTES_MAX
+    fn closed() -> QueueState<T> {
+        QueueState { open: false, items: Vec::new(), waiting: Waiting::default(), borrowed: 0 }
     }
 
-    fn push(&mut self, item: T, bytes: usize) {
-        self.items.push(item);
-        self.count += 1;
-        self.bytes += bytes;
+    /// Counts `count` more items of `bytes` together, unless that would pass a bound. An empty lane
+    /// takes anything that a frame can hold: however little room others leave, a lane that moves goes
+    /// on.
+    fn admit(&mut self, room: &LaneRoom, count: usize, bytes: usize) -> bool {
+        let Waiting { count: waiting, bytes: before } = self.waiting;
+        let after = before + bytes;
+        if waiting + count > limits::LANE_MESSAGES_MAX || after > limits::LANE_BYTES_MAX {
+            return false;
+        }
+        let more = after.saturating_sub(limits::LANE_BYTES_OWN).saturating_sub(self.borrowed);
+        if more > 0 {
+            if room.take(more) {
+                self.borrowed += more;
+            } else if waiting > 0 {
+                return false;
+            }
+        }
+        self.waiting = Waiting { count: waiting + count, bytes: after };
+        true
+    }
+
+    /// Undoes [`QueueState::admit`].
+    fn release(&mut self, room: &LaneRoom, count: usize, bytes: usize) {
+        self.waiting.count -= count;
+        self.waiting.bytes -= bytes;
+        let borrowed = self.borrowed.min(self.waiting.bytes.saturating_sub(limits::LANE_BYTES_OWN));
+        room.give_back(self.borrowed - borrowed);
+        self.borrowed = borrowed;
+    }
+}
+
+impl<T> Drop for Queue<T> {
+    fn drop(&mut self) {
+        self.room.give_back(self.state.get_mut().borrowed);
     }
 }
 
 impl<T: Item> Queue<T> {
-    fn new() -> Queue<T> {
-        let state = QueueState { open: false, items: Vec::new(), count: 0, bytes: 0 };
-        Queue { state: Mutex::new(state), ready: Notify::new() }
+    fn new(room: &Arc<LaneRoom>) -> Queue<T> {
+        let (state, ready) = (Mutex::new(QueueState::closed()), Notify::new());
+        Queue { state, ready, room: Arc::clone(room) }
     }
 
     fn open(&self) {
@@ -203,7 +251,8 @@ impl<T: Item> Queue<T> {
     }
 
     fn close(&self) {
-        *self.state.lock() = QueueState { open: false, items: Vec::new(), count: 0, bytes: 0 };
+        let closed = std::mem::replace(&mut *self.state.lock(), QueueState::closed());
+        self.room.give_back(closed.borrowed);
     }
 
     /// Queues all of `items` or none.
@@ -215,12 +264,10 @@ impl<T: Item> Queue<T> {
             SendError::TooLarge { found: largest, max: ITEM_BYTES_MAX }
         } else if !state.open {
             SendError::Unreachable
-        } else if state.is_full(items.len(), bytes) {
+        } else if !state.admit(&self.room, items.len(), bytes) {
             SendError::Full
         } else {
             let was_empty = state.items.is_empty();
-            state.count += items.len();
-            state.bytes += bytes;
             state.items.extend(items);
             drop(state);
             if was_empty {
@@ -243,16 +290,17 @@ impl<T: Item> Queue<T> {
         }
     }
 
-    /// Makes room again for what was taken and is written.
-    pub(crate) fn release(&self, count: usize, bytes: usize) {
-        let mut state = self.state.lock();
-        state.count -= count;
-        state.bytes -= bytes;
+    /// Makes room again for what was taken and is written: as many bytes as were counted when it was
+    /// queued, which is more than it has in a frame.
+    pub(crate) fn release(&self, written: &[T]) {
+        let bytes = written.iter().map(Item::frame_bytes).sum();
+        // A lane that holds little has borrowed nothing, and touches nothing that others use.
+        self.state.lock().release(&self.room, written.len(), bytes);
     }
 
-    /// Items that wait.
-    pub(crate) fn len(&self) -> usize {
-        self.state.lock().count
+    /// What waits, that which was taken and not yet written included.
+    pub(crate) fn waiting(&self) -> Waiting {
+        self.state.lock().waiting
     }
 }
 
@@ -272,75 +320,5 @@ fn append_lane(shard: ShardId) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frame::ForwardKind;
-    use bytes::Bytes;
-    use quorate_raft::Message;
-    use quorate_types::{Index, ReplicaId, Term};
-
-    fn message(shard: u64, body: Body) -> ShardMessage {
-        let message = Message { from: ReplicaId(1), to: ReplicaId(2), term: Term(1), body };
-        ShardMessage { shard: ShardId(shard), message }
-    }
-
-    fn accepted(shard: u64) -> ShardMessage {
-        message(shard, Body::Accepted { matched: Index(1) })
-    }
-
-    #[test]
-    fn lane_heads_survive_and_others_are_refused() {
-        for lane in Lane::all() {
-            assert_eq!(Lane::decode(lane.encode()), Some(lane));
-        }
-        assert_eq!(Lane::decode([2, limits::APPEND_LANES as u8]), None);
-        assert_eq!(Lane::decode([0, 0]), None);
-        assert!(Lane::Control.priority() > Lane::Append(0).priority());
-        assert!(Lane::Append(0).priority() > Lane::Forward.priority());
-    }
-
-    #[test]
-    fn shards_spread_over_the_append_lanes() {
-        let mut counts = [0; limits::APPEND_LANES];
-        (0..400).for_each(|shard| counts[append_lane(ShardId(shard))] += 1);
-        assert!(counts.iter().all(|&count| count > 50), "{counts:?}");
-    }
-
-    /// Goal: append messages past the bound are dropped and counted, control still gets through.
-    #[test]
-    fn a_full_append_lane_drops_and_leaves_control_alone() {
-        let outbox = Outbox::new();
-        assert_eq!(outbox.push_messages(vec![accepted(1)]).unconnected, 1);
-        outbox.open();
-        let more = 5;
-        let appends = vec![accepted(1); limits::LANE_MESSAGES_MAX + more];
-        assert_eq!(outbox.push_messages(appends), Offered { full: 5, ..Offered::default() });
-        let lane = Lane::Append(append_lane(ShardId(1)) as u8);
-        assert_eq!(outbox.messages(lane).len(), limits::LANE_MESSAGES_MAX);
-        let offered = outbox.push_messages(vec![message(1, Body::TimeoutNow), accepted(1)]);
-        assert_eq!(offered.full, 1);
-        assert_eq!(outbox.messages(Lane::Control).len(), 1);
-        outbox.close();
-        assert_eq!(outbox.messages(lane).len(), 0);
-    }
-
-    #[test]
-    fn forwards_are_queued_together_or_not_at_all() {
-        let outbox = Outbox::new();
-        let forward = |bytes| Forward {
-            id: 1,
-            kind: ForwardKind::Request,
-            payload: Bytes::from(vec![0; bytes]),
-        };
-        let (error, back) = outbox.forwards().push_all(vec![forward(1)]).unwrap_err();
-        assert_eq!((error, back.len()), (SendError::Unreachable, 1));
-        outbox.open();
-        let third = limits::LANE_BYTES_MAX / 3;
-        let (error, back) = outbox.forwards().push_all(vec![forward(third); 3]).unwrap_err();
-        assert_eq!((error, back.len()), (SendError::Full, 3));
-        assert_eq!(outbox.forwards().len(), 0);
-        outbox.forwards().push_all(vec![forward(third); 2]).unwrap();
-        let (error, _) = outbox.forwards().push_all(vec![forward(ITEM_BYTES_MAX)]).unwrap_err();
-        assert!(matches!(error, SendError::TooLarge { .. }));
-    }
-}
+#[path = "lane_tests.rs"]
+mod tests;

@@ -88,6 +88,7 @@ mod lane;
 mod news;
 mod peer;
 mod reader;
+mod room;
 mod session;
 mod statistics;
 mod tls;

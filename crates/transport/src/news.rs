@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(closed(TransportErrorCode::crypto(42)), Tells::Cause);
         assert_eq!(Tells::of(&ConnectionError::TimedOut), Tells::Silence);
 
-        let peer = Peer::new(NodeId(2));
+        let peer = Peer::new(NodeId(2), &std::sync::Arc::default());
         for (tells, peer, is_new, expected) in [
             (Tells::Cause, None, true, true),
             (Tells::Cause, Some(&peer), true, true),

@@ -1,6 +1,7 @@
 //! One peer: its queues, its counters, and the connection that stands or not.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -10,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::frame::{Forward, ShardMessage};
 use crate::lane::{Outbox, SendError};
+use crate::room::LaneRoom;
 use crate::statistics::{Counters, PeerStatistics, UdpTotals, add};
 
 pub(crate) struct Peer {
@@ -40,10 +42,10 @@ struct Link {
 }
 
 impl Peer {
-    pub(crate) fn new(node: NodeId) -> Peer {
+    pub(crate) fn new(node: NodeId, room: &Arc<LaneRoom>) -> Peer {
         Peer {
             node,
-            outbox: Outbox::new(),
+            outbox: Outbox::new(room),
             counters: Counters::default(),
             session: tokio::sync::Mutex::new(()),
             arrivals: AtomicU64::new(0),
@@ -155,7 +157,9 @@ impl Peer {
     pub(crate) fn statistics(&self) -> PeerStatistics {
         let mut statistics = self.counters.read();
         statistics.connected = self.is_connected();
-        statistics.waiting = self.outbox.waiting() as u64;
+        let waiting = self.outbox.waiting();
+        statistics.waiting = waiting.count as u64;
+        statistics.waiting_bytes = waiting.bytes as u64;
         let link = self.link.lock();
         statistics.last_failure.clone_from(&link.last_failure);
         let mut udp = link.past;

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream};
 
 use crate::frame::{HEADER_BYTES, decode_header};
+use crate::room::{FramePlace, FrameRoom};
 use crate::session::describe;
 
 /// Pieces fetched from the stream under one lock of the connection.
@@ -12,6 +13,7 @@ const CHUNKS: usize = 64;
 /// A stream and the pieces of it that are not yet part of a frame.
 pub(crate) struct FrameReader {
     stream: RecvStream,
+    room: FrameRoom,
     chunks: Vec<Bytes>,
     /// `chunks[next..filled]` is still to be read.
     next: usize,
@@ -19,15 +21,17 @@ pub(crate) struct FrameReader {
 }
 
 impl FrameReader {
-    pub(crate) fn new(stream: RecvStream) -> FrameReader {
-        FrameReader { stream, chunks: vec![Bytes::new(); CHUNKS], next: 0, filled: 0 }
+    /// Large frames take their place in `room` before their memory.
+    pub(crate) fn new(stream: RecvStream, room: FrameRoom) -> FrameReader {
+        FrameReader { stream, room, chunks: vec![Bytes::new(); CHUNKS], next: 0, filled: 0 }
     }
 
-    /// The next frame, whole and in one buffer of its own.
+    /// The next frame, whole and in one buffer of its own, and its place among those that are being
+    /// received.
     ///
     /// # Errors
     /// The stream's end, its error, or a header out of bounds, as text: the connection ends by it.
-    pub(crate) async fn next_frame(&mut self) -> Result<Bytes, String> {
+    pub(crate) async fn next_frame(&mut self) -> Result<(Bytes, FramePlace), String> {
         let mut header = [0; HEADER_BYTES];
         let mut filled = 0;
         while filled < HEADER_BYTES {
@@ -36,13 +40,14 @@ impl FrameReader {
             filled += piece.len();
         }
         let (length, _) = decode_header(&header).map_err(|error| error.to_string())?;
+        let place = self.room.place(length).await;
         let mut frame = BytesMut::with_capacity(length);
         frame.extend_from_slice(&header);
         while frame.len() < length {
             let piece = self.piece(length - frame.len()).await?;
             frame.extend_from_slice(&piece);
         }
-        Ok(frame.freeze())
+        Ok((frame.freeze(), place))
     }
 
     /// Some bytes of the stream, at most `bytes_max`.
@@ -65,3 +70,7 @@ impl FrameReader {
         Ok(std::mem::take(chunk))
     }
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -129,7 +129,7 @@ async fn run_lanes(
                     match read_lane_head(&mut stream).await {
                         Ok(lane) if accepted.insert(lane) => {
                             let receiver = shared.receiver.clone();
-                            let reader = FrameReader::new(stream);
+                            let reader = FrameReader::new(stream, shared.frame_room.clone());
                             let reading = read_lane(receiver, peer.clone(), lane, reader);
                             tasks.spawn(guarded_lane(shared, reading));
                         }
@@ -221,7 +221,7 @@ async fn write_items<T: Item>(
             add(&peer.counters.bytes_sent, frame.len_bytes as u64);
             add(sent, now.len() as u64);
             stream.write_all_chunks(&mut frame.chunks).await?;
-            queue.release(now.len(), now.iter().map(Item::frame_bytes).sum());
+            queue.release(now);
             rest = later;
         }
         taken.clear();
@@ -240,7 +240,7 @@ async fn read_lane(
 ) -> String {
     let counters = &peer.counters;
     loop {
-        let bytes = match reader.next_frame().await {
+        let (bytes, place) = match reader.next_frame().await {
             Ok(bytes) => bytes,
             Err(reason) => return format!("{lane:?}: {reason}"),
         };
@@ -263,6 +263,8 @@ async fn read_lane(
             (Ok(_), lane) => return format!("{lane:?} carries frames of another lane"),
             (Err(error), lane) => return format!("{lane:?}: {error}"),
         }
+        // The receiver has taken what it wants to keep.
+        drop(place);
     }
 }
 

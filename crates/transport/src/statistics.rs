@@ -50,6 +50,8 @@ pub struct PeerStatistics {
     pub messages_dropped_oversize: u64,
     /// Items that wait in the queues now.
     pub waiting: u64,
+    /// Their bytes, as the queues' bounds count them.
+    pub waiting_bytes: u64,
     /// UDP payload bytes sent, TLS and QUIC overhead and retransmissions included.
     pub udp_bytes_sent: u64,
     /// UDP datagrams sent.

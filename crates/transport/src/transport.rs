@@ -25,6 +25,7 @@ use crate::hello::{Hello, PeerHello, Rejection};
 use crate::lane::SendError;
 use crate::news::Tells;
 use crate::peer::Peer;
+use crate::room::{FrameRoom, LaneRoom};
 use crate::session::{CODE_STOPPED, HELLO_TIMEOUT, describe, serve};
 use crate::statistics::{TransportStatistics, add};
 use crate::tls::{QuicConfig, quic_config};
@@ -207,6 +208,8 @@ pub(crate) struct Shared {
     pub(crate) hello: Hello,
     wall_clock: WallClock,
     pub(crate) receiver: Arc<dyn Receiver>,
+    lane_room: Arc<LaneRoom>,
+    pub(crate) frame_room: FrameRoom,
     /// As the node's newest certificates have it.
     client: RwLock<quinn::ClientConfig>,
     validity: RwLock<Validity>,
@@ -260,6 +263,8 @@ impl Transport {
             },
             wall_clock: config.wall_clock,
             receiver,
+            lane_room: Arc::default(),
+            frame_room: FrameRoom::new(),
             client: RwLock::new(quic.client),
             validity: RwLock::new(config.tls.validity()),
             peers: RwLock::default(),
@@ -459,7 +464,11 @@ impl Shared {
     }
 
     fn peer_or_new(&self, node: NodeId) -> Arc<Peer> {
-        self.peers.write().entry(node).or_insert_with(|| Arc::new(Peer::new(node))).clone()
+        self.peers
+            .write()
+            .entry(node)
+            .or_insert_with(|| Arc::new(Peer::new(node, &self.lane_room)))
+            .clone()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

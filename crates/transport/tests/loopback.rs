@@ -25,6 +25,15 @@ async fn two_nodes_exchange_messages_in_order() {
     assert!(statistics.connected && statistics.round_trip.is_some());
     assert_eq!((statistics.messages_sent, statistics.messages_received), (500, 2));
     assert!(statistics.udp_bytes_sent > statistics.bytes_sent);
+    // The lane gives its room back a moment after the peer has the frame.
+    let waits = || nodes[0].transport.statistics().peers[&NodeId(2)].clone();
+    for _ in 0..1_000 {
+        if (waits().waiting, waits().waiting_bytes) == (0, 0) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!((waits().waiting, waits().waiting_bytes), (0, 0), "what was written has left");
     let received = nodes[1].transport.statistics().peers[&NodeId(1)].clone();
     assert_eq!(received.bytes_received, statistics.bytes_sent);
     assert_eq!(received.frames_received, statistics.frames_sent);

@@ -50,6 +50,14 @@ pub const FRAME_MESSAGES_MAX: usize = 16_384;
 pub const LANE_MESSAGES_MAX: usize = 65_536;
 /// Bytes that wait for one lane to one peer.
 pub const LANE_BYTES_MAX: usize = 64 << 20;
+/// Bytes that each lane may hold whatever waits for other peers, and any one item beside: a lane that
+/// moves is never held up by those that are stuck.
+pub const LANE_BYTES_OWN: usize = 2 << 20;
+/// Bytes beyond those that wait for all lanes to all peers of a node: four lanes that are full.
+pub const LANES_BYTES_MAX: usize = 256 << 20;
+/// Bytes of frames above the usual size that a node receives at once, from all peers: eight of the
+/// largest, thirty of the largest entry.
+pub const RECEIVING_BYTES_MAX: usize = 256 << 20;
 /// Lanes for append messages between two nodes; a shard always takes the same one.
 pub const APPEND_LANES: usize = 4;
 /// Forwarded requests to one peer that wait for an answer.
@@ -222,6 +230,8 @@ const _: () = {
     assert!(CLIENT_CONNECTION_BYTES_MAX < CLIENT_REPLIES_BYTES_MAX);
     assert!(CLIENT_REPLIES_BYTES_MAX <= u32::MAX as usize, "it fits a semaphore's count");
     assert!(CLIENT_REPLY_BYTES_MAX <= READ_BYTES_MAX, "the engine reads what a client may have");
+    assert!(LANE_BYTES_OWN < LANE_BYTES_MAX && LANE_BYTES_MAX <= LANES_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX <= RECEIVING_BYTES_MAX, "each frame can be received");
     assert!(RUN_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a run and its last entry fit");
     assert!(WINDOW_BYTES_MAX <= UNCOMMITTED_BYTES_MAX);
     assert!(TURN_EVENTS_MAX <= INBOX_EVENTS_MAX);

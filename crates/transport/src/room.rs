@@ -1,0 +1,74 @@
+//! What all peers of a node together may hold in memory (RULE 18): bounds per lane and per frame
+//! have a sum, which grows with the peers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use quorate_types::limits;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::frame::FRAME_BYTES_TARGET;
+
+/// Bytes that all lanes of a node share, beyond those that each has for itself.
+#[derive(Debug, Default)]
+pub(crate) struct LaneRoom {
+    taken: AtomicUsize,
+}
+
+impl LaneRoom {
+    /// Takes `bytes`, unless that would pass the bound.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let raise = |taken: usize| {
+            let raised = taken + bytes;
+            (raised <= limits::LANES_BYTES_MAX).then_some(raised)
+        };
+        // Relaxed: the number orders nothing.
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raise).is_ok()
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        let before = self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "{bytes} bytes given back of {before} that were taken");
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes of large frames that are being received. Frames of a usual size need none: a lane closes
+/// them at 256 KiB, and a peer has six lanes.
+#[derive(Clone, Debug)]
+pub(crate) struct FrameRoom {
+    bytes: Arc<Semaphore>,
+}
+
+/// Held until a frame was handed to the receiver, which has bounds of its own.
+#[derive(Debug)]
+pub(crate) struct FramePlace {
+    _bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl FrameRoom {
+    pub(crate) fn new() -> FrameRoom {
+        FrameRoom { bytes: Arc::new(Semaphore::new(limits::RECEIVING_BYTES_MAX)) }
+    }
+
+    /// Waits for room for a frame of `bytes`, in the order of asking. A peer that fell silent within
+    /// a large frame keeps its room until its connection has timed out.
+    pub(crate) async fn place(&self, bytes: usize) -> FramePlace {
+        if bytes <= FRAME_BYTES_TARGET {
+            return FramePlace { _bytes: None };
+        }
+        let permits = u32::try_from(bytes).expect("a frame is within its bound");
+        let taken = Arc::clone(&self.bytes).acquire_many_owned(permits).await;
+        FramePlace { _bytes: Some(taken.expect("never closed")) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.available_permits()
+    }
+}
