@@ -55,7 +55,7 @@ pub(crate) struct Core {
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) stalls: Arc<Stalls>,
-    pub(crate) resources: Resources,
+    pub(crate) resources: Arc<Resources>,
     pub(crate) read_room: ReadRoom,
     /// Room for writes that were submitted without waiting.
     pub(crate) submissions: Arc<Budget>,

@@ -158,7 +158,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         fatal,
         counters: Arc::new(Counters::default()),
         stalls: Arc::new(Stalls::default()),
-        resources: Resources::of(builder.directory.clone()),
+        resources: Arc::new(Resources::of(builder.directory.clone())),
         read_room: ReadRoom::default(),
         submissions: Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX),
         addresses: Mutex::new(builder.peers.clone()),

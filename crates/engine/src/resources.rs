@@ -54,6 +54,13 @@ impl Resources {
         };
     }
 
+    /// Whether work that can wait may write `bytes` more: the warning of a disk that gets full must
+    /// come from what the callers write. What can't be found out is no reason to write.
+    pub(crate) fn has_room_to_spare(&self, bytes: u64) -> bool {
+        let needed = limits::DISK_FREE_WARN_BYTES.saturating_add(bytes);
+        Room::of(&self.directory).is_ok_and(|room| room.free_bytes >= needed)
+    }
+
     /// Looks what is left, with certificates that count by `validity`.
     pub(crate) fn look(&self, validity: Validity) -> ResourceStatus {
         let room = Room::of(&self.directory).ok();

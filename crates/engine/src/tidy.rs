@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quorate_log::LogStore;
+use quorate_types::limits;
 
 use crate::core::Core;
 use crate::error::OpenFault;
@@ -25,7 +26,10 @@ impl Tidy {
     pub(crate) fn start(core: &Arc<Core>) -> Result<Tidy, OpenFault> {
         let stop = Arc::new(AtomicBool::new(false));
         let (log, seen) = (Arc::clone(&core.log), Arc::clone(&stop));
-        let thread = spawn(core, format!("tidy-{}", core.node), move || run(&log, &seen))?;
+        let resources = Arc::clone(&core.resources);
+        let has_room = move || resources.has_room_to_spare(limits::LOG_MERGE_BYTES_MAX);
+        let body = move || run(&log, &seen, &has_room);
+        let thread = spawn(core, format!("tidy-{}", core.node), body)?;
         Ok(Tidy { stop, thread })
     }
 
@@ -38,9 +42,11 @@ impl Tidy {
     }
 }
 
-fn run(log: &LogStore, stop: &AtomicBool) {
+/// A merge that fills the disk fails as any write does, and ends the node (RULE 8): none is begun
+/// without room to spare.
+fn run(log: &LogStore, stop: &AtomicBool, has_room: &dyn Fn() -> bool) {
     while !stop.load(Ordering::Relaxed) {
-        match log.merge_tables(stop) {
+        match log.merge_tables(stop, has_room) {
             Ok(0) => {}
             Ok(tables) => tracing::debug!(tables, "small tables of the log were merged"),
             // The store has told the engine of its first fault.

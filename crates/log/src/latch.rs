@@ -1,5 +1,6 @@
 //! The first failure, kept for good (RULE 8).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -25,10 +26,18 @@ impl Latch {
 
     /// Closes with `fault` and gives back the fault that closed it first.
     pub(crate) fn close(&self, fault: LogFault) -> LogFault {
+        let mut is_first = false;
         let first = self.first.close(|| {
-            tracing::error!(%fault, "the log has failed and accepts nothing more");
+            is_first = true;
             fault
         });
+        if is_first {
+            // Last, and without harm: a subscriber that panics must not keep the latch open, nor end
+            // the process from one of the storage engine's threads.
+            let say =
+                || tracing::error!(fault = %first, "the log has failed and accepts nothing more");
+            drop(catch_unwind(AssertUnwindSafe(say)));
+        }
         first.clone()
     }
 

@@ -25,25 +25,35 @@ const SIZES_BYTES: [usize; 3] = [64 << 10, 512 << 10, 4 << 20];
 /// Neighbours that are merged: fewer are left alone, so that a start does not rewrite what the last
 /// one wrote.
 const MERGED_MIN: usize = 8;
-/// Neighbours that are merged at once: a job of at most 256 MiB, and usually far below a megabyte.
+/// Neighbours that are merged at once: a job of at most
+/// [`LOG_MERGE_BYTES_MAX`](quorate_types::limits::LOG_MERGE_BYTES_MAX), and usually far below a megabyte.
 const MERGED_MAX: usize = 64;
+const _: () = assert!(
+    MERGED_MAX * SIZES_BYTES[SIZES_BYTES.len() - 1]
+        <= quorate_types::limits::LOG_MERGE_BYTES_MAX as usize
+);
 
 impl LogStore {
-    /// Merges small tables that lie beside each other, until none are left or `stop` is true. Gives
+    /// Merges small tables that lie beside each other, until none are left, `stop` is true, or
+    /// `has_room` says that the disk has none for a job of `limits::LOG_MERGE_BYTES_MAX`. Gives
     /// how many were merged. Blocks for the disk, a few milliseconds for each family that has some,
     /// and keeps nobody else from reading or writing: meant for a thread of its own, after a start
     /// and now and then.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store, from a merge that failed or from elsewhere.
-    pub fn merge_tables(&self, stop: &AtomicBool) -> Result<usize, LogFault> {
+    pub fn merge_tables(
+        &self,
+        stop: &AtomicBool,
+        has_room: &dyn Fn() -> bool,
+    ) -> Result<usize, LogFault> {
         let mut merged = 0;
         loop {
             self.latch().check()?;
             let files = self.db().live_files().map_err(|error| self.failed(&error))?;
             let mut round = 0;
             for group in groups(files) {
-                if stop.load(Ordering::Relaxed) {
+                if stop.load(Ordering::Relaxed) || !has_room() {
                     return Ok(merged);
                 }
                 round += self.merge(&group)?;

@@ -25,7 +25,7 @@ fn restarts_leave_a_bounded_number_of_tables() {
         let writes: Vec<_> =
             (0..SHARDS).map(|shard| append(shard, run(2, 11 + start, 1))).collect();
         log.write(&writes).expect("written");
-        log.merge_tables(&AtomicBool::new(false)).expect("a healthy disk");
+        log.merge_tables(&AtomicBool::new(false), &|| true).expect("a healthy disk");
         drop(log);
         most = most.max(disk.files(".sst").len());
     }
@@ -35,4 +35,22 @@ fn restarts_leave_a_bounded_number_of_tables() {
         assert_eq!(runs.len() as u64, STARTS);
     }
     assert!(most <= 100, "{most} tables");
+}
+
+/// Goal: without room on the disk nothing is merged, and the store goes on. Method: as many starts as
+/// make a merge, with a disk that says no, then yes.
+#[test]
+fn nothing_is_merged_without_room() {
+    let disk = Disk::new();
+    for start in 0..12 {
+        let (log, _) = disk.open();
+        if start == 0 {
+            log.create_replicas(&[replica(1)]).expect("new");
+        }
+        log.write(&[append(1, run(2, 11 + start, 1))]).expect("written");
+    }
+    let (log, _) = disk.open();
+    let stop = AtomicBool::new(false);
+    assert_eq!(log.merge_tables(&stop, &|| false).expect("a healthy disk"), 0);
+    assert!(log.merge_tables(&stop, &|| true).expect("a healthy disk") > 0);
 }

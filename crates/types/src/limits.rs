@@ -194,6 +194,9 @@ pub const DISK_FREE_WARN_PERCENT: u64 = 5;
 /// RocksDB claims ahead for them. A start on less would fail after it had made some of them, and
 /// each further one would take a little more.
 pub const DISK_FREE_START_BYTES: u64 = 64 << 20;
+/// What one merge of the log's small tables may write before its inputs go: 64 tables of at most 4 MiB.
+/// It is not begun on a disk that has no more than this above the warning.
+pub const LOG_MERGE_BYTES_MAX: u64 = 256 << 20;
 /// How long the certificate of a cluster's authority counts, unless told otherwise. Every node has to
 /// be given its successor, so it is rare; and a key that was stolen unseen ends some time.
 pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3_650 * 86_400);
