@@ -2,6 +2,7 @@
 //! own, which drop them while it is cut. What the nodes notice is silence, as with a broken cable.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,13 +79,16 @@ async fn carry(front: Arc<UdpSocket>, target: SocketAddr, cut: Arc<AtomicBool>) 
         if cut.load(Ordering::SeqCst) {
             continue;
         }
-        if !senders.contains_key(&sender) {
-            let socket = Arc::new(free_socket().await);
-            socket.connect(target).await.expect("an address on loopback");
-            senders.insert(sender, Arc::clone(&socket));
-            back.spawn(carry_back(socket, Arc::clone(&front), sender, Arc::clone(&cut)));
-        }
-        let _lost_if_error = senders[&sender].send(&datagram[..length]).await;
+        let socket = match senders.entry(sender) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(place) => {
+                let socket = Arc::new(free_socket().await);
+                socket.connect(target).await.expect("an address on loopback");
+                back.spawn(carry_back(socket.clone(), front.clone(), sender, cut.clone()));
+                Arc::clone(place.insert(socket))
+            }
+        };
+        let _lost_if_error = socket.send(&datagram[..length]).await;
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) read_room: ReadRoom,
     /// Room for writes that were submitted without waiting.
     pub(crate) submissions: Arc<Budget>,
+    /// Room for requests that this node does, or sends on, for nodes that can't reach a leader.
+    pub(crate) relays: Arc<Budget>,
     pub(crate) ending: Arc<Ending>,
     /// Where the other nodes are, as far as this node was told by its owner.
     pub(crate) addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,

@@ -35,6 +35,7 @@ use crate::map_keeper::MapKeeper;
 use crate::reads::ReadRoom;
 use crate::receiver::Inbound;
 use crate::recover::{Recovered, Replica, recover};
+use crate::relay::{RELAYED_BYTES_MAX, RELAYED_MAX};
 use crate::replies::Replies;
 use crate::resources::Resources;
 use crate::room;
@@ -161,6 +162,7 @@ fn start(builder: EngineBuilder, parts: Parts) -> Result<Engine, OpenFault> {
         resources: Arc::new(Resources::of(builder.directory.clone())),
         read_room: ReadRoom::default(),
         submissions: Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX),
+        relays: Budget::new(RELAYED_MAX, RELAYED_BYTES_MAX),
         addresses: Mutex::new(builder.peers.clone()),
         lives,
         map_wanted: Notify::new(),

@@ -2,12 +2,13 @@
 //!
 //! The asker sends a relayed request to a node that it reaches; that one does it itself, or sends it on
 //! as a plain request, which nobody sends on: one hop, so nothing goes in circles. The one in between
-//! holds a waiter, not the request, and answers what it was answered. A write that it sent on and whose
+//! has a bounded room for all of them, and answers what it was answered. A write that it sent on and whose
 //! answer is lost has an unknown outcome there, and is answered as such: nobody on the way sends it
 //! again.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quorate_host::Refusal as HostRefusal;
 use quorate_types::{NodeId, ShardId, limits};
 
@@ -22,6 +23,12 @@ use crate::tries::{Target, Tries};
 /// Leaders to whom one relayed write is sent, one after the other: the one known here, and the one
 /// whom that one names.
 const LEADERS_TRIED_MAX: usize = 2;
+/// Relayed requests that a node has in hand: as many as it may ask of one peer at once.
+pub(crate) const RELAYED_MAX: usize = limits::FORWARDS_PENDING_MAX;
+/// Bytes of what they ask: as many as wait for one lane. The largest command fits.
+pub(crate) const RELAYED_BYTES_MAX: usize = limits::LANE_BYTES_MAX;
+
+const _: () = assert!(limits::COMMAND_BYTES_MAX <= RELAYED_BYTES_MAX);
 
 impl Core {
     /// True if this node's replica has a leader that it can't reach, or has heard of none for longer
@@ -60,8 +67,14 @@ impl Core {
         if check_command(&request.body).is_err() {
             return Outcome::Malformed;
         }
+        let Some(_share) = self.relays.take(request.body.len()) else {
+            return Outcome::Refused(HostRefusal::Busy);
+        };
         self.counters.relayed.add(1);
         let route = self.relay_route(&request);
+        // A copy of its own: the body would hold the whole frame that it came in.
+        let command = Bytes::copy_from_slice(&request.body);
+        drop(request);
         let mut tries = Tries::new();
         let mut outcome = Outcome::Refused(HostRefusal::NotLeader { leader: None });
         for _ in 0..LEADERS_TRIED_MAX {
@@ -71,7 +84,7 @@ impl Core {
                 Target::Via(_) | Target::Nowhere => break,
                 target => target,
             };
-            outcome = match self.try_at(target, &route, &request.body, &tries, None).await {
+            outcome = match self.try_at(target, &route, &command, &tries, None).await {
                 Ok(outcome) => outcome,
                 // The asker, who began earlier, has given up before this.
                 Err(_) => return Outcome::UnknownLeaderChanged,
@@ -98,6 +111,9 @@ impl Core {
         question: Question,
         level: ReadLevel,
     ) -> Outcome {
+        let Some(_share) = self.relays.take(request.body.len()) else {
+            return Outcome::Refused(HostRefusal::Busy);
+        };
         self.counters.relayed.add(1);
         let route = self.relay_route(&request);
         if route.local.is_some() {

@@ -123,23 +123,18 @@ mod tests {
     /// Method: futures that panic in their first and in a later step, with each kind of payload.
     #[test]
     fn panics_are_told_in_their_own_words() {
-        assert_eq!(block_on(catch_panic(async { Ok(7) }, Err)), Ok(7));
-        let first = async { panic!("at {}", "once") };
-        assert_eq!(
-            block_on(catch_panic(async { Ok::<(), _>(first.await) }, Err)),
-            Err("at once".into())
-        );
+        fn told(body: impl Future<Output = Result<u8, String>>) -> Result<u8, String> {
+            block_on(catch_panic(body, Err))
+        }
+        assert_eq!(told(async { Ok(7) }), Ok(7));
+        assert_eq!(told(async { panic!("at {}", "once") }), Err("at once".to_owned()));
         let later = async {
             tokio::task::yield_now().await;
             panic!("later")
         };
-        assert_eq!(
-            block_on(catch_panic(async { Ok::<(), _>(later.await) }, Err)),
-            Err("later".into())
-        );
+        assert_eq!(told(later), Err("later".to_owned()));
         let strange = async { std::panic::panic_any(7_u8) };
-        let told = block_on(catch_panic(async { Ok::<(), _>(strange.await) }, Err));
-        assert_eq!(told, Err("without a message".to_owned()));
+        assert_eq!(told(strange), Err("without a message".to_owned()));
     }
 
     /// Goal: the report is made even if what the future holds panics when it is dropped. Method: a

@@ -102,7 +102,11 @@ pub(crate) fn describe(error: ConnectionError) -> String {
             }
         }
         ConnectionError::TimedOut => "timed out: nothing answers at the address".to_owned(),
-        ConnectionError::Reset => "reset: the peer has restarted".to_owned(),
+        ConnectionError::Reset => {
+            "reset: the peer does not know the connection any more: it has restarted, or this node \
+             was silent for too long"
+                .to_owned()
+        }
         ConnectionError::LocallyClosed => "closed by this node".to_owned(),
         other => other.to_string(),
     }
