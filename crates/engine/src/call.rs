@@ -92,6 +92,11 @@ pub(crate) enum Outcome {
     Malformed,
     /// It did not happen: the node that was asked is stopping.
     Stopping,
+    /// It was done, but no frame can carry the reply.
+    ReplyTooLarge {
+        /// How long it is.
+        bytes: u64,
+    },
     /// Nobody knows: leadership changed while it was under way.
     UnknownLeaderChanged,
     /// Nobody knows: the engine that worked on it stopped.

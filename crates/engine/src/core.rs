@@ -188,7 +188,9 @@ impl Core {
                     | Outcome::LeaderChanged { leader },
                 ) => leader,
                 // Another try would be answered alike.
-                Err(Outcome::Malformed | Outcome::UnknownStopped) => {
+                Err(
+                    Outcome::Malformed | Outcome::UnknownStopped | Outcome::ReplyTooLarge { .. },
+                ) => {
                     self.counters.reads_refused.add(1);
                     return Err(match self.is_stopped() {
                         true => self.stopped(),

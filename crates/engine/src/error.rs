@@ -170,6 +170,18 @@ pub enum Doubt {
     /// The engine stopped while it was under way.
     #[error("the engine stopped while the command was under way")]
     Stopped,
+    /// It was applied, but the reply is larger than what nodes send each other. A caller on the node of
+    /// the shard's leader would have got it.
+    #[error(
+        "the command was applied, and its reply of {found} bytes is too large to be sent by another \
+         node; at most {max} are"
+    )]
+    ReplyTooLarge {
+        /// Its length.
+        found: u64,
+        /// The bound of a frame, all told.
+        max: usize,
+    },
     /// It was applied, but the reply is not the built-in state machine's.
     #[error("the command was applied, and its reply can't be read: {reply}")]
     UnreadableReply {

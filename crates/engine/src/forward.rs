@@ -19,6 +19,7 @@ const NO_NODE: u64 = u64::MAX;
 const APPLIED: u8 = 15;
 const ACCEPTED: u8 = 16;
 const COMMITTED: u8 = 17;
+const REPLY_TOO_LARGE: u8 = 18;
 /// Kind, term and index.
 const PLACED_BYTES: usize = 17;
 
@@ -181,6 +182,7 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
         Outcome::UnknownStopped => Bytes::from_static(&[13]),
         Outcome::UnknownConnectionLost { node } => with_number(14, node.0),
         Outcome::Applied(Applied { id, reply }) => placed(APPLIED, *id, reply),
+        Outcome::ReplyTooLarge { bytes } => with_number(REPLY_TOO_LARGE, *bytes),
     }
 }
 
@@ -214,6 +216,7 @@ fn decode_outcome(bytes: &Bytes) -> Result<Outcome, ForwardError> {
             let id = place_of(bytes)?;
             Outcome::Applied(Applied { id, reply: bytes.slice(PLACED_BYTES..) })
         }
+        REPLY_TOO_LARGE => Outcome::ReplyTooLarge { bytes: number()? },
         _ => return Err(ForwardError("unknown kind of answer")),
     })
 }
@@ -252,6 +255,7 @@ mod tests {
             Outcome::Stopping,
             Outcome::UnknownLeaderChanged,
             Outcome::UnknownStopped,
+            Outcome::ReplyTooLarge { bytes: 1 << 33 },
             Outcome::UnknownConnectionLost { node: NodeId(2) },
             Outcome::Applied(Applied { id: PLACE, reply: Bytes::from_static(b"abc") }),
             Outcome::Applied(Applied { id: PLACE, reply: Bytes::new() }),

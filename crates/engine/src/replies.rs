@@ -60,19 +60,20 @@ impl Replies {
     }
 }
 
-/// Sends answers to a peer. One that no frame can carry is replaced by "unknown", so that it does
-/// not take the others with it.
+/// Sends answers to a peer. One that no frame can carry is replaced by the word that it is too
+/// large, so that it does not take the others with it.
 pub(crate) fn send_replies(transport: &Transport, to: NodeId, replies: Vec<Forward>) {
     let Err((_, replies)) = transport.send_forwards(to, replies) else {
         return;
     };
     for Forward { id, kind, payload } in replies {
+        let bytes = payload.len() as u64;
         let Err((error, _)) = transport.send_forwards(to, vec![Forward { id, kind, payload }])
         else {
             continue;
         };
         if let SendError::TooLarge { .. } = error {
-            let payload = forward::encode_outcome(&Outcome::UnknownStopped);
+            let payload = forward::encode_outcome(&Outcome::ReplyTooLarge { bytes });
             if transport.send_forwards(to, vec![Forward { id, kind, payload }]).is_ok() {
                 continue;
             }

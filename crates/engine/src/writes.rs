@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_host::Refusal as HostRefusal;
+use quorate_types::limits;
 use tokio::sync::oneshot;
 
 use crate::call::{Call, CallKind, Completion, Outcome};
@@ -127,6 +128,9 @@ impl Core {
             Outcome::Stopping => Ok(Next::Leader(None)),
             Outcome::UnknownLeaderChanged => unknown(Doubt::LeaderChanged { shard: route.shard }),
             Outcome::UnknownStopped => unknown(Doubt::Stopped),
+            Outcome::ReplyTooLarge { bytes: found } => {
+                unknown(Doubt::ReplyTooLarge { found, max: limits::FRAME_BYTES_MAX })
+            }
             Outcome::UnknownConnectionLost { node } => unknown(Doubt::ConnectionLost { node }),
             Outcome::Malformed => Err(WriteError::DidNotHappen(Refusal::Stopped(
                 "the command is not known to every node's version".to_owned(),

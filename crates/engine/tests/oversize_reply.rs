@@ -1,6 +1,6 @@
-//! Goal: a reply that no frame can carry is answered as "outcome unknown" to a caller on another
-//! node, and does not take the other replies of its batch along. Method: two engines, and a state
-//! machine that waits until all of the batch is queued behind it.
+//! Goal: of a reply that no frame can carry a caller on another node is told just that, and it does
+//! not take the other replies of its batch along. Method: two engines, and a state machine that waits
+//! until all of the batch is queued behind it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -86,7 +86,10 @@ async fn one_reply_too_large_leaves_the_others_alone() {
             Ok(applied) => assert_eq!(applied.reply, command),
             Err(error) => {
                 assert_eq!(command, "large", "{error}");
-                assert_eq!(error, WriteError::OutcomeUnknown(Doubt::Stopped));
+                let WriteError::OutcomeUnknown(Doubt::ReplyTooLarge { found, max }) = error else {
+                    panic!("{error}")
+                };
+                assert!(found > max as u64 && max == limits::FRAME_BYTES_MAX, "{error}");
             }
         }
     }
