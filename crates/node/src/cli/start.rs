@@ -57,8 +57,10 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
     let node = Node::start(config.node_config(descriptors)).await?;
     say(&greeting(&config, &node));
     let fatal = tokio::select! {
-        _ = &mut stop => None,
+        // A fault is looked for first: a stop behind it must not end as if all had been well.
+        biased;
         error = node.engine().wait_fatal() => Some(error),
+        _ = &mut stop => None,
         never = tell_when_ready(&node, started) => match never {},
         never = watch_certificates(&node, &config) => match never {},
     };
