@@ -1,17 +1,38 @@
 //! What can go wrong, each with the thing, what was found and what to do about it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use quorate_types::{ClusterId, Index, NodeId, ReplicaId, ShardId};
+
+/// Who has a directory open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This process itself.
+    ThisProcess,
+    /// Another one.
+    AnotherProcess,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Holder::ThisProcess => "this very process: shut down what has it open",
+            Holder::AnotherProcess => "another process: stop that one",
+        })
+    }
+}
 
 /// Why a directory could not be opened as a log.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A living process has it.
-    #[error("log directory {} is in use by another process: stop that one, or use another directory", dir.display())]
+    #[error("log directory {} is in use by {holder}, or use another directory", dir.display())]
     InUse {
         /// The log's directory.
         dir: PathBuf,
+        /// Which process.
+        holder: Holder,
     },
     /// It belongs to another cluster.
     #[error(

@@ -132,8 +132,8 @@ fn names_in(dir: &Path) -> io::Result<Vec<String>> {
 /// What RocksDB's refusal to open means.
 fn refusal(dir: &Path, error: &rocksdb::Error) -> OpenError {
     let detail = error.to_string();
-    if settings::is_lock_held(error, dir) {
-        return OpenError::InUse { dir: dir.to_owned() };
+    if let Some(holder) = settings::lock_holder(error, dir) {
+        return OpenError::InUse { dir: dir.to_owned(), holder };
     }
     // A file that the manifest names and the directory lacks is damage like any other.
     if error.kind() == ErrorKind::Corruption || detail.contains("No such file") {

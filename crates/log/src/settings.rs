@@ -9,7 +9,7 @@ use rocksdb::{
     Options, WriteBufferManager, WriteOptions,
 };
 
-use crate::error::LogFault;
+use crate::error::{Holder, LogFault};
 use crate::latch::Latch;
 use crate::options::{LogOptions, SyncMode};
 
@@ -89,11 +89,17 @@ pub(crate) fn write(sync: SyncMode) -> WriteOptions {
     settings
 }
 
-/// True if RocksDB's `error` says that a living process holds the directory.
-pub(crate) fn is_lock_held(error: &rocksdb::Error, dir: &Path) -> bool {
+/// The living process that holds the directory, if RocksDB's `error` says that one does.
+pub(crate) fn lock_holder(error: &rocksdb::Error, dir: &Path) -> Option<Holder> {
     let lock = dir.join("LOCK");
     let text = error.as_ref();
-    text.starts_with("IO error") && text.contains("lock") && text.contains(&*lock.to_string_lossy())
+    let is_held = text.starts_with("IO error")
+        && text.contains("lock")
+        && text.contains(&*lock.to_string_lossy());
+    is_held.then(|| match text.contains("by current process") {
+        true => Holder::ThisProcess,
+        false => Holder::AnotherProcess,
+    })
 }
 
 /// Latches the first failure of a flush or compaction at once, not at the next write.

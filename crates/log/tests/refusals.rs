@@ -253,6 +253,7 @@ fn a_directory_in_use_is_refused_by_name() {
     let (_log, _) = disk.open();
     let refused = disk.try_open(options()).map(|_| ()).expect_err("in use");
     assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    assert!(refused.to_string().contains("in use by this very process"), "{refused}");
     assert!(refused.to_string().contains(&*disk.dir().to_string_lossy()));
 }
 

@@ -277,5 +277,12 @@ fn check(config: &DemoConfig) -> anyhow::Result<()> {
             counted(nodes, "node"),
         );
     }
+    let (redis, admin) = (config.redis_port, config.admin_port);
+    anyhow::ensure!(
+        redis == 0 || admin == 0 || u64::from(redis.abs_diff(admin)) >= nodes,
+        "--redis-port {redis} and --admin-port {admin}: the ports of {} would meet; keep them {nodes} or \
+         more apart",
+        counted(nodes, "node"),
+    );
     Ok(())
 }

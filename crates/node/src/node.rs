@@ -83,6 +83,14 @@ impl Port {
         }
     }
 
+    /// As `ss` has it.
+    fn protocol(self) -> char {
+        match self {
+            Port::Quic => 'u',
+            Port::Redis | Port::Admin => 't',
+        }
+    }
+
     fn setting(self, settings: PortSettings) -> &'static str {
         match (settings, self) {
             (PortSettings::Flags, Port::Quic) => "a free port, by starting again",
@@ -108,6 +116,13 @@ impl Port {
             }
             io::ErrorKind::PermissionDenied => {
                 format!("ports below 1024 need a privilege; choose {setting}")
+            }
+            io::ErrorKind::AddrInUse => {
+                let (protocol, port) = (self.protocol(), address.port());
+                format!(
+                    "something listens on port {port} already: `ss -{protocol}lnp 'sport = :{port}'` \
+                     shows what; stop it, or choose {setting}"
+                )
             }
             _ => format!("stop what uses the port, or choose {setting}"),
         };

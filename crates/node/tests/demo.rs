@@ -205,7 +205,13 @@ async fn a_taken_port_is_named() {
     let refused = Demo::start(DemoConfig { nodes: 1, admin_port: port, ..config(None) }).await;
     let text = refused.err().expect("refused").to_string();
     assert!(text.contains(&format!("127.0.0.1:{port} for HTTP")), "{text}");
-    assert!(text.contains("--admin-port"), "{text}");
+    assert!(text.contains("--admin-port") && text.contains(&format!("sport = :{port}")), "{text}");
+    let own = DemoConfig { redis_port: 7001, admin_port: 7003, ..config(None) };
+    let text = Demo::start(own).await.err().expect("refused").to_string();
+    assert!(
+        text.contains("--redis-port 7001 and --admin-port 7003: the ports of 3 nodes"),
+        "{text}"
+    );
 }
 
 /// Goal: the admin port tells health, readiness, metrics, and how node and cluster are. Method: plain HTTP.

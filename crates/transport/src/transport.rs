@@ -145,7 +145,9 @@ pub struct TransportConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The UDP port could not be claimed.
-    #[error("UDP address {address} can't be claimed ({error}); is another process using it?")]
+    #[error(
+        "UDP address {address} can't be claimed ({error}); does this process, or another, use it already?"
+    )]
     Socket {
         /// As configured.
         address: SocketAddr,

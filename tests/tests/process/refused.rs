@@ -67,7 +67,7 @@ async fn what_is_wrong_before_the_start_is_named() {
     let own = cluster.configuration(NodeId(1));
     let foreign = Configuration { directory: own.directory, ..good.clone() };
     let process = cluster.spawn_beside("used-directory", &foreign);
-    assert_refused(process, FAILED, &["in use"]).await;
+    assert_refused(process, FAILED, &["in use by another process"]).await;
 
     assert_serves(&cluster.redis_without(THIRD), "others").await;
     cluster.start_nodes(&[THIRD]).await;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Exit;
 use super::output::{Output, print, print_json};
+use super::shard_choice::ShardChoice;
 use crate::admin_client::{AdminUrl, Unanswered, ask_cluster};
 use crate::config;
 use crate::logging::complain;
@@ -32,7 +33,7 @@ pub(super) struct AskArguments {
 
 /// What of the answer is shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum View {
+pub(super) enum View<'a> {
     /// All that matters.
     Status,
     /// Every node.
@@ -40,7 +41,7 @@ pub(super) enum View {
     /// Every shard.
     Shards,
     /// One shard.
-    Shard(u64),
+    Shard(&'a ShardChoice),
 }
 
 /// Nodes alone, with the names of [`ClusterStatus`].
@@ -71,7 +72,7 @@ struct ErrorJson<'a> {
 
 /// Asks, and shows the answer. The exit code is that of what is shown: the cluster's health, or the
 /// one shard's.
-pub(super) fn run(view: View, arguments: &AskArguments) -> anyhow::Result<Exit> {
+pub(super) fn run(view: View<'_>, arguments: &AskArguments) -> anyhow::Result<Exit> {
     match find_out(arguments).and_then(|status| Ok((chosen(view, &status)?, status))) {
         Ok((shard, status)) => {
             show(view, shard, &status, arguments.output)?;
@@ -131,22 +132,15 @@ fn nobody(what: &str, unanswered: &[Unanswered]) -> String {
 }
 
 /// The place of the one shard that is asked for.
-fn chosen(view: View, status: &ClusterStatus) -> Result<Option<usize>, String> {
-    let View::Shard(wanted) = view else {
-        return Ok(None);
-    };
-    let place = status.shards.iter().position(|shard| shard.shard == wanted);
-    place.map(Some).ok_or_else(|| {
-        format!(
-            "node {} knows no shard {wanted} among {}; `quorate shard list` shows them",
-            status.asked,
-            status.shards.len()
-        )
-    })
+fn chosen(view: View<'_>, status: &ClusterStatus) -> Result<Option<usize>, String> {
+    match view {
+        View::Shard(choice) => choice.place_in(status).map(Some),
+        View::Status | View::Nodes | View::Shards => Ok(None),
+    }
 }
 
 fn show(
-    view: View,
+    view: View<'_>,
     shard: Option<usize>,
     status: &ClusterStatus,
     output: Output,

@@ -10,6 +10,7 @@ use super::Exit;
 use super::output::print;
 use crate::certificate_directory::{CertificateDirectory, Existing, draw_cluster};
 use crate::files::loose_key;
+use crate::logging::complain;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_DAYS: u32 = (limits::AUTHORITY_LIFETIME.as_secs() / DAY.as_secs()) as u32;
@@ -95,7 +96,7 @@ fn issue(arguments: NodeArguments) -> anyhow::Result<String> {
     let node = NodeId(arguments.node);
     let existing = if arguments.renew { Existing::Replace } else { Existing::Refuse };
     if let Some(loose) = loose_key(&directory.authority_key()) {
-        eprintln!("quorate: {loose}; whoever has it can make any node");
+        complain(&format!("quorate: {loose}; whoever has it can make any node"));
     }
     let lifetime = arguments.days * DAY;
     let tls = directory.issue_for(&directory.authority()?, node, existing, lifetime)?;

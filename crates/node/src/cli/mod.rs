@@ -9,6 +9,7 @@ mod bench;
 mod cert;
 mod demo;
 mod output;
+mod shard_choice;
 mod start;
 
 use std::io::Write;
@@ -65,8 +66,8 @@ enum ShardCommand {
     List(ask::AskArguments),
     /// Show one shard with its replicas and how far each has come.
     Show {
-        /// The shard's number; 0 is the meta shard, which keeps the cluster's directory.
-        shard: u64,
+        #[command(flatten)]
+        choice: shard_choice::ShardChoice,
         #[command(flatten)]
         arguments: ask::AskArguments,
     },
@@ -131,8 +132,8 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Start(arguments) => runtime()?.block_on(start::run(arguments)),
         Command::Status(arguments) => ask::run(View::Status, &arguments),
         Command::Shard(ShardCommand::List(arguments)) => ask::run(View::Shards, &arguments),
-        Command::Shard(ShardCommand::Show { shard, arguments }) => {
-            ask::run(View::Shard(shard), &arguments)
+        Command::Shard(ShardCommand::Show { choice, arguments }) => {
+            ask::run(View::Shard(&choice), &arguments)
         }
         Command::Node(NodeCommand::List(arguments)) => ask::run(View::Nodes, &arguments),
         Command::Balance(BalanceCommand::Leaders(arguments)) => balance::run(&arguments),
@@ -166,6 +167,7 @@ mod tests {
         let parse = |words: &[&str]| Arguments::try_parse_from(words);
         assert!(parse(&["quorate", "status", "--admin", "127.0.0.1:8001"]).is_ok());
         assert!(parse(&["quorate", "shard", "show", "7", "-o", "json"]).is_ok());
+        assert!(parse(&["quorate", "shard", "show", "--key", "a", "--admin", "a:1"]).is_ok());
         assert!(parse(&["quorate", "status", "--admin", "a:1", "--admin", "b:2"]).is_ok());
         assert!(parse(&["quorate", "status", "--admin", "a:1", "--config", "x"]).is_err());
         assert!(parse(&["quorate", "status", "--admin", "https://a:1"]).is_err());

@@ -57,8 +57,10 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
     let node = Node::start(config.node_config(descriptors)).await?;
     say(&greeting(&config, &node));
     let fatal = tokio::select! {
-        _ = &mut stop => None,
+        // A fault is looked for first: a stop behind it must not end as if all had been well.
+        biased;
         error = node.engine().wait_fatal() => Some(error),
+        _ = &mut stop => None,
         never = tell_when_ready(&node, started) => match never {},
         never = watch_certificates(&node, &config) => match never {},
     };
@@ -176,11 +178,15 @@ fn waits_for(readiness: &Readiness) -> String {
             numbers(&readiness.founders_missing),
         );
     }
+    let shards = &readiness.shards_without_leader;
+    let what = match shards.len() {
+        1 => "1 shard that lives here knows".to_owned(),
+        count => format!("{count} shards that live here know"),
+    };
     format!(
-        "{} shards that live here know no leader ({}); a majority of their nodes has to run and to \
-         reach each other: `quorate status` shows which do not",
-        readiness.shards_without_leader.len(),
-        numbers(&readiness.shards_without_leader),
+        "{what} no leader ({}); a majority of its nodes has to run and to reach each other: `quorate \
+         status` shows which do not",
+        numbers(shards),
     )
 }
 
@@ -216,6 +222,8 @@ mod tests {
         let text = waits_for(&founded);
         assert!(text.starts_with("64 shards"), "{text}");
         assert!(text.contains("(1, 2, 3, 4, 5, 6, 7, 8, ...)"), "{text}");
+        let one = Readiness { shards_without_leader: vec![7], ..founded.clone() };
+        assert!(waits_for(&one).starts_with("1 shard that lives here knows no leader (7);"));
         let fatal = Readiness { fatal: Some("log: disk full".to_owned()), ..founded };
         assert!(waits_for(&fatal).contains("disk full"));
     }

@@ -74,8 +74,9 @@ fn unavailable(status: &ClusterStatus) -> String {
                 and met each other."
             .to_owned();
     }
+    let (verb, whose) = if silent == 1 { ("does", "its") } else { ("do", "their") };
     format!(
-        "UNAVAILABLE: {silent} of {} shards do not serve; requests for their keys wait, then fail.",
+        "UNAVAILABLE: {silent} of {} shards {verb} not serve; requests for {whose} keys wait, then fail.",
         status.shards.len()
     )
 }

@@ -41,7 +41,7 @@ fn row(node: &NodeStatus) -> Vec<String> {
         state(node.state).to_owned(),
         number(node.leaders),
         node.replicas.to_string(),
-        node.sync_p99_us.map_or_else(|| NOTHING.to_owned(), duration),
+        node.sync_p99_us.filter(|us| *us > 0).map_or_else(|| NOTHING.to_owned(), below),
         if node.address.is_empty() { NOTHING.to_owned() } else { node.address.clone() },
         service("redis"),
         service("admin"),
@@ -58,12 +58,18 @@ fn state(state: NodeState) -> &'static str {
     }
 }
 
-/// Microseconds in the unit that a reader would choose.
-fn duration(microseconds: u64) -> String {
-    match microseconds {
-        0..1_000 => format!("{microseconds} us"),
-        1_000..1_000_000 => format!("{:.1} ms", microseconds as f64 / 1e3),
-        _ => format!("{:.1} s", microseconds as f64 / 1e6),
+/// An upper bound in microseconds, in the unit that a reader would choose. It is known to a factor of
+/// two: more than two digits would look like a measurement. Rounded up, so that it stays a bound.
+fn below(microseconds: u64) -> String {
+    let (value, unit) = match microseconds {
+        0..1_000 => (microseconds as f64, "us"),
+        1_000..1_000_000 => (microseconds as f64 / 1e3, "ms"),
+        _ => (microseconds as f64 / 1e6, "s"),
+    };
+    match value {
+        ..10.0 => format!("< {:.1} {unit}", (value * 10.0).ceil() / 10.0),
+        10.0..100.0 => format!("< {:.0} {unit}", value.ceil()),
+        _ => format!("< {:.0} {unit}", (value / 10.0).ceil() * 10.0),
     }
 }
 
@@ -81,12 +87,18 @@ fn shorten(reason: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Goal: a bound that is known to a factor of two is shown as one, with two digits.
     #[test]
-    fn durations() {
-        for (microseconds, expected) in
-            [(0, "0 us"), (999, "999 us"), (1_024, "1.0 ms"), (2_500_000, "2.5 s")]
-        {
-            assert_eq!(duration(microseconds), expected);
+    fn bounds_have_two_digits() {
+        for (microseconds, expected) in [
+            (2, "< 2.0 us"),
+            (524, "< 530 us"),
+            (1_048, "< 1.1 ms"),
+            (16_777, "< 17 ms"),
+            (134_217, "< 140 ms"),
+            (2_147_483, "< 2.2 s"),
+        ] {
+            assert_eq!(below(microseconds), expected);
         }
     }
 }
