@@ -150,9 +150,9 @@ impl InFlight {
                 }
                 let footprint = running.footprint;
                 let deferred = Deferred { place, footprint, command, reply_bytes };
-                if self.has_room(reply_bytes, unwritten)
-                    && self.room.try_hold(self.used(unwritten) + reply_bytes)
-                {
+                // What is larger than a connection's share never takes from the shared room.
+                let wanted = self.used(unwritten) + reply_bytes;
+                if wanted <= limits::CLIENT_CONNECTION_BYTES_MAX && self.room.try_hold(wanted) {
                     self.start_again(deferred);
                 } else {
                     *self.at(place) = Place::Deferred;
@@ -198,15 +198,21 @@ impl InFlight {
         unwritten: usize,
     ) -> Option<Command> {
         if !self.deferred.is_empty() {
-            // What comes behind it would only take the room that it waits for.
+            // What comes behind it would only take room while that waits. Nor does it keep a place in
+            // the queue, where it would be in the way of others.
+            self.room.stop_waiting();
             return Some(command);
         }
         let reply_bytes = match &command {
-            Command::Local(local) => local_bytes(local, self.shared.clients_now()),
+            Command::Local(local) => local_bytes(local, || self.shared.clients_now()),
             command => self.expectation.reply_bytes(command),
         };
         let wanted = self.used(unwritten) + reply_bytes;
-        if !self.has_room(reply_bytes, unwritten) || !self.room.poll_hold(context, wanted) {
+        if !self.has_room(reply_bytes, unwritten) {
+            self.room.stop_waiting();
+            return Some(command);
+        }
+        if !self.room.poll_hold(context, wanted) {
             return Some(command);
         }
         match command {

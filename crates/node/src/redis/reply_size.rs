@@ -70,15 +70,16 @@ pub(super) fn list_bytes(count: usize) -> usize {
     SMALL_BYTES + count.saturating_mul(ELEMENT_BYTES)
 }
 
-/// Bytes for the reply of a command that is answered from the connection; `clients` are connected.
-pub(super) fn local_bytes(local: &Local, clients: usize) -> usize {
+/// Bytes for the reply of a command that is answered from the connection; `clients` says how many are
+/// connected.
+pub(super) fn local_bytes(local: &Local, clients: impl FnOnce() -> usize) -> usize {
     match local {
         Local::Answer(reply) => reply.len_bytes(),
         Local::Describe(arguments) => {
             let entries = table::COMMANDS.len().max(arguments.len());
             SMALL_BYTES + entries * table::DESCRIPTION_BYTES_MAX
         }
-        Local::Client(_) => SMALL_BYTES + clients * CLIENT_LINE_BYTES,
+        Local::Client(_) => SMALL_BYTES + clients() * CLIENT_LINE_BYTES,
         Local::Info(_) => INFO_BYTES,
         Local::Hello(_) | Local::ConfigGet(_) => SMALL_BYTES * 4,
         Local::Reset | Local::Quit => SMALL_BYTES,

@@ -130,6 +130,11 @@ impl Room {
         }
     }
 
+    /// Leaves the queue, if it waits for the shared room.
+    pub(super) fn stop_waiting(&mut self) {
+        self.wait = None;
+    }
+
     /// True once the connection has room for a large reply of `bytes`; else its task is woken.
     pub(super) fn poll_head(&mut self, context: &mut Context<'_>, bytes: usize) -> bool {
         let bytes = u32::try_from(bytes.min(limits::CLIENT_REPLY_BYTES_MAX)).expect("fits u32");
@@ -213,6 +218,8 @@ mod tests {
         let mut rooms = [0; 3].map(|_| Room::new(Arc::clone(&node)));
         assert!(rooms[0].poll_hold(&mut context, limits::CLIENT_REPLIES_BYTES_MAX));
         assert!(!rooms[1].poll_hold(&mut context, limits::CLIENT_REPLIES_BYTES_MAX));
+        assert!(!rooms[2].poll_hold(&mut context, 1));
+        rooms[2].stop_waiting();
         let [first, second, mut third] = rooms;
         drop(second);
         assert!(!node.is_short());

@@ -1,5 +1,6 @@
 //! The Redis port of one node, as its clients see it.
 
+mod large_replies;
 mod leaving;
 mod memory;
 mod misled;
