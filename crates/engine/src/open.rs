@@ -227,6 +227,7 @@ fn start_threads(
             inbox: Arc::clone(&core.inboxes[index]),
             transport: Arc::clone(&core.transport),
             writer: running.writer(),
+            log: Arc::clone(&core.log),
             applies: Arc::clone(running.applies()),
             fetches: Arc::clone(running.fetches()),
             shards: Arc::clone(&core.shards),

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use quorate_raft::{
-    Config, Kernel, Message, Ready, Role, SnapshotOutcome, SnapshotRequest, TransferError,
+    Config, Kernel, Loss, Message, Ready, Role, SnapshotOutcome, SnapshotRequest, TransferError,
 };
 use quorate_types::{Monotonic, Mutant, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber};
 use rustc_hash::FxHashMap;
@@ -13,7 +13,9 @@ use crate::attendance::{HostLiveness, ShardLiveness};
 use crate::config::{HostConfig, ReplicaInit};
 use crate::shard::{NewWrite, Shard};
 use crate::stall::DiskWatch;
-use crate::turn::{Answer, Event, Refusal, ShardFetch, ShardRole, ShardSnapshot, Ticket, Turn};
+use crate::turn::{
+    Answer, Event, Refusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot, Ticket, Turn,
+};
 use crate::upkeep::Arrived;
 
 /// Read contexts of one incarnation; the incarnation fills the bits above.
@@ -108,6 +110,14 @@ impl Host {
             self.shards[slot] = shard;
         }
         self.mark(slot);
+    }
+
+    /// Gives up a replica that has lost what it had acknowledged, with all that it was about to say.
+    fn end_replica(&mut self, now: Monotonic, slot: usize, loss: Loss) {
+        let (shard, replica) = (self.shards[slot].id, self.shards[slot].replica);
+        self.remove(now, shard);
+        self.turn.silence(shard);
+        self.turn.losses.push(ShardLoss { shard, replica, loss });
     }
 
     /// Frees the slot of a replica that was given up.
@@ -229,7 +239,11 @@ impl Host {
                 flight.writes.push((slot, write.number));
                 writes.push((self.shards[slot].id, write));
             }
+            let loss = ready.loss;
             self.take_shard(now, slot, ready, &mut flight);
+            if let Some(loss) = loss {
+                self.end_replica(now, slot, loss);
+            }
             self.arm(slot);
         }
         if !writes.is_empty() {

@@ -101,6 +101,7 @@ pub use meta::{
     encode_descriptor,
 };
 pub use turn::{
-    Answer, Apply, Event, Refusal, ShardFetch, ShardPurge, ShardRole, ShardSnapshot, Ticket, Turn,
+    Answer, Apply, Event, Refusal, ShardFetch, ShardLoss, ShardPurge, ShardRole, ShardSnapshot,
+    Ticket, Turn,
 };
 pub use view::ShardView;

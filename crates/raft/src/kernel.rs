@@ -9,13 +9,15 @@ use crate::election::Election;
 use crate::errors::{ChangeError, ProposeError, ReadError, TransferError};
 use crate::follower::is_well_formed;
 use crate::log::Log;
+use crate::loss::Acknowledgements;
 use crate::membership::{Member, Membership};
 use crate::message::{Body, Message};
 use crate::outbox::{Lane, Outbox};
 use crate::random::Random;
 use crate::reads::Reads;
 use crate::ready::{
-    Fetch, HardState, Install, Reader, Ready, Restored, Role, RoleState, SnapshotRequest, Write,
+    Fetch, HardState, Install, Loss, Reader, Ready, Restored, Role, RoleState, SnapshotRequest,
+    Write,
 };
 use crate::replication::Leading;
 use crate::run::{Run, RunDraft};
@@ -50,6 +52,7 @@ pub struct Kernel {
     pub(crate) commit: Index,
     /// What to acknowledge to the leader of this term with the next `Ready`.
     pub(crate) accepted: Option<(ReplicaId, Index)>,
+    pub(crate) acknowledgements: Acknowledgements,
     pub(crate) apply: ApplyCursor,
     pub(crate) reads: Reads,
     /// Boxed: few replicas lead, and thousands of kernels live in one process.
@@ -62,6 +65,9 @@ pub struct Kernel {
     /// Readers that wait for their runs.
     pub(crate) fetching: Vec<Reader>,
     pub(crate) strangers: Vec<Member>,
+    /// Its log has lost what it had acknowledged: it takes no part any more (RULE 5).
+    pub(crate) ended: Option<Loss>,
+    pub(crate) is_end_told: bool,
     reported: RoleState,
 }
 
@@ -80,6 +86,7 @@ impl Kernel {
         assert!(log.base().index <= applied && applied <= last, "applied beyond the log's ends");
         // A replica made with a base has at least the base's term.
         let term = term.max(log.base().term);
+        let acknowledgements = Acknowledgements::restored(term, log.last());
         let mut kernel = Kernel {
             random: Random::new(config.seed),
             now,
@@ -96,6 +103,7 @@ impl Kernel {
             log,
             commit: applied.max(committed.min(last)),
             accepted: None,
+            acknowledgements,
             apply: ApplyCursor::new(applied),
             reads: Reads::new(config.read_context_first),
             leading: None,
@@ -105,6 +113,8 @@ impl Kernel {
             install: None,
             fetching: Vec::new(),
             strangers: Vec::new(),
+            ended: None,
+            is_end_told: false,
             reported: RoleState { role: Role::Follower, term, leader: None, serving: false },
             config,
         };
@@ -116,7 +126,8 @@ impl Kernel {
     pub fn handle_message(&mut self, now: Monotonic, message: Message) {
         self.advance_clock(now);
         let Message { from, to, term, body } = message;
-        if to != self.config.replica || from == to || !self.is_credible(term) {
+        let is_meant = to == self.config.replica && from != to && !self.has_ended();
+        if !is_meant || !self.is_credible(term) {
             return;
         }
         match body {
@@ -146,6 +157,9 @@ impl Kernel {
     /// Time passed; does nothing before [`Kernel::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Monotonic) {
         self.advance_clock(now);
+        if self.has_ended() {
+            return;
+        }
         if self.role == Role::Leader {
             self.handle_leader_timeout();
             return;
@@ -161,6 +175,7 @@ impl Kernel {
     pub fn poll_timeout(&self) -> Monotonic {
         match &self.leading {
             Some(leading) => self.leader_deadline(leading),
+            None if self.has_ended() => Monotonic(u64::MAX),
             None => {
                 let reads = self.reads.deadline().unwrap_or(Monotonic(u64::MAX));
                 self.election.deadline.min(reads)
@@ -284,6 +299,9 @@ impl Kernel {
     /// Everything the kernel wants done. Empty if nothing changed.
     #[must_use]
     pub fn take_ready(&mut self) -> Ready {
+        if self.has_ended() {
+            return self.take_last_words();
+        }
         self.begin_read_round();
         self.replicate();
         // Behind the commit index of the change, so that the next leader can hear of it first.
@@ -292,9 +310,7 @@ impl Kernel {
         let write = self.take_write();
         let committed = self.take_committed();
         let (send_now, send_after_sync) = self.outbox.take(self.is_hard_state_durable());
-        let role = self.role();
-        let changed = role != self.reported;
-        self.reported = role;
+        let role = self.take_role();
         Ready {
             send_now,
             write,
@@ -303,8 +319,17 @@ impl Kernel {
             reads: self.reads.take_ended(),
             fetches: std::mem::take(&mut self.fetches),
             snapshots: std::mem::take(&mut self.snapshots),
-            role: changed.then_some(role),
+            role,
+            loss: None,
         }
+    }
+
+    /// The role, if it changed since it was reported.
+    pub(crate) fn take_role(&mut self) -> Option<RoleState> {
+        let role = self.role();
+        let changed = role != self.reported;
+        self.reported = role;
+        changed.then_some(role)
     }
 
     /// The current role, term and leader.

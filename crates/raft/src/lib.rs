@@ -75,6 +75,7 @@ mod errors;
 mod follower;
 mod kernel;
 mod log;
+mod loss;
 mod membership;
 mod message;
 mod outbox;
@@ -95,8 +96,8 @@ pub use kernel::Kernel;
 pub use membership::{Member, Membership, MembershipError};
 pub use message::{Body, Message, TransferOf};
 pub use ready::{
-    Committed, Fetch, HardState, Install, ReadOutcome, Reader, Ready, Restored, Role, RoleState,
-    SnapshotOutcome, SnapshotRequest, Write,
+    Committed, Fetch, HardState, Install, Loss, ReadOutcome, Reader, Ready, Restored, Role,
+    RoleState, SnapshotOutcome, SnapshotRequest, Write,
 };
 pub use run::{Entry, EntryKind, Run, RunDraft, RunError};
 pub use support::Attendance;

@@ -91,11 +91,11 @@ async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
 }
 
 /// True if the process stays after `error` to tell of it. A supervisor that starts it again at once
-/// finds the same disk. Not if the cluster refuses this node: another process may bear its name by
+/// finds the same disk. Not if the cluster refuses this node, or it is a copy: another may bear its name by
 /// right, and wants its ports.
 fn outlives(error: &FatalError) -> bool {
     match error {
-        FatalError::Identity(_) => false,
+        FatalError::Identity(_) | FatalError::RolledBack { .. } => false,
         FatalError::Log(_)
         | FatalError::Data(_)
         | FatalError::Panic { .. }

@@ -3,9 +3,10 @@
 //!
 //! For each [`Mutant`] seeds are run in a world of a shape that makes its situation likely, until a
 //! property or an assertion of the code fails. Then the same worlds are run without the bug, and have
-//! to pass. What no world can bring about is drilled with a single kernel.
+//! to pass. What no world can bring about is drilled with a single kernel, or with one group.
 
 mod drills;
+mod rollback;
 mod shapes;
 
 use std::fmt;
@@ -31,6 +32,9 @@ fn arena_of(mutant: Mutant) -> Arena {
     Arena::World(match mutant {
         M::InstallKeepsTerm => {
             return Arena::Drill("install_takes_term", drills::install_takes_term);
+        }
+        M::RollbackUnseen => {
+            return Arena::Drill("rolled_back_ends", rollback::rolled_back_ends);
         }
         M::WindowUnbounded => return Arena::Drill("window_bounded", drills::window_bounded),
         M::CallerByIndex | M::DemotedSaysNo | M::CommitUnverified | M::CommitOldTerms => {
