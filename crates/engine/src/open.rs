@@ -41,7 +41,7 @@ use crate::room;
 use crate::running::Running;
 use crate::shards::{ShardState, Shards};
 use crate::shared::Shared;
-use crate::stall::Stalls;
+use crate::stall::{Stalled, Stalls};
 use crate::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::worker::Worker;
 
@@ -222,7 +222,7 @@ fn start_threads(
             silent,
             founding: Arc::clone(&core.founding),
             stalls: Arc::clone(&core.stalls),
-            stalled: false,
+            stalled: Stalled::default(),
             wall_clock: Arc::clone(&core.wall_clock),
             inbox: Arc::clone(&core.inboxes[index]),
             transport: Arc::clone(&core.transport),

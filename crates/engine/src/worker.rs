@@ -25,7 +25,7 @@ use crate::progress::Stage;
 use crate::queue::Queue;
 use crate::replies::Replies;
 use crate::shards::Shards;
-use crate::stall::Stalls;
+use crate::stall::{Stalled, Stalls};
 
 /// Longest sleep of a worker that has no timer to wait for.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ pub(crate) struct Worker {
     pub(crate) founding: Arc<Founding>,
     pub(crate) stalls: Arc<Stalls>,
     /// As last told to `stalls`.
-    pub(crate) stalled: bool,
+    pub(crate) stalled: Stalled,
     pub(crate) wall_clock: WallClock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) transport: Arc<Transport>,
@@ -84,20 +84,21 @@ impl Worker {
     }
 
     fn report_stall(&mut self) {
-        let stalled = self.host.is_stalled();
-        if stalled == self.stalled {
+        let stalled = Stalled { disk: self.host.is_stalled(), apply: self.host.is_apply_stalled() };
+        let before = std::mem::replace(&mut self.stalled, stalled);
+        if stalled == before {
             return;
         }
-        self.stalled = stalled;
-        self.stalls.change(stalled);
-        if stalled {
-            let limit = limits::DISK_STALL;
-            tracing::error!(
-                "the log's disk finishes nothing for {limit:?}: leaderships are given up"
-            );
-        } else {
-            tracing::warn!("the log's disk goes on");
-        }
+        self.stalls.change(before, stalled);
+        let report = |noun: &str, limit: Duration, before: bool, now: bool| match (before, now) {
+            (false, true) => {
+                tracing::error!("{noun} finishes nothing for {limit:?}: leaderships are given up");
+            }
+            (true, false) => tracing::warn!("{noun} goes on"),
+            _ => {}
+        };
+        report("the log's disk", limits::DISK_STALL, before.disk, stalled.disk);
+        report("the state machine", limits::APPLY_STALL, before.apply, stalled.apply);
     }
 
     /// Lets the replicas speak once the directory is founded.

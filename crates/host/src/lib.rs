@@ -75,6 +75,7 @@ mod attendance;
 mod bytes_reader;
 mod command;
 mod config;
+mod held;
 mod host;
 mod kv;
 mod leases;

@@ -13,6 +13,7 @@ use quorate_types::{
 
 use crate::attendance::ShardLiveness;
 use crate::command::{Envelope, SessionStamp};
+use crate::held::HeldMessages;
 use crate::turn::{Answer, Refusal, Ticket, Turn};
 
 /// Entries that this node proposed together and that wait to be committed.
@@ -53,6 +54,10 @@ pub(crate) struct Shard {
     pub(crate) is_vacant: bool,
     pub(crate) descriptor_version: u64,
     pub(crate) applied: Index,
+    /// Handed over to be applied, up to and with this.
+    pub(crate) handed: Index,
+    /// Waits for a sync.
+    pub(crate) held: HeldMessages,
     /// Number of the newest turn that holds a write of this shard; 0 before the first.
     pub(crate) submitted_turn: u64,
     /// When the host's timer heap will look at this shard.
@@ -86,6 +91,8 @@ impl Shard {
             is_vacant: false,
             descriptor_version,
             applied,
+            handed: applied,
+            held: HeldMessages::default(),
             submitted_turn: 0,
             armed: Monotonic(u64::MAX),
             dirty: false,
@@ -116,6 +123,11 @@ impl Shard {
         let kernel = Kernel::new(Config::new(nobody, 0, 0), restored, Monotonic(0));
         let vacant = Shard::new(ShardId(u64::MAX), nobody, kernel, 0, base.index);
         Shard { is_vacant: true, ..vacant }
+    }
+
+    /// True while the state machine has entries to apply.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.handed > self.applied
     }
 
     /// Where the leader lives, if known.

@@ -30,6 +30,8 @@ pub struct ShardView {
     pub is_quiet: bool,
     /// Callers who wait here.
     pub waiting: usize,
+    /// Messages that wait for a sync.
+    pub held_messages: usize,
 }
 
 impl Host {
@@ -50,7 +52,20 @@ impl Host {
             is_bound: self.binding(slot).is_some(),
             is_quiet: shard.kernel.is_quiet(),
             waiting: shard.waiting(),
+            held_messages: shard.held.len(),
         })
+    }
+
+    /// Bytes of log entries that all shards of this host keep in memory.
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.cached_bytes
+    }
+
+    /// Bytes of those that are not durable here yet, and can't be given up.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.kernel.pinned_bytes()).sum()
     }
 
     /// The term of an entry of a shard's log here, its base included; `None` where it holds none.

@@ -45,10 +45,6 @@ impl ApplyCursor {
         *self = ApplyCursor { is_fetch_obsolete: is_fetching, ..ApplyCursor::new(index) };
     }
 
-    pub(crate) fn handed(&self) -> Index {
-        self.handed
-    }
-
     /// # Panics
     /// If `index` was never handed out.
     pub(crate) fn handle_applied(&mut self, index: Index) {

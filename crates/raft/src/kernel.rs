@@ -284,18 +284,6 @@ impl Kernel {
         }
     }
 
-    /// Forgets cached runs that are durable, handed out for apply and wholly below `index`; they
-    /// can be fetched again.
-    pub fn evict_below(&mut self, index: Index) {
-        self.log.evict_below(index.min(self.apply.handed().next()));
-    }
-
-    /// Bytes of runs held in memory.
-    #[must_use]
-    pub fn cached_bytes(&self) -> usize {
-        self.log.cached_bytes()
-    }
-
     /// Everything the kernel wants done. Empty if nothing changed.
     #[must_use]
     pub fn take_ready(&mut self) -> Ready {

@@ -68,6 +68,7 @@
 
 mod addresses;
 mod apply;
+mod cache;
 mod change;
 mod config;
 mod election;

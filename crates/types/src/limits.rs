@@ -39,6 +39,9 @@ pub const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
 pub const READS_PENDING_MAX: usize = 16_384;
 /// Bytes of log entries that one node keeps in memory for followers and apply.
 pub const ENTRY_CACHE_BYTES_MAX: usize = 256 << 20;
+/// Answers to a reader's question for an index that wait for one sync, per shard and peer: the oldest
+/// of more has waited for the time in which its asker gives up, or the asker is asking in a circle.
+pub const HELD_READ_REPLIES_MAX: usize = 64;
 /// Committed bytes handed to the apply threads and not yet applied, per shard.
 pub const APPLY_BYTES_MAX: usize = 16 << 20;
 
@@ -116,6 +119,9 @@ pub const SUPPORT_MAX: Duration = Duration::from_millis(2_500);
 pub const DRIFT_MARGIN: Duration = Duration::from_millis(50);
 /// Age of the oldest outstanding sync at which a node asks for no more support.
 pub const DISK_STALL: Duration = Duration::from_millis(3_000);
+/// Time in which the state machines of a host finish nothing, although entries wait for them, at which
+/// it leads nothing any more: by then every caller who waits for one of them has been given up on.
+pub const APPLY_STALL: Duration = REQUEST_TIMEOUT;
 /// Time without any result, although work waits, at which a worker or log writer counts as stalled
 /// and its node asks for no more support.
 pub const STALL: Duration = Duration::from_millis(3_000);

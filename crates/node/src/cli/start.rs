@@ -169,6 +169,9 @@ fn waits_for(readiness: &Readiness) -> String {
     if readiness.disk_stalled {
         return "its log's disk finishes nothing; look at the disk".to_owned();
     }
+    if readiness.apply_stalled {
+        return "its state machine finishes nothing; look at what it is doing".to_owned();
+    }
     if !readiness.founded {
         return format!(
             "the cluster is being founded, and these nodes have not been met: {}; start them, and \
@@ -208,6 +211,7 @@ mod tests {
             founders_missing: vec![2, 3],
             shards_without_leader: (1..=64).collect(),
             disk_stalled: false,
+            apply_stalled: false,
             fatal: None,
         };
         let text = waits_for(&missing);
