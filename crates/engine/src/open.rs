@@ -280,6 +280,10 @@ fn hosts(builder: &EngineBuilder, core: &Core) -> Vec<Host> {
     }
     let config = HostConfig {
         entry_cache_bytes_max: builder.entry_cache_bytes_max / builder.workers,
+        uncommitted_bytes_max: limits::UNCOMMITTED_NODE_BYTES_MAX / builder.workers,
+        uncommitted_reserve_bytes: limits::UNCOMMITTED_RESERVE_BYTES / builder.workers,
+        apply_bytes_max: limits::APPLY_NODE_BYTES_MAX / builder.workers,
+        window_peer_bytes_max: limits::WINDOW_PEER_BYTES_MAX / builder.workers,
         ..HostConfig::new(core.node, core.life.incarnation, u64::from_le_bytes(seed))
     };
     (0..builder.workers).map(|_| Host::new(config.clone())).collect()

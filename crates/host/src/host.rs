@@ -16,6 +16,7 @@ use crate::attendance::{HostLiveness, ShardLiveness};
 use crate::config::{HostConfig, ReplicaInit};
 use crate::shard::{NewWrite, Shard};
 use crate::stall::Stalls;
+use crate::totals::Totals;
 use crate::turn::{
     Answer, Event, Refusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot, Ticket, Turn,
 };
@@ -49,7 +50,7 @@ pub struct Host {
     in_flight: VecDeque<InFlight>,
     turn_last: u64,
     pub(crate) stalls: Stalls,
-    pub(crate) cached_bytes: usize,
+    pub(crate) totals: Totals,
     evict_next: usize,
     /// Gathers what events bring about until the turn is taken.
     pub(crate) turn: Turn,
@@ -62,6 +63,7 @@ impl Host {
         let standings = config.standings.take();
         // Nodes with one seed must not wake in step.
         let seed = config.seed.wrapping_mul(SPREAD) ^ config.node.0;
+        let totals = Totals::new(config.window_peer_bytes_max);
         Host {
             config,
             shards: Vec::new(),
@@ -74,7 +76,7 @@ impl Host {
             in_flight: VecDeque::new(),
             turn_last: 0,
             stalls: Stalls::default(),
-            cached_bytes: 0,
+            totals,
             evict_next: 0,
             turn: Turn::default(),
         }
@@ -124,9 +126,9 @@ impl Host {
     /// Frees the slot of a replica that was given up.
     pub(crate) fn vacate(&mut self, slot: usize) {
         self.forget_applies(slot);
+        self.uncount(slot);
         let shard = std::mem::replace(&mut self.shards[slot], Shard::vacant());
         let id = shard.id;
-        self.cached_bytes -= shard.cached_bytes;
         self.by_id.remove(&id);
         self.dirty.retain(|dirty| *dirty != slot);
         for flight in &mut self.in_flight {
@@ -145,7 +147,11 @@ impl Host {
                 if let Some(slot) = self.slot_for(shard, ticket, descriptor_version) {
                     self.handle_request(now, slot);
                     let write = NewWrite { ticket, session, command: &command, progress };
-                    self.shards[slot].write(now, wall, write, &mut self.turn);
+                    let room_bytes = self.proposal_room_bytes(slot);
+                    let times = (now, wall);
+                    if self.shards[slot].write(times, write, room_bytes, &mut self.turn) {
+                        self.count(slot);
+                    }
                     self.mark(slot);
                 }
             }
@@ -232,11 +238,16 @@ impl Host {
         let number = self.turn_last + 1;
         let mut flight = InFlight { turn: number, taken: now, writes: Vec::new() };
         let mut writes = Vec::new();
-        for slot in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty).into_iter();
+        // Those that wait for room come after all others, whose news may have given it.
+        while let Some(slot) = dirty.next().or_else(|| self.next_waiting()) {
             self.shards[slot].dirty = false;
-            self.shards[slot].submit(now, &mut self.turn);
+            let room_bytes = self.proposal_room_bytes(slot);
+            self.shards[slot].submit(now, room_bytes, &mut self.turn);
             self.confirm_by_lease(now, slot);
-            let mut ready = self.shards[slot].kernel.take_ready();
+            let room_bytes = self.apply_room_bytes();
+            let kernel = &mut self.shards[slot].kernel;
+            let mut ready = kernel.take_ready_within(&mut self.totals.windows, room_bytes);
             if let Some(write) = ready.write.take() {
                 self.shards[slot].submitted_turn = number;
                 flight.writes.push((slot, write.number));
@@ -293,9 +304,7 @@ impl Host {
             self.follow_role(now, slot, &role);
             self.turn.roles.push(ShardRole { shard: id, role });
         }
-        let cached_bytes = self.shards[slot].kernel.cached_bytes();
-        self.cached_bytes += cached_bytes;
-        self.cached_bytes -= std::mem::replace(&mut self.shards[slot].cached_bytes, cached_bytes);
+        self.count(slot);
     }
 
     fn take_snapshot_request(&mut self, slot: usize, request: SnapshotRequest) {
@@ -412,10 +421,10 @@ impl Host {
     /// The node's entry cache has one budget: the shards give up applied runs in turn, and where that
     /// is not enough what waits to be committed or applied, which is read back when its time comes.
     fn evict(&mut self) {
-        if self.cached_bytes > self.config.entry_cache_bytes_max {
+        if self.totals.cached_bytes > self.config.entry_cache_bytes_max {
             self.evict_below(|shard| shard.applied.next());
         }
-        if self.cached_bytes > self.config.entry_cache_bytes_max {
+        if self.totals.cached_bytes > self.config.entry_cache_bytes_max {
             self.evict_below(|_| Index(u64::MAX));
         }
     }
@@ -431,10 +440,8 @@ impl Host {
                 continue;
             }
             shard.kernel.evict_below(index(shard));
-            let cached_bytes = shard.kernel.cached_bytes();
-            self.cached_bytes -= std::mem::replace(&mut shard.cached_bytes, cached_bytes);
-            self.cached_bytes += cached_bytes;
-            if self.cached_bytes <= low_water {
+            self.count(slot);
+            if self.totals.cached_bytes <= low_water {
                 return;
             }
         }

@@ -86,6 +86,7 @@ mod shard;
 mod stall;
 #[cfg(test)]
 mod test_map;
+mod totals;
 mod turn;
 mod upkeep;
 mod view;

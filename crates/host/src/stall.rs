@@ -115,6 +115,7 @@ impl Host {
         self.stalls.apply.progress = now;
         let was_applying = self.shards[slot].is_applying();
         self.shards[slot].handle_applied(index, &mut self.turn.answers);
+        self.count(slot);
         if was_applying && !self.shards[slot].is_applying() {
             self.stalls.applying -= 1;
         }

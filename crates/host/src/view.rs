@@ -46,7 +46,7 @@ impl Host {
             applied: shard.applied,
             last: shard.kernel.last(),
             membership: shard.kernel.membership().clone(),
-            cached_bytes: shard.cached_bytes,
+            cached_bytes: shard.counted.cached_bytes,
             base: shard.kernel.base(),
             lease_until: self.lease_until(slot),
             is_bound: self.binding(slot).is_some(),
@@ -59,7 +59,7 @@ impl Host {
     /// Bytes of log entries that all shards of this host keep in memory.
     #[must_use]
     pub fn cached_bytes(&self) -> usize {
-        self.cached_bytes
+        self.totals.cached_bytes
     }
 
     /// Bytes of those that are not durable here yet, and can't be given up.

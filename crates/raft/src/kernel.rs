@@ -1,7 +1,7 @@
 //! The kernel: one replica of one group. State, public interface, dispatch; each part of the
 //! protocol has a file of its own.
 
-use quorate_types::{Index, LogId, Monotonic, Mutant, ReplicaId, Term, WriteNumber};
+use quorate_types::{Index, LogId, Monotonic, Mutant, NodeId, ReplicaId, Term, WriteNumber};
 
 use crate::apply::ApplyCursor;
 use crate::config::Config;
@@ -16,8 +16,7 @@ use crate::outbox::{Lane, Outbox};
 use crate::random::Random;
 use crate::reads::Reads;
 use crate::ready::{
-    Fetch, HardState, Install, Loss, Reader, Ready, Restored, Role, RoleState, SnapshotRequest,
-    Write,
+    Fetch, HardState, Install, Loss, Reader, Restored, Role, RoleState, SnapshotRequest,
 };
 use crate::replication::Leading;
 use crate::run::{Run, RunDraft};
@@ -40,8 +39,8 @@ pub struct Kernel {
     /// Term or vote differ from what the newest write holds.
     pub(crate) hard_state_is_dirty: bool,
     /// The newest write with a hard state, while it is under way.
-    hard_state_write: Option<WriteNumber>,
-    write_last: WriteNumber,
+    pub(crate) hard_state_write: Option<WriteNumber>,
+    pub(crate) write_last: WriteNumber,
     pub(crate) role: Role,
     pub(crate) leader: Option<ReplicaId>,
     pub(crate) leader_heard_at: Option<Monotonic>,
@@ -57,8 +56,10 @@ pub struct Kernel {
     pub(crate) reads: Reads,
     /// Boxed: few replicas lead, and thousands of kernels live in one process.
     pub(crate) leading: Option<Box<Leading>>,
+    /// What the host's sum has of the windows, by node.
+    pub(crate) window_counts: Vec<(NodeId, usize)>,
     pub(crate) outbox: Outbox,
-    fetches: Vec<Fetch>,
+    pub(crate) fetches: Vec<Fetch>,
     pub(crate) snapshots: Vec<SnapshotRequest>,
     /// The log has begun anew; the next write says so.
     pub(crate) install: Option<Install>,
@@ -68,7 +69,7 @@ pub struct Kernel {
     /// Its log has lost what it had acknowledged: it takes no part any more (RULE 5).
     pub(crate) ended: Option<Loss>,
     pub(crate) is_end_told: bool,
-    reported: RoleState,
+    pub(crate) reported: RoleState,
 }
 
 impl Kernel {
@@ -107,6 +108,7 @@ impl Kernel {
             apply: ApplyCursor::new(applied),
             reads: Reads::new(config.read_context_first),
             leading: None,
+            window_counts: Vec::new(),
             outbox: Outbox::default(),
             fetches: Vec::new(),
             snapshots: Vec::new(),
@@ -284,42 +286,6 @@ impl Kernel {
         }
     }
 
-    /// Everything the kernel wants done. Empty if nothing changed.
-    #[must_use]
-    pub fn take_ready(&mut self) -> Ready {
-        if self.has_ended() {
-            return self.take_last_words();
-        }
-        self.begin_read_round();
-        self.replicate();
-        // Behind the commit index of the change, so that the next leader can hear of it first.
-        self.depart();
-        self.acknowledge();
-        let write = self.take_write();
-        let committed = self.take_committed();
-        let (send_now, send_after_sync) = self.outbox.take(self.is_hard_state_durable());
-        let role = self.take_role();
-        Ready {
-            send_now,
-            write,
-            send_after_sync,
-            committed,
-            reads: self.reads.take_ended(),
-            fetches: std::mem::take(&mut self.fetches),
-            snapshots: std::mem::take(&mut self.snapshots),
-            role,
-            loss: None,
-        }
-    }
-
-    /// The role, if it changed since it was reported.
-    pub(crate) fn take_role(&mut self) -> Option<RoleState> {
-        let role = self.role();
-        let changed = role != self.reported;
-        self.reported = role;
-        changed.then_some(role)
-    }
-
     /// The current role, term and leader.
     #[must_use]
     pub fn role(&self) -> RoleState {
@@ -462,31 +428,5 @@ impl Kernel {
             self.fetching.push(fetch.reader);
             self.fetches.push(fetch);
         }
-    }
-
-    fn take_write(&mut self) -> Option<Write> {
-        if !self.hard_state_is_dirty && !self.log.is_dirty() {
-            return None;
-        }
-        let number = self.write_last.next();
-        self.write_last = number;
-        let hard_state = self.hard_state_is_dirty.then_some(HardState {
-            term: self.term,
-            vote: self.vote.filter(|_| !self.breaks(Mutant::VoteForgotten)),
-            committed: self.commit,
-        });
-        if hard_state.is_some() {
-            self.hard_state_is_dirty = false;
-            self.hard_state_write = Some(number);
-        }
-        let log = self.log.take_write(number);
-        let install = self.install.take();
-        Some(Write {
-            number,
-            install,
-            hard_state,
-            truncate_from: log.truncate_from,
-            runs: log.runs,
-        })
     }
 }

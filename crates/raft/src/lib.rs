@@ -80,6 +80,7 @@ mod loss;
 mod membership;
 mod message;
 mod outbox;
+mod output;
 mod progress;
 mod quorum;
 mod random;
@@ -90,6 +91,7 @@ mod run;
 mod snapshot;
 mod support;
 mod transfer;
+mod windows;
 
 pub use config::{Config, Preference};
 pub use errors::{ChangeError, InstallError, ProposeError, ReadError, TransferError};
@@ -102,3 +104,4 @@ pub use ready::{
 };
 pub use run::{Entry, EntryKind, Run, RunDraft, RunError};
 pub use support::Attendance;
+pub use windows::Windows;

@@ -141,6 +141,16 @@ impl Progress {
         self.window.appends.is_empty() || bytes <= self.window.room_bytes(config)
     }
 
+    /// Bytes under way.
+    pub(crate) fn window_bytes(&self) -> usize {
+        self.window.bytes
+    }
+
+    /// True if appends are under way.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        !self.window.appends.is_empty()
+    }
+
     /// True if runs may be read back for this follower.
     pub(crate) fn may_fetch(&self) -> bool {
         !self.awaits_empty_window || self.window.appends.is_empty()

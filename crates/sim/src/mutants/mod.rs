@@ -43,9 +43,8 @@ fn arena_of(mutant: Mutant) -> Arena {
         M::ReadBeforeOwnTerm | M::VoteByIndex | M::LateAppendTruncates => shapes::cut_off,
         M::ReadByMinority => shapes::astray,
         M::ReadContextReused => shapes::restless,
-        M::JointByOneMajority | M::QuorumOfOldMembership | M::ForeignAcknowledgement => {
-            shapes::changing
-        }
+        M::JointByOneMajority | M::QuorumOfOldMembership => shapes::changing,
+        M::ForeignAcknowledgement => shapes::succeeding,
         M::JointStays | M::DestroyedWithoutProof => shapes::changing,
         M::InstallKeepsLog | M::InstallBeforeData => shapes::changing,
         M::VoteRequestUnbinds | M::ActOnLapse | M::EpochKept | M::NoSilence => shapes::leased,
