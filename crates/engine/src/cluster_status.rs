@@ -55,7 +55,7 @@ pub enum NodeState {
     Up,
     /// It answered; it has not yet met every founder, so its replicas are silent.
     Founding,
-    /// It answered; its log's disk hangs, so it gave up its leaderships.
+    /// It answered; its log's disk or its state machine hangs, so it gave up its leaderships.
     Stalled,
     /// It answered; a fatal error ended its service.
     Failed,
@@ -188,6 +188,8 @@ pub struct Readiness {
     pub shards_without_leader: Vec<u64>,
     /// True while the log's disk fails nothing and finishes nothing.
     pub disk_stalled: bool,
+    /// True while entries wait for the state machine, and it fails nothing and finishes nothing.
+    pub apply_stalled: bool,
     /// The fatal error that ended service, if any.
     pub fatal: Option<String>,
 }

@@ -290,6 +290,19 @@ pub enum FatalError {
     /// The cluster does not take this directory for the node whose name it bears (RULE 5).
     #[error("the cluster refuses this node: {0}. Nothing of the other nodes is harmed")]
     Identity(String),
+    /// A leader has shown that this directory lost what was acknowledged from it: an older copy of it
+    /// was put back. No later start on it passes (RULES 5 and 17).
+    #[error(
+        "an older copy of this directory was put back: of shard {shard}, {loss}. Move it away, and give \
+         the machine a node id that was never used, with a certificate of its own; the other nodes hold \
+         what it acknowledged"
+    )]
+    RolledBack {
+        /// The shard that shows it.
+        shard: ShardId,
+        /// The proof.
+        loss: quorate_raft::Loss,
+    },
     /// A thread of the engine met a broken invariant.
     #[error("thread `{thread}` panicked: {message}")]
     Panic {

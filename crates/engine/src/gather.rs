@@ -43,9 +43,18 @@ impl Core {
         let founders_missing: Vec<u64> = self.founding.missing().iter().map(|n| n.0).collect();
         let fatal = self.fatal.get().map(|error| error.to_string());
         let founded = self.founding.is_founded();
-        let disk_stalled = self.stalls.any();
-        let ready = founded && fatal.is_none() && !disk_stalled && shards_without_leader.is_empty();
-        Readiness { ready, founded, founders_missing, shards_without_leader, disk_stalled, fatal }
+        let (disk_stalled, apply_stalled) = (self.stalls.disk(), self.stalls.apply());
+        let is_stalled = disk_stalled || apply_stalled;
+        let ready = founded && fatal.is_none() && !is_stalled && shards_without_leader.is_empty();
+        Readiness {
+            ready,
+            founded,
+            founders_missing,
+            shards_without_leader,
+            disk_stalled,
+            apply_stalled,
+            fatal,
+        }
     }
 
     /// Asks every node, each for at most `timeout`, and those that seem to lag once more. Worked out
@@ -249,6 +258,10 @@ fn state_of(answer: &Status) -> (NodeState, Option<String>) {
         }
         (None, true) if answer.readiness.disk_stalled => {
             let reason = "its log's disk finishes nothing: look at the disk";
+            (NodeState::Stalled, Some(reason.to_owned()))
+        }
+        (None, true) if answer.readiness.apply_stalled => {
+            let reason = "its state machine finishes nothing: look at what it is doing";
             (NodeState::Stalled, Some(reason.to_owned()))
         }
         (None, true) => (NodeState::Up, None),

@@ -42,7 +42,7 @@ use crate::room;
 use crate::running::Running;
 use crate::shards::{ShardState, Shards};
 use crate::shared::Shared;
-use crate::stall::Stalls;
+use crate::stall::{Stalled, Stalls};
 use crate::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::worker::Worker;
 
@@ -224,11 +224,12 @@ fn start_threads(
             silent,
             founding: Arc::clone(&core.founding),
             stalls: Arc::clone(&core.stalls),
-            stalled: false,
+            stalled: Stalled::default(),
             wall_clock: Arc::clone(&core.wall_clock),
             inbox: Arc::clone(&core.inboxes[index]),
             transport: Arc::clone(&core.transport),
             writer: running.writer(),
+            log: Arc::clone(&core.log),
             applies: Arc::clone(running.applies()),
             fetches: Arc::clone(running.fetches()),
             shards: Arc::clone(&core.shards),
@@ -281,6 +282,10 @@ fn hosts(builder: &EngineBuilder, core: &Core) -> Vec<Host> {
     }
     let config = HostConfig {
         entry_cache_bytes_max: builder.entry_cache_bytes_max / builder.workers,
+        uncommitted_bytes_max: limits::UNCOMMITTED_NODE_BYTES_MAX / builder.workers,
+        uncommitted_reserve_bytes: limits::UNCOMMITTED_RESERVE_BYTES / builder.workers,
+        apply_bytes_max: limits::APPLY_NODE_BYTES_MAX / builder.workers,
+        window_peer_bytes_max: limits::WINDOW_PEER_BYTES_MAX / builder.workers,
         ..HostConfig::new(core.node, core.life.incarnation, u64::from_le_bytes(seed))
     };
     (0..builder.workers).map(|_| Host::new(config.clone())).collect()

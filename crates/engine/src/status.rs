@@ -288,6 +288,7 @@ pub(crate) mod tests {
             founders_missing: Vec::new(),
             shards_without_leader: Vec::new(),
             disk_stalled: false,
+            apply_stalled: false,
             fatal: None,
         };
         Status {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_host::{Answer, Apply, Event, Host, Refusal as HostRefusal, ReplicaInit, Ticket, Turn};
-use quorate_log::{LogWriter, ShardWrite, TurnWrite};
+use quorate_host::{
+    Answer, Apply, Event, Host, Refusal as HostRefusal, ReplicaInit, ShardLoss, Ticket, Turn,
+};
+use quorate_log::{LogStore, LogWriter, ShardWrite, TurnWrite};
 use quorate_raft::Message;
 use quorate_transport::{ShardMessage, Transport, WallClock};
 use quorate_types::{LogId, Monotonic, NodeId, ShardId, WallMillis, limits};
@@ -14,6 +16,7 @@ use crate::call::{Call, CallKind, Outcome};
 use crate::callers::{Caller, Callers};
 use crate::clock;
 use crate::counters::Counters;
+use crate::error::FatalError;
 use crate::fatal::Fatal;
 use crate::fetch::FetchJob;
 use crate::founding::Founding;
@@ -22,7 +25,7 @@ use crate::progress::Stage;
 use crate::queue::Queue;
 use crate::replies::Replies;
 use crate::shards::Shards;
-use crate::stall::Stalls;
+use crate::stall::{Stalled, Stalls};
 
 /// Longest sleep of a worker that has no timer to wait for.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -43,11 +46,12 @@ pub(crate) struct Worker {
     pub(crate) founding: Arc<Founding>,
     pub(crate) stalls: Arc<Stalls>,
     /// As last told to `stalls`.
-    pub(crate) stalled: bool,
+    pub(crate) stalled: Stalled,
     pub(crate) wall_clock: WallClock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) transport: Arc<Transport>,
     pub(crate) writer: Arc<LogWriter>,
+    pub(crate) log: Arc<LogStore>,
     pub(crate) applies: Arc<Queue<ApplyJob>>,
     pub(crate) fetches: Arc<Queue<FetchJob>>,
     pub(crate) shards: Arc<Shards>,
@@ -80,20 +84,21 @@ impl Worker {
     }
 
     fn report_stall(&mut self) {
-        let stalled = self.host.is_stalled();
-        if stalled == self.stalled {
+        let stalled = Stalled { disk: self.host.is_stalled(), apply: self.host.is_apply_stalled() };
+        let before = std::mem::replace(&mut self.stalled, stalled);
+        if stalled == before {
             return;
         }
-        self.stalled = stalled;
-        self.stalls.change(stalled);
-        if stalled {
-            let limit = limits::DISK_STALL;
-            tracing::error!(
-                "the log's disk finishes nothing for {limit:?}: leaderships are given up"
-            );
-        } else {
-            tracing::warn!("the log's disk goes on");
-        }
+        self.stalls.change(before, stalled);
+        let report = |noun: &str, limit: Duration, before: bool, now: bool| match (before, now) {
+            (false, true) => {
+                tracing::error!("{noun} finishes nothing for {limit:?}: leaderships are given up");
+            }
+            (true, false) => tracing::warn!("{noun} goes on"),
+            _ => {}
+        };
+        report("the log's disk", limits::DISK_STALL, before.disk, stalled.disk);
+        report("the state machine", limits::APPLY_STALL, before.apply, stalled.apply);
     }
 
     /// Lets the replicas speak once the directory is founded.
@@ -156,6 +161,10 @@ impl Worker {
 
     /// Appends leave first, so that the followers' disks work beside ours.
     fn carry_out(&mut self, turn: Turn) {
+        if let Some(loss) = turn.losses.first() {
+            self.end_by_loss(loss);
+            return;
+        }
         for (node, messages) in turn.send {
             if let Some(observer) = &self.observer {
                 messages.iter().for_each(|(shard, m)| observer.handle_sent(node, *shard, m));
@@ -188,6 +197,17 @@ impl Worker {
             self.answer(ticket, answer);
         }
         self.replies.flush();
+    }
+
+    /// An older copy of the directory was put back: whatever lives in it may have forgotten promises,
+    /// so nothing leaves any more. Noted first, because no start after this end may pass (RULE 17).
+    fn end_by_loss(&self, found: &ShardLoss) {
+        let ShardLoss { shard, loss, .. } = *found;
+        let error = FatalError::RolledBack { shard, loss };
+        if let Err(fault) = self.log.record_end(&format!("of shard {shard}, {loss}")) {
+            tracing::error!(%fault, "the end of this directory is not noted");
+        }
+        self.fatal.latch(error);
     }
 
     /// Those who wait for an entry go along with it; those who asked hear that it is committed.

@@ -19,6 +19,14 @@ pub struct HostConfig {
     pub timer_grain: Duration,
     /// Bytes of runs that the shards of this host keep in memory together.
     pub entry_cache_bytes_max: usize,
+    /// Bytes that the shards of this host may have proposed and not committed together.
+    pub uncommitted_bytes_max: usize,
+    /// Bytes beyond that, for shards that have nothing under way.
+    pub uncommitted_reserve_bytes: usize,
+    /// Bytes that the shards of this host may have handed out and not applied together.
+    pub apply_bytes_max: usize,
+    /// Bytes that the shards of this host may have under way to one peer together.
+    pub window_peer_bytes_max: usize,
     /// How the support that this node gives stands at its start. With it, shards are bound to leaders
     /// by node liveness: leases, quiet shards, and no vote in the silence after a start. Without it,
     /// each shard has heartbeats and timers of its own, and every read costs a round.
@@ -46,6 +54,10 @@ impl HostConfig {
             seed,
             timer_grain: Duration::from_millis(10),
             entry_cache_bytes_max: limits::ENTRY_CACHE_BYTES_MAX,
+            uncommitted_bytes_max: limits::UNCOMMITTED_NODE_BYTES_MAX,
+            uncommitted_reserve_bytes: limits::UNCOMMITTED_RESERVE_BYTES,
+            apply_bytes_max: limits::APPLY_NODE_BYTES_MAX,
+            window_peer_bytes_max: limits::WINDOW_PEER_BYTES_MAX,
             standings: None,
             lease_reads: true,
             sends_snapshots: false,

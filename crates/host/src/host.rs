@@ -4,16 +4,22 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use quorate_raft::{
-    Config, Kernel, Message, Ready, Role, SnapshotOutcome, SnapshotRequest, TransferError,
+    Body, Config, Kernel, Loss, Message, Ready, Role, SnapshotOutcome, SnapshotRequest,
+    TransferError,
 };
-use quorate_types::{Monotonic, Mutant, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber};
+use quorate_types::{
+    Index, Monotonic, Mutant, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber,
+};
 use rustc_hash::FxHashMap;
 
 use crate::attendance::{HostLiveness, ShardLiveness};
 use crate::config::{HostConfig, ReplicaInit};
 use crate::shard::{NewWrite, Shard};
-use crate::stall::DiskWatch;
-use crate::turn::{Answer, Event, Refusal, ShardFetch, ShardRole, ShardSnapshot, Ticket, Turn};
+use crate::stall::Stalls;
+use crate::totals::Totals;
+use crate::turn::{
+    Answer, Event, Refusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot, Ticket, Turn,
+};
 use crate::upkeep::Arrived;
 
 /// Read contexts of one incarnation; the incarnation fills the bits above.
@@ -26,8 +32,6 @@ struct InFlight {
     turn: u64,
     taken: Monotonic,
     writes: Vec<(usize, WriteNumber)>,
-    /// What leaves when this write is durable.
-    held: Vec<(NodeId, ShardId, Message)>,
 }
 
 /// All shards of one worker. See the crate's documentation.
@@ -45,8 +49,8 @@ pub struct Host {
     timers: BinaryHeap<Reverse<(Monotonic, usize)>>,
     in_flight: VecDeque<InFlight>,
     turn_last: u64,
-    pub(crate) disk: DiskWatch,
-    cached_bytes: usize,
+    pub(crate) stalls: Stalls,
+    pub(crate) totals: Totals,
     evict_next: usize,
     /// Gathers what events bring about until the turn is taken.
     pub(crate) turn: Turn,
@@ -59,6 +63,7 @@ impl Host {
         let standings = config.standings.take();
         // Nodes with one seed must not wake in step.
         let seed = config.seed.wrapping_mul(SPREAD) ^ config.node.0;
+        let totals = Totals::new(config.window_peer_bytes_max);
         Host {
             config,
             shards: Vec::new(),
@@ -70,8 +75,8 @@ impl Host {
             timers: BinaryHeap::new(),
             in_flight: VecDeque::new(),
             turn_last: 0,
-            disk: DiskWatch::default(),
-            cached_bytes: 0,
+            stalls: Stalls::default(),
+            totals,
             evict_next: 0,
             turn: Turn::default(),
         }
@@ -110,16 +115,24 @@ impl Host {
         self.mark(slot);
     }
 
+    /// Gives up a replica that has lost what it had acknowledged, with all that it was about to say.
+    fn end_replica(&mut self, now: Monotonic, slot: usize, loss: Loss) {
+        let (shard, replica) = (self.shards[slot].id, self.shards[slot].replica);
+        self.remove(now, shard);
+        self.turn.silence(shard);
+        self.turn.losses.push(ShardLoss { shard, replica, loss });
+    }
+
     /// Frees the slot of a replica that was given up.
     pub(crate) fn vacate(&mut self, slot: usize) {
+        self.forget_applies(slot);
+        self.uncount(slot);
         let shard = std::mem::replace(&mut self.shards[slot], Shard::vacant());
         let id = shard.id;
-        self.cached_bytes -= shard.cached_bytes;
         self.by_id.remove(&id);
         self.dirty.retain(|dirty| *dirty != slot);
         for flight in &mut self.in_flight {
             flight.writes.retain(|(written, _)| *written != slot);
-            flight.held.retain(|(_, shard, _)| *shard != id);
         }
         self.vacant.push(slot);
     }
@@ -134,7 +147,11 @@ impl Host {
                 if let Some(slot) = self.slot_for(shard, ticket, descriptor_version) {
                     self.handle_request(now, slot);
                     let write = NewWrite { ticket, session, command: &command, progress };
-                    self.shards[slot].write(now, wall, write, &mut self.turn);
+                    let room_bytes = self.proposal_room_bytes(slot);
+                    let times = (now, wall);
+                    if self.shards[slot].write(times, write, room_bytes, &mut self.turn) {
+                        self.count(slot);
+                    }
                     self.mark(slot);
                 }
             }
@@ -148,7 +165,7 @@ impl Host {
             Event::Persisted { turn } => self.handle_persisted(now, turn),
             Event::Applied { shard, index } => {
                 let slot = self.slot(shard).expect("only hosted shards are applied");
-                self.shards[slot].handle_applied(index, &mut self.turn.answers);
+                self.handle_applied(now, slot, index);
                 self.mark(slot);
             }
             Event::Fetched { shard, reader, runs } => {
@@ -184,7 +201,7 @@ impl Host {
 
     /// Time passed: runs every timer that is due.
     pub fn handle_timeouts(&mut self, now: Monotonic) {
-        self.watch_disk(now);
+        self.watch_stalls(now);
         self.take_wakes(now);
         while let Some(Reverse((deadline, slot))) = self.timers.peek().copied() {
             if deadline > now {
@@ -195,6 +212,9 @@ impl Host {
             if self.shards[slot].armed == deadline {
                 self.shards[slot].armed = Monotonic(u64::MAX);
                 if self.shards[slot].kernel.poll_timeout() <= now {
+                    if self.is_unfit() {
+                        self.shards[slot].kernel.resign(now);
+                    }
                     self.shards[slot].kernel.handle_timeout(now);
                     self.attend(now, slot);
                     self.mark(slot);
@@ -216,20 +236,28 @@ impl Host {
     /// was taken in: reads are answered by leases that hold at that time.
     pub fn take_turn(&mut self, now: Monotonic) -> Turn {
         let number = self.turn_last + 1;
-        let mut flight =
-            InFlight { turn: number, taken: now, writes: Vec::new(), held: Vec::new() };
+        let mut flight = InFlight { turn: number, taken: now, writes: Vec::new() };
         let mut writes = Vec::new();
-        for slot in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty).into_iter();
+        // Those that wait for room come after all others, whose news may have given it.
+        while let Some(slot) = dirty.next().or_else(|| self.next_waiting()) {
             self.shards[slot].dirty = false;
-            self.shards[slot].submit(now, &mut self.turn);
+            let room_bytes = self.proposal_room_bytes(slot);
+            self.shards[slot].submit(now, room_bytes, &mut self.turn);
             self.confirm_by_lease(now, slot);
-            let mut ready = self.shards[slot].kernel.take_ready();
+            let room_bytes = self.apply_room_bytes();
+            let kernel = &mut self.shards[slot].kernel;
+            let mut ready = kernel.take_ready_within(&mut self.totals.windows, room_bytes);
             if let Some(write) = ready.write.take() {
                 self.shards[slot].submitted_turn = number;
                 flight.writes.push((slot, write.number));
                 writes.push((self.shards[slot].id, write));
             }
-            self.take_shard(now, slot, ready, &mut flight);
+            let loss = ready.loss;
+            self.take_shard(now, slot, ready, number);
+            if let Some(loss) = loss {
+                self.end_replica(now, slot, loss);
+            }
             self.arm(slot);
         }
         if !writes.is_empty() {
@@ -242,18 +270,19 @@ impl Host {
     }
 
     /// Routes one shard's wishes into the turn.
-    fn take_shard(&mut self, now: Monotonic, slot: usize, ready: Ready, flight: &mut InFlight) {
+    fn take_shard(&mut self, now: Monotonic, slot: usize, ready: Ready, number: u64) {
         let id = self.shards[slot].id;
         for (node, message) in ready.send_now {
             self.turn.push_message(node, id, message);
         }
         for (node, message) in ready.send_after_sync {
-            self.hold(slot, node, message, flight);
+            self.hold(slot, node, message, number);
         }
         if let Some(committed) = ready.committed {
             let mutation = self.config.mutation;
             let answers = &mut self.turn.answers;
             let tickets = self.shards[slot].take_tickets(&committed, answers, mutation);
+            self.expect_applied(now, slot, committed.range.end.previous());
             self.turn.applies.push(crate::turn::Apply { shard: id, committed, tickets });
         }
         for read in ready.reads {
@@ -275,9 +304,7 @@ impl Host {
             self.follow_role(now, slot, &role);
             self.turn.roles.push(ShardRole { shard: id, role });
         }
-        let cached_bytes = self.shards[slot].kernel.cached_bytes();
-        self.cached_bytes += cached_bytes;
-        self.cached_bytes -= std::mem::replace(&mut self.shards[slot].cached_bytes, cached_bytes);
+        self.count(slot);
     }
 
     fn take_snapshot_request(&mut self, slot: usize, request: SnapshotRequest) {
@@ -295,16 +322,15 @@ impl Host {
     }
 
     /// RULE 2: what waits for a sync leaves with the newest write of its shard, and at once only
-    /// where the shard has none under way.
-    fn hold(&mut self, slot: usize, node: NodeId, message: Message, flight: &mut InFlight) {
-        let (id, submitted) = (self.shards[slot].id, self.shards[slot].submitted_turn);
-        if submitted == flight.turn {
-            flight.held.push((node, id, message));
-            return;
-        }
-        match self.in_flight.iter_mut().find(|flight| flight.turn == submitted) {
-            Some(flight) => flight.held.push((node, id, message)),
-            None => self.turn.push_message(node, id, message),
+    /// where the shard has none under way. `number` is the turn's.
+    fn hold(&mut self, slot: usize, node: NodeId, message: Message, number: u64) {
+        let shard = &mut self.shards[slot];
+        // Turns complete in their order.
+        let oldest = self.in_flight.front().map_or(number, |flight| flight.turn);
+        if shard.submitted_turn >= oldest {
+            shard.held.push(shard.submitted_turn, node, message);
+        } else {
+            self.turn.push_message(node, shard.id, message);
         }
     }
 
@@ -330,7 +356,9 @@ impl Host {
             Some(_) => {}
             None => kernel.handle_address(message.from, from),
         }
-        if self.lets_pass(now, slot, &message) {
+        // A vote would wait for the disk, and a term more would be one write more that waits.
+        let is_vain = self.is_stalled() && matches!(message.body, Body::VoteRequest { .. });
+        if !is_vain && self.lets_pass(now, slot, &message) {
             self.shards[slot].kernel.handle_message(now, message);
             self.mark(slot);
         }
@@ -340,13 +368,14 @@ impl Host {
         assert!(turn <= self.turn_last, "turn {turn} was never taken");
         while self.in_flight.front().is_some_and(|flight| flight.turn <= turn) {
             let flight = self.in_flight.pop_front().expect("looked at just now");
-            self.disk.handle_progress(now);
+            self.stalls.disk.handle_progress(now);
             for (slot, number) in flight.writes {
-                self.shards[slot].handle_persisted(number);
+                let shard = &mut self.shards[slot];
+                shard.handle_persisted(number);
+                for (node, message) in shard.held.release(flight.turn) {
+                    self.turn.push_message(node, shard.id, message);
+                }
                 self.mark(slot);
-            }
-            for (node, shard, message) in flight.held {
-                self.turn.push_message(node, shard, message);
             }
         }
     }
@@ -389,12 +418,20 @@ impl Host {
         }
     }
 
-    /// The node's entry cache has one budget: the shards give up applied runs in turn.
+    /// The node's entry cache has one budget: the shards give up applied runs in turn, and where that
+    /// is not enough what waits to be committed or applied, which is read back when its time comes.
     fn evict(&mut self) {
-        let low_water = self.config.entry_cache_bytes_max / 4 * 3;
-        if self.cached_bytes <= self.config.entry_cache_bytes_max {
-            return;
+        if self.totals.cached_bytes > self.config.entry_cache_bytes_max {
+            self.evict_below(|shard| shard.applied.next());
         }
+        if self.totals.cached_bytes > self.config.entry_cache_bytes_max {
+            self.evict_below(|_| Index(u64::MAX));
+        }
+    }
+
+    /// Gives up what is durable below an index of each shard, until there is room to spare.
+    fn evict_below(&mut self, index: impl Fn(&Shard) -> Index) {
+        let low_water = self.config.entry_cache_bytes_max / 4 * 3;
         for _ in 0..self.shards.len() {
             let slot = self.evict_next % self.shards.len();
             self.evict_next = slot + 1;
@@ -402,11 +439,9 @@ impl Host {
             if shard.is_vacant {
                 continue;
             }
-            shard.kernel.evict_below(shard.applied.next());
-            let cached_bytes = shard.kernel.cached_bytes();
-            self.cached_bytes -= std::mem::replace(&mut shard.cached_bytes, cached_bytes);
-            self.cached_bytes += cached_bytes;
-            if self.cached_bytes <= low_water {
+            shard.kernel.evict_below(index(shard));
+            self.count(slot);
+            if self.totals.cached_bytes <= low_water {
                 return;
             }
         }

@@ -75,6 +75,7 @@ mod attendance;
 mod bytes_reader;
 mod command;
 mod config;
+mod held;
 mod host;
 mod kv;
 mod leases;
@@ -85,6 +86,7 @@ mod shard;
 mod stall;
 #[cfg(test)]
 mod test_map;
+mod totals;
 mod turn;
 mod upkeep;
 mod view;
@@ -101,6 +103,7 @@ pub use meta::{
     encode_descriptor,
 };
 pub use turn::{
-    Answer, Apply, Event, Refusal, ShardFetch, ShardPurge, ShardRole, ShardSnapshot, Ticket, Turn,
+    Answer, Apply, Event, Refusal, ShardFetch, ShardLoss, ShardPurge, ShardRole, ShardSnapshot,
+    Ticket, Turn,
 };
 pub use view::ShardView;

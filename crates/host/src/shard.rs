@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_raft::{
     Committed, Config, EntryKind, HardState, Kernel, Membership, ProposeError, ReadError, Restored,
-    RunDraft,
+    Role, RunDraft,
 };
 use quorate_types::{
     Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId, Term, WallMillis,
@@ -13,6 +13,8 @@ use quorate_types::{
 
 use crate::attendance::ShardLiveness;
 use crate::command::{Envelope, SessionStamp};
+use crate::held::HeldMessages;
+use crate::totals::Counted;
 use crate::turn::{Answer, Refusal, Ticket, Turn};
 
 /// Entries that this node proposed together and that wait to be committed.
@@ -53,13 +55,17 @@ pub(crate) struct Shard {
     pub(crate) is_vacant: bool,
     pub(crate) descriptor_version: u64,
     pub(crate) applied: Index,
+    /// Handed over to be applied, up to and with this.
+    pub(crate) handed: Index,
+    /// Waits for a sync.
+    pub(crate) held: HeldMessages,
     /// Number of the newest turn that holds a write of this shard; 0 before the first.
     pub(crate) submitted_turn: u64,
     /// When the host's timer heap will look at this shard.
     pub(crate) armed: Monotonic,
     pub(crate) dirty: bool,
-    /// As of the last turn, for the node's cache budget.
-    pub(crate) cached_bytes: usize,
+    /// Its part of the host's sums.
+    pub(crate) counted: Counted,
     draft: RunDraft,
     draft_tickets: Vec<Ticket>,
     /// Places in `draft_tickets` of those whose place in the log is to be told.
@@ -86,10 +92,12 @@ impl Shard {
             is_vacant: false,
             descriptor_version,
             applied,
+            handed: applied,
+            held: HeldMessages::default(),
             submitted_turn: 0,
             armed: Monotonic(u64::MAX),
             dirty: false,
-            cached_bytes: 0,
+            counted: Counted::default(),
             draft: RunDraft::new(),
             draft_tickets: Vec::new(),
             draft_progress: Vec::new(),
@@ -118,24 +126,30 @@ impl Shard {
         Shard { is_vacant: true, ..vacant }
     }
 
+    /// True while the state machine has entries to apply.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.handed > self.applied
+    }
+
     /// Where the leader lives, if known.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         self.kernel.role().leader.map(|(_, node)| node)
     }
 
-    /// Adds a command to the run that the next turn proposes.
+    /// Adds a command to the run that the next turn proposes. A full run is proposed before, if the
+    /// host has room for it: true if so.
     pub(crate) fn write(
         &mut self,
-        now: Monotonic,
-        wall: WallMillis,
+        (now, wall): (Monotonic, WallMillis),
         write: NewWrite<'_>,
+        room_bytes: usize,
         turn: &mut Turn,
-    ) {
+    ) -> bool {
         let NewWrite { ticket, session, command, progress } = write;
-        if self.draft.len_bytes() + command.len() > limits::RUN_BYTES_MAX
-            || self.draft.count() >= limits::RUN_ENTRIES_MAX
-        {
-            self.propose(now, turn);
+        let is_full = self.draft.len_bytes() + command.len() > limits::RUN_BYTES_MAX
+            || self.draft.count() >= limits::RUN_ENTRIES_MAX;
+        if is_full {
+            self.propose(now, room_bytes, turn);
         }
         let envelope =
             Envelope { descriptor_version: self.descriptor_version, leader_time: wall, session };
@@ -144,6 +158,7 @@ impl Shard {
             self.draft_progress.push(self.draft_tickets.len());
         }
         self.draft_tickets.push(ticket);
+        is_full
     }
 
     pub(crate) fn read(&mut self, ticket: Ticket) {
@@ -151,8 +166,8 @@ impl Shard {
     }
 
     /// Hands what callers asked for since the last turn to the kernel.
-    pub(crate) fn submit(&mut self, now: Monotonic, turn: &mut Turn) {
-        self.propose(now, turn);
+    pub(crate) fn submit(&mut self, now: Monotonic, room_bytes: usize, turn: &mut Turn) {
+        self.propose(now, room_bytes, turn);
         if self.reads_new.is_empty() {
             return;
         }
@@ -172,13 +187,18 @@ impl Shard {
         }
     }
 
-    fn propose(&mut self, now: Monotonic, turn: &mut Turn) {
+    fn propose(&mut self, now: Monotonic, room_bytes: usize, turn: &mut Turn) {
         if self.draft.is_empty() {
             return;
         }
         let draft = std::mem::take(&mut self.draft);
         let tickets = std::mem::take(&mut self.draft_tickets);
         let progress = std::mem::take(&mut self.draft_progress);
+        if draft.len_bytes() > room_bytes && self.kernel.role().role == Role::Leader {
+            let busy = Answer::Refused(Refusal::Busy);
+            turn.answers.extend(tickets.into_iter().map(|ticket| (ticket, busy)));
+            return;
+        }
         match self.kernel.propose(now, draft) {
             Ok(first) => {
                 turn.accepted.extend(progress.into_iter().map(|place| {

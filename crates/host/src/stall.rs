@@ -1,62 +1,135 @@
-//! A disk that hangs: it fails nothing and finishes nothing.
+//! A disk that hangs, or a state machine that does: it fails nothing and finishes nothing.
 //!
-//! A leader on it would go on sending heartbeats and commit nothing: its followers stay loyal and
-//! its shards stand still for as long as the disk hangs. So a host that waits for a write, and for
-//! `limits::DISK_STALL` has seen none finished, gives up all that it leads, once; its replicas
-//! campaign again some election timeouts later, and win only if the disk does: a candidate's own
-//! vote has to be durable. A disk that is slow, with a long queue, finishes something all the time.
+//! A leader on it would go on sending heartbeats and commit nothing, or answer nobody: its followers
+//! stay loyal and its shards stand still for as long as that lasts. So a host that waits for a write
+//! (`limits::DISK_STALL`) or for an applied entry (`limits::APPLY_STALL`) and has seen none finished for
+//! so long gives up all that it leads. Until something is finished its replicas neither campaign nor
+//! lead; on a disk that hangs they don't answer who campaigns either, because each term more would be
+//! one write more that waits. Whatever is slow, with a long queue, finishes something all the time.
 
-use quorate_types::{Duration, Monotonic, limits};
+use quorate_types::{Duration, Index, Monotonic, limits};
 
 use crate::host::Host;
 
 /// Between two looks that are further apart this process itself stood still, as a suspended machine
-/// does: what the disk has finished may be waiting to be heard.
+/// does: what has been finished may be waiting to be heard.
 const LOOKS_APART_MAX: Duration = Duration::from_millis(1_000);
 
-/// What is known of the disk's progress.
+/// One kind of work that somebody else does for this host.
 #[derive(Default)]
-pub(crate) struct DiskWatch {
-    /// When a write was last heard to be finished, or the process to go on after it stood still.
+pub(crate) struct Watch {
+    /// When something was last heard to be finished, or work to begin after there was none, or the
+    /// process to go on after it stood still.
     progress: Monotonic,
-    looked: Monotonic,
     stalled: bool,
 }
 
-impl DiskWatch {
+impl Watch {
     pub(crate) fn handle_progress(&mut self, now: Monotonic) {
         self.progress = now;
     }
+
+    /// True if the stall begins now. `waits_since` is when the oldest work was handed over, if any is
+    /// under way.
+    fn look(&mut self, now: Monotonic, waits_since: Option<Monotonic>, stall: Duration) -> bool {
+        let was_stalled = self.stalled;
+        let since = waits_since.map(|since| since.max(self.progress));
+        self.stalled = since.is_some_and(|since| now.since(since) >= stall);
+        self.stalled && !was_stalled
+    }
+
+    /// When it counts as stalled, if nothing is finished until then.
+    fn deadline(&self, waits_since: Option<Monotonic>, stall: Duration) -> Option<Monotonic> {
+        waits_since.filter(|_| !self.stalled).map(|since| since.max(self.progress) + stall)
+    }
+}
+
+/// What is known of the progress of others.
+#[derive(Default)]
+pub(crate) struct Stalls {
+    looked: Monotonic,
+    pub(crate) disk: Watch,
+    apply: Watch,
+    /// Shards with entries that were handed over to be applied, and are not yet.
+    applying: usize,
 }
 
 impl Host {
     /// Whether the disk hangs, as of the last look at the timers.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        self.disk.stalled
+        self.stalls.disk.stalled
     }
 
-    /// When the disk counts as hung, if it finishes nothing until then.
+    /// Whether the state machines finish nothing, as of the last look at the timers.
+    #[must_use]
+    pub fn is_apply_stalled(&self) -> bool {
+        self.stalls.apply.stalled
+    }
+
+    /// True if nothing here should lead.
+    pub(crate) fn is_unfit(&self) -> bool {
+        self.stalls.disk.stalled || self.stalls.apply.stalled
+    }
+
+    /// When the next of them counts as stalled.
     pub(crate) fn stall_deadline(&self) -> Option<Monotonic> {
-        self.waits_since().filter(|_| !self.disk.stalled).map(|since| since + limits::DISK_STALL)
+        let disk = self.stalls.disk.deadline(self.oldest_write(), limits::DISK_STALL);
+        let apply = self.stalls.apply.deadline(self.applies_since(), limits::APPLY_STALL);
+        disk.into_iter().chain(apply).min()
     }
 
-    /// Gives up every leadership when the disk begins to hang.
-    pub(crate) fn watch_disk(&mut self, now: Monotonic) {
-        if now.since(self.disk.looked) > LOOKS_APART_MAX {
-            self.disk.progress = now;
+    /// Gives up every leadership when a stall begins.
+    pub(crate) fn watch_stalls(&mut self, now: Monotonic) {
+        let (oldest_write, applies_since) = (self.oldest_write(), self.applies_since());
+        let stalls = &mut self.stalls;
+        if now.since(stalls.looked) > LOOKS_APART_MAX {
+            stalls.disk.progress = now;
+            stalls.apply.progress = now;
         }
-        self.disk.looked = now;
-        let waited = self.waits_since().map(|since| now.since(since));
-        let stalled = waited.is_some_and(|waited| waited >= limits::DISK_STALL);
-        if stalled && !self.disk.stalled {
+        stalls.looked = now;
+        let disk = stalls.disk.look(now, oldest_write, limits::DISK_STALL);
+        let apply = stalls.apply.look(now, applies_since, limits::APPLY_STALL);
+        if disk || apply {
             self.resign_all(now);
         }
-        self.disk.stalled = stalled;
     }
 
-    /// Since when the disk has had work and finished nothing.
-    fn waits_since(&self) -> Option<Monotonic> {
-        self.oldest_write().map(|taken| taken.max(self.disk.progress))
+    /// Entries through `last` were handed over to be applied.
+    pub(crate) fn expect_applied(&mut self, now: Monotonic, slot: usize, last: Index) {
+        if !self.shards[slot].is_applying() {
+            if self.stalls.applying == 0 {
+                self.stalls.apply.progress = now;
+            }
+            self.stalls.applying += 1;
+        }
+        let shard = &mut self.shards[slot];
+        shard.handed = shard.handed.max(last);
+        if !shard.is_applying() {
+            self.stalls.applying -= 1;
+        }
+    }
+
+    /// A state machine has applied everything up to and with `index`.
+    pub(crate) fn handle_applied(&mut self, now: Monotonic, slot: usize, index: Index) {
+        self.stalls.apply.progress = now;
+        let was_applying = self.shards[slot].is_applying();
+        self.shards[slot].handle_applied(index, &mut self.turn.answers);
+        self.count(slot);
+        if was_applying && !self.shards[slot].is_applying() {
+            self.stalls.applying -= 1;
+        }
+    }
+
+    /// Nothing of this slot is waited for any more.
+    pub(crate) fn forget_applies(&mut self, slot: usize) {
+        if self.shards[slot].is_applying() {
+            self.stalls.applying -= 1;
+        }
+    }
+
+    /// Since when the state machines have had work, at the earliest: it is the progress that counts.
+    fn applies_since(&self) -> Option<Monotonic> {
+        (self.stalls.applying > 0).then_some(Monotonic(0))
     }
 }

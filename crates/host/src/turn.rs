@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use quorate_raft::{
-    ChangeError, Committed, InstallError, Membership, Message, Reader, RoleState, Run,
+    ChangeError, Committed, InstallError, Loss, Membership, Message, Reader, RoleState, Run,
     SnapshotOutcome, Write,
 };
 use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, Term};
@@ -262,6 +262,20 @@ pub struct ShardRole {
     pub role: RoleState,
 }
 
+/// A replica that was found to have lost what it had acknowledged: the directory was rolled back, so
+/// every replica in it may have forgotten promises (RULE 5). The host has given this one up, and
+/// nothing of it is in the turn; the driver notes it durably, so that no later start takes the
+/// directory for a sound one, and ends the service of the node before anything else leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardLoss {
+    /// The shard.
+    pub shard: ShardId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The proof.
+    pub loss: Loss,
+}
+
 /// All that the shards of one host want done, in one piece.
 #[derive(Debug, Default)]
 pub struct Turn {
@@ -294,6 +308,8 @@ pub struct Turn {
     pub control: Vec<(NodeId, ShardId, Control)>,
     /// For the node's liveness, in order.
     pub notes: Vec<LivenessNote>,
+    /// Replicas that have lost what they had acknowledged.
+    pub losses: Vec<ShardLoss>,
 }
 
 impl Turn {
@@ -313,6 +329,14 @@ impl Turn {
             && self.purges.is_empty()
             && self.control.is_empty()
             && self.notes.is_empty()
+            && self.losses.is_empty()
+    }
+
+    /// Takes back what of a shard was about to leave.
+    pub(crate) fn silence(&mut self, id: ShardId) {
+        self.send.iter_mut().for_each(|(_, messages)| messages.retain(|(shard, _)| *shard != id));
+        self.send.retain(|(_, messages)| !messages.is_empty());
+        self.control.retain(|(_, shard, _)| *shard != id);
     }
 
     pub(crate) fn push_message(&mut self, to: NodeId, shard: ShardId, message: Message) {

@@ -54,6 +54,7 @@ impl Host {
         if installed.is_ok() {
             self.shards[slot].descriptor_version = descriptor_version;
             self.shards[slot].jump(base.index, &mut self.turn.answers);
+            self.expect_applied(now, slot, base.index);
             // The log begins further on than any purge of this turn would have it.
             self.turn.purges.retain(|purge| purge.shard != shard);
         }

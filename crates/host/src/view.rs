@@ -30,6 +30,8 @@ pub struct ShardView {
     pub is_quiet: bool,
     /// Callers who wait here.
     pub waiting: usize,
+    /// Messages that wait for a sync.
+    pub held_messages: usize,
 }
 
 impl Host {
@@ -44,13 +46,26 @@ impl Host {
             applied: shard.applied,
             last: shard.kernel.last(),
             membership: shard.kernel.membership().clone(),
-            cached_bytes: shard.cached_bytes,
+            cached_bytes: shard.counted.cached_bytes,
             base: shard.kernel.base(),
             lease_until: self.lease_until(slot),
             is_bound: self.binding(slot).is_some(),
             is_quiet: shard.kernel.is_quiet(),
             waiting: shard.waiting(),
+            held_messages: shard.held.len(),
         })
+    }
+
+    /// Bytes of log entries that all shards of this host keep in memory.
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.totals.cached_bytes
+    }
+
+    /// Bytes of those that are not durable here yet, and can't be given up.
+    #[must_use]
+    pub fn pinned_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.kernel.pinned_bytes()).sum()
     }
 
     /// The term of an entry of a shard's log here, its base included; `None` where it holds none.

@@ -20,6 +20,10 @@ pub(crate) struct ApplyCursor {
     outstanding_bytes: usize,
     /// Read back from disk; begins right after `handed`.
     fetched: Vec<Run>,
+    /// Bytes of that, or that are being read back at most.
+    fetching_bytes: usize,
+    /// Nothing was handed out for want of room at the host.
+    awaits_room: bool,
     /// Entries are being read back that a snapshot has made superfluous.
     is_fetch_obsolete: bool,
 }
@@ -32,6 +36,8 @@ impl ApplyCursor {
             outstanding: VecDeque::new(),
             outstanding_bytes: 0,
             fetched: Vec::new(),
+            fetching_bytes: 0,
+            awaits_room: false,
             is_fetch_obsolete: false,
         }
     }
@@ -43,10 +49,6 @@ impl ApplyCursor {
     /// The state machine went on from a snapshot at `index`.
     pub(crate) fn jump(&mut self, index: Index, is_fetching: bool) {
         *self = ApplyCursor { is_fetch_obsolete: is_fetching, ..ApplyCursor::new(index) };
-    }
-
-    pub(crate) fn handed(&self) -> Index {
-        self.handed
     }
 
     /// # Panics
@@ -64,24 +66,36 @@ impl ApplyCursor {
 }
 
 impl Kernel {
-    /// The next committed entries, or a wish to have them read back.
-    pub(crate) fn take_committed(&mut self) -> Option<Committed> {
+    /// The next committed entries, or a wish to have them read back. What is read back has its room
+    /// from when it is asked for.
+    pub(crate) fn take_committed(&mut self, node_room_bytes: usize) -> Option<Committed> {
+        self.apply.awaits_room = false;
         let from = self.apply.handed.next();
         let is_rash = self.breaks(Mutant::ApplyUnsynced);
         let held = if is_rash { self.log.last().index } else { self.log.durable() };
         let until = self.commit.min(held).next();
-        let room_bytes = self.config.apply_bytes_max.saturating_sub(self.apply.outstanding_bytes);
-        if from >= until || room_bytes == 0 {
-            return None;
-        }
         let runs = if !self.apply.fetched.is_empty() {
+            self.apply.fetching_bytes = 0;
             std::mem::take(&mut self.apply.fetched)
-        } else if from >= self.log.first_cached() {
-            self.log.runs(from, until, room_bytes)
         } else {
-            let until = until.min(self.log.first_cached());
-            self.fetch(Fetch { reader: Reader::Apply, range: from..until, bytes_max: room_bytes });
-            return None;
+            let room_bytes = self.config.apply_bytes_max.saturating_sub(self.apply_bytes());
+            let is_fetching = self.fetching.contains(&Reader::Apply);
+            if from >= until || room_bytes == 0 || is_fetching {
+                return None;
+            }
+            if node_room_bytes == 0 {
+                self.apply.awaits_room = true;
+                return None;
+            }
+            let bytes_max = room_bytes.min(node_room_bytes);
+            let first_cached = self.log.first_cached();
+            if from < first_cached {
+                let range = from..until.min(first_cached);
+                self.apply.fetching_bytes = bytes_max;
+                self.fetch(Fetch { reader: Reader::Apply, range, bytes_max });
+                return None;
+            }
+            self.log.runs(from, until, bytes_max)
         };
         let last = runs.last().expect("never empty").last();
         let bytes = runs.iter().map(Run::len_bytes).sum();
@@ -91,12 +105,25 @@ impl Kernel {
         Some(Committed { range: from..last.next(), runs })
     }
 
+    /// Bytes handed out, or being read back to be handed out, and not applied.
+    #[must_use]
+    pub fn apply_bytes(&self) -> usize {
+        self.apply.outstanding_bytes + self.apply.fetching_bytes
+    }
+
+    /// True if committed entries wait for nothing but room at the host.
+    #[must_use]
+    pub fn awaits_apply_room(&self) -> bool {
+        self.apply.awaits_room
+    }
+
     /// Entries for the state machine came back. They were committed when they were asked for, so
     /// nothing can have replaced them since.
     pub(crate) fn handle_fetched_apply(&mut self, runs: Vec<Run>) {
         if std::mem::take(&mut self.apply.is_fetch_obsolete) {
             return;
         }
+        self.apply.fetching_bytes = runs.iter().map(Run::len_bytes).sum();
         let first = runs.first().expect("a fetch gives at least one run").first();
         assert!(first == self.apply.handed.next(), "fetched {first:?} out of turn");
         for run in &runs {

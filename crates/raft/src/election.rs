@@ -5,6 +5,7 @@ use quorate_types::{Duration, LogId, Monotonic, Mutant, ReplicaId, Term};
 
 use crate::config::Preference;
 use crate::kernel::Kernel;
+use crate::loss::Acknowledgements;
 use crate::message::{Body, TransferOf};
 use crate::outbox::Lane;
 use crate::quorum::{self, Tally};
@@ -83,6 +84,7 @@ impl Kernel {
             self.vote = None;
             self.hard_state_is_dirty = true;
             self.accepted = None;
+            self.acknowledgements = Acknowledgements::default();
         }
         self.role = Role::Follower;
         self.leader = leader;

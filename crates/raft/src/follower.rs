@@ -36,7 +36,11 @@ impl Kernel {
         runs: Vec<Run>,
         commit: Index,
     ) {
-        if self.contradicts_committed(previous, &runs) {
+        // No leader speaks against what is committed (leader completeness): the sender has lost its
+        // log or forges. Dropping what it says is as safe as stopping, and leaves the node's other
+        // shards alone.
+        if self.contradicts(self.commit, previous, &runs) || self.ends_by_conflict(previous, &runs)
+        {
             return;
         }
         // Whatever is committed here is in the log of every later leader (leader completeness), so
@@ -52,6 +56,7 @@ impl Kernel {
         }
         // A verified index below the commit index is old news; the log matches through the latter.
         let matched = verified.max(self.commit);
+        self.acknowledgements.match_through(matched);
         let accepted = self.accepted.map_or(matched, |(_, earlier)| earlier.max(matched));
         self.accepted = Some((from, accepted));
         let is_rash = self.breaks(Mutant::CommitUnverified);
@@ -59,17 +64,15 @@ impl Kernel {
         self.commit = self.commit.max(commit.min(verified));
     }
 
-    /// True if an append speaks against an entry that is committed here. No leader can (leader
-    /// completeness): the sender has lost its log or forges. Dropping what it says is as safe as
-    /// stopping, and leaves the node's other shards alone.
-    fn contradicts_committed(&self, previous: LogId, runs: &[Run]) -> bool {
-        let committed = |index: Index| self.log.base().index <= index && index <= self.commit;
-        let contradicts = |id: LogId| committed(id.index) && !self.log.holds(id);
+    /// True if an append has other entries than this log, from the base on and up to `through`.
+    pub(crate) fn contradicts(&self, through: Index, previous: LogId, runs: &[Run]) -> bool {
+        let known = |index: Index| self.log.base().index <= index && index <= through;
+        let contradicts = |id: LogId| known(id.index) && !self.log.holds(id);
         contradicts(previous)
             || runs.iter().any(|run| {
                 // A run has one term and the own terms ascend: its ends speak for its middle.
                 let first = run.first().max(self.log.base().index);
-                let last = run.last().min(self.commit);
+                let last = run.last().min(through);
                 first <= last
                     && (contradicts(LogId::new(run.term(), first))
                         || contradicts(LogId::new(run.term(), last)))
@@ -77,12 +80,10 @@ impl Kernel {
     }
 
     pub(crate) fn handle_heartbeat(&mut self, from: ReplicaId, commit: Index, round: u64) {
-        // The leader caps the index by what it knows to match here. More than the log holds means
-        // that it lost acknowledged entries; following would commit what is not there.
-        if commit <= self.log.last().index {
-            self.commit = self.commit.max(commit);
+        self.hear_commit(commit);
+        if !self.has_ended() {
+            self.send(Lane::Settled, from, Body::HeartbeatReply { round });
         }
-        self.send(Lane::Settled, from, Body::HeartbeatReply { round });
     }
 
     /// Appends the part of `run` that the log lacks. Only a conflict cuts the log: a late
@@ -112,6 +113,7 @@ impl Kernel {
         if let Some((leader, matched)) = self.accepted.take() {
             let is_rash = self.breaks(Mutant::AcceptedAtOnce) && !self.log.is_dirty();
             let lane = if is_rash { Lane::Now } else { Lane::AfterSync };
+            self.acknowledgements.send(matched);
             self.send(lane, leader, Body::Accepted { matched });
         }
     }

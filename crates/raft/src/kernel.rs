@@ -1,7 +1,7 @@
 //! The kernel: one replica of one group. State, public interface, dispatch; each part of the
 //! protocol has a file of its own.
 
-use quorate_types::{Index, LogId, Monotonic, Mutant, ReplicaId, Term, WriteNumber};
+use quorate_types::{Index, LogId, Monotonic, Mutant, NodeId, ReplicaId, Term, WriteNumber};
 
 use crate::apply::ApplyCursor;
 use crate::config::Config;
@@ -9,13 +9,14 @@ use crate::election::Election;
 use crate::errors::{ChangeError, ProposeError, ReadError, TransferError};
 use crate::follower::is_well_formed;
 use crate::log::Log;
+use crate::loss::Acknowledgements;
 use crate::membership::{Member, Membership};
 use crate::message::{Body, Message};
 use crate::outbox::{Lane, Outbox};
 use crate::random::Random;
 use crate::reads::Reads;
 use crate::ready::{
-    Fetch, HardState, Install, Reader, Ready, Restored, Role, RoleState, SnapshotRequest, Write,
+    Fetch, HardState, Install, Loss, Reader, Restored, Role, RoleState, SnapshotRequest,
 };
 use crate::replication::Leading;
 use crate::run::{Run, RunDraft};
@@ -38,8 +39,8 @@ pub struct Kernel {
     /// Term or vote differ from what the newest write holds.
     pub(crate) hard_state_is_dirty: bool,
     /// The newest write with a hard state, while it is under way.
-    hard_state_write: Option<WriteNumber>,
-    write_last: WriteNumber,
+    pub(crate) hard_state_write: Option<WriteNumber>,
+    pub(crate) write_last: WriteNumber,
     pub(crate) role: Role,
     pub(crate) leader: Option<ReplicaId>,
     pub(crate) leader_heard_at: Option<Monotonic>,
@@ -50,19 +51,25 @@ pub struct Kernel {
     pub(crate) commit: Index,
     /// What to acknowledge to the leader of this term with the next `Ready`.
     pub(crate) accepted: Option<(ReplicaId, Index)>,
+    pub(crate) acknowledgements: Acknowledgements,
     pub(crate) apply: ApplyCursor,
     pub(crate) reads: Reads,
     /// Boxed: few replicas lead, and thousands of kernels live in one process.
     pub(crate) leading: Option<Box<Leading>>,
+    /// What the host's sum has of the windows, by node.
+    pub(crate) window_counts: Vec<(NodeId, usize)>,
     pub(crate) outbox: Outbox,
-    fetches: Vec<Fetch>,
+    pub(crate) fetches: Vec<Fetch>,
     pub(crate) snapshots: Vec<SnapshotRequest>,
     /// The log has begun anew; the next write says so.
     pub(crate) install: Option<Install>,
     /// Readers that wait for their runs.
     pub(crate) fetching: Vec<Reader>,
     pub(crate) strangers: Vec<Member>,
-    reported: RoleState,
+    /// Its log has lost what it had acknowledged: it takes no part any more (RULE 5).
+    pub(crate) ended: Option<Loss>,
+    pub(crate) is_end_told: bool,
+    pub(crate) reported: RoleState,
 }
 
 impl Kernel {
@@ -80,6 +87,7 @@ impl Kernel {
         assert!(log.base().index <= applied && applied <= last, "applied beyond the log's ends");
         // A replica made with a base has at least the base's term.
         let term = term.max(log.base().term);
+        let acknowledgements = Acknowledgements::restored(term, log.last());
         let mut kernel = Kernel {
             random: Random::new(config.seed),
             now,
@@ -96,15 +104,19 @@ impl Kernel {
             log,
             commit: applied.max(committed.min(last)),
             accepted: None,
+            acknowledgements,
             apply: ApplyCursor::new(applied),
             reads: Reads::new(config.read_context_first),
             leading: None,
+            window_counts: Vec::new(),
             outbox: Outbox::default(),
             fetches: Vec::new(),
             snapshots: Vec::new(),
             install: None,
             fetching: Vec::new(),
             strangers: Vec::new(),
+            ended: None,
+            is_end_told: false,
             reported: RoleState { role: Role::Follower, term, leader: None, serving: false },
             config,
         };
@@ -116,7 +128,8 @@ impl Kernel {
     pub fn handle_message(&mut self, now: Monotonic, message: Message) {
         self.advance_clock(now);
         let Message { from, to, term, body } = message;
-        if to != self.config.replica || from == to || !self.is_credible(term) {
+        let is_meant = to == self.config.replica && from != to && !self.has_ended();
+        if !is_meant || !self.is_credible(term) {
             return;
         }
         match body {
@@ -146,6 +159,9 @@ impl Kernel {
     /// Time passed; does nothing before [`Kernel::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Monotonic) {
         self.advance_clock(now);
+        if self.has_ended() {
+            return;
+        }
         if self.role == Role::Leader {
             self.handle_leader_timeout();
             return;
@@ -161,6 +177,7 @@ impl Kernel {
     pub fn poll_timeout(&self) -> Monotonic {
         match &self.leading {
             Some(leading) => self.leader_deadline(leading),
+            None if self.has_ended() => Monotonic(u64::MAX),
             None => {
                 let reads = self.reads.deadline().unwrap_or(Monotonic(u64::MAX));
                 self.election.deadline.min(reads)
@@ -266,44 +283,6 @@ impl Kernel {
         match reader {
             Reader::Apply => self.handle_fetched_apply(runs),
             Reader::Follower(replica) => self.handle_fetched_follower(replica, runs),
-        }
-    }
-
-    /// Forgets cached runs that are durable, handed out for apply and wholly below `index`; they
-    /// can be fetched again.
-    pub fn evict_below(&mut self, index: Index) {
-        self.log.evict_below(index.min(self.apply.handed().next()));
-    }
-
-    /// Bytes of runs held in memory.
-    #[must_use]
-    pub fn cached_bytes(&self) -> usize {
-        self.log.cached_bytes()
-    }
-
-    /// Everything the kernel wants done. Empty if nothing changed.
-    #[must_use]
-    pub fn take_ready(&mut self) -> Ready {
-        self.begin_read_round();
-        self.replicate();
-        // Behind the commit index of the change, so that the next leader can hear of it first.
-        self.depart();
-        self.acknowledge();
-        let write = self.take_write();
-        let committed = self.take_committed();
-        let (send_now, send_after_sync) = self.outbox.take(self.is_hard_state_durable());
-        let role = self.role();
-        let changed = role != self.reported;
-        self.reported = role;
-        Ready {
-            send_now,
-            write,
-            send_after_sync,
-            committed,
-            reads: self.reads.take_ended(),
-            fetches: std::mem::take(&mut self.fetches),
-            snapshots: std::mem::take(&mut self.snapshots),
-            role: changed.then_some(role),
         }
     }
 
@@ -449,31 +428,5 @@ impl Kernel {
             self.fetching.push(fetch.reader);
             self.fetches.push(fetch);
         }
-    }
-
-    fn take_write(&mut self) -> Option<Write> {
-        if !self.hard_state_is_dirty && !self.log.is_dirty() {
-            return None;
-        }
-        let number = self.write_last.next();
-        self.write_last = number;
-        let hard_state = self.hard_state_is_dirty.then_some(HardState {
-            term: self.term,
-            vote: self.vote.filter(|_| !self.breaks(Mutant::VoteForgotten)),
-            committed: self.commit,
-        });
-        if hard_state.is_some() {
-            self.hard_state_is_dirty = false;
-            self.hard_state_write = Some(number);
-        }
-        let log = self.log.take_write(number);
-        let install = self.install.take();
-        Some(Write {
-            number,
-            install,
-            hard_state,
-            truncate_from: log.truncate_from,
-            runs: log.runs,
-        })
     }
 }

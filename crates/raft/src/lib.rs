@@ -68,6 +68,7 @@
 
 mod addresses;
 mod apply;
+mod cache;
 mod change;
 mod config;
 mod election;
@@ -75,9 +76,11 @@ mod errors;
 mod follower;
 mod kernel;
 mod log;
+mod loss;
 mod membership;
 mod message;
 mod outbox;
+mod output;
 mod progress;
 mod quorum;
 mod random;
@@ -88,6 +91,7 @@ mod run;
 mod snapshot;
 mod support;
 mod transfer;
+mod windows;
 
 pub use config::{Config, Preference};
 pub use errors::{ChangeError, InstallError, ProposeError, ReadError, TransferError};
@@ -95,8 +99,9 @@ pub use kernel::Kernel;
 pub use membership::{Member, Membership, MembershipError};
 pub use message::{Body, Message, TransferOf};
 pub use ready::{
-    Committed, Fetch, HardState, Install, ReadOutcome, Reader, Ready, Restored, Role, RoleState,
-    SnapshotOutcome, SnapshotRequest, Write,
+    Committed, Fetch, HardState, Install, Loss, ReadOutcome, Reader, Ready, Restored, Role,
+    RoleState, SnapshotOutcome, SnapshotRequest, Write,
 };
 pub use run::{Entry, EntryKind, Run, RunDraft, RunError};
 pub use support::Attendance;
+pub use windows::Windows;

@@ -285,6 +285,12 @@ impl Log {
         }
     }
 
+    /// Bytes of cached runs that are not durable.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        let pinned = self.cached.iter().rev().take_while(|run| run.last() > self.durable);
+        pinned.map(Run::len_bytes).sum()
+    }
+
     /// Moves the base up to an entry of this log: what lies below, and the entry itself, is in the
     /// state that the base stands for, and need not be written any more.
     pub(crate) fn purge(&mut self, to: Index) {

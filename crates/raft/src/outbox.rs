@@ -29,6 +29,11 @@ impl Outbox {
         self.messages.push((lane, node, message));
     }
 
+    /// Nothing of it leaves any more.
+    pub(crate) fn clear(&mut self) {
+        self.messages.clear();
+    }
+
     /// Splits what was gathered into what leaves now and what leaves after the sync.
     pub(crate) fn take(&mut self, hard_state_is_durable: bool) -> (Envelopes, Envelopes) {
         let mut now = Vec::with_capacity(self.messages.len());

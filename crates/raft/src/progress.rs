@@ -141,6 +141,16 @@ impl Progress {
         self.window.appends.is_empty() || bytes <= self.window.room_bytes(config)
     }
 
+    /// Bytes under way.
+    pub(crate) fn window_bytes(&self) -> usize {
+        self.window.bytes
+    }
+
+    /// True if appends are under way.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        !self.window.appends.is_empty()
+    }
+
     /// True if runs may be read back for this follower.
     pub(crate) fn may_fetch(&self) -> bool {
         !self.awaits_empty_window || self.window.appends.is_empty()
@@ -333,6 +343,37 @@ mod tests {
         assert!(progress.admits(&config, 40));
         progress.sent(Index(11), 40);
         assert_eq!(progress.room_bytes(&config), None);
+    }
+
+    /// Goal: a follower that falls back while its window is full has all of it again. Method: every way
+    /// by which a window is given up, then the first acknowledgement.
+    #[test]
+    fn a_window_that_is_given_up_is_empty() {
+        let ways: [fn(&mut Progress); 4] = [
+            Progress::suspend,
+            |progress| progress.step_back(Index(10), Index(10)),
+            |progress| progress.await_snapshot(Index(9)),
+            |progress| {
+                progress.next = Index(10);
+                progress.begin_behind(Index(10));
+            },
+        ];
+        for (number, give_up) in ways.into_iter().enumerate() {
+            let (mut progress, config) = progress();
+            progress.sent(Index(10), 60);
+            progress.sent(Index(11), 40);
+            assert_eq!(progress.room_bytes(&config), None, "it is full");
+            give_up(&mut progress);
+            progress.accept(Index(9));
+            assert_eq!(progress.pace, Pace::Replicate);
+            assert_eq!(progress.room_bytes(&config), Some(100), "way {number}");
+            let leaves = (10..13).take_while(|last| {
+                let has_room = progress.room_bytes(&config).is_some();
+                progress.sent(Index(*last), 1);
+                has_room
+            });
+            assert_eq!(leaves.count(), 3, "way {number}");
+        }
     }
 
     #[test]

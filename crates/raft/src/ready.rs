@@ -155,6 +155,22 @@ pub struct RoleState {
     pub serving: bool,
 }
 
+/// What proves that this replica's log has lost entries that it had acknowledged: it was rolled back,
+/// and takes no part in its group any more (RULE 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "entries through {acknowledged} were acknowledged to the leader of term {term}, and are not in \
+     this log, which ends at {last}"
+)]
+pub struct Loss {
+    /// The term.
+    pub term: Term,
+    /// The leader has an acknowledgement of this replica through here.
+    pub acknowledged: Index,
+    /// Where the log ends.
+    pub last: LogId,
+}
+
 /// Everything a kernel wants done since it was last asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
@@ -175,6 +191,9 @@ pub struct Ready {
     pub snapshots: Vec<SnapshotRequest>,
     /// The new role, if it changed.
     pub role: Option<RoleState>,
+    /// This replica's service has ended; told once. There is nothing to send or to write any more,
+    /// and what waits for a sync must not leave.
+    pub loss: Option<Loss>,
 }
 
 impl Ready {
@@ -189,5 +208,6 @@ impl Ready {
             && self.fetches.is_empty()
             && self.snapshots.is_empty()
             && self.role.is_none()
+            && self.loss.is_none()
     }
 }

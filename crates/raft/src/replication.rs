@@ -15,6 +15,7 @@ use crate::ready::{Fetch, Reader};
 use crate::run::{Run, RunDraft};
 use crate::support::{Attendance, Rest};
 use crate::transfer::Transfer;
+use crate::windows::Windows;
 
 /// What a replica holds while it leads.
 pub(crate) struct Leading {
@@ -91,6 +92,12 @@ impl Kernel {
             return Err((ProposeError::Full { pending_bytes, bytes_max }, draft));
         }
         Ok(self.append_own(draft))
+    }
+
+    /// Bytes that this leader has proposed and not committed.
+    #[must_use]
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.leading.as_ref().map_or(0, |leading| leading.uncommitted_bytes)
     }
 
     /// Appends to the own log of a leader; gives the id of the first entry.
@@ -205,10 +212,11 @@ impl Kernel {
 
     /// Sends followers what they lack and may be sent, and the commit index to those that get no
     /// append to carry it. Runs once per `Ready`, so that a turn's proposals travel together.
-    pub(crate) fn replicate(&mut self) {
+    pub(crate) fn replicate(&mut self, windows: Option<&Windows>) {
         let Some(mut leading) = self.leading.take() else { return };
         for follower in leading.followers.iter_mut().filter(|follower| !follower.is_down()) {
-            while self.replicate_to(follower) {}
+            let has_room = windows.is_none_or(|windows| windows.has_room(follower.member.node));
+            while (has_room || !follower.is_in_flight()) && self.replicate_to(follower) {}
             let commit = self.commit.min(follower.matched);
             if commit > follower.commit_told {
                 follower.commit_told = commit;

@@ -34,6 +34,9 @@ impl Kernel {
         membership: Membership,
     ) -> Result<(), InstallError> {
         self.now = self.now.max(now);
+        if self.has_ended() {
+            return Err(InstallError::NoReplica);
+        }
         if term < self.term {
             return Err(InstallError::Superseded { sent_in: term, term: self.term });
         }
@@ -67,6 +70,8 @@ impl Kernel {
         self.commit = base.index;
         self.apply.jump(base.index, self.fetching.contains(&Reader::Apply));
         self.accepted = self.leader.map(|leader| (leader, verified.max(base.index)));
+        // Its sender led the term that is the own one now.
+        self.acknowledgements.match_through(base.index);
         self.hard_state_is_dirty = true;
         // What an earlier one dropped, and nothing has written since, is not there to be kept.
         keeps_log &= self.install.as_ref().is_none_or(|earlier| earlier.keeps_log);

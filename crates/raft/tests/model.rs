@@ -404,6 +404,7 @@ impl World {
         loop {
             let was_idle = self.sites[at].flights.is_empty();
             let ready = self.sites[at].take_ready();
+            assert_eq!(ready.loss, None, "every disk here keeps what was synced");
             self.check_commit(at);
             if ready.is_empty() {
                 if self.dice.chance(20) {

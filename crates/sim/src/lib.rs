@@ -24,7 +24,8 @@
 //! - **Process**: crashes, alone or all at once, restarts, pauses, hung workers.
 //! - **Operator**: members are added, removed and replaced, leaders moved, shards made; snapshots are
 //!   cut off and go on. At most one replica of a shard is damaged at a time, and it is replaced
-//!   before the next: more is lost data on any system of this kind.
+//!   before the next: more is lost data on any system of this kind. Nobody puts an older copy of a node's
+//!   stores back: that is drilled apart, with one group.
 //!
 //! # Properties, checked at every step
 //!

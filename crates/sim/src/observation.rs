@@ -7,7 +7,7 @@
 use std::fmt;
 
 use quorate_host::liveness::{Control, StandingChange, SupportEpoch};
-use quorate_raft::{Committed, EntryKind, Membership, Message, Restored, RoleState, Write};
+use quorate_raft::{Committed, EntryKind, Loss, Membership, Message, Restored, RoleState, Write};
 use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, Term};
 
 /// Simulated true time in nanoseconds since the world began. No node sees it.
@@ -204,6 +204,8 @@ pub enum Observation<'a> {
     ReplicaAdded { node: NodeId, shard: ShardId, replica: ReplicaId, restored: &'a Restored },
     /// A replica was destroyed on proof, or found to be damaged; see [`why`].
     ReplicaRemoved { node: NodeId, shard: ShardId, replica: ReplicaId, why: &'static str },
+    /// A replica was found to have lost what it had acknowledged, and ended.
+    LossFound { node: NodeId, shard: ShardId, replica: ReplicaId, loss: &'a Loss },
     /// A node was asked to take in a replica id that has a tombstone there, and refused.
     TombstoneRefused { node: NodeId, shard: ShardId, replica: ReplicaId },
     /// A role, term or leader changed.
@@ -322,7 +324,7 @@ pub struct NodeMemory {
     pub cached_bytes: usize,
     /// Its bound for that.
     pub cached_bytes_max: usize,
-    /// Bytes of cached entries that may not be given up: not durable yet, or not handed out.
+    /// Bytes of cached entries that may not be given up: they are not durable yet.
     pub pinned_bytes: usize,
 }
 

@@ -198,6 +198,9 @@ fn shard_event(observation: &Observation<'_>) -> Option<ShardEvent> {
             let (last, applied) = (restored.last, restored.applied);
             of(node, shard, replica, Kind::Added { last, applied, term: restored.hard_state.term })
         }
+        Observation::LossFound { node, shard, replica, .. } => {
+            of(node, shard, replica, Kind::Removed("it lost what it had acknowledged"))
+        }
         Observation::ReplicaRemoved { node, shard, replica, why } => {
             of(node, shard, replica, Kind::Removed(why))
         }

@@ -35,12 +35,26 @@ pub const WINDOW_BYTES_MAX: usize = 8 << 20;
 pub const APPEND_BYTES_MAX: usize = 1 << 20;
 /// Payload bytes that a leader has proposed and not yet committed, per shard.
 pub const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
+/// The same of all shards of a node together: all of it, and the reserve, fits the entry cache.
+pub const UNCOMMITTED_NODE_BYTES_MAX: usize = 192 << 20;
+/// Bytes beyond it that shards may propose that have nothing under way: one that commits nothing may take
+/// all of the rest, and the others still go on, a run at a time.
+pub const UNCOMMITTED_RESERVE_BYTES: usize = 64 << 20;
+/// Payload bytes in flight to one peer of all shards of a node together; past it each shard has one append
+/// in flight. As much as one lane to it holds: more would be dropped there, and sent again.
+pub const WINDOW_PEER_BYTES_MAX: usize = 64 << 20;
 /// Reads that wait for a confirmation, per shard.
 pub const READS_PENDING_MAX: usize = 16_384;
 /// Bytes of log entries that one node keeps in memory for followers and apply.
 pub const ENTRY_CACHE_BYTES_MAX: usize = 256 << 20;
+/// Answers to a reader's question for an index that wait for one sync, per shard and peer: the oldest
+/// of more has waited for the time in which its asker gives up, or the asker is asking in a circle.
+pub const HELD_READ_REPLIES_MAX: usize = 64;
 /// Committed bytes handed to the apply threads and not yet applied, per shard.
 pub const APPLY_BYTES_MAX: usize = 16 << 20;
+/// The same of all shards of a node together: four shards that are behind, or many that are not, keep the
+/// apply threads at work.
+pub const APPLY_NODE_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of one frame between two nodes. A message with the largest entry must fit.
 pub const FRAME_BYTES_MAX: usize = 32 << 20;
@@ -116,6 +130,9 @@ pub const SUPPORT_MAX: Duration = Duration::from_millis(2_500);
 pub const DRIFT_MARGIN: Duration = Duration::from_millis(50);
 /// Age of the oldest outstanding sync at which a node asks for no more support.
 pub const DISK_STALL: Duration = Duration::from_millis(3_000);
+/// Time in which the state machines of a host finish nothing, although entries wait for them, at which
+/// it leads nothing any more: by then every caller who waits for one of them has been given up on.
+pub const APPLY_STALL: Duration = REQUEST_TIMEOUT;
 /// Time without any result, although work waits, at which a worker or log writer counts as stalled
 /// and its node asks for no more support.
 pub const STALL: Duration = Duration::from_millis(3_000);
@@ -237,6 +254,15 @@ const _: () = {
     assert!(FRAME_BYTES_MAX <= RECEIVING_BYTES_MAX, "each frame can be received");
     assert!(RUN_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a run and its last entry fit");
     assert!(WINDOW_BYTES_MAX <= UNCOMMITTED_BYTES_MAX);
+    assert!(UNCOMMITTED_BYTES_MAX <= UNCOMMITTED_NODE_BYTES_MAX, "one shard may use its bound");
+    assert!(
+        UNCOMMITTED_NODE_BYTES_MAX + UNCOMMITTED_RESERVE_BYTES <= ENTRY_CACHE_BYTES_MAX,
+        "what is not durable yet can't leave the cache"
+    );
+    assert!(RUN_BYTES_MAX + ENTRY_BYTES_MAX <= UNCOMMITTED_RESERVE_BYTES, "a run may begin");
+    assert!(APPLY_BYTES_MAX <= APPLY_NODE_BYTES_MAX, "one shard may use its bound");
+    assert!(WINDOW_BYTES_MAX <= WINDOW_PEER_BYTES_MAX, "one shard may use its window");
+    assert!(WINDOW_PEER_BYTES_MAX <= LANE_BYTES_MAX, "what is in flight fits a lane");
     assert!(TURN_EVENTS_MAX <= INBOX_EVENTS_MAX);
     assert!(APPEND_LANES + 4 < STREAMS_MAX as usize);
     assert!(HEARTBEAT.as_millis() * 5 <= ELECTION_TIMEOUT.as_millis(), "one loss is no election");

@@ -92,6 +92,8 @@ mutants! {
     JointStays: "joint consensus is left by every leader (pitfall 16)", "alive_after_heal";
     /// A transfer of leadership has no deadline.
     TransferForever: "a transfer has a deadline (pitfall 17)", "alive_after_heal";
+    /// A follower that lacks what its leader knows it to have acknowledged goes on.
+    RollbackUnseen: "a log that lost what it acknowledged ends its replica (RULE 5)", "rolled_back_ends";
     /// A leader falls quiet although a follower may not know what is committed.
     QuietTooSoon: "quiet once the commit index is acknowledged (node liveness)", "quiet_when_done";
     /// Appends to a follower are sent without bound.

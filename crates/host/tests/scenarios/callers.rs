@@ -1,6 +1,7 @@
 //! What a caller is told whose write or read the host can't finish.
 
-use quorate_host::{Answer, Event, Refusal, Ticket};
+use bytes::Bytes;
+use quorate_host::{Answer, Event, KvCommand, Refusal, Ticket};
 use quorate_raft::{Body, InstallError};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
@@ -89,6 +90,35 @@ fn an_install_ends_waits_with_an_unknown_outcome() {
     driver.turn();
     let stale = Answer::Refused(Refusal::StaleVersion { current: 2 });
     assert_eq!(driver.answers[1..], [(Ticket(2), stale)], "the descriptor came along");
+}
+
+/// Goal: a caller who was routed by another version of the descriptor is told so, whatever it wants,
+/// and nothing is begun for it (RULE 11). Method: an older and a newer version than the one in force.
+#[test]
+fn who_was_routed_by_another_version_is_refused() {
+    let (mut driver, _) = leader_with_a_write();
+    driver.sent.clear();
+    let last = driver.view().last;
+    for version in [0, 2] {
+        let (ticket, descriptor_version) = (Ticket(10 + version), version);
+        driver.handle(Event::Read { shard: SHARD, ticket, descriptor_version });
+        let command = Bytes::from(KvCommand::Delete { key: Bytes::from("k") }.encode());
+        let (ticket, session, progress) = (Ticket(20 + version), None, false);
+        driver.handle(Event::Write {
+            shard: SHARD,
+            ticket,
+            descriptor_version,
+            session,
+            command,
+            progress,
+        });
+        driver.turn();
+        let stale = Answer::Refused(Refusal::StaleVersion { current: 1 });
+        let told = [(Ticket(10 + version), stale), (Ticket(20 + version), stale)];
+        assert_eq!(std::mem::take(&mut driver.answers), told);
+    }
+    assert!(driver.sent.is_empty(), "no round of heartbeats is asked for: {:?}", driver.sent);
+    assert_eq!((driver.view().last, driver.view().waiting), (last, 1));
 }
 
 /// Goal: the end of a replica leaves nobody waiting, and says of each what is known. Method: a write in

@@ -6,7 +6,7 @@ use quorate_host::liveness::{
     BindRequest, Binding, ChangeNumber, Control, Standing, StandingCause, StandingChange,
     Standings, SupportEpoch, SupportHeld,
 };
-use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardView, Ticket};
+use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardLoss, ShardView, Ticket};
 use quorate_raft::{
     Body, EntryKind, HardState, InstallError, Member, Membership, Message, Restored, Run, RunDraft,
 };
@@ -55,6 +55,7 @@ pub(crate) struct Driver {
     /// Whose entries were handed over to be applied.
     pub(crate) applied: Vec<Ticket>,
     pub(crate) installs: Vec<Result<LogId, InstallError>>,
+    pub(crate) losses: Vec<ShardLoss>,
 }
 
 impl Driver {
@@ -84,6 +85,7 @@ impl Driver {
             answers: Vec::new(),
             applied: Vec::new(),
             installs: Vec::new(),
+            losses: Vec::new(),
         }
     }
 
@@ -102,6 +104,7 @@ impl Driver {
             self.control.extend(turn.control.into_iter().map(|(to, _, control)| (to, control)));
             self.answers.extend(turn.answers);
             self.installs.extend(turn.installs.into_iter().map(|(_, result)| result));
+            self.losses.extend(turn.losses);
             if let Some((turn, _)) = turn.write {
                 self.handle(Event::Persisted { turn });
             }

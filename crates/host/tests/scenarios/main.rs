@@ -6,3 +6,4 @@ mod bindings;
 mod callers;
 mod driver;
 mod leases;
+mod rollback;

@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_host::liveness::{
     AskerEvent, AuditList, Control, Datagram, LivenessConfig, LivenessEvent, NodeLiveness,
 };
-use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardView, Ticket, Turn};
-use quorate_raft::{ChangeError, HardState, Member, Membership, Message, Restored};
-use quorate_types::{
-    ClusterId, Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,
-    limits,
+use quorate_host::{
+    Answer, Event, Host, HostConfig, ReplicaInit, ShardFetch, ShardView, Ticket, Turn,
 };
+use quorate_raft::{ChangeError, Message};
+use quorate_types::{
+    ClusterId, Incarnation, LogId, Monotonic, NodeId, ReplicaId, ShardId, WallMillis, limits,
+};
+
+use crate::disk::Disk;
 
 const MILLI: u64 = 1_000_000;
 
@@ -32,6 +35,7 @@ pub(crate) struct Site {
 pub(crate) struct Cluster {
     pub(crate) now: u64,
     pub(crate) sites: BTreeMap<NodeId, Site>,
+    disks: BTreeMap<(NodeId, ShardId), Disk>,
     network: Vec<(u64, NodeId, NodeId, Parcel)>,
     /// Nodes that nothing comes to or from.
     pub(crate) cut: BTreeSet<NodeId>,
@@ -58,11 +62,10 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a node in a life, with empty logs.
+    /// Starts a node in a life, with the logs that its earlier lives left.
     pub(crate) fn start(&mut self, node: NodeId, incarnation: u64) {
         let now = Monotonic(self.now);
-        let ids = 1..=self.nodes;
-        let peers = ids.clone().map(NodeId).filter(|peer| *peer != node).collect();
+        let peers = (1..=self.nodes).map(NodeId).filter(|peer| *peer != node).collect();
         let incarnation = Incarnation(incarnation);
         let longest_durable = match incarnation.0 {
             1 => std::time::Duration::ZERO,
@@ -74,19 +77,9 @@ impl Cluster {
         let standings = Some(live.standings().clone());
         let mut host =
             Host::new(HostConfig { standings, ..HostConfig::new(node, incarnation, node.0) });
-        let member = |id| Member { replica: ReplicaId(id), node: NodeId(id) };
-        let membership = Membership::of_voters(ids.map(member));
-        let base = LogId::new(Term(1), Index(1));
         for shard in (1..=self.shards).map(ShardId) {
-            let restored = Restored {
-                hard_state: HardState { term: base.term, vote: None, committed: base.index },
-                base,
-                base_membership: membership.clone(),
-                terms: Vec::new(),
-                memberships: Vec::new(),
-                last: base,
-                applied: base.index,
-            };
+            let disk = self.disks.entry((node, shard)).or_insert_with(Disk::new);
+            let restored = disk.restored(self.nodes);
             let replica = ReplicaId(node.0);
             host.add(now, ReplicaInit { shard, replica, descriptor_version: 1, restored });
         }
@@ -219,12 +212,21 @@ impl Cluster {
                 return;
             }
             let wall = WallMillis(0);
-            if let Some((turn, _)) = turn.write {
+            if let Some((turn, writes)) = turn.write {
+                for (shard, write) in &writes {
+                    let disk = self.disks.get_mut(&(node, *shard)).expect("made at the start");
+                    disk.write(write);
+                }
                 site.host.handle(now, wall, Event::Persisted { turn });
             }
             for apply in turn.applies {
                 let (shard, index) = (apply.shard, apply.committed.range.end.previous());
+                self.disks.get_mut(&(node, shard)).expect("made at the start").applied = index;
                 site.host.handle(now, wall, Event::Applied { shard, index });
+            }
+            for ShardFetch { shard, reader, range, .. } in turn.fetches {
+                let runs = self.disks[&(node, shard)].read(&range);
+                site.host.handle(now, wall, Event::Fetched { shard, reader, runs });
             }
             let notes = turn.notes.into_iter();
             let noted: Vec<_> = notes.filter_map(|note| site.live.handle_note(note)).collect();

@@ -3,6 +3,7 @@
 //! nodes in one loop; whoever is to fail is cut off.
 
 mod cluster;
+mod disk;
 
 use bytes::Bytes;
 use cluster::Cluster;

@@ -93,11 +93,11 @@ async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
 }
 
 /// True if the process stays after `error` to tell of it. A supervisor that starts it again at once
-/// finds the same disk. Not if the cluster refuses this node: another process may bear its name by
+/// finds the same disk. Not if the cluster refuses this node, or it is a copy: another may bear its name by
 /// right, and wants its ports.
 fn outlives(error: &FatalError) -> bool {
     match error {
-        FatalError::Identity(_) => false,
+        FatalError::Identity(_) | FatalError::RolledBack { .. } => false,
         FatalError::Log(_)
         | FatalError::Data(_)
         | FatalError::Panic { .. }
@@ -171,6 +171,9 @@ fn waits_for(readiness: &Readiness) -> String {
     if readiness.disk_stalled {
         return "its log's disk finishes nothing; look at the disk".to_owned();
     }
+    if readiness.apply_stalled {
+        return "its state machine finishes nothing; look at what it is doing".to_owned();
+    }
     if !readiness.founded {
         return format!(
             "the cluster is being founded, and these nodes have not been met: {}; start them, and \
@@ -214,6 +217,7 @@ mod tests {
             founders_missing: vec![2, 3],
             shards_without_leader: (1..=64).collect(),
             disk_stalled: false,
+            apply_stalled: false,
             fatal: None,
         };
         let text = waits_for(&missing);

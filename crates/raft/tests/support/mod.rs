@@ -244,6 +244,14 @@ impl Site {
         }
     }
 
+    /// A crash, then a start on an older copy of the disk (RULE 5 is about what that forgot).
+    pub fn roll_back(&mut self, older: Disk) {
+        self.flights.clear();
+        self.applied_before = None;
+        self.disk = older;
+        self.restart(0, BASE.index);
+    }
+
     /// A crash after the first `survivors` writes under way reached the disk unreported, then a
     /// start with a state machine that kept everything up to `applied`.
     pub fn restart(&mut self, survivors: usize, applied: Index) {

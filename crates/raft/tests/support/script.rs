@@ -34,6 +34,8 @@ pub(crate) struct Script {
     network: Vec<Message>,
     saved: BTreeMap<String, Message>,
     snapshots: BTreeMap<String, Snapshot>,
+    /// Copies of disks.
+    copies: BTreeMap<String, Disk>,
     /// The memberships told last.
     memberships: BTreeMap<u64, Membership>,
     founders: Membership,
@@ -86,6 +88,8 @@ impl Script {
             "persist" => self.persist_one(number(rest[0])),
             "release" => self.release(number(rest[0])),
             "crash" => self.crash(number(rest[0])),
+            "copy" => self.copy(number(rest[0]), rest[1]),
+            "rollback" => self.roll_back(number(rest[0]), rest[1]),
             "evict" => self.evict(number(rest[0])),
             "status" => self.status(),
             other => panic!("unknown command {other}"),
@@ -307,6 +311,23 @@ impl Script {
         self.settle(id);
     }
 
+    /// `copy 2 old`: keeps what is durable at replica 2.
+    fn copy(&mut self, id: u64, name: &str) {
+        let disk = self.site(id).disk.clone();
+        self.copies.insert(name.to_owned(), disk);
+    }
+
+    /// `rollback 2 old`: crashes, and starts again on that copy.
+    fn roll_back(&mut self, id: u64, name: &str) {
+        let older = self.copies[name].clone();
+        self.say(&format!(
+            "  {id} crashed, and starts on an older disk that ends at {}",
+            older.last()
+        ));
+        self.site(id).roll_back(older);
+        self.settle(id);
+    }
+
     fn evict(&mut self, id: u64) {
         let site = self.site(id);
         site.kernel.evict_below(Index(u64::MAX));
@@ -372,6 +393,9 @@ impl Script {
             let range = committed.range;
             self.say(&format!("  {id} applies [{}..{}]", range.start, range.end.previous()));
             self.site(id).kernel.handle_applied(range.end.previous());
+        }
+        if let Some(loss) = ready.loss {
+            self.say(&format!("  {id} has ended: {loss}"));
         }
         for request in ready.snapshots {
             let (to, at_least) = (request.to, request.at_least);

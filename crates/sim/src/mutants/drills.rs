@@ -78,7 +78,7 @@ pub(super) fn window_bounded(mutation: Mutation) -> Result<(), String> {
 /// term durable before.
 pub(super) fn install_takes_term(mutation: Mutation) -> Result<(), String> {
     let mut follower = kernel(mutation);
-    hear(&mut follower, Term(2), Body::Heartbeat { commit: BASE.index, round: 0 });
+    hear(&mut follower, Term(2), Body::Heartbeat { commit: Index(0), round: 0 });
     take(&mut follower);
     let (base, membership) = (LogId::new(Term(2), Index(9)), follower.membership().clone());
     let now = Monotonic::from_millis(5_000);

@@ -3,9 +3,10 @@
 //!
 //! For each [`Mutant`] seeds are run in a world of a shape that makes its situation likely, until a
 //! property or an assertion of the code fails. Then the same worlds are run without the bug, and have
-//! to pass. What no world can bring about is drilled with a single kernel.
+//! to pass. What no world can bring about is drilled with a single kernel, or with one group.
 
 mod drills;
+mod rollback;
 mod shapes;
 
 use std::fmt;
@@ -32,6 +33,9 @@ fn arena_of(mutant: Mutant) -> Arena {
         M::InstallKeepsTerm => {
             return Arena::Drill("install_takes_term", drills::install_takes_term);
         }
+        M::RollbackUnseen => {
+            return Arena::Drill("rolled_back_ends", rollback::rolled_back_ends);
+        }
         M::WindowUnbounded => return Arena::Drill("window_bounded", drills::window_bounded),
         M::CallerByIndex | M::DemotedSaysNo | M::CommitUnverified | M::CommitOldTerms => {
             shapes::cut_off
@@ -39,9 +43,8 @@ fn arena_of(mutant: Mutant) -> Arena {
         M::ReadBeforeOwnTerm | M::VoteByIndex | M::LateAppendTruncates => shapes::cut_off,
         M::ReadByMinority => shapes::astray,
         M::ReadContextReused => shapes::restless,
-        M::JointByOneMajority | M::QuorumOfOldMembership | M::ForeignAcknowledgement => {
-            shapes::changing
-        }
+        M::JointByOneMajority | M::QuorumOfOldMembership => shapes::changing,
+        M::ForeignAcknowledgement => shapes::succeeding,
         M::JointStays | M::DestroyedWithoutProof => shapes::changing,
         M::InstallKeepsLog | M::InstallBeforeData => shapes::changing,
         M::VoteRequestUnbinds | M::ActOnLapse | M::EpochKept | M::NoSilence => shapes::leased,

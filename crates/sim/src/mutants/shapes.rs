@@ -54,6 +54,13 @@ pub(super) fn changing(character: &mut Character) {
     with(character, [(FaultKind::Partition, 5_000)]);
 }
 
+/// The same, and what the replica before it on its node said reaches a leader late, or twice.
+pub(super) fn succeeding(character: &mut Character) {
+    changing(character);
+    character.is_unruly = true;
+    with(character, [(FaultKind::SlowPeer, 2_000), (FaultKind::BitFlip, 2_000)]);
+}
+
 /// Node liveness is on, and clocks stay within its margin.
 pub(super) fn leased(character: &mut Character) {
     (character.clocks, character.has_liveness) = (Clocks::WithinMargin, true);

@@ -13,9 +13,12 @@ const NAME: &str = "memory_bounded";
 const WAITING_MAX: usize = limits::READS_PENDING_MAX + limits::INBOX_EVENTS_MAX;
 /// What is handed out passes the bound by one run at most.
 const APPLY_BYTES_MAX: usize = limits::APPLY_BYTES_MAX + limits::FRAME_BYTES_MAX;
-/// Acknowledgements and votes are one per turn and peer; a stalled disk keeps them for
-/// [`limits::DISK_STALL`], in which no more messages come in than an inbox holds.
-const HELD_MESSAGES_MAX: usize = limits::INBOX_MESSAGES_MAX;
+/// More peers than any replica of a world has, strangers among them.
+const PEERS_MAX: usize = 16;
+/// Of each peer the newest answer of every kind is kept per write, and a few to its readers; writes of
+/// one term under way are at most the appends of a window.
+const HELD_MESSAGES_MAX: usize =
+    PEERS_MAX * (8 + limits::HELD_READ_REPLIES_MAX) + limits::WINDOW_MESSAGES_MAX;
 
 pub(crate) fn replica(node: NodeId, shard: ShardId, memory: &Memory) -> Result<(), Broken> {
     let table = [
@@ -33,8 +36,8 @@ pub(crate) fn replica(node: NodeId, shard: ShardId, memory: &Memory) -> Result<(
 }
 
 pub(crate) fn node(node: NodeId, memory: &NodeMemory) -> Result<(), Broken> {
-    // The cache is trimmed once per turn, and a turn takes in no more than one run beyond.
-    let bound = memory.cached_bytes_max + memory.pinned_bytes + limits::RUN_BYTES_MAX;
+    // The cache is trimmed at the end of each turn, of all that may go.
+    let bound = memory.cached_bytes_max + memory.pinned_bytes;
     if memory.cached_bytes <= bound {
         return Ok(());
     }
@@ -57,5 +60,6 @@ mod tests {
             NodeMemory { cached_bytes: 9 << 20, cached_bytes_max: 1 << 20, pinned_bytes: 0 };
         breaks(node(NodeId(1), &cache), NAME);
         node(NodeId(1), &NodeMemory { pinned_bytes: 8 << 20, ..cache }).expect("pinned");
+        breaks(node(NodeId(1), &NodeMemory { pinned_bytes: (8 << 20) - 1, ..cache }), NAME);
     }
 }

@@ -18,6 +18,7 @@ mod lease_upheld;
 mod leases_apart;
 mod log_matching;
 mod log_terms;
+mod losses_are_real;
 mod memory_bounded;
 mod quiet_when_done;
 mod read_contexts;
@@ -244,6 +245,9 @@ impl Properties {
             }
             Observation::NodeMemory { node, ref memory } => {
                 return memory_bounded::node(node, memory);
+            }
+            Observation::LossFound { node, shard, replica, loss } => {
+                return losses_are_real::found(node, shard, replica, loss);
             }
             Observation::Healed => self.alive_after_heal.healed(at),
             Observation::Quiet { shard, replica, is_quiet, .. } => {

@@ -33,6 +33,17 @@ fn tighten(config: &mut Config) {
     config.promotion_lag_entries_max = 8;
 }
 
+/// The same for all shards of a node together.
+fn tighten_host(config: HostConfig) -> HostConfig {
+    HostConfig {
+        uncommitted_bytes_max: 6_000,
+        uncommitted_reserve_bytes: 3_000,
+        apply_bytes_max: 800,
+        window_peer_bytes_max: 3_000,
+        ..config
+    }
+}
+
 impl World {
     /// Makes a shard, with its replicas on nodes drawn at random.
     pub(crate) fn create_shard(&mut self, shard: ShardId) {
@@ -115,7 +126,8 @@ impl World {
         let lease_reads = self.character.clocks == Clocks::WithinMargin;
         let mutation = self.config.mutation;
         let entry_cache_bytes_max = self.character.entry_cache_bytes_max;
-        let shape = if self.character.is_tight { tighten } else { |_: &mut Config| () };
+        let is_tight = self.character.is_tight;
+        let shape = if is_tight { tighten } else { |_: &mut Config| () };
         let peers = (0..self.nodes.len()).filter(|peer| *peer != node).map(node_id).collect();
         let count = self.nodes.len();
         let now = self.nodes[node].read(self.now);
@@ -143,6 +155,7 @@ impl World {
             mutation,
             ..HostConfig::new(id, incarnation, seed)
         };
+        let config = if is_tight { tighten_host(config) } else { config };
         *process = Some(Process {
             host: Host::new(config),
             held: vec![None; count],

@@ -7,7 +7,7 @@ use quorate_types::{ReplicaId, ShardId, Term};
 use super::node::number_of;
 use super::schedule::Happening;
 use super::{Clocks, MILLI, SECOND, World};
-use crate::observation::{Memory, Observation, SimTime};
+use crate::observation::{Memory, NodeMemory, Observation, SimTime};
 
 impl World {
     /// Looks at leases, and once a second at memory.
@@ -142,12 +142,22 @@ impl World {
                 cached_bytes: view.cached_bytes,
                 waiting: view.waiting,
                 apply_bytes: handed.map(quorate_raft::Run::len_bytes).sum(),
-                held_messages: 0,
+                held_messages: view.held_messages,
             };
             Some((*shard, memory))
         };
+        let node_memory = NodeMemory {
+            cached_bytes: process.host.cached_bytes(),
+            cached_bytes_max: self.character.entry_cache_bytes_max,
+            pinned_bytes: process.host.pinned_bytes(),
+        };
+        // What a worker that stands still was told shows in its next turn.
+        let stands = self.now < self.nodes[node].worker_stands_until();
         for (shard, memory) in process.replicas.iter().filter_map(look).collect::<Vec<_>>() {
             self.observe(Observation::Memory { node: id, shard, memory });
+        }
+        if !stands {
+            self.observe(Observation::NodeMemory { node: id, memory: node_memory });
         }
     }
 

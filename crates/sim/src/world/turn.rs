@@ -1,6 +1,6 @@
 //! A node's turn: what its host wants done is carried out, as the engine's threads would.
 
-use quorate_host::{Apply, ApplyOutcome, Event, ShardFetch, Turn, apply_committed};
+use quorate_host::{Apply, ApplyOutcome, Event, ShardFetch, ShardLoss, Turn, apply_committed};
 use quorate_raft::{EntryKind, Run};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, ShardId};
 
@@ -90,6 +90,11 @@ impl World {
                     self.sample_leases(shard);
                 }
             }
+        }
+        for ShardLoss { shard, replica, loss } in &turn.losses {
+            let (shard, replica) = (*shard, *replica);
+            self.observe(Observation::LossFound { node: id, shard, replica, loss });
+            self.remove_replica(node, shard, why::DAMAGED);
         }
         self.carry_out_installs(node, &turn);
         self.write(node, turn.write, &turn.installs);
