@@ -85,6 +85,7 @@ mod guard;
 mod handshakes;
 mod hello;
 mod lane;
+mod links;
 mod news;
 mod peer;
 mod reader;
