@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, StateMachine};
-use quorate_raft::Membership;
-use quorate_types::{Epoch, Index, LogId, Term, WallMillis};
+use quorate_raft::{Member, Membership};
+use quorate_types::{Epoch, Index, LogId, NodeId, ReplicaId, Term, WallMillis};
 
 use super::*;
 
@@ -120,6 +120,46 @@ fn a_flushed_record_and_its_data_survive_a_lost_memtable() {
     let index = applied(&store).expect("flushed once");
     let value = store.get(SPACE, b"k").unwrap().expect("flushed once");
     assert_eq!(value, index.to_string().as_bytes());
+}
+
+/// Goal: RULE 10. The record that is written beside a shard's data is its own, and all of it: place,
+/// clock, epoch, range and membership. Method: entries of two shards in turns in one batch, one of
+/// which changes everything that a record holds.
+#[test]
+fn each_shard_has_its_own_whole_record() {
+    let (_directory, store) = store();
+    let other = ShardId(4);
+    let changed = AppliedRecord {
+        epoch: Epoch { membership: 2, version: 3 },
+        start: Bytes::from_static(b"a"),
+        end: Some(Bytes::from_static(b"k")),
+        membership: Membership::of_voters([Member { replica: ReplicaId(5), node: NodeId(6) }]),
+        ..record(3)
+    };
+    let later = |index| AppliedRecord {
+        applied: record(index).applied,
+        clock: WallMillis(100 + index),
+        ..changed.clone()
+    };
+    let mut batch = ApplyBatch::new(&store);
+    let mut at = None;
+    for (shard, record) in [
+        (other, record(8)),
+        (SHARD, record(2)),
+        (SHARD, changed.clone()),
+        (SHARD, later(4)),
+        (SHARD, later(5)),
+        (other, record(9)),
+    ] {
+        if at.replace(shard) != Some(shard) {
+            batch.begin_shard(shard, SpaceId(10 + shard.0));
+        }
+        batch.put(b"k", b"v");
+        batch.finish_entry(&record);
+    }
+    batch.finish().expect("a healthy disk");
+    let found = |shard| store.record(shard).expect("readable").expect("written").expect("sound");
+    assert_eq!((found(SHARD), found(other)), (later(5), record(9)));
 }
 
 /// What a machine may do to the map within an entry, and where entries and batches end. Keys and

@@ -215,4 +215,19 @@ mod tests {
         drop(forwarder.register(PEER, None).expect("room"));
         assert!(forwarder.waiting(PEER).expect("was asked").lock().is_empty());
     }
+
+    /// Goal: requests that wait for one peer are bounded, and another has its own room. Method: as many
+    /// as there may be, and one more.
+    #[test]
+    fn requests_that_wait_are_bounded() {
+        let forwarder = Forwarder::new(Incarnation(1));
+        let register = |peer| forwarder.register(peer, None).map(|asked| asked.id);
+        let mut asked: Vec<Asked> = (0..limits::FORWARDS_PENDING_MAX)
+            .map(|_| forwarder.register(PEER, None).expect("room"))
+            .collect();
+        assert_eq!(register(PEER), Err(NotSent::Full));
+        assert!(register(NodeId(3)).is_ok());
+        drop(asked.pop());
+        assert!(register(PEER).is_ok(), "who stopped waiting makes room");
+    }
 }

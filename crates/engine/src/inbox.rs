@@ -195,4 +195,45 @@ mod tests {
         assert!(inbox.push_messages(NodeId(2), messages(limits::INBOX_MESSAGES_MAX)));
         assert!(inbox.push_call(call(1)).is_ok());
     }
+
+    /// Goal: a call that comes after the end is given back, so that its caller hears that it did not
+    /// happen. Method: the same inbox before and after.
+    #[test]
+    fn a_closed_inbox_gives_calls_back() {
+        let inbox = Inbox::default();
+        assert!(inbox.push_call(call(1)).is_ok());
+        let mut inputs = Vec::new();
+        inbox.close_and_take(&mut inputs);
+        assert_eq!(inputs.len(), 1);
+        assert!(inbox.push_call(call(1)).is_err());
+    }
+
+    /// Goal: a worker that sleeps is woken by whatever comes. Method: each way in, once the worker
+    /// waits without end.
+    #[test]
+    fn everything_that_comes_wakes() {
+        let ways: [fn(&Inbox); 3] = [
+            |inbox| assert!(inbox.push_call(call(1)).is_ok()),
+            |inbox| assert!(inbox.push_messages(NodeId(2), messages(1))),
+            |inbox| inbox.push(Input::Founded),
+        ];
+        for push in ways {
+            let inbox = std::sync::Arc::new(Inbox::default());
+            let (woken, told) = std::sync::mpsc::channel();
+            let worker = std::thread::spawn({
+                let inbox = std::sync::Arc::clone(&inbox);
+                move || {
+                    let mut inputs = Vec::new();
+                    inbox.take(&mut inputs, None);
+                    woken.send(inputs.len()).expect("the test listens");
+                }
+            });
+            while !inbox.state.lock().waiting {
+                std::thread::yield_now();
+            }
+            push(&inbox);
+            assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(1));
+            worker.join().expect("no panic");
+        }
+    }
 }

@@ -67,3 +67,29 @@ impl<T> Queue<T> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what was pushed before the end is taken, and what comes after it is dropped. Method: both
+    /// kinds of end.
+    #[test]
+    fn a_closed_queue_gives_out_what_it_held() {
+        let queue = Queue::default();
+        let mut items = Vec::new();
+        queue.push_all([1, 2]);
+        queue.close();
+        queue.push_all([3]);
+        assert!(queue.take(&mut items));
+        assert_eq!(items, [1, 2]);
+        items.clear();
+        assert!(!queue.take(&mut items) && items.is_empty());
+
+        let queue = Queue::default();
+        queue.push_all([1]);
+        assert_eq!(queue.close_and_take(), [1]);
+        queue.push_all([2]);
+        assert!(!queue.take(&mut items) && items.is_empty());
+    }
+}

@@ -162,3 +162,49 @@ async fn stuck_peers_hold_a_bounded_sum_and_nobody_else_up() {
     assert_eq!((room.taken(), moving.waiting()), (0, Waiting::default()));
     assert_eq!(stuck[0].push_messages(vec![append(1, item)]).unconnected, 1);
 }
+
+/// Goal: a message that no frame could carry is dropped and counted, and takes nothing along: encoding
+/// it would end the lane. Method: one run, named often enough.
+#[test]
+fn what_no_frame_can_carry_is_never_queued() {
+    let outbox = Outbox::new(&Arc::default());
+    outbox.open();
+    let mut large = append(1, limits::ENTRY_BYTES_MAX);
+    let Body::Append { runs, .. } = &mut large.message.body else { panic!("an append") };
+    *runs = vec![runs[0].clone(); 1 + limits::FRAME_BYTES_MAX / limits::ENTRY_BYTES_MAX];
+    let offered = outbox.push_messages(vec![accepted(1), large, accepted(1)]);
+    assert_eq!(offered, Offered { oversize: 1, ..Offered::default() });
+    let small = 2 * accepted(1).frame_bytes();
+    assert_eq!(outbox.waiting(), Waiting { count: 2, bytes: small });
+}
+
+/// Goal: every lane that was given something is woken, not only the first. Method: lanes that wait,
+/// and one call with a message for each.
+#[tokio::test]
+async fn every_lane_is_woken() {
+    let outbox = Arc::new(Outbox::new(&Arc::default()));
+    outbox.open();
+    let shards: Vec<u64> = (0..limits::APPEND_LANES)
+        .map(|lane| (0..).find(|shard| append_lane(ShardId(*shard)) == lane).expect("spread"))
+        .collect();
+    let lanes = shards.iter().map(|shard| lane_of_shard(*shard)).chain([Lane::Control]);
+    let waiting: Vec<_> = lanes
+        .map(|lane| {
+            let outbox = Arc::clone(&outbox);
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                outbox.messages(lane).take(&mut taken).await;
+                taken.len()
+            })
+        })
+        .collect();
+    // This runtime has one thread: all of them have come to their wait.
+    tokio::task::yield_now().await;
+    let mut messages: Vec<_> = shards.iter().map(|shard| accepted(*shard)).collect();
+    messages.push(message(1, Body::TimeoutNow));
+    assert_eq!(outbox.push_messages(messages), Offered::default());
+    for lane in waiting {
+        let taken = tokio::time::timeout(std::time::Duration::from_secs(20), lane).await;
+        assert_eq!(taken.expect("woken").expect("no panic"), 1);
+    }
+}

@@ -115,6 +115,34 @@ fn runs_that_leave_a_gap_are_refused() {
     assert_eq!(error, FrameError::RunsApart { last: Index(5), next: Index(7) });
 }
 
+/// Goal: every byte behind the meta part belongs to somebody. Method: frames with a byte too many,
+/// with a run that no message names, also one of no length, and with a forward that names too many.
+#[test]
+fn bytes_of_nobody_are_refused() {
+    let longer = |frame: &Bytes, more: u32| {
+        let mut bytes = frame.to_vec();
+        let length = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes")) + more;
+        bytes[..4].copy_from_slice(&length.to_le_bytes());
+        bytes.resize(length as usize, 0);
+        decode_frame(bytes.into())
+    };
+    let forward = Forward { id: 1, kind: ForwardKind::Reply, payload: Bytes::from_static(b"abc") };
+    let forwards = join(&encode_forwards(&[forward]));
+    let messages = join(&encode_messages(&[shard_message(1, Body::TimeoutNow)]));
+    for (frame, expected) in [(forwards, 3), (messages, 0)] {
+        assert!(longer(&frame, 0).is_ok());
+        let found = expected + 1;
+        assert_eq!(longer(&frame, 1), Err(FrameError::Tail { expected, found }));
+    }
+    for run_lengths in [vec![0], vec![3, 0]] {
+        let found = run_lengths.len();
+        let tail = Bytes::from(vec![7; run_lengths.iter().sum::<u32>() as usize]);
+        let meta = WireMeta::Messages { messages: Vec::new(), run_lengths };
+        let frame = join(&encode(&meta, 64, [&tail].into_iter()));
+        assert_eq!(decode_frame(frame), Err(FrameError::RunsLeft { found }));
+    }
+}
+
 #[test]
 fn too_many_messages_are_refused() {
     let messages = vec![shard_message(1, Body::TimeoutNow); limits::FRAME_MESSAGES_MAX + 1];
