@@ -20,6 +20,11 @@ use crate::reads::ReadLevel;
 /// Elements that one answer may hold.
 const ELEMENTS_MAX: usize = 1 << 20;
 
+const _: () = assert!(
+    limits::READ_PAGE_BYTES_MAX / limits::READ_PAIR_BYTES < ELEMENTS_MAX,
+    "a page of the shortest pairs can be read"
+);
+
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Question {

@@ -65,6 +65,10 @@ pub const FORWARDS_PENDING_MAX: usize = 65_536;
 /// Bytes of keys and values that one page of a read holds: half a frame, so that the largest pair of
 /// its last key and value still fits behind it.
 pub const READ_PAGE_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
+/// What each pair of a page counts for beside its bytes, towards a bound of its own as large as the
+/// above: two handles of 32 bytes in memory, two lengths in a frame. Without it the shortest pairs
+/// would be a hundred times as large as their bytes.
+pub const READ_PAIR_BYTES: usize = 72;
 /// Keys in one page of a read. Their look takes a few milliseconds, and the keys alone fit a frame.
 pub const READ_PAGE_KEYS_MAX: usize = 1_024;
 /// Bytes of keys and values that one read of a caller gives; who wants more takes pages.
