@@ -76,6 +76,16 @@ pub const READ_BYTES_MAX: usize = 256 << 20;
 /// Bytes that one node reads at once to answer other nodes. A page is there up to three times until
 /// its lane has it: found, encoded, and as an answer.
 pub const PEER_READ_BYTES_MAX: usize = 64 << 20;
+/// Part of it that one of them may have: the largest page. Two that take none of their answers leave
+/// room for a page of gets.
+pub const PEER_LONG_READS_BYTES_MAX: usize = READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX;
+/// Bytes of one answer that takes nothing of it: most answers, so that they never wait for pages.
+pub const PEER_SHORT_READ_BYTES_MAX: usize = 64 << 10;
+/// Bytes of such answers that one node reads at once for one other: 64 of the longest.
+pub const PEER_SHORT_READS_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one other node's reads that are under way, whatever they wait for; each counts for a KiB
+/// more than it has. Seven of a page of the longest keys, or 30,000 of a few short ones.
+pub const PEER_REQUESTS_BYTES_MAX: usize = FRAME_BYTES_MAX;
 /// Reads of many keys that look at the data at once, on threads that may block. Each may hold its
 /// page and one value that RocksDB has copied.
 pub const LOOKS_MAX: usize = 8;
@@ -227,7 +237,12 @@ const _: () = {
     assert!(FRAME_BYTES_MAX <= LANE_BYTES_MAX);
     assert!(READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a page's last pair fits");
     assert!(READ_PAGE_KEYS_MAX * (KEY_BYTES_MAX + 64) < READ_PAGE_BYTES_MAX, "a page's keys fit");
-    assert!(READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX < PEER_READ_BYTES_MAX, "a page is never refused");
+    assert!(
+        PEER_LONG_READS_BYTES_MAX * 2 + READ_PAGE_BYTES_MAX <= PEER_READ_BYTES_MAX,
+        "two nodes that take nothing leave a page to the others"
+    );
+    assert!(PEER_SHORT_READ_BYTES_MAX < PEER_SHORT_READS_BYTES_MAX, "a short answer fits");
+    assert!(PEER_REQUESTS_BYTES_MAX <= u32::MAX as usize, "it fits a semaphore's count");
     assert!(PEER_READ_BYTES_MAX <= u32::MAX as usize, "a share of it fits a semaphore's count");
     assert!(READ_PAGE_BYTES_MAX <= READ_BYTES_MAX);
     assert!(2 * VALUE_BYTES_MAX < CLIENT_CONNECTION_BYTES_MAX);
