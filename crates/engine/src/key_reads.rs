@@ -131,39 +131,17 @@ impl Core {
         }
     }
 
-    /// The questions still to be asked: of keys of which nothing is known, each page with its part of
-    /// `bytes_max`; of those whose length is known, with as much as they need.
+    /// The questions still to be asked, by the map of this moment.
     fn pages(
         &self,
         keys: &[Bytes],
         known: &[Known],
         bytes_max: usize,
     ) -> Result<Vec<Page>, Refusal> {
-        let unknown = known.iter().filter(|known| matches!(known, Known::Nothing)).count();
-        let mut pages: Vec<Page> = Vec::new();
-        // The page that is being filled, of each shard.
-        let mut filling = FxHashMap::default();
-        for (place, key) in keys.iter().enumerate() {
-            let (bytes, is_known) = match &known[place] {
-                Known::Value(_) => continue,
-                Known::Length(_) => (known[place].length(), true),
-                // Rounded down, so that all parts are at most the whole.
-                Known::Nothing => (bytes_max / unknown, false),
-            };
-            let route = self.route(key)?;
-            let slot = filling.entry((route.shard, is_known)).or_insert(usize::MAX);
-            let has_room = pages.get(*slot).is_some_and(|page| {
-                page.places.len() < limits::READ_PAGE_KEYS_MAX
-                    && page.bytes_max.saturating_add(bytes) <= limits::READ_PAGE_BYTES_MAX
-            });
-            if !has_room {
-                *slot = pages.len();
-                pages.push(Page { route, places: Vec::new(), bytes_max: 0 });
-            }
-            pages[*slot].places.push(place);
-            pages[*slot].bytes_max = pages[*slot].bytes_max.saturating_add(bytes);
-        }
-        Ok(pages)
+        let asked = places_to_ask(known).into_iter();
+        let routes: Result<Vec<_>, Refusal> =
+            asked.map(|place| Ok((place, self.route(&keys[place])?))).collect();
+        Ok(pages(routes?, known, bytes_max))
     }
 
     /// Asks all `pages` side by side; true if some had too little room for their values. Dropped, it
@@ -219,6 +197,57 @@ impl Core {
     }
 }
 
+/// The keys to be asked for next: those of which nothing is known, and only then, when all lengths
+/// were seen to be within the bound together, those of which nothing but the length is.
+fn places_to_ask(known: &[Known]) -> Vec<usize> {
+    let of_kind = |wanted: fn(&Known) -> bool| -> Vec<usize> {
+        known.iter().enumerate().filter(|(_, k)| wanted(k)).map(|(place, _)| place).collect()
+    };
+    let unknown = of_kind(|known| matches!(known, Known::Nothing));
+    match unknown.is_empty() {
+        true => of_kind(|known| matches!(known, Known::Length(_))),
+        false => unknown,
+    }
+}
+
+/// The questions for the keys at the places of `asked`. The keys of a shard are one page, which is one
+/// look at one moment, wherever they fit one: a key of known length has as much room as it needs, one
+/// of which nothing is known its part of what is left of `bytes_max`, and no more than its part of a
+/// page.
+fn pages(asked: Vec<(usize, Route)>, known: &[Known], bytes_max: usize) -> Vec<Page> {
+    let held = known.iter().fold(0usize, |sum, known| sum.saturating_add(known.length()));
+    let mut keys_by_shard = FxHashMap::default();
+    for (_, route) in &asked {
+        *keys_by_shard.entry(route.shard).or_insert(0) += 1;
+    }
+    // Rounded down, so that all parts are at most the whole.
+    let part = bytes_max.saturating_sub(held) / asked.len().max(1);
+    let mut pages: Vec<Page> = Vec::new();
+    // The page that is being filled, of each shard.
+    let mut filling = FxHashMap::default();
+    for (place, route) in asked {
+        let bytes = match &known[place] {
+            Known::Nothing => {
+                let keys: usize = keys_by_shard[&route.shard];
+                part.min(limits::READ_PAGE_BYTES_MAX / keys.min(limits::READ_PAGE_KEYS_MAX))
+            }
+            known => known.length(),
+        };
+        let slot = filling.entry(route.shard).or_insert(usize::MAX);
+        let has_room = pages.get(*slot).is_some_and(|page| {
+            page.places.len() < limits::READ_PAGE_KEYS_MAX
+                && page.bytes_max.saturating_add(bytes) <= limits::READ_PAGE_BYTES_MAX
+        });
+        if !has_room {
+            *slot = pages.len();
+            pages.push(Page { route, places: Vec::new(), bytes_max: 0 });
+        }
+        pages[*slot].places.push(place);
+        pages[*slot].bytes_max = pages[*slot].bytes_max.saturating_add(bytes);
+    }
+    pages
+}
+
 /// Each key once, and for every place of `keys` where among them it is.
 fn unique(keys: &[Bytes]) -> (Vec<Bytes>, Vec<usize>) {
     let mut first: FxHashMap<&Bytes, usize> = FxHashMap::default();
@@ -241,6 +270,8 @@ fn too_long(lengths: &[Option<u64>]) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use quorate_types::ShardId;
+
     use super::*;
 
     #[test]
@@ -249,5 +280,56 @@ mod tests {
         let (unique, places) = unique(&keys);
         assert_eq!(unique, ["a", "b", "c"]);
         assert_eq!(places, [0, 1, 0, 2, 1]);
+    }
+
+    /// The pages of `known` keys, whose shards are `shards`: shard, places and bytes of each.
+    fn paged(shards: &[u64], known: &[Known], bytes_max: usize) -> Vec<(u64, Vec<usize>, usize)> {
+        let route = |place: usize| Route {
+            shard: ShardId(shards[place]),
+            descriptor_version: 1,
+            local: None,
+            members: Vec::new(),
+        };
+        let asked = places_to_ask(known).into_iter().map(|place| (place, route(place))).collect();
+        let pages = pages(asked, known, bytes_max).into_iter();
+        pages.map(|page| (page.route.shard.0, page.places, page.bytes_max)).collect()
+    }
+
+    /// Goal: the keys of a shard are asked for with one question wherever they fit a page, whatever
+    /// the bound of all; else they are torn by a write between two looks. Method: all counts of keys
+    /// up to a page's, unknown and of known lengths.
+    #[test]
+    fn the_keys_of_a_shard_are_one_look() {
+        const PAGE: usize = limits::READ_PAGE_BYTES_MAX;
+        for keys in 1..=limits::READ_PAGE_KEYS_MAX {
+            // Every other key is of another shard.
+            let shards: Vec<u64> = (0..2 * keys as u64).map(|place| place % 2).collect();
+            let places = |shard| (shard..2 * keys).step_by(2).collect::<Vec<_>>();
+            for bytes_max in [0, 1 << 20, PAGE, limits::READ_BYTES_MAX] {
+                let pages = paged(&shards, &vec![Known::Nothing; 2 * keys], bytes_max);
+                assert_eq!(pages.len(), 2, "{keys} keys of each shard, {bytes_max} bytes");
+                assert_eq!((&pages[0].1, &pages[1].1), (&places(0), &places(1)));
+                assert!(pages.iter().all(|(_, _, bytes)| *bytes <= PAGE));
+            }
+            let length = (PAGE / keys) as u64;
+            let pages = paged(&shards, &vec![Known::Length(Some(length)); 2 * keys], usize::MAX);
+            assert_eq!(pages.len(), 2, "{keys} keys of {length} bytes of each shard");
+        }
+        let beyond = vec![Known::Nothing; limits::READ_PAGE_KEYS_MAX + 1];
+        assert_eq!(paged(&vec![7; beyond.len()], &beyond, PAGE).len(), 2);
+    }
+
+    /// Goal: what is asked for side by side has at most the bound's bytes, with what is held already.
+    /// Method: keys that were rerouted, beside others of which the length or the value is known.
+    #[test]
+    fn nothing_is_read_before_all_lengths_are_known() {
+        let value = Known::Value(Some(Bytes::from(vec![0; 40])));
+        let length = Known::Length(Some(1_000));
+        let known = [length.clone(), Known::Nothing, value.clone(), length.clone()];
+        assert_eq!(paged(&[1, 2, 3, 4], &known, 3_000), [(2, vec![1], 960)]);
+        assert_eq!(paged(&[1, 2, 3, 4], &known, 100), [(2, vec![1], 0)], "all is held");
+        let known = [length.clone(), value.clone(), value, length];
+        let all = [(1, vec![0], 1_000), (4, vec![3], 1_000)];
+        assert_eq!(paged(&[1, 2, 3, 4], &known, 3_000), all);
     }
 }

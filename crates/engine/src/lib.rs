@@ -72,6 +72,7 @@ mod lag;
 mod look;
 mod map_keeper;
 mod open;
+mod peer_reads;
 mod position;
 mod problems;
 mod progress;

@@ -76,8 +76,10 @@ impl Page {
         let copy = Bytes::copy_from_slice;
         let taken = self.pairs.len() + self.keys.len();
         let bytes = self.bytes + key.len() + value.map_or(0, <[u8]>::len);
+        let held = bytes + (taken + 1) * limits::READ_PAIR_BYTES;
+        let is_too_much = bytes > self.bytes_max || held > limits::READ_PAGE_BYTES_MAX;
         // One is always taken, so that who goes on behind the last gets on.
-        if taken == self.limit || (taken > 0 && bytes > self.bytes_max) {
+        if taken == self.limit || (taken > 0 && is_too_much) {
             self.more = taken > 0;
             return false;
         }
@@ -164,6 +166,27 @@ mod tests {
         assert_eq!(page(2, 99, 3, true), (2, true));
         assert_eq!(page(9, 1, 2, true), (1, true), "one always comes");
         assert_eq!(page(0, 99, 2, true), (0, false));
+    }
+
+    /// Goal: a page of the shortest pairs or keys is bounded in memory, and another node can read it.
+    /// Method: more of them than there may be elements, with no bound but the page's own.
+    #[test]
+    fn short_pairs_come_in_pages() {
+        for value in [Some(&b""[..]), None] {
+            let limit = usize::MAX;
+            let mut page =
+                Page { limit, bytes_max: limits::READ_PAGE_BYTES_MAX, ..Page::default() };
+            let taken = (0..=1u32 << 20).take_while(|n| page.take(&n.to_be_bytes(), value)).count();
+            assert!(page.more && taken > 100_000, "{taken} and then more");
+            assert!(taken * (4 + limits::READ_PAIR_BYTES) <= limits::READ_PAGE_BYTES_MAX);
+            let Page { pairs, keys, more, .. } = page;
+            let facts = match value {
+                Some(_) => Facts::Pairs { pairs, more },
+                None => Facts::Keys { keys, more },
+            };
+            let bytes = crate::shard_read::encode_facts(&facts);
+            assert_eq!(crate::shard_read::decode_facts(bytes), Ok(facts));
+        }
     }
 
     /// Goal: a walk that nobody waits for ends. Method: a store of a thousand keys.

@@ -107,8 +107,7 @@ impl MapKeeper {
         let facts = if route.local.is_some() {
             // The look itself is for a thread that may block: this one carries the connections.
             let version = route.descriptor_version;
-            let asked = core.read_for_peer(META_SHARD, version, question, ReadLevel::Stale).await;
-            match asked {
+            match core.look_bounded(META_SHARD, version, question).await {
                 Ok(facts) => facts,
                 Err(_) => return Ok(None),
             }

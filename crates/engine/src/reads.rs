@@ -10,13 +10,14 @@ use std::time::Duration;
 use quorate_host::Refusal as HostRefusal;
 use quorate_types::{ShardId, limits};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::cluster_map::META_SHARD;
 use crate::core::Core;
 use crate::guarded::run_blocking;
 use crate::look::{self, Reach};
+use crate::peer_reads::PeerReads;
 use crate::shard_read::{Facts, Question};
 
 /// Most keys of a look on the caller's own thread: each costs some microseconds, or a few
@@ -38,8 +39,7 @@ pub enum ReadLevel {
 pub(crate) struct ReadRoom {
     looks: Arc<Semaphore>,
     walks: Arc<Semaphore>,
-    /// In bytes.
-    peers: Arc<Semaphore>,
+    pub(crate) peers: PeerReads,
 }
 
 impl Default for ReadRoom {
@@ -47,18 +47,12 @@ impl Default for ReadRoom {
         ReadRoom {
             looks: Arc::new(Semaphore::new(limits::LOOKS_MAX)),
             walks: Arc::new(Semaphore::new(limits::WALKS_MAX)),
-            peers: Arc::new(Semaphore::new(limits::PEER_READ_BYTES_MAX)),
+            peers: PeerReads::default(),
         }
     }
 }
 
 impl ReadRoom {
-    /// Waits for the room that the answer to another node may need; `None` if it never has that.
-    pub(crate) async fn for_peer(&self, question: &Question) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(question.answer_bytes_max()).ok()?;
-        Arc::clone(&self.peers).acquire_many_owned(bytes).await.ok()
-    }
-
     /// Waits until no look goes on, at most `patience`. Blocks.
     pub(crate) fn drain(&self, patience: Duration) {
         const PAUSE: Duration = Duration::from_millis(1);
@@ -106,18 +100,14 @@ impl Core {
         }
     }
 
-    /// As [`Core::read_here`], but never on the caller's thread, and no further than an answer to
-    /// another node may go at once.
-    pub(crate) async fn read_for_peer(
+    /// Looks at what the replica here has applied, never on the caller's thread, and no further than
+    /// an answer to another node may go at once.
+    pub(crate) async fn look_bounded(
         self: &Arc<Self>,
         shard: ShardId,
         descriptor_version: u64,
         question: Question,
-        level: ReadLevel,
     ) -> Result<Facts, Outcome> {
-        if level == ReadLevel::Linearizable {
-            self.confirm(shard, descriptor_version).await?;
-        }
         self.look_aside(shard, descriptor_version, question, true).await
     }
 
@@ -179,7 +169,11 @@ impl Core {
     }
 
     /// Ends when everything answered before now is applied here.
-    async fn confirm(&self, shard: ShardId, descriptor_version: u64) -> Result<(), Outcome> {
+    pub(crate) async fn confirm(
+        &self,
+        shard: ShardId,
+        descriptor_version: u64,
+    ) -> Result<(), Outcome> {
         let (sender, receiver) = oneshot::channel();
         let completion = Completion::Local(sender);
         self.submit(Call { shard, descriptor_version, kind: CallKind::Read, completion })?;

@@ -1,14 +1,12 @@
 //! What the transport brings in: messages for the workers, other nodes' requests, answers to ours.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quorate_transport::{
-    Forward, ForwardKind, PeerHello, Receiver, Rejection, SendError, ShardMessage,
-};
-use quorate_types::{Incarnation, NodeId, ShardId, limits};
+use quorate_host::Refusal as HostRefusal;
+use quorate_transport::{Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage};
+use quorate_types::{Incarnation, NodeId, ShardId};
 
 use crate::call::{Call, CallKind, Completion, Outcome};
 use crate::core::{Core, check_command};
@@ -19,10 +17,6 @@ use crate::replies::send_replies;
 use crate::shard_read;
 
 const STARTING: &str = "this node is starting or stopping";
-
-/// Pause before an answer is offered to a full lane again: a fraction of what a lane of 64 MiB takes
-/// to drain.
-const FULL_LANE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs on QUIC threads, so it only hands over. It is made before the core that it hands over to,
 /// and refuses peers until that is set.
@@ -198,27 +192,12 @@ fn take_request(core: &Arc<Core>, from: NodeId, id: u64, payload: &Bytes) -> Opt
                     return Some(Outcome::Malformed);
                 }
             };
-            let (reader, question) = (Arc::clone(core), question.within_frame());
+            let Some(read) = core.read_room.peers.admit(from, payload.len()) else {
+                return Some(Outcome::Refused(HostRefusal::Busy));
+            };
+            let (reader, asked) = (Arc::clone(core), (question.within_frame(), level));
             spawn_guarded(core, "read for a peer", async move {
-                // Held until the lane has the answer.
-                let room = reader.read_room.for_peer(&question).await;
-                let outcome = match &room {
-                    None => Outcome::Malformed,
-                    Some(_) if kind == RequestKind::RelayedRead => {
-                        reader.relay_read(from, request, question, level).await
-                    }
-                    // On a thread that may block: this runtime's own one carries the heartbeats.
-                    Some(_) => reader
-                        .read_for_peer(shard, descriptor_version, question, level)
-                        .await
-                        .map_or_else(
-                            |o| o,
-                            |facts| Outcome::Reply(shard_read::encode_facts(&facts)),
-                        ),
-                };
-                let payload = forward::encode_outcome(&outcome);
-                drop(outcome);
-                send_read(&reader, from, Forward { id, kind: ForwardKind::Reply, payload }).await;
+                reader.serve_read(read, (id, request), asked).await;
             });
             None
         }
@@ -237,23 +216,4 @@ fn answer_later(
         let payload = forward::encode_outcome(&work.await);
         send_replies(&transport, peer, vec![Forward { id, kind: ForwardKind::Reply, payload }]);
     });
-}
-
-/// Sends the answer to a read. While the lane is full it waits, so that the caller need not until its
-/// deadline; a peer that is gone has told its callers already.
-async fn send_read(core: &Core, to: NodeId, mut reply: Forward) {
-    let deadline = tokio::time::Instant::now() + limits::REQUEST_TIMEOUT;
-    while tokio::time::Instant::now() < deadline {
-        match core.transport.send_forwards(to, vec![reply]) {
-            Err((SendError::Full, mut replies)) => {
-                let Some(unsent) = replies.pop() else { return };
-                reply = unsent;
-                tokio::time::sleep(FULL_LANE_PAUSE).await;
-            }
-            Err((SendError::TooLarge { .. }, replies)) => {
-                return send_replies(&core.transport, to, replies);
-            }
-            Ok(()) | Err(_) => return,
-        }
-    }
 }

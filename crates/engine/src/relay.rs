@@ -15,6 +15,7 @@ use quorate_types::{NodeId, ShardId, limits};
 use crate::call::Outcome;
 use crate::core::{Core, Route, check_command};
 use crate::forward::{Request, RequestKind};
+use crate::peer_reads::{AnswerRoom, PeerRead};
 use crate::reads::ReadLevel;
 use crate::shard_read::{self, Question};
 use crate::shards::ShardState;
@@ -103,38 +104,35 @@ impl Core {
         outcome
     }
 
-    /// Answers a read for `from`, here or at a replica that this node reaches.
+    /// Answers a read for another node, here or at a replica that this node reaches. What comes from
+    /// there has no room here: it had its room there.
     pub(crate) async fn relay_read(
         self: &Arc<Self>,
-        from: NodeId,
+        read: &PeerRead,
         request: Request,
-        question: Question,
+        question: &Question,
         level: ReadLevel,
-    ) -> Outcome {
+    ) -> Result<(Bytes, Option<AnswerRoom>), Outcome> {
         let Some(_share) = self.relays.take(request.body.len()) else {
-            return Outcome::Refused(HostRefusal::Busy);
+            return Err(Outcome::Refused(HostRefusal::Busy));
         };
         self.counters.relayed.add(1);
         let route = self.relay_route(&request);
         if route.local.is_some() {
-            let asked =
-                self.read_for_peer(request.shard, request.descriptor_version, question, level);
-            return match asked.await {
-                Ok(facts) => Outcome::Reply(shard_read::encode_facts(&facts)),
-                Err(outcome) => outcome,
-            };
+            let shard = (request.shard, request.descriptor_version);
+            let (facts, room) = self.read_for_peer(read, shard, question, level).await?;
+            return Ok((shard_read::encode_facts(&facts), Some(room)));
         }
-        let reached = |node: &NodeId| *node != from && self.transport.is_connected(*node);
+        let reached = |node: &NodeId| *node != read.from() && self.transport.is_connected(*node);
         let Some(node) = route.members.iter().copied().find(reached) else {
-            return Outcome::Refused(HostRefusal::NoReplica);
+            return Err(Outcome::Refused(HostRefusal::NoReplica));
         };
-        match self.forward(&route, node, RequestKind::Read, request.body, None) {
-            Ok(mut asked) => {
-                let end = Tries::new().end_of(asked.answer()).await;
-                // Reads change nothing: that it is not known to have been done is all that counts.
-                end.unwrap_or(Outcome::LeaderChanged { leader: None })
-            }
-            Err(outcome) => outcome,
+        let mut asked = self.forward(&route, node, RequestKind::Read, request.body, None)?;
+        match Tries::new().end_of(asked.answer()).await {
+            Ok(Outcome::Reply(facts)) => Ok((facts, None)),
+            Ok(outcome) => Err(outcome),
+            // Reads change nothing: that it is not known to have been done is all that counts.
+            Err(_) => Err(Outcome::LeaderChanged { leader: None }),
         }
     }
 

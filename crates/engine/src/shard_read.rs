@@ -20,6 +20,11 @@ use crate::reads::ReadLevel;
 /// Elements that one answer may hold.
 const ELEMENTS_MAX: usize = 1 << 20;
 
+const _: () = assert!(
+    limits::READ_PAGE_BYTES_MAX / limits::READ_PAIR_BYTES < ELEMENTS_MAX,
+    "a page of the shortest pairs can be read"
+);
+
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
@@ -56,10 +61,19 @@ impl Question {
     pub(crate) fn answer_bytes_max(&self) -> usize {
         match self {
             Question::Get { bytes_max, .. } => *bytes_max,
-            // One pair may be longer than the bound.
-            Question::Scan { bytes_max, .. } => *bytes_max + limits::ENTRY_BYTES_MAX,
+            // One pair, or key, may be longer than the bound.
+            Question::Scan { bytes_max, values: true, .. } => *bytes_max + limits::ENTRY_BYTES_MAX,
+            Question::Scan { bytes_max, values: false, .. } => *bytes_max + limits::KEY_BYTES_MAX,
             Question::Count { .. } | Question::Map { .. } => 0,
         }
+    }
+
+    /// The question for values of at most `bytes` together, if it is for values by key.
+    pub(crate) fn within(mut self, bytes: usize) -> Question {
+        if let Question::Get { bytes_max, .. } = &mut self {
+            *bytes_max = (*bytes_max).min(bytes);
+        }
+        self
     }
 
     /// The question whose answer fits a frame.

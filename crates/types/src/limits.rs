@@ -79,6 +79,10 @@ pub const FORWARDS_PENDING_MAX: usize = 65_536;
 /// Bytes of keys and values that one page of a read holds: half a frame, so that the largest pair of
 /// its last key and value still fits behind it.
 pub const READ_PAGE_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
+/// What each pair of a page counts for beside its bytes, towards a bound of its own as large as the
+/// above: two handles of 32 bytes in memory, two lengths in a frame. Without it the shortest pairs
+/// would be a hundred times as large as their bytes.
+pub const READ_PAIR_BYTES: usize = 72;
 /// Keys in one page of a read. Their look takes a few milliseconds, and the keys alone fit a frame.
 pub const READ_PAGE_KEYS_MAX: usize = 1_024;
 /// Bytes of keys and values that one read of a caller gives; who wants more takes pages.
@@ -86,6 +90,16 @@ pub const READ_BYTES_MAX: usize = 256 << 20;
 /// Bytes that one node reads at once to answer other nodes. A page is there up to three times until
 /// its lane has it: found, encoded, and as an answer.
 pub const PEER_READ_BYTES_MAX: usize = 64 << 20;
+/// Part of it that one of them may have: the largest page. Two that take none of their answers leave
+/// room for a page of gets.
+pub const PEER_LONG_READS_BYTES_MAX: usize = READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX;
+/// Bytes of one answer that takes nothing of it: most answers, so that they never wait for pages.
+pub const PEER_SHORT_READ_BYTES_MAX: usize = 64 << 10;
+/// Bytes of such answers that one node reads at once for one other: 64 of the longest.
+pub const PEER_SHORT_READS_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one other node's reads that are under way, whatever they wait for; each counts for a KiB
+/// more than it has. Seven of a page of the longest keys, or 30,000 of a few short ones.
+pub const PEER_REQUESTS_BYTES_MAX: usize = FRAME_BYTES_MAX;
 /// Reads of many keys that look at the data at once, on threads that may block. Each may hold its
 /// page and one value that RocksDB has copied.
 pub const LOOKS_MAX: usize = 8;
@@ -243,7 +257,12 @@ const _: () = {
     assert!(FRAME_BYTES_MAX <= LANE_BYTES_MAX);
     assert!(READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a page's last pair fits");
     assert!(READ_PAGE_KEYS_MAX * (KEY_BYTES_MAX + 64) < READ_PAGE_BYTES_MAX, "a page's keys fit");
-    assert!(READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX < PEER_READ_BYTES_MAX, "a page is never refused");
+    assert!(
+        PEER_LONG_READS_BYTES_MAX * 2 + READ_PAGE_BYTES_MAX <= PEER_READ_BYTES_MAX,
+        "two nodes that take nothing leave a page to the others"
+    );
+    assert!(PEER_SHORT_READ_BYTES_MAX < PEER_SHORT_READS_BYTES_MAX, "a short answer fits");
+    assert!(PEER_REQUESTS_BYTES_MAX <= u32::MAX as usize, "it fits a semaphore's count");
     assert!(PEER_READ_BYTES_MAX <= u32::MAX as usize, "a share of it fits a semaphore's count");
     assert!(READ_PAGE_BYTES_MAX <= READ_BYTES_MAX);
     assert!(2 * VALUE_BYTES_MAX < CLIENT_CONNECTION_BYTES_MAX);
