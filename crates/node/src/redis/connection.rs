@@ -37,6 +37,9 @@ const INPUT_BYTES_MAX: usize = 256 << 10;
 /// all of them: much slower than any line, and soon enough for those that wait.
 const STALL: Duration = Duration::from_secs(10);
 const STALL_BYTES: u64 = 64 << 10;
+/// And this part of the room that it holds, if that is more: whatever it holds is free again after ten
+/// minutes.
+const STALL_PARTS: u64 = 60;
 
 pub(super) struct Connection {
     stream: TcpStream,
@@ -107,7 +110,8 @@ impl Connection {
             let read = self.fill(context)?;
             if !(served || answered || started || wrote || read) {
                 let is_short = self.shared.statistics.room.is_short();
-                return match self.stall.poll(context, &self.output, is_short) {
+                let held = self.in_flight.room_bytes();
+                return match self.stall.poll(context, &self.output, held, is_short) {
                     true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                     false => Poll::Pending,
                 };
@@ -128,7 +132,7 @@ impl Connection {
             };
             errors += u64::from(matches!(reply, Reply::Error(_)));
             reply.write(self.session.protocol, &mut self.output);
-            self.in_flight.note_appended(self.output.appended());
+            self.in_flight.note_appended(self.output.appended(), self.output.len());
         }
         let answered = self.in_flight.answered() - first;
         if answered > 0 {
@@ -262,7 +266,13 @@ impl Stall {
     }
 
     /// True once the client has taken too little for too long. Woken by the time alone.
-    fn poll(&mut self, context: &mut Context<'_>, output: &Output, is_short: bool) -> bool {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        output: &Output,
+        held: usize,
+        is_short: bool,
+    ) -> bool {
         if output.is_empty() {
             self.sleep = None;
             return false;
@@ -275,7 +285,8 @@ impl Stall {
             if sleep.as_mut().poll(context).is_pending() {
                 return false;
             }
-            if is_short && output.written() - self.written < STALL_BYTES {
+            let least = STALL_BYTES.max(held as u64 / STALL_PARTS);
+            if is_short && output.written() - self.written < least {
                 return true;
             }
             self.sleep = None;
@@ -288,11 +299,21 @@ mod tests {
     use super::*;
 
     /// Ends when the client counts as stalled; `between` is called before each look.
-    async fn stalled(output: &mut Output, is_short: bool, mut between: impl FnMut(&mut Output)) {
+    async fn stalled(output: &mut Output, is_short: bool, between: impl FnMut(&mut Output)) {
+        stalled_with(output, 0, is_short, between).await;
+    }
+
+    /// As that, of a client that holds room for so many bytes.
+    async fn stalled_with(
+        output: &mut Output,
+        held: usize,
+        is_short: bool,
+        mut between: impl FnMut(&mut Output),
+    ) {
         let mut stall = Stall::new(Duration::from_millis(1));
         poll_fn(|context| {
             between(output);
-            match stall.poll(context, output, is_short) {
+            match stall.poll(context, output, held, is_short) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -315,15 +336,17 @@ mod tests {
         let unharmed = tokio::time::timeout(LONG, stalled(&mut patient, false, |_| {})).await;
         assert!(unharmed.is_err(), "nobody waits for its room");
         let mut reading = full();
-        let takes = |output: &mut Output| {
+        let mut takes = |output: &mut Output| {
             let mut sink = tokio::io::sink();
             output
                 .flush(&mut Context::from_waker(std::task::Waker::noop()), &mut sink)
                 .expect("all");
             output.put_slice(&vec![0; 1 << 20]);
         };
-        let unharmed = tokio::time::timeout(LONG, stalled(&mut reading, true, takes)).await;
+        let unharmed = tokio::time::timeout(LONG, stalled(&mut reading, true, &mut takes)).await;
         assert!(unharmed.is_err(), "it reads");
+        // A MiB at a time is little for who holds more than anybody may.
+        stalled_with(&mut full(), usize::MAX, true, takes).await;
         let mut empty = Output::default();
         let unharmed = tokio::time::timeout(LONG, stalled(&mut empty, true, |_| {})).await;
         assert!(unharmed.is_err(), "it has read everything");

@@ -184,10 +184,10 @@ impl InFlight {
         self.expected_bytes + self.ready_bytes + unwritten
     }
 
-    /// True if the connection may hold `more` beside what it does. A single reply may be larger.
+    /// True if the connection may hold `more` beside what it does. What never has room here is read as
+    /// the connection's next one, with room of its own: no client takes the others' part.
     fn has_room(&self, more: usize, unwritten: usize) -> bool {
-        let used = self.used(unwritten);
-        used == 0 || used + more <= limits::CLIENT_CONNECTION_BYTES_MAX
+        self.used(unwritten) + more <= limits::CLIENT_CONNECTION_BYTES_MAX
     }
 
     /// Plans a command; gives it back if it has to wait: for room, or behind what it must follow.
@@ -204,9 +204,15 @@ impl InFlight {
             return Some(command);
         }
         let reply_bytes = match &command {
-            Command::Local(local) => local_bytes(local, || self.shared.clients_now()),
+            // At most the longest argument, or a line for each of all clients: far less than this.
+            Command::Local(local) => local_bytes(local, || self.shared.clients_now())
+                .min(limits::CLIENT_CONNECTION_BYTES_MAX),
             command => self.expectation.reply_bytes(command),
         };
+        if reply_bytes > limits::CLIENT_CONNECTION_BYTES_MAX {
+            self.room.stop_waiting();
+            return self.defer(command, reply_bytes);
+        }
         let wanted = self.used(unwritten) + reply_bytes;
         if !self.has_room(reply_bytes, unwritten) {
             self.room.stop_waiting();
@@ -229,23 +235,36 @@ impl InFlight {
         None
     }
 
-    fn plan(&mut self, command: Command, reply_bytes: usize) -> Option<Command> {
+    /// Gives a command its place, and room when it is the next to be written.
+    fn defer(&mut self, command: Command, reply_bytes: usize) -> Option<Command> {
         let footprint = Footprint::of(&command);
         let is_walk = command.is_walk();
-        let blocked = self
-            .running
-            .iter()
-            .flatten()
-            .any(|other| other.footprint.conflicts(&footprint) || (is_walk && other.is_walk));
-        if blocked {
+        if self.is_blocked(&footprint, is_walk)
+            || self.planned.iter().any(|other| conflict(other, &footprint, is_walk))
+        {
             return Some(command);
         }
         let place = self.first_place + self.waiting.len() as u64;
-        let conflict = self
-            .planned
-            .iter_mut()
-            .find(|other| other.footprint.conflicts(&footprint) || (is_walk && other.is_walk()));
-        match conflict {
+        self.waiting.push_back(Place::Deferred);
+        self.deferred.push(Deferred { place, footprint, command, reply_bytes });
+        None
+    }
+
+    /// True if something that runs has to end before a command of this footprint begins.
+    fn is_blocked(&self, footprint: &Footprint, is_walk: bool) -> bool {
+        let mut running = self.running.iter().flatten();
+        running.any(|other| other.footprint.conflicts(footprint) || (is_walk && other.is_walk))
+    }
+
+    fn plan(&mut self, command: Command, reply_bytes: usize) -> Option<Command> {
+        let footprint = Footprint::of(&command);
+        let is_walk = command.is_walk();
+        if self.is_blocked(&footprint, is_walk) {
+            return Some(command);
+        }
+        let place = self.first_place + self.waiting.len() as u64;
+        let earlier = self.planned.iter_mut().find(|other| conflict(other, &footprint, is_walk));
+        match earlier {
             None => self.planned.push(Planned::new(command, place, reply_bytes)),
             Some(earlier) => {
                 if let Some(command) = earlier.merge(command, place, reply_bytes) {
@@ -333,6 +352,11 @@ impl InFlight {
         true
     }
 
+    /// Bytes of the node's room that the connection has.
+    pub(super) fn room_bytes(&self) -> usize {
+        self.room.bytes()
+    }
+
     /// The next reply, or the local command to be answered, if its turn has come.
     pub(super) fn take_next(&mut self) -> Option<Next> {
         let next = match self.waiting.pop_front()? {
@@ -353,10 +377,11 @@ impl InFlight {
         Some(next)
     }
 
-    /// The reply taken last is in the output, up to `end`.
-    pub(super) fn note_appended(&mut self, end: u64) {
+    /// The reply taken last is in the output, up to `end`, and `unwritten` bytes are there.
+    pub(super) fn note_appended(&mut self, end: u64, unwritten: usize) {
         if self.head.is_some_and(|head| head < self.first_place) && self.head_end.is_none() {
             self.head_end = Some(end);
+            self.room.shrink_head(unwritten);
         }
     }
 
@@ -375,6 +400,10 @@ impl InFlight {
     pub(super) fn answered(&self) -> u64 {
         self.first_place
     }
+}
+
+fn conflict(earlier: &Planned, footprint: &Footprint, is_walk: bool) -> bool {
+    earlier.footprint.conflicts(footprint) || (is_walk && earlier.is_walk())
 }
 
 fn work_bytes(work: &Work) -> usize {

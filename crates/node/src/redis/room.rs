@@ -4,7 +4,7 @@
 //! connection takes what its commands are expected to answer; who finds it full waits with commands
 //! that have not begun. A reply that turns out larger is read anew when it is the connection's next
 //! one, with room of its known size from the room of the *heads*: who has that needs nothing more but
-//! its client's reading.
+//! its client's reading. So does from the start what is expected to be larger than a connection's part.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Room {
     }
 
     /// Bytes that the connection may hold.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         bytes_of(self.held.as_ref()) + bytes_of(self.head.as_ref())
     }
 

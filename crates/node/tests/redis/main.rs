@@ -5,6 +5,7 @@ mod leaving;
 mod memory;
 mod misled;
 mod planted;
+mod room;
 mod support;
 
 /// As the binary has it: memory is given back as there.
