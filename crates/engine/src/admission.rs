@@ -170,7 +170,7 @@ impl Core {
     /// nothing: what syncs is done on a thread of its own.
     pub(crate) async fn hear_lives(self: &Arc<Self>, nodes: Vec<NodeRecord>) {
         let core = Arc::clone(self);
-        let heard = tokio::task::spawn_blocking(move || {
+        let hear = move || {
             for record in nodes {
                 if record.node == core.node {
                     core.check_own_life(record.life);
@@ -178,11 +178,10 @@ impl Core {
                     core.learn_life(record.node, record.life);
                 }
             }
-        });
-        if let Err(error) = heard.await {
-            let (thread, message) = ("admission".to_owned(), error.to_string());
-            self.end(FatalError::Panic { thread, message });
-        }
+        };
+        // A panic has latched by then; a runtime that goes down is none.
+        let _heard: Option<()> =
+            run_blocking(Arc::clone(&self.fatal), "lives of the map", hear).await;
     }
 
     /// Only newer starts of the directory that is known: the map is a cache.
