@@ -156,8 +156,8 @@ impl Core {
     /// Asks the shard of `route`: the replica here, or one elsewhere.
     pub(crate) async fn read(
         self: &Arc<Self>,
-        route: Route,
-        question: Question,
+        route: &Route,
+        question: &Question,
         level: ReadLevel,
     ) -> Result<Facts, Refusal> {
         let mut tries = Tries::new();
@@ -165,19 +165,19 @@ impl Core {
             if self.is_stopped() {
                 return Err(self.stopped());
             }
-            let leader = match self.try_read(&route, &question, level, &tries).await {
+            let leader = match self.try_read(route, question, level, &tries).await {
                 Ok(facts) => {
                     self.counters.reads_served.add(1);
                     return Ok(facts);
                 }
                 Err(Outcome::Stale(current)) => {
                     self.learn((*current).clone());
-                    if self.is_old(&route) {
+                    if self.is_old(route) {
                         let routed = route.descriptor_version;
                         return Err(Refusal::StaleRoute { routed, current });
                     }
                     let stale = Next::Descriptor(current);
-                    if let Err(refusal) = tries.prepare(self, &route, stale).await {
+                    if let Err(refusal) = tries.prepare(self, route, stale).await {
                         self.counters.reads_refused.add(1);
                         return Err(refusal);
                     }
@@ -199,7 +199,7 @@ impl Core {
                 }
                 Err(_) => None,
             };
-            if let Err(refusal) = tries.pause(self, &route, leader).await {
+            if let Err(refusal) = tries.pause(self, route, leader).await {
                 self.counters.reads_refused.add(1);
                 return Err(refusal);
             }

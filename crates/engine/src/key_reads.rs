@@ -121,7 +121,7 @@ impl Core {
         let question = Question::Get { keys: vec![key.clone()], bytes_max };
         loop {
             let route = self.route(&key)?;
-            match self.read(route, question.clone(), level).await {
+            match self.read(&route, &question, level).await {
                 Ok(Facts::Values(values)) => return Ok(Found::All(values)),
                 Ok(Facts::Lengths(lengths)) => return Ok(Found::Lengths(lengths)),
                 Ok(_) => unreachable!("a get is answered with values or lengths"),
@@ -160,7 +160,7 @@ impl Core {
             let guard = Arc::downgrade(&core);
             let read = async move {
                 let question = Question::Get { keys: wanted, bytes_max };
-                (places, core.read(route, question, level).await)
+                (places, core.read(&route, &question, level).await)
             };
             asked.spawn(guarded(guard, "read of many", read));
         }

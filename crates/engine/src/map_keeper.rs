@@ -114,7 +114,7 @@ impl MapKeeper {
         } else {
             let turn = self.looks % route.members.len().max(1);
             route.members.rotate_left(turn);
-            core.read(route, question, ReadLevel::Stale).await?
+            core.read(&route, &question, ReadLevel::Stale).await?
         };
         let Facts::Map(Some(bytes)) = facts else {
             return Ok(None);

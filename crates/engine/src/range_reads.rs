@@ -129,7 +129,7 @@ impl Core {
                 bytes_max: size.bytes_max.min(limits::READ_PAGE_BYTES_MAX),
                 values,
             };
-            match self.read(part.route, question, level).await {
+            match self.read(&part.route, &question, level).await {
                 Ok(facts) => return Ok(Some((facts, part.next))),
                 Err(refusal) if self.is_rerouted(&refusal) => {}
                 Err(refusal) => return Err(refusal),
@@ -150,7 +150,7 @@ impl Core {
                 break;
             };
             let question = Question::Count { start: part.start, end: part.end };
-            from = match self.read(part.route, question, level).await {
+            from = match self.read(&part.route, &question, level).await {
                 Ok(Facts::Count { keys, next }) => {
                     total += keys;
                     next.or(part.next)

@@ -236,8 +236,7 @@ async fn find(engine: &Engine, keys: &[Bytes], bytes_max: usize) -> Result<Found
     let mut patience = Patience::default();
     loop {
         let read = engine.get_within(keys, bytes_max, ReadLevel::Linearizable);
-        let leaderless = keys.iter().find(|key| !has_leader(engine, key));
-        match hold(engine, leaderless.unwrap_or(&keys[0]), read).await? {
+        match hold(engine, keys, read).await? {
             Ok(found) => return Ok(found),
             Err(ReadError(refusal)) => patience.wait(refusal).await?,
         }
@@ -287,9 +286,13 @@ fn has_leader(engine: &Engine, key: &[u8]) -> bool {
     engine.locate(key).is_some_and(|location| location.leader.is_some() || !location.is_here)
 }
 
-/// Awaits a read, but only [`LEADER_HOLD`] long if its shard has no leader when it begins.
-async fn hold<T>(engine: &Engine, key: &[u8], read: impl Future<Output = T>) -> Result<T, Reply> {
-    if has_leader(engine, key) {
+/// Awaits a read, but only [`LEADER_HOLD`] long if one of its shards has no leader when it begins.
+async fn hold<T>(
+    engine: &Engine,
+    keys: &[Bytes],
+    read: impl Future<Output = T>,
+) -> Result<T, Reply> {
+    if keys.iter().all(|key| has_leader(engine, key)) {
         return Ok(read.await);
     }
     tokio::time::timeout(LEADER_HOLD, read).await.map_err(|_| CLUSTERDOWN)

@@ -85,6 +85,27 @@ impl Output {
             .concat()
     }
 
+    /// Offers what waits to the socket once.
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &self,
+        context: &mut Context<'_>,
+        socket: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        let socket = Pin::new(socket);
+        if self.pieces.is_empty() {
+            // As nearly always: one buffer is cheaper for the kernel than a list of one.
+            return socket.poll_write(context, &self.tail);
+        }
+        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+        let pieces = self.pieces.iter().map(Bytes::as_ref).chain([self.tail.as_ref()]);
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        socket.poll_write_vectored(context, &slices[..count])
+    }
+
     /// Writes until the socket takes no more; true once all of it went and there was some.
     ///
     /// # Errors
@@ -96,14 +117,7 @@ impl Output {
     ) -> io::Result<bool> {
         let mut any = false;
         while self.len > 0 {
-            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-            let pieces = self.pieces.iter().map(Bytes::as_ref).chain([self.tail.as_ref()]);
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(pieces) {
-                *slice = IoSlice::new(piece);
-                count += 1;
-            }
-            match Pin::new(&mut *socket).poll_write_vectored(context, &slices[..count]) {
+            match self.poll_write(context, socket) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => {

@@ -14,7 +14,10 @@ use std::task::{Context, Poll};
 use quorate_types::limits;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// Room is taken in steps of this many bytes, so that most commands take none.
+/// What each connection may hold without asking, so that small commands touch nothing that connections
+/// share. Its sum is bounded by the number of clients.
+const FREE_BYTES: usize = 16 << 10;
+/// Beyond that, room is taken in steps of this many bytes.
 const STEP_BYTES: usize = 16 << 10;
 
 /// The room of one node.
@@ -84,7 +87,7 @@ impl Room {
 
     /// Bytes that the connection may hold.
     pub(super) fn bytes(&self) -> usize {
-        bytes_of(self.held.as_ref()) + bytes_of(self.head.as_ref())
+        FREE_BYTES + bytes_of(self.held.as_ref()) + bytes_of(self.head.as_ref())
     }
 
     fn missing(&self, bytes: usize) -> Option<u32> {
@@ -164,6 +167,7 @@ impl Room {
     pub(super) fn shrink(&mut self, bytes: usize) {
         const STEPS_KEPT: usize = 4;
         let Some(held) = &mut self.held else { return };
+        let bytes = bytes.saturating_sub(FREE_BYTES);
         if bytes == 0 {
             self.held = None;
             return;
@@ -193,11 +197,15 @@ mod tests {
         let node = Arc::new(NodeRoom::default());
         let mut rooms = [0; 3].map(|_| Room::new(Arc::clone(&node)));
         let [first, second, third] = &mut rooms;
-        assert!(first.poll_hold(&mut context, 1) && first.poll_hold(&mut context, STEP_BYTES));
+        assert!(first.poll_hold(&mut context, FREE_BYTES));
+        assert_eq!(node.taken(), 0);
+        assert!(first.poll_hold(&mut context, FREE_BYTES + 1));
+        assert!(first.poll_hold(&mut context, FREE_BYTES + STEP_BYTES));
         assert_eq!(node.taken(), STEP_BYTES);
         let rest = limits::CLIENT_REPLIES_BYTES_MAX - STEP_BYTES;
-        assert!(second.try_hold(rest) && !node.is_short());
-        assert!(!third.poll_hold(&mut context, 1) && node.is_short());
+        assert!(second.try_hold(FREE_BYTES + rest) && !node.is_short());
+        assert!(third.poll_hold(&mut context, FREE_BYTES) && !node.is_short());
+        assert!(!third.poll_hold(&mut context, FREE_BYTES + 1) && node.is_short());
         // A large reply has room of its own.
         assert!(third.poll_head(&mut context, limits::CLIENT_REPLY_BYTES_MAX));
         assert!(!second.poll_head(&mut context, 1));
@@ -216,14 +224,15 @@ mod tests {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let node = Arc::new(NodeRoom::default());
         let mut rooms = [0; 3].map(|_| Room::new(Arc::clone(&node)));
-        assert!(rooms[0].poll_hold(&mut context, limits::CLIENT_REPLIES_BYTES_MAX));
-        assert!(!rooms[1].poll_hold(&mut context, limits::CLIENT_REPLIES_BYTES_MAX));
-        assert!(!rooms[2].poll_hold(&mut context, 1));
+        let all = FREE_BYTES + limits::CLIENT_REPLIES_BYTES_MAX;
+        assert!(rooms[0].poll_hold(&mut context, all));
+        assert!(!rooms[1].poll_hold(&mut context, all));
+        assert!(!rooms[2].poll_hold(&mut context, FREE_BYTES + 1));
         rooms[2].stop_waiting();
         let [first, second, mut third] = rooms;
         drop(second);
         assert!(!node.is_short());
         drop(first);
-        assert!(third.poll_hold(&mut context, 1));
+        assert!(third.poll_hold(&mut context, FREE_BYTES + 1));
     }
 }
