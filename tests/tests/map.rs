@@ -82,7 +82,7 @@ async fn leaderships_are_handed_over() {
     let spec = ClusterSpec::new(directory.path(), 12);
     let engines = spec.open_all().await;
     for leaving in &engines {
-        let handed = leaving.hand_over(Duration::from_secs(10)).await;
+        let handed = leaving.drain(Duration::from_secs(10)).await;
         assert_eq!(handed.kept, 0, "node {} keeps some", leaving.node());
         let led = |shard: &&quorate::ShardStatus| shard.role == "leader";
         assert_eq!(leaving.status().await.shards.iter().filter(led).count(), 0);

@@ -28,7 +28,7 @@ async fn a_copy_of_the_running_life_is_found_by_a_leader_that_stays() {
     let (third, copy) = (directory.path().join("node-3"), directory.path().join("copy"));
     let mut engines = spec.open_all().await;
     write_and_read_everywhere(&engines, "old").await;
-    engines[2].hand_over(Duration::from_secs(5)).await;
+    engines[2].drain(Duration::from_secs(5)).await;
     // The data first: what is applied there is in the log for certain.
     copy_directory(&third.join("data"), &copy.join("data"));
     copy_directory(&third.join("log"), &copy.join("log"));

@@ -15,7 +15,7 @@ pub enum WriteError {
     DidNotHappen(Refusal),
     /// The write may or may not take effect, now or later. Never retried by the engine.
     #[error("outcome unknown: {0}")]
-    OutcomeUnknown(Doubt),
+    OutcomeUnknown(Indeterminate),
 }
 
 /// Why a read gave no answer. Reads change nothing, so trying again is always safe.
@@ -148,7 +148,7 @@ pub enum Invalid {
 
 /// Why the outcome of a write is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Doubt {
+pub enum Indeterminate {
     /// The deadline passed after the command had entered a log or left for another node.
     #[error("no answer within {after:?}")]
     Deadline {

@@ -38,83 +38,35 @@
 //! # }
 //! ```
 
-mod admission;
-mod apply;
-mod apply_batch;
-mod balance;
-mod bootstrap;
-mod budget;
-mod builder;
+mod api;
 mod call;
-mod callers;
-mod clock;
-mod cluster_map;
-mod cluster_status;
-mod command_route;
-mod core;
-mod counters;
-mod data;
-mod ending;
-mod engine;
-mod entries;
+mod cluster;
+mod control;
 mod error;
-mod fatal;
-mod fetch;
-mod forward;
-mod forwarder;
-mod founding;
-mod gather;
-mod guarded;
-mod hand_over;
-mod inbox;
-mod key_reads;
-mod lag;
-mod look;
-mod map_keeper;
-mod open;
-mod peer_reads;
-mod position;
-mod problems;
-mod progress;
-mod queue;
-mod range_reads;
-mod reads;
-mod receiver;
-mod recover;
-mod relay;
-mod replies;
-mod resources;
-mod room;
-mod running;
-mod session;
-mod shard_read;
-mod shards;
-mod shared;
-mod staged;
-mod stall;
+mod lifecycle;
+mod peer;
+mod request;
+mod serve;
+mod state;
 mod status;
-mod store_identity;
-mod submission;
+mod store;
 #[cfg(test)]
 mod test_engines;
-mod tidy;
-mod tries;
-mod watches;
 mod worker;
-mod writes;
 
-pub use bootstrap::{Bootstrap, BootstrapShard, SLOTS};
-pub use builder::{EngineBuilder, MachineFactory};
-pub use cluster_status::{
-    Balanced, ClusterStatus, HandedOver, Health, Lag, NodeState, NodeStatus, Readiness,
-    ReplicaSummary, SCHEMA, ShardState, ShardSummary, UnheardNode,
+pub use api::builder::EngineBuilder;
+pub use api::engine::{Engine, Location, NotAnInteger, NotReady};
+pub use api::entries::{CommittedEntries, CommittedEntry, CommittedKind, EntriesError};
+pub use api::session::{Session, SessionError};
+pub use api::submission::Submission;
+pub use api::watches::{LeaderWatch, MapWatch, PositionWatch};
+pub use call::call::Applied;
+pub use call::read::ReadLevel;
+pub use cluster::bootstrap::{Bootstrap, BootstrapShard, SLOTS};
+pub use cluster::map::MapView;
+pub use error::{
+    FatalError, Indeterminate, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError,
 };
-pub use counters::CounterValues;
-pub use data::{DataStatistics, Found};
-pub use engine::{Engine, Location, NotAnInteger, NotReady};
-pub use entries::{CommittedEntries, CommittedEntry, CommittedKind, EntriesError};
-pub use error::{Doubt, FatalError, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError};
-pub use position::Position;
 pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_log::SyncMode;
 pub use quorate_router::{Replica, ShardDescriptor};
@@ -125,11 +77,15 @@ pub use quorate_types::{
     ClusterId, Duration, Epoch, Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, StoreId,
     Term, WallMillis, limits,
 };
-pub use range_reads::{KeyPage, ScanPage};
-pub use reads::ReadLevel;
-pub use resources::ResourceStatus;
-pub use session::{Session, SessionError};
-pub use status::{LogStatus, PeerStatus, ShardStatus, Status};
-pub use submission::{Applied, Submission};
-pub use watches::{LeaderWatch, Leadership, MapView, MapWatch, PositionWatch};
-pub use worker::Observer;
+pub use request::range_reads::{KeyPage, ScanPage};
+pub use state::counters::CounterValues;
+pub use state::position::Position;
+pub use state::shards::Leadership;
+pub use status::cluster_status::{
+    Balanced, ClusterStatus, Drained, Health, Lag, NodeState, NodeStatus, Readiness,
+    ReplicaSummary, SCHEMA, ShardState, ShardSummary, UnheardNode,
+};
+pub use status::node_status::{LogStatus, PeerStatus, ShardStatus, Status};
+pub use status::resources::ResourceStatus;
+pub use store::data_store::{DataStatistics, Found};
+pub use worker::worker::Observer;

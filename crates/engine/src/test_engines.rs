@@ -10,9 +10,9 @@ use quorate_transport::ClusterAuthority;
 use quorate_types::{ClusterId, NodeId, ShardId};
 use tempfile::TempDir;
 
-use crate::bootstrap::Bootstrap;
-use crate::builder::{EngineBuilder, MachineFactory};
-use crate::engine::Engine;
+use crate::api::builder::EngineBuilder;
+use crate::api::engine::Engine;
+use crate::cluster::bootstrap::Bootstrap;
 
 /// Longest wait for what is sure to come.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ pub(crate) struct TestEngines {
     /// Before the directory: they end before their files do.
     pub(crate) engines: Vec<Engine>,
     founders: Vec<NodeId>,
-    machine: MachineFactory,
+    machine: Arc<dyn Fn() -> Box<dyn StateMachine> + Send + Sync>,
     authority: ClusterAuthority,
     directory: TempDir,
 }
@@ -49,7 +49,7 @@ impl TestEngines {
         let mut all = TestEngines {
             engines: Vec::new(),
             founders: (1..=nodes).map(NodeId).take(replicas).collect(),
-            machine: Arc::new(move |_| machine()),
+            machine: Arc::new(machine),
             authority: ClusterAuthority::generate(CLUSTER).expect("certificates can be made"),
             directory: tempfile::tempdir().expect("a temporary directory"),
         };
@@ -69,13 +69,14 @@ impl TestEngines {
 
     /// Opens `node` on a free port.
     pub(crate) fn builder(&self, node: NodeId) -> EngineBuilder {
+        let machine = Arc::clone(&self.machine);
         Engine::builder(self.path(node))
             .cluster(CLUSTER)
             .node(node)
             .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
             .tls(self.authority.issue(node).expect("a certificate"))
             .bootstrap(Bootstrap::even_slots(&self.founders, 1, self.founders.len()))
-            .state_machine(Arc::clone(&self.machine))
+            .state_machine(move |_| machine())
     }
 
     /// The directory of `node`.

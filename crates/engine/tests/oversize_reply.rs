@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate::{
-    ApplyContext, Bootstrap, ClusterAuthority, ClusterId, Doubt, Engine, NodeId, OrderedMap,
-    StateMachine, WriteError, limits,
+    ApplyContext, Bootstrap, ClusterAuthority, ClusterId, Engine, Indeterminate, NodeId,
+    OrderedMap, StateMachine, WriteError, limits,
 };
 
 const CLUSTER: ClusterId = ClusterId(3);
@@ -51,7 +51,7 @@ fn open(directory: &Path, authority: &ClusterAuthority, node: u64, gate: &Arc<Ga
         .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
         .tls(authority.issue(NodeId(node)).expect("a certificate"))
         .bootstrap(Bootstrap::even_slots(&[NodeId(1), NodeId(2)], 1, 2))
-        .state_machine(Arc::new(move |_| Box::new(Machine { gate: Arc::clone(&gate) })))
+        .state_machine(move |_| Box::new(Machine { gate: Arc::clone(&gate) }))
         .open()
         .expect("a new directory")
 }
@@ -86,7 +86,8 @@ async fn one_reply_too_large_leaves_the_others_alone() {
             Ok(applied) => assert_eq!(applied.reply, command),
             Err(error) => {
                 assert_eq!(command, "large", "{error}");
-                let WriteError::OutcomeUnknown(Doubt::ReplyTooLarge { found, max }) = error else {
+                let WriteError::OutcomeUnknown(Indeterminate::ReplyTooLarge { found, max }) = error
+                else {
                     panic!("{error}")
                 };
                 assert!(found > max as u64 && max == limits::FRAME_BYTES_MAX, "{error}");

@@ -58,7 +58,7 @@ fn open(directory: &Path, authority: &ClusterAuthority, node: u64, gate: &Arc<Ga
         .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
         .tls(authority.issue(NodeId(node)).expect("a certificate"))
         .bootstrap(Bootstrap::even_slots(&[NodeId(1)], 2, 1))
-        .state_machine(Arc::new(move |_| Box::new(Machine(Arc::clone(&gate)))))
+        .state_machine(move |_| Box::new(Machine(Arc::clone(&gate))))
         .open()
         .expect("a new directory")
 }

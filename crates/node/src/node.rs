@@ -288,7 +288,7 @@ impl Node {
     pub async fn stop(self, leave: Leave) {
         // While the ports still serve: what comes in is forwarded to the new leaders.
         if leave == Leave::HandOver && self.engine.fatal().is_none() {
-            let handed = self.engine.hand_over(HAND_OVER).await;
+            let handed = self.engine.drain(HAND_OVER).await;
             tracing::info!(node = %self.engine.node(), ?handed, "handed leaderships over");
         }
         tokio::join!(self.redis.stop(), self.admin.stop());

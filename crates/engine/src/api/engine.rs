@@ -1,0 +1,459 @@
+//! The public handle.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_host::{KvCommand, KvReply, Refusal as HostRefusal};
+use quorate_transport::{BindError, NodeTls};
+use quorate_types::{NodeId, ShardId, limits};
+use tokio::sync::oneshot;
+
+use crate::api::builder::EngineBuilder;
+use crate::api::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
+use crate::call::call::{Call, CallKind, Completion, Outcome};
+use crate::call::read::ReadLevel;
+use crate::control::balance::Balancer;
+use crate::error::{FatalError, Indeterminate, Invalid, ReadError, Refusal, WriteError};
+use crate::lifecycle::running::Running;
+use crate::request::range_reads::{KeyPage, PageSize, ScanPage};
+use crate::state::budget::Budget;
+use crate::status::cluster_status::{Balanced, ClusterStatus, Drained, Readiness};
+use crate::status::node_status::Status;
+use crate::store::data_store::{DataStatistics, Found};
+
+/// The stored value is no 64-bit decimal integer, or adding would overflow. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value is not a 64-bit integer, or would overflow")]
+pub struct NotAnInteger;
+
+/// What a node knows about the place of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The shard that owns it.
+    pub shard: ShardId,
+    /// True if a replica of the shard lives here.
+    pub is_here: bool,
+    /// The node that leads the shard. Only known where a replica lives.
+    pub leader: Option<NodeId>,
+}
+
+/// Why shards were not ready in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("after {after:?} these shards know no serving leader: {shards:?}")]
+pub struct NotReady {
+    /// Time waited.
+    pub after: Duration,
+    /// The shards.
+    pub shards: Vec<ShardId>,
+}
+
+/// One node of a cluster: opened by [`Engine::builder`], cheap to clone, used from any thread.
+///
+/// Its futures need a tokio runtime with time enabled, any one. A dropped future of a write leaves
+/// its outcome unknown. When the last clone is dropped the engine stops as by
+/// [`Engine::shutdown`], blocking the thread that drops it.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) running: Arc<Running>,
+    /// Room for writes that were submitted without waiting.
+    pub(super) submissions: Arc<Budget>,
+}
+
+impl Engine {
+    pub(super) fn of(running: Running) -> Engine {
+        let submissions = Budget::new(SUBMISSIONS_MAX, SUBMISSIONS_BYTES_MAX);
+        Engine { running: Arc::new(running), submissions }
+    }
+
+    /// Begins to configure a node that lives in `directory`.
+    pub fn builder(directory: impl Into<PathBuf>) -> EngineBuilder {
+        EngineBuilder::new(directory.into())
+    }
+
+    /// Sets `key` to `value`. When it returns, a majority of the shard's replicas has synced it.
+    ///
+    /// # Errors
+    /// [`WriteError`] tells "did not happen" from "outcome unknown".
+    pub async fn put(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<(), WriteError> {
+        let command = KvCommand::Put { key: key.into(), value: value.into() };
+        match self.execute(command).await? {
+            KvReply::Done => Ok(()),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Removes `key`; true if it existed.
+    ///
+    /// # Errors
+    /// As [`Engine::put`].
+    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<bool, WriteError> {
+        match self.execute(KvCommand::Delete { key: key.into() }).await? {
+            KvReply::Deleted(keys) => Ok(keys > 0),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Adds `by` to the decimal integer under `key`; an absent key counts as 0. Gives the sum.
+    ///
+    /// # Errors
+    /// As [`Engine::put`]; the inner one if the value is no integer.
+    pub async fn increment(
+        &self,
+        key: impl Into<Bytes>,
+        by: i64,
+    ) -> Result<Result<i64, NotAnInteger>, WriteError> {
+        match self.execute(KvCommand::Increment { key: key.into(), by }).await? {
+            KvReply::Integer(sum) => Ok(Ok(sum)),
+            KvReply::NotAnInteger | KvReply::WouldOverflow => Ok(Err(NotAnInteger)),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Replicates any key-value command of one shard.
+    ///
+    /// Futures that are first polled one after the other enter their shard's log in that order,
+    /// unless one of them has to be tried again.
+    ///
+    /// # Errors
+    /// As [`Engine::put`]; [`Invalid`] if keys or values are too long, a range is empty, or the keys
+    /// belong to several shards.
+    pub async fn execute(&self, command: KvCommand) -> Result<KvReply, WriteError> {
+        let invalid = |error: Invalid| WriteError::DidNotHappen(error.into());
+        check(&command).map_err(invalid)?;
+        if command.first_key().is_none() {
+            return Ok(KvReply::Batch(Vec::new()));
+        }
+        let dispatch = self.running.dispatch();
+        let find = || dispatch.route_command(&command);
+        let applied = dispatch.write(find, command.encode().into(), None).await?;
+        KvReply::decode(&applied.reply).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// Replicates a command of the configured state machine in the shard that owns `key`; gives the
+    /// machine's reply.
+    ///
+    /// # Errors
+    /// As [`Engine::put`].
+    pub async fn execute_bytes(
+        &self,
+        key: &[u8],
+        command: impl Into<Bytes>,
+    ) -> Result<Bytes, WriteError> {
+        Ok(self.execute_at(key, command).await?.reply)
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`ReadError`]; nothing was changed, so a retry is always safe.
+    pub async fn get(&self, key: &[u8], level: ReadLevel) -> Result<Option<Bytes>, ReadError> {
+        Ok(self.running.reads().get(key, level).await?)
+    }
+
+    /// The values of `keys`, in their order. Each shard's part is consistent in itself, as long as it
+    /// is within [`limits::READ_PAGE_BYTES_MAX`] and [`limits::READ_PAGE_KEYS_MAX`]; the parts are read
+    /// side by side, not at one moment.
+    ///
+    /// # Errors
+    /// As [`Engine::get`]; [`Invalid::AnswerTooLong`], before anything is held, if the values have
+    /// more than [`limits::READ_BYTES_MAX`] bytes together.
+    pub async fn get_many(
+        &self,
+        keys: &[Bytes],
+        level: ReadLevel,
+    ) -> Result<Vec<Option<Bytes>>, ReadError> {
+        Ok(self.running.reads().get_many(keys, level).await?)
+    }
+
+    /// As [`Engine::get_many`], but if the values have more than `bytes_max` bytes together, how long
+    /// each of them is. No more than `bytes_max` is ever held; with 0 no value is, so that this also
+    /// tells which of the keys exist.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn get_within(
+        &self,
+        keys: &[Bytes],
+        bytes_max: usize,
+        level: ReadLevel,
+    ) -> Result<Found, ReadError> {
+        Ok(self.running.reads().get_within(keys, bytes_max, level).await?)
+    }
+
+    /// At most `limit` pairs with keys in `[start, end)`, in key order, across shards; no `end` is
+    /// no bound. Each page within a shard is linearizable in itself.
+    ///
+    /// # Errors
+    /// As [`Engine::get`]; [`Invalid::AnswerTooLong`] if it holds [`limits::READ_BYTES_MAX`] bytes of
+    /// keys and values and there may be more: take pages by [`Engine::scan_page`].
+    pub async fn scan(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: usize,
+        level: ReadLevel,
+    ) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
+        Ok(self.running.reads().scan(start, end, limit, level).await?)
+    }
+
+    /// The first pairs with keys in `[start, end)`, at most `keys_max` of them and `bytes_max` bytes
+    /// of keys and values (but one pair in any case), and where to go on. All are of one shard, so a
+    /// page may be empty and yet not the last.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn scan_page(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        keys_max: usize,
+        bytes_max: usize,
+        level: ReadLevel,
+    ) -> Result<ScanPage, ReadError> {
+        let size = PageSize { keys_max, bytes_max };
+        Ok(self.running.reads().scan_page(start, end, size, level).await?)
+    }
+
+    /// As [`Engine::scan_page`], of keys alone: values are neither held nor weighed.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn scan_keys(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        keys_max: usize,
+        bytes_max: usize,
+        level: ReadLevel,
+    ) -> Result<KeyPage, ReadError> {
+        let size = PageSize { keys_max, bytes_max };
+        Ok(self.running.reads().scan_keys(start, end, size, level).await?)
+    }
+
+    /// How many keys lie in `[start, end)`, by walking over every key on a thread that may block; a
+    /// dropped future ends the walk. Exact for each shard at its moment where a replica lives here,
+    /// else for each stretch of a shard of at most [`limits::WALK_KEYS_MAX`] keys.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn count(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        level: ReadLevel,
+    ) -> Result<u64, ReadError> {
+        Ok(self.running.reads().count(start, end, level).await?)
+    }
+
+    /// Sizes of this node's data store, as RocksDB estimates them. Asks nobody.
+    #[must_use]
+    pub fn data_statistics(&self) -> DataStatistics {
+        self.running.data().statistics()
+    }
+
+    /// Hands the leadership of `shard` to its replica on `to`. Returns when the transfer has begun;
+    /// must be asked of the node that leads.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was done.
+    pub async fn transfer_leader(&self, shard: ShardId, to: NodeId) -> Result<(), Refusal> {
+        let dispatch = self.running.dispatch();
+        let no_leader = |leader| Refusal::NoLeader { shard, leader, wait: limits::HEARTBEAT };
+        let state = dispatch.shards().get(shard).ok_or_else(|| no_leader(None))?;
+        let (sender, receiver) = oneshot::channel();
+        let call = Call {
+            shard,
+            descriptor_version: state.version(),
+            kind: CallKind::TransferLeader(to),
+            completion: Completion::Local(sender),
+        };
+        let outcome = match dispatch.submit(call) {
+            Ok(()) => receiver.await.unwrap_or(Outcome::Stopping),
+            Err(outcome) => outcome,
+        };
+        match outcome {
+            Outcome::TransferBegun => Ok(()),
+            Outcome::Refused(HostRefusal::NotLeader { leader }) => Err(no_leader(leader)),
+            Outcome::Refused(HostRefusal::Busy) => {
+                Err(Refusal::Busy { what: "leadership transfer", wait: limits::TRANSFER_TIMEOUT })
+            }
+            Outcome::Refused(_) => Err(Refusal::NoShard),
+            _ => Err(dispatch.stopped()),
+        }
+    }
+
+    /// The UDP address for other nodes.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.running.transport().local_address()
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.running.identity().node
+    }
+
+    /// Where another node listens from now on.
+    pub fn set_peer(&self, node: NodeId, address: SocketAddr) {
+        self.running.addresses().set(node, address);
+    }
+
+    /// Where `key` is, as far as this node knows; `None` if no shard owns it. Asks nobody.
+    #[must_use]
+    pub fn locate(&self, key: &[u8]) -> Option<Location> {
+        let route = self.running.dispatch().route(key).ok()?;
+        let leader = route.local.as_ref().and_then(|state| state.leader());
+        Some(Location { shard: route.shard, is_here: route.local.is_some(), leader })
+    }
+
+    /// What this node knows about itself, its shards and its peers.
+    pub async fn status(&self) -> Status {
+        self.running.status().status().await
+    }
+
+    /// The error that ended this engine's service, if one did. It is for ever.
+    #[must_use]
+    pub fn fatal(&self) -> Option<FatalError> {
+        self.running.state().fatal.get()
+    }
+
+    /// Ends when a fatal error ends this engine's service.
+    pub async fn wait_fatal(&self) -> FatalError {
+        self.running.state().fatal.wait().await
+    }
+
+    /// Ends when every shard that lives here knows a leader that serves.
+    ///
+    /// # Errors
+    /// [`NotReady`] names the shards that do not, after `timeout`.
+    pub async fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
+        let (shards, node) = (self.running.dispatch().shards(), self.node());
+        let deadline = tokio::time::Instant::now() + timeout;
+        for state in shards.all() {
+            loop {
+                let changed = state.leader_changed();
+                if state.is_ready(node) {
+                    break;
+                }
+                if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                    let waiting = shards.all().into_iter();
+                    let shards = waiting.filter(|s| !s.is_ready(node)).map(|s| s.shard);
+                    return Err(NotReady { after: timeout, shards: shards.collect() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this node can serve what it is asked. Asks nobody.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.running.status().readiness()
+    }
+
+    /// The whole cluster, unreachable nodes included, as far as this node can find out: it asks
+    /// every other one, each for at most `timeout`, and if a replica seems to lag, or nodes not to
+    /// hear each other, those that answered once more, which takes up to
+    /// `limits::STATUS_LOOK_AGAIN` and `limits::STATUS_ANSWER_AGAIN` longer. Worked out once for all
+    /// who ask at about the same time, by the timeout of the first, and kept for
+    /// `limits::STATUS_AGE_MAX`.
+    pub async fn cluster_status(&self, timeout: Duration) -> ClusterStatus {
+        (*self.running.cluster().status(timeout).await).clone()
+    }
+
+    /// Spreads the leaders of all shards over the nodes that are up, as far as their replicas keep
+    /// up: asks each leader that has more than its share to hand over, and returns when the
+    /// transfers have begun. One round; again, after some seconds, if it could not all be done.
+    pub async fn balance_leaders(&self) -> Balanced {
+        let (cluster, dispatch) = (self.running.cluster(), self.running.dispatch());
+        let fatal = Arc::clone(&self.running.state().fatal);
+        let balancer = Balancer::new(Arc::clone(cluster), Arc::clone(dispatch), fatal);
+        Arc::new(balancer).balance_leaders().await
+    }
+
+    /// Takes other certificates of this node, as renewed ones are: connections that begin from now on
+    /// prove themselves with them, and standing ones go on.
+    ///
+    /// # Errors
+    /// [`BindError`] if they are another node's or can't be used; nothing has changed then.
+    pub fn set_tls(&self, tls: &NodeTls) -> Result<(), BindError> {
+        self.running.transport().set_tls(tls)
+    }
+
+    /// Shows `text` among what is wrong with this node, in [`Engine::status`] and
+    /// [`Engine::cluster_status`], for what the owner knows and the engine does not. It stands until
+    /// another text about `subject`, or none, replaces it.
+    pub fn set_warning(&self, subject: &'static str, text: Option<String>) {
+        self.running.resources().set_warning(subject, text);
+    }
+
+    /// Gives every leadership to another node, so that a stop costs no election. Writes go on, at the
+    /// new leaders. Ends when none is left, when nobody can take one, or after `timeout`.
+    pub async fn drain(&self, timeout: Duration) -> Drained {
+        self.running.dispatch().drain(timeout).await
+    }
+
+    /// Stops serving, answers every pending call, flushes the data store and joins every thread.
+    /// Other clones of the handle get "stopped" from then on.
+    pub async fn shutdown(self) {
+        let running = Arc::clone(&self.running);
+        // Joining blocks; the runtime's own threads must not.
+        let joined = tokio::task::spawn_blocking(move || running.stop());
+        if let Err(error) = joined.await {
+            tracing::error!(%error, "shutdown");
+        }
+    }
+}
+
+/// A reply that the built-in machine does not give to this command. An unknown command was refused
+/// by every replica alike; anything else was applied.
+fn unexpected(reply: &KvReply) -> WriteError {
+    match reply {
+        KvReply::Unknown => WriteError::DidNotHappen(Refusal::Stopped(
+            "the command is not known to the state machine's version".to_owned(),
+        )),
+        reply => unreadable(format!("{reply:?}")),
+    }
+}
+
+fn unreadable(reply: String) -> WriteError {
+    WriteError::OutcomeUnknown(Indeterminate::UnreadableReply { reply })
+}
+
+fn check(command: &KvCommand) -> Result<(), Invalid> {
+    let key = |key: &Bytes| match key.len() {
+        found if found > limits::KEY_BYTES_MAX => {
+            Err(Invalid::KeyTooLong { found, max: limits::KEY_BYTES_MAX })
+        }
+        _ => Ok(()),
+    };
+    let value = |value: &Bytes| match value.len() {
+        found if found > limits::VALUE_BYTES_MAX => {
+            Err(Invalid::ValueTooLong { found, max: limits::VALUE_BYTES_MAX })
+        }
+        _ => Ok(()),
+    };
+    match command {
+        KvCommand::Put { key: k, value: v } => key(k).and_then(|()| value(v)),
+        KvCommand::Delete { key: k } | KvCommand::Increment { key: k, .. } => key(k),
+        KvCommand::DeleteRange { start, end } => {
+            if start >= end {
+                return Err(Invalid::EmptyRange);
+            }
+            key(start).and_then(|()| key(end))
+        }
+        KvCommand::CompareAndSet { key: k, expected, value: new } => {
+            key(k)?;
+            expected.iter().chain(new).try_for_each(value)
+        }
+        KvCommand::Batch(commands) => commands.iter().try_for_each(check),
+    }
+}

@@ -1,0 +1,85 @@
+//! Giving leaderships away before a stop, so that nobody waits for an election.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_types::{NodeId, ShardId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::call::call::{Call, CallKind, Completion};
+use crate::request::dispatch::Dispatch;
+use crate::state::shards::ShardState;
+use crate::status::cluster_status::Drained;
+
+/// Longest wait for one round of transfers; a transfer gives up by itself after about as long.
+const ROUND: Duration = Duration::from_millis(1_200);
+
+impl Dispatch {
+    /// Transfers every leadership to a connected replica, in rounds: a follower that did not catch
+    /// up in one may be followed by another in the next.
+    pub(crate) async fn drain(&self, timeout: Duration) -> Drained {
+        let deadline = Instant::now() + timeout;
+        let led_first = self.led();
+        let mut round = 0;
+        loop {
+            let led = self.led();
+            let asked: Vec<_> =
+                led.iter().filter_map(|s| Some((s, self.target(s, round)?))).collect();
+            if asked.is_empty() || Instant::now() >= deadline {
+                let taken = |state: &&Arc<ShardState>| {
+                    state.leader().is_some_and(|leader| leader != self.node())
+                };
+                let handed = led_first.iter().filter(taken).count();
+                return Drained { handed, kept: led.len() };
+            }
+            for (state, target) in asked {
+                self.begin_transfer(state.shard, state.version(), target);
+            }
+            self.wait_given(&led, deadline.min(Instant::now() + ROUND)).await;
+            round += 1;
+        }
+    }
+
+    fn led(&self) -> Vec<Arc<ShardState>> {
+        let all = self.shards().all().into_iter();
+        all.filter(|state| state.leader() == Some(self.node())).cloned().collect()
+    }
+
+    /// The node to lead next: the connected members in turn, so that one does not get all.
+    fn target(&self, state: &ShardState, round: u64) -> Option<NodeId> {
+        let members = state.descriptor().members;
+        let others: Vec<NodeId> = members
+            .iter()
+            .map(|member| member.node)
+            .filter(|node| *node != self.node() && self.is_connected(*node))
+            .collect();
+        let turn = (state.shard.0 + round) % (others.len() as u64).max(1);
+        others.get(usize::try_from(turn).unwrap_or(0)).copied()
+    }
+
+    /// Whether it succeeds shows in who leads.
+    fn begin_transfer(&self, shard: ShardId, descriptor_version: u64, target: NodeId) {
+        let (sender, _) = oneshot::channel();
+        let kind = CallKind::TransferLeader(target);
+        let completion = Completion::Local(sender);
+        if let Err(outcome) = self.submit(Call { shard, descriptor_version, kind, completion }) {
+            tracing::debug!(%shard, ?outcome, "a leadership was not handed over");
+        }
+    }
+
+    /// Ends when this node leads none of `led` any more, or at `deadline`.
+    async fn wait_given(&self, led: &[Arc<ShardState>], deadline: Instant) {
+        for state in led {
+            loop {
+                let changed = state.leader_changed();
+                if state.leader() != Some(self.node()) {
+                    break;
+                }
+                if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

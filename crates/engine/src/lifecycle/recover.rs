@@ -1,0 +1,413 @@
+//! From a directory to its two stores and what they hold, checked against each other.
+//!
+//! Log and data store are one: each bears the identity of the other, and neither is made anew while
+//! the other holds anything (RULE 17). A start that is refused here has changed nothing but, at most,
+//! the count of starts.
+
+use std::path::{Path, PathBuf};
+
+use quorate_host::AppliedRecord;
+use quorate_log::{LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery};
+use quorate_raft::{HardState, Member, Membership, Restored};
+use quorate_router::ShardDescriptor;
+use quorate_types::{Index, LogId, NodeId, NodeLife, StoreId, Term, WallMillis};
+
+use crate::cluster::bootstrap::Bootstrap;
+use crate::error::OpenFault;
+use crate::lifecycle::settings::Settings;
+use crate::store::data_store::{DataError, DataStore};
+use crate::store::identity::StoreIdentity;
+
+/// The entry before the first of every bootstrapped log. Not index 0: a log's base is matched only
+/// by a replica that holds the base state (RULE 14).
+const BOOTSTRAP_BASE: LogId = LogId::new(Term(1), Index(1));
+
+/// A replica as both stores left it.
+pub(crate) struct Replica {
+    pub(crate) recovered: RecoveredReplica,
+    pub(crate) record: AppliedRecord,
+    pub(crate) worker: usize,
+}
+
+/// What a directory held.
+pub(crate) struct Recovered {
+    pub(crate) log: LogStore,
+    pub(crate) data: DataStore,
+    pub(crate) replicas: Vec<Replica>,
+    /// This start; durable, and told to nobody yet.
+    pub(crate) life: NodeLife,
+    pub(crate) first_map: u32,
+    /// What else the log knows; its replicas are taken out.
+    pub(crate) recovery: Recovery,
+}
+
+/// Opens both stores of the settings' directory, and makes them, with the bootstrap's replicas, if it
+/// is new. Blocks for the disks.
+pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Recovered, OpenFault> {
+    let node = settings.node.expect("checked before");
+    let (log, data, mut recovery) = open_stores(settings, node)?;
+    let first_map = first_map(&log, &recovery, bootstrap)?;
+    // Only where nobody has been told of this directory: once it is founded, or knows the map, what
+    // the bootstrap says is of no account.
+    let is_new = recovery.replicas.is_empty() && !recovery.founded && recovery.map.is_none();
+    let recovered = if is_new {
+        create_replicas(&log, &data, node, &bootstrap.descriptors())?
+    } else {
+        std::mem::take(&mut recovery.replicas)
+    };
+    let replicas = join_stores(&data, recovered, settings.workers)?;
+    let nonce = u64::from_le_bytes(random("a nonce")?);
+    // Before any peer hears of this start: later ones must be able to answer for it.
+    log.record_start(nonce)?;
+    let identity = log.identity();
+    let life = NodeLife { store: identity.store, incarnation: identity.incarnation, nonce };
+    Ok(Recovered { log, data, replicas, life, first_map, recovery })
+}
+
+/// Both stores, or neither.
+fn open_stores(
+    settings: &Settings,
+    node: NodeId,
+) -> Result<(LogStore, DataStore, Recovery), OpenFault> {
+    let directories = Directories::of(&settings.directory);
+    let data_holds = holds(&directories.data)?;
+    if data_holds && !holds(&directories.log)? {
+        return Err(directories.log_is_missing());
+    }
+    let (log, recovery) = open_log(settings, node, &directories.log)?;
+    if let Some(reason) = &recovery.ended {
+        return Err(OpenFault::Ended { reason: reason.clone() });
+    }
+    let own = StoreIdentity::of(log.identity());
+    if recovery.has_data_store && !data_holds {
+        return Err(directories.data_is_missing(own));
+    }
+    let data = open_data(settings, &directories.data, !recovery.has_data_store)?;
+    match data.identity().map_err(data_fault)? {
+        Some(Ok(found)) if found == own => {}
+        Some(Ok(found)) => return Err(directories.do_not_match(own, found)),
+        Some(Err(error)) => return Err(OpenFault::Data(format!("its identity: {error}"))),
+        // The way of a new directory, as far as a crash may have cut it short.
+        None if !recovery.has_data_store && data.is_empty().map_err(data_fault)? => {
+            data.take_identity(own).map_err(data_fault)?;
+        }
+        None => return Err(directories.data_is_nobodys(own)),
+    }
+    if !recovery.has_data_store {
+        log.record_data_store()?;
+    }
+    Ok((log, data, recovery))
+}
+
+/// Where the two stores are.
+struct Directories {
+    log: PathBuf,
+    data: PathBuf,
+}
+
+impl Directories {
+    fn of(directory: &Path) -> Directories {
+        Directories { log: directory.join("log"), data: directory.join("data") }
+    }
+
+    fn log_is_missing(&self) -> OpenFault {
+        let whose = match DataStore::peek_identity(&self.data) {
+            Some(owner) => owner.to_string(),
+            None => "a node that can't be told".to_owned(),
+        };
+        self.mismatch(format!(
+            "{} holds the data of {whose}, and {} holds no log: is a volume not mounted? Put the log \
+             back; if it is lost, move the data away too, and give the machine a node id that was \
+             never used",
+            self.data.display(),
+            self.log.display()
+        ))
+    }
+
+    fn data_is_missing(&self, own: StoreIdentity) -> OpenFault {
+        self.mismatch(format!(
+            "{} holds the log of {own}, and {} holds no data: is a volume not mounted? Put the data \
+             back; if it is lost, move the log away too, and give the machine a node id that was \
+             never used",
+            self.log.display(),
+            self.data.display()
+        ))
+    }
+
+    fn do_not_match(&self, own: StoreIdentity, found: StoreIdentity) -> OpenFault {
+        self.mismatch(format!(
+            "{} holds the log of {own}, and {} the data of {found}: have directories been swapped? \
+             Put the right ones together",
+            self.log.display(),
+            self.data.display()
+        ))
+    }
+
+    fn data_is_nobodys(&self, own: StoreIdentity) -> OpenFault {
+        self.mismatch(format!(
+            "{} holds the log of {own}, and {} holds data that bears no identity: it is another \
+             program's, or an older build's; put the right directories together, or start on an \
+             empty one",
+            self.log.display(),
+            self.data.display()
+        ))
+    }
+
+    fn mismatch(&self, what: String) -> OpenFault {
+        OpenFault::Stores { what }
+    }
+}
+
+fn holds(directory: &Path) -> Result<bool, OpenFault> {
+    quorate_log::holds_database(directory).map_err(|cause| OpenFault::System {
+        what: format!("looking into the directory {}", directory.display()),
+        cause,
+    })
+}
+
+/// The digest of the map that this directory was made for; noted before anything is made.
+fn first_map(log: &LogStore, recovery: &Recovery, bootstrap: &Bootstrap) -> Result<u32, OpenFault> {
+    let given = bootstrap.digest();
+    match recovery.first_map {
+        Some(noted) if noted != given && !recovery.founded => Err(OpenFault::Setting {
+            setting: "bootstrap",
+            what: "differs from the one that this directory was made for, and the cluster is not \
+                   founded yet: give that one again, or empty the directory"
+                .to_owned(),
+        }),
+        Some(noted) => Ok(noted),
+        None => {
+            log.record_first_map(given)?;
+            Ok(given)
+        }
+    }
+}
+
+fn random<const N: usize>(what: &str) -> Result<[u8; N], OpenFault> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| OpenFault::System {
+        what: format!("drawing {what}"),
+        cause: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(bytes)
+}
+
+fn open_log(
+    settings: &Settings,
+    node: NodeId,
+    directory: &Path,
+) -> Result<(LogStore, Recovery), OpenFault> {
+    let open_files_max = settings.table_files_max / 3;
+    let options = LogOptions { sync: settings.sync, open_files_max, ..LogOptions::default() };
+    let cluster = settings.cluster.expect("checked before");
+    let fresh_store = StoreId(u128::from_le_bytes(random("a store id")?));
+    Ok(LogStore::open(directory, cluster, node, fresh_store, options)?)
+}
+
+fn open_data(
+    settings: &Settings,
+    directory: &Path,
+    may_be_new: bool,
+) -> Result<DataStore, OpenFault> {
+    // Once the log is purged, losing the name of this directory would lose what it held.
+    quorate_log::make_durably(directory).map_err(|cause| OpenFault::System {
+        what: format!("making the directory {}", directory.display()),
+        cause,
+    })?;
+    // The log's are the other third: it is read from tables rarely.
+    let open_files_max = settings.table_files_max / 3 * 2;
+    DataStore::open_bounded(directory, may_be_new, open_files_max)
+        .map_err(|error| OpenFault::Data(error.to_string()))
+}
+
+fn data_fault(error: DataError) -> OpenFault {
+    OpenFault::Data(error.to_string())
+}
+
+/// A new directory: the replicas that the bootstrap places here, made in one step. Their applied
+/// records are durable first: what a replica begins with must not depend on a later bootstrap.
+fn create_replicas(
+    log: &LogStore,
+    data: &DataStore,
+    node: NodeId,
+    descriptors: &[ShardDescriptor],
+) -> Result<Vec<RecoveredReplica>, OpenFault> {
+    let mut new = Vec::new();
+    let mut records = Vec::new();
+    for descriptor in descriptors {
+        let Some(own) = descriptor.members.iter().find(|member| member.node == node) else {
+            continue;
+        };
+        let members = descriptor.members.iter();
+        let voters = members.map(|m| Member { replica: m.replica, node: m.node });
+        let base_membership = Membership::of_voters(voters);
+        records.push((descriptor.shard, first_record(descriptor, base_membership.clone())));
+        new.push(NewReplica {
+            shard: descriptor.shard,
+            replica: own.replica,
+            space: log.next_space()?,
+            base: BOOTSTRAP_BASE,
+            base_membership,
+            hard_state: HardState {
+                term: BOOTSTRAP_BASE.term,
+                vote: None,
+                committed: BOOTSTRAP_BASE.index,
+            },
+        });
+    }
+    for (shard, record) in &records {
+        // A crash may have cut the making of this directory short: the same record, then.
+        match data.record(*shard).map_err(data_fault)? {
+            None => {}
+            Some(Ok(found)) if found == *record => {}
+            Some(_) => {
+                let what = "the data store holds another record of it than a new one has, and the \
+                            log knows nothing of it"
+                    .to_owned();
+                return Err(OpenFault::Replica { shard: *shard, what });
+            }
+        }
+    }
+    data.put_records(&records).map_err(data_fault)?;
+    log.create_replicas(&new)?;
+    let recovered = new.into_iter().map(|replica| RecoveredReplica {
+        shard: replica.shard,
+        replica: replica.replica,
+        space: replica.space,
+        tombstone: false,
+        damaged: None,
+        restored: Restored {
+            hard_state: replica.hard_state,
+            base: replica.base,
+            base_membership: replica.base_membership,
+            terms: Vec::new(),
+            memberships: Vec::new(),
+            last: replica.base,
+            applied: replica.base.index,
+        },
+    });
+    Ok(recovered.collect())
+}
+
+/// Brings log and data store together: each replica goes on applying after its record (RULE 10).
+fn join_stores(
+    data: &DataStore,
+    recovered: Vec<RecoveredReplica>,
+    workers: usize,
+) -> Result<Vec<Replica>, OpenFault> {
+    let mut replicas = Vec::new();
+    for mut recovered in recovered {
+        if recovered.tombstone {
+            continue;
+        }
+        let shard = recovered.shard;
+        let damaged = |what: String| OpenFault::Replica { shard, what };
+        if let Some(damage) = &recovered.damaged {
+            // RULE 5: what it acknowledged may be gone, so this replica must not speak again.
+            return Err(damaged(format!("its log is damaged: {damage}")));
+        }
+        let record = match data.record(shard).map_err(data_fault)? {
+            None => return Err(damaged("its applied record is gone from the data store".into())),
+            Some(record) => record.map_err(|error| damaged(error.to_string()))?,
+        };
+        check_applied(record.applied, &recovered.restored).map_err(damaged)?;
+        recovered.restored.applied = record.applied.index;
+        let worker = usize::try_from(shard.0).unwrap_or(0) % workers;
+        replicas.push(Replica { recovered, record, worker });
+    }
+    Ok(replicas)
+}
+
+/// RULE 4: what was applied is in the log, as the very entry, or lies at its base. Anything else
+/// shows that one of the two has forgotten, or is of another history.
+fn check_applied(applied: LogId, restored: &Restored) -> Result<(), String> {
+    let (base, last) = (restored.base, restored.last);
+    if applied.index > last.index {
+        return Err(format!(
+            "data is applied to {}, but the log ends at {}",
+            applied.index, last.index
+        ));
+    }
+    if applied.index < base.index {
+        return Err(format!("data is applied to {applied}, but the log begins after {base}"));
+    }
+    let found = term_at(restored, applied.index);
+    if found != applied.term {
+        return Err(format!(
+            "data is applied to entry {applied}, but the log has term {found} there: log and data are \
+             of different histories"
+        ));
+    }
+    Ok(())
+}
+
+/// The term of an entry in `[base, last]`.
+fn term_at(restored: &Restored, index: Index) -> Term {
+    let begun = restored.terms.partition_point(|(first, _)| *first <= index);
+    begun.checked_sub(1).map_or(restored.base.term, |term| restored.terms[term].1)
+}
+
+fn first_record(descriptor: &ShardDescriptor, membership: Membership) -> AppliedRecord {
+    AppliedRecord {
+        applied: BOOTSTRAP_BASE,
+        epoch: descriptor.epoch,
+        start: descriptor.start.clone(),
+        end: descriptor.end.clone(),
+        membership,
+        clock: WallMillis(0),
+    }
+}
+
+impl Replica {
+    /// As its own log has it.
+    pub(crate) fn descriptor(&self) -> ShardDescriptor {
+        let member = |member: &Member| quorate_router::Replica {
+            replica: member.replica,
+            node: member.node,
+        };
+        ShardDescriptor {
+            shard: self.recovered.shard,
+            start: self.record.start.clone(),
+            end: self.record.end.clone(),
+            epoch: self.record.epoch,
+            members: self.record.membership.members().map(|m| member(&m)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restored(base: LogId, terms: &[(u64, u64)], last: LogId) -> Restored {
+        Restored {
+            hard_state: HardState::default(),
+            base,
+            base_membership: Membership::default(),
+            terms: terms.iter().map(|(first, term)| (Index(*first), Term(*term))).collect(),
+            memberships: Vec::new(),
+            last,
+            applied: base.index,
+        }
+    }
+
+    /// Goal: data goes on from its record only where the log holds that very entry (RULE 4).
+    #[test]
+    fn applied_data_must_lie_in_the_log() {
+        let id = |term, index| LogId::new(Term(term), Index(index));
+        let log = restored(id(1, 1), &[(2, 1), (5, 3)], id(3, 8));
+        for sound in [id(1, 1), id(1, 2), id(1, 4), id(3, 5), id(3, 8)] {
+            assert_eq!(check_applied(sound, &log), Ok(()), "{sound:?}");
+        }
+        for (forgotten, words) in [
+            (id(3, 9), "the log ends at 8"),
+            (id(1, 0), "the log begins after"),
+            (id(2, 4), "the log has term 1 there"),
+            (id(1, 5), "the log has term 3 there"),
+            (id(2, 1), "the log has term 1 there"),
+        ] {
+            let refusal = check_applied(forgotten, &log).expect_err(words);
+            assert!(refusal.contains(words), "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The threads of a running engine, and their end.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use quorate_log::{LogStore, LogWriter};
+use quorate_transport::Transport;
+
+use crate::cluster::addresses::PeerAddresses;
+use crate::cluster::identity::NodeIdentity;
+use crate::error::OpenFault;
+use crate::lifecycle::threads::spawn;
+use crate::lifecycle::tidy::Tidy;
+use crate::request::dispatch::Dispatch;
+use crate::request::reads::Reads;
+use crate::serve::receiver::Inbound;
+use crate::state::engine_state::EngineState;
+use crate::status::collect::ClusterReporter;
+use crate::status::node_status::StatusReporter;
+use crate::status::resources::Resources;
+use crate::store::data_store::DataStore;
+use crate::worker::apply::ApplyThread;
+use crate::worker::fetch::FetchThread;
+use crate::worker::inbox::{Inbox, Input};
+use crate::worker::shared::{Queues, WorkerShared};
+use crate::worker::worker::Worker;
+
+/// Longest wait for reads that run for other nodes.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What has to be joined, in the order in which work flows through it.
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    writer: Arc<LogWriter>,
+    apply: Option<JoinHandle<()>>,
+    fetch: Option<JoinHandle<()>>,
+    tidy: Option<Tidy>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// The rooms of a running engine that its handle enters.
+pub(super) struct Components {
+    pub(super) identity: NodeIdentity,
+    pub(super) reads: Arc<Reads>,
+    pub(super) cluster: Arc<ClusterReporter>,
+    pub(super) status: Arc<StatusReporter>,
+    pub(super) addresses: Arc<PeerAddresses>,
+    pub(super) resources: Arc<Resources>,
+    pub(super) transport: Arc<Transport>,
+    pub(super) log: Arc<LogStore>,
+    pub(super) data: Arc<DataStore>,
+}
+
+/// A running engine. Stops when it is dropped.
+///
+/// It is made before its threads are: when one of them can't be started, those before it are stopped
+/// like those of any engine.
+pub(crate) struct Running {
+    components: Components,
+    state: Arc<EngineState>,
+    inboxes: Vec<Arc<Inbox>>,
+    inbound: Arc<Inbound>,
+    queues: Queues,
+    threads: Mutex<Option<Threads>>,
+}
+
+impl Running {
+    /// Without any thread yet but those of the log's writer and of `runtime`.
+    pub(super) fn new(
+        components: Components,
+        inbound: Arc<Inbound>,
+        shared: &WorkerShared,
+        runtime: tokio::runtime::Runtime,
+    ) -> Running {
+        let writer = Arc::clone(&shared.writer);
+        let threads =
+            Threads { workers: Vec::new(), writer, apply: None, fetch: None, tidy: None, runtime };
+        Running {
+            components,
+            state: Arc::clone(&shared.state),
+            inboxes: shared.inboxes.clone(),
+            inbound,
+            queues: shared.queues.clone(),
+            threads: Mutex::new(Some(threads)),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> &NodeIdentity {
+        &self.components.identity
+    }
+
+    /// What the engine's threads share.
+    pub(crate) fn state(&self) -> &EngineState {
+        &self.state
+    }
+
+    /// The way of requests to their shards. Writes need no more.
+    pub(crate) fn dispatch(&self) -> &Arc<Dispatch> {
+        &self.components.reads.dispatch
+    }
+
+    pub(crate) fn reads(&self) -> &Arc<Reads> {
+        &self.components.reads
+    }
+
+    /// How the cluster is.
+    pub(crate) fn cluster(&self) -> &Arc<ClusterReporter> {
+        &self.components.cluster
+    }
+
+    /// How this node is.
+    pub(crate) fn status(&self) -> &Arc<StatusReporter> {
+        &self.components.status
+    }
+
+    pub(crate) fn addresses(&self) -> &PeerAddresses {
+        &self.components.addresses
+    }
+
+    pub(crate) fn resources(&self) -> &Resources {
+        &self.components.resources
+    }
+
+    pub(crate) fn transport(&self) -> &Arc<Transport> {
+        &self.components.transport
+    }
+
+    pub(crate) fn log(&self) -> &Arc<LogStore> {
+        &self.components.log
+    }
+
+    pub(crate) fn data(&self) -> &Arc<DataStore> {
+        &self.components.data
+    }
+
+    /// Where the transport's events go.
+    #[cfg(test)]
+    pub(crate) fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+
+    /// Takes over the next worker.
+    pub(super) fn start_worker(&self, worker: Worker) -> Result<(), OpenFault> {
+        let name = format!("step-{}-{}", self.identity().node, worker.index());
+        let thread = spawn(&self.state.fatal, name, move || worker.run())?;
+        self.keep(|threads| threads.workers.push(thread));
+        Ok(())
+    }
+
+    /// Takes over the thread that applies.
+    pub(super) fn start_apply(&self, apply: ApplyThread) -> Result<(), OpenFault> {
+        let name = format!("apply-{}", self.identity().node);
+        let thread = spawn(&self.state.fatal, name, move || apply.run())?;
+        self.keep(|threads| threads.apply = Some(thread));
+        Ok(())
+    }
+
+    /// Takes over the thread that reads the log.
+    pub(super) fn start_fetch(&self, fetch: FetchThread) -> Result<(), OpenFault> {
+        let name = format!("fetch-{}", self.identity().node);
+        let thread = spawn(&self.state.fatal, name, move || fetch.run())?;
+        self.keep(|threads| threads.fetch = Some(thread));
+        Ok(())
+    }
+
+    /// Starts the thread that merges the log's small tables.
+    pub(super) fn start_tidy(&self) -> Result<(), OpenFault> {
+        let Components { log, resources, .. } = &self.components;
+        let name = format!("tidy-{}", self.identity().node);
+        let tidy = Tidy::start(&self.state.fatal, name, Arc::clone(log), Arc::clone(resources))?;
+        self.keep(|threads| threads.tidy = Some(tidy));
+        Ok(())
+    }
+
+    fn keep(&self, keep: impl FnOnce(&mut Threads)) {
+        keep(self.threads.lock().as_mut().expect("not stopped while it starts"));
+    }
+
+    /// Answers every pending call and joins every thread. Blocks; does nothing the second time.
+    pub(crate) fn stop(&self) {
+        self.state.shutdown.begin();
+        let Some(threads) = self.threads.lock().take() else {
+            return;
+        };
+        // First nothing new comes in; then work drains in the order in which it flows.
+        self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
+        threads.workers.into_iter().for_each(join);
+        match Arc::try_unwrap(threads.writer) {
+            Ok(writer) => writer.shutdown(),
+            Err(_) => unreachable!("the workers that shared the writer have ended"),
+        }
+        self.queues.applies.close();
+        threads.apply.into_iter().for_each(join);
+        self.queues.fetches.close();
+        threads.fetch.into_iter().for_each(join);
+        threads.tidy.into_iter().for_each(Tidy::end);
+        // A look that goes on would keep the data store open beyond the end of its engine.
+        self.components.reads.drain(SHUTDOWN_TIMEOUT);
+        if !self.state.fatal.is_set()
+            && let Err(error) = self.components.data.flush()
+        {
+            // Nothing is lost: the next start applies it again from the log.
+            tracing::warn!(%error, "the data store was not flushed");
+        }
+        // Answers to other nodes are queued by now; closing the transport sends what it can, and
+        // tells every peer that its open requests have an unknown outcome.
+        // On a thread of its own, because the last handle may be dropped on a runtime's thread.
+        let (transport, inbound) = (&self.components.transport, &self.inbound);
+        let runtime = threads.runtime;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                transport.shutdown_blocking();
+                inbound.close();
+                runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+            });
+        });
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    // A panic of the body was caught and latched; nothing is left to report here.
+    drop(thread.join());
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+#[path = "running_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,132 @@
+//! What an engine is opened with, and what is wrong with it. Every fault is found before anything is
+//! touched.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use quorate_host::{KvMachine, MetaCommand, NodeRecord, StateMachine};
+use quorate_log::SyncMode;
+use quorate_transport::{NodeTls, WallClock};
+use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, limits};
+
+use crate::cluster::bootstrap::Bootstrap;
+use crate::cluster::map::{ClusterMap, META_SHARD};
+use crate::error::OpenFault;
+use crate::state::clock;
+use crate::worker::worker::Observer;
+
+/// Fewest table files kept open: RocksDB rounds each store's part up to 20, and a part of its own use
+/// comes on top.
+const TABLE_FILES_MIN: i32 = 64;
+
+/// Makes the interpreter of one shard's commands.
+pub(crate) type MachineFactory = Arc<dyn Fn(ShardId) -> Box<dyn StateMachine> + Send + Sync>;
+
+/// As the builder's methods say.
+pub(crate) struct Settings {
+    pub(crate) directory: PathBuf,
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) advertise: Option<SocketAddr>,
+    pub(crate) services: BTreeMap<String, String>,
+    pub(crate) wall_clock: WallClock,
+    pub(crate) tls: Option<NodeTls>,
+    pub(crate) bootstrap: Option<Bootstrap>,
+    pub(crate) peers: BTreeMap<NodeId, SocketAddr>,
+    pub(crate) workers: usize,
+    pub(crate) sync: SyncMode,
+    pub(crate) table_files_max: i32,
+    pub(crate) entry_cache_bytes_max: usize,
+    pub(crate) machine: MachineFactory,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+impl Settings {
+    pub(crate) fn new(directory: PathBuf) -> Settings {
+        Settings {
+            directory,
+            cluster: None,
+            node: None,
+            listen: None,
+            advertise: None,
+            services: BTreeMap::new(),
+            wall_clock: Arc::new(clock::wall),
+            tls: None,
+            bootstrap: None,
+            peers: BTreeMap::new(),
+            workers: 1,
+            sync: SyncMode::Sync,
+            table_files_max: limits::TABLE_FILES_MAX as i32,
+            entry_cache_bytes_max: 64 << 20,
+            machine: Arc::new(|_| Box::new(KvMachine)),
+            observer: None,
+        }
+    }
+
+    /// Everything that is missing or senseless.
+    pub(crate) fn faults(&self) -> Vec<OpenFault> {
+        let mut faults = Vec::new();
+        let mut fault = |setting, what: &str| {
+            faults.push(OpenFault::Setting { setting, what: what.to_owned() });
+        };
+        if self.cluster.is_none() {
+            fault("cluster", "missing; draw one with ClusterId(random) when the cluster is made");
+        }
+        match self.node {
+            None => fault("node", "missing; give each node of the cluster its own number"),
+            Some(node) if self.peers.contains_key(&node) => {
+                fault("peer", "names this node itself; leave it out");
+            }
+            Some(_) => {}
+        }
+        match self.listen {
+            None => fault("listen", "missing; 127.0.0.1:0 takes a free port on loopback"),
+            Some(listen) if listen.ip().is_unspecified() && self.advertise.is_none() => {
+                fault("advertise", "missing: nobody can reach a node at an unspecified address");
+            }
+            Some(_) => {}
+        }
+        if self.tls.is_none() {
+            fault("tls", "missing; ClusterAuthority::issue makes a node's certificate");
+        }
+        let record = NodeRecord {
+            node: self.node.unwrap_or_default(),
+            life: NodeLife::default(),
+            address: String::new(),
+            services: self.services.clone(),
+        };
+        if let Err(error) = record.check() {
+            fault("service", &error.to_string());
+        }
+        if self.table_files_max < TABLE_FILES_MIN {
+            fault("table_files_max", &format!("must be at least {TABLE_FILES_MIN}"));
+        }
+        if !(1..=256).contains(&self.workers) {
+            fault("workers", "must be from 1 to 256");
+        }
+        match &self.bootstrap {
+            None => fault("bootstrap", "missing; Bootstrap::even_slots makes one"),
+            Some(bootstrap) => {
+                let nodes = bootstrap.shards.iter().map(|shard| &shard.nodes);
+                if bootstrap.shards.iter().any(|shard| shard.shard == META_SHARD) {
+                    fault("bootstrap", "shard 0 is kept for the meta shard; number from 1");
+                }
+                if nodes.chain([&bootstrap.meta]).any(Vec::is_empty) {
+                    fault("bootstrap", "every shard, and `meta`, needs at least one node");
+                }
+                let shards = bootstrap.descriptors();
+                let found = MetaCommand::Found { cluster_version: 0, shards: shards.clone() };
+                if found.encode().len() > limits::COMMAND_BYTES_MAX {
+                    fault("bootstrap", "does not fit one command; begin with fewer shards");
+                }
+                if let Err(error) = ClusterMap::new(&shards) {
+                    fault("bootstrap", &error.to_string());
+                }
+            }
+        }
+        faults
+    }
+}

@@ -1,0 +1,152 @@
+//! Brings a request to where it is done: to the worker of a shard that lives here, or to another node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_host::{Refusal as HostRefusal, ShardView};
+use quorate_transport::Transport;
+use quorate_types::{NodeId, ShardId, limits};
+use tokio::sync::oneshot;
+
+use crate::call::call::{Call, Outcome};
+use crate::call::progress::ProgressSink;
+use crate::cluster::map::ClusterMap;
+use crate::error::{Invalid, Refusal};
+use crate::peer::codec::{PeerRequest, RequestKind};
+use crate::peer::forwarder::{Forwarder, NotSent, PendingRequest};
+use crate::request::route::Route;
+use crate::state::counters::Counters;
+use crate::state::engine_state::EngineState;
+use crate::state::shards::Shards;
+use crate::state::shutdown::Shutdown;
+use crate::worker::inbox::{Inbox, Input};
+
+/// What [`Dispatch`] works with; all of it is shared with others.
+pub(crate) struct DispatchParts {
+    pub(crate) node: NodeId,
+    pub(crate) map: Arc<ClusterMap>,
+    pub(crate) state: Arc<EngineState>,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) forwarder: Arc<Forwarder>,
+}
+
+/// See the module's documentation. It reaches no store: a write needs no more than this.
+pub(crate) struct Dispatch(DispatchParts);
+
+impl Dispatch {
+    pub(crate) fn new(parts: DispatchParts) -> Dispatch {
+        Dispatch(parts)
+    }
+
+    /// This node.
+    pub(crate) fn node(&self) -> NodeId {
+        self.0.node
+    }
+
+    /// The cluster's map as this node knows it.
+    pub(crate) fn map(&self) -> &Arc<ClusterMap> {
+        &self.0.map
+    }
+
+    /// The shards that live here.
+    pub(crate) fn shards(&self) -> &Shards {
+        &self.0.state.shards
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.state.counters
+    }
+
+    /// What the engine's threads share.
+    pub(crate) fn state(&self) -> &EngineState {
+        &self.0.state
+    }
+
+    /// The engine's end, for those who wait.
+    pub(crate) fn shutdown(&self) -> &Arc<Shutdown> {
+        &self.0.state.shutdown
+    }
+
+    /// True from the first sign of the engine's end on.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.state.shutdown.has_begun()
+    }
+
+    /// Why the engine is stopped, for the caller's eyes.
+    pub(crate) fn stopped(&self) -> Refusal {
+        self.0.state.shutdown.refusal()
+    }
+
+    /// True while a connection to `node` stands.
+    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
+        self.0.transport.is_connected(node)
+    }
+
+    /// Hands a call to the worker of its shard, or ends it.
+    pub(crate) fn submit(&self, call: Call) -> Result<(), Outcome> {
+        if self.is_stopped() {
+            return Err(Outcome::Stopping);
+        }
+        let no_replica = Outcome::Refused(HostRefusal::NoReplica);
+        let state = self.0.state.shards.get(call.shard).ok_or(no_replica)?;
+        let pushed = self.0.inboxes[state.worker].push_call(call);
+        pushed.map_err(|_| Outcome::Refused(HostRefusal::Busy))
+    }
+
+    /// Every shard that lives here, as its worker sees it.
+    pub(crate) async fn views(&self) -> BTreeMap<ShardId, ShardView> {
+        let mut views = BTreeMap::new();
+        for inbox in &self.0.inboxes {
+            let (sender, receiver) = oneshot::channel();
+            inbox.push(Input::View(sender));
+            // A worker that has ended knows nothing any more: its shards are left out.
+            views.extend(receiver.await.unwrap_or_default());
+        }
+        views
+    }
+
+    /// Sends a request to `node`. Stages before its end go to `progress`.
+    pub(crate) fn forward(
+        &self,
+        route: &Route,
+        node: NodeId,
+        kind: RequestKind,
+        body: Bytes,
+        progress: Option<ProgressSink>,
+    ) -> Result<PendingRequest, Outcome> {
+        let request = PeerRequest {
+            kind,
+            shard: route.shard,
+            descriptor_version: route.descriptor_version,
+            body,
+        };
+        let sent = self.send_request(node, &request, progress);
+        self.0.state.counters.forwards_sent.add(1);
+        sent.map_err(|error| match error {
+            NotSent::Unreachable => Outcome::Refused(HostRefusal::NotLeader { leader: None }),
+            NotSent::Full => Outcome::Refused(HostRefusal::Busy),
+        })
+    }
+
+    /// Sends a request that is not of one shard's data alone.
+    pub(crate) fn send_request(
+        &self,
+        node: NodeId,
+        request: &PeerRequest,
+        progress: Option<ProgressSink>,
+    ) -> Result<PendingRequest, NotSent> {
+        self.0.forwarder.send(&self.0.transport, node, request, progress)
+    }
+}
+
+/// Every way into a log passes this: an entry that no frame can carry would stop its shard.
+pub(crate) fn check_command_size(command: &[u8]) -> Result<(), Invalid> {
+    match command.len() {
+        found if found > limits::COMMAND_BYTES_MAX => {
+            Err(Invalid::CommandTooLong { found, max: limits::COMMAND_BYTES_MAX })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,182 @@
+//! A read of a replica that lives here: confirm, wait until applied, look, check the descriptor.
+//!
+//! Of a few keys the look is on the caller's own thread. All others are on threads that may block,
+//! because the caller's runtime has other tasks; they end early when nobody waits for them any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use quorate_host::Refusal as HostRefusal;
+use quorate_types::{ShardId, limits};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::call::call::{Call, CallKind, Completion, Outcome};
+use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};
+use crate::cluster::map::META_SHARD;
+use crate::error::FatalError;
+use crate::request::reads::Reads;
+use crate::state::tasks::run_blocking;
+use crate::store::lookup::{self, Reach};
+
+/// Most keys of a look on the caller's own thread: each costs some microseconds, or a few
+/// milliseconds if its value is as long as values may be.
+const KEYS_HERE_MAX: usize = 4;
+
+/// Room for reads, so that neither threads nor memory are taken without a bound.
+pub(crate) struct ReadRoom {
+    looks: Arc<Semaphore>,
+    walks: Arc<Semaphore>,
+}
+
+impl Default for ReadRoom {
+    fn default() -> ReadRoom {
+        ReadRoom {
+            looks: Arc::new(Semaphore::new(limits::LOOKS_MAX)),
+            walks: Arc::new(Semaphore::new(limits::WALKS_MAX)),
+        }
+    }
+}
+
+impl ReadRoom {
+    /// Waits until no look goes on, at most `patience`. Blocks.
+    pub(crate) fn drain(&self, patience: Duration) {
+        const PAUSE: Duration = Duration::from_millis(1);
+        let is_idle = || {
+            self.looks.available_permits() == limits::LOOKS_MAX
+                && self.walks.available_permits() == limits::WALKS_MAX
+        };
+        let mut waited = Duration::ZERO;
+        while !is_idle() && waited < patience {
+            std::thread::sleep(PAUSE);
+            waited += PAUSE;
+        }
+    }
+}
+
+/// Tells a look that nobody waits for it any more, when it is dropped.
+#[derive(Default)]
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Reads {
+    /// Answers from the replica that lives here.
+    ///
+    /// Errors are outcomes, so that the caller may be on another node.
+    pub(crate) async fn read_here(
+        self: &Arc<Self>,
+        shard: ShardId,
+        descriptor_version: u64,
+        request: &ReadRequest,
+        level: ReadLevel,
+    ) -> Result<ReadResponse, Outcome> {
+        if level == ReadLevel::Linearizable {
+            self.confirm(shard, descriptor_version).await?;
+        }
+        match request {
+            ReadRequest::Get { keys, .. } if keys.len() <= KEYS_HERE_MAX => {
+                self.read_local(shard, descriptor_version, request, &Reach::whole(&|| false))
+            }
+            _ => {
+                self.read_on_blocking_thread(shard, descriptor_version, request.clone(), false)
+                    .await
+            }
+        }
+    }
+
+    /// Looks at what the replica here has applied, never on the caller's thread, and no further than
+    /// an answer to another node may go at once.
+    pub(crate) async fn read_local_bounded(
+        self: &Arc<Self>,
+        shard: ShardId,
+        descriptor_version: u64,
+        request: ReadRequest,
+    ) -> Result<ReadResponse, Outcome> {
+        self.read_on_blocking_thread(shard, descriptor_version, request, true).await
+    }
+
+    /// Looks on a thread that may block. A dropped future ends the look.
+    async fn read_on_blocking_thread(
+        self: &Arc<Self>,
+        shard: ShardId,
+        descriptor_version: u64,
+        request: ReadRequest,
+        for_peer: bool,
+    ) -> Result<ReadResponse, Outcome> {
+        let room = match request {
+            ReadRequest::Count { .. } => &self.room.walks,
+            _ => &self.room.looks,
+        };
+        let permit = Arc::clone(room).acquire_owned().await.map_err(|_| Outcome::Stopping)?;
+        let reads = Arc::clone(self);
+        let fatal = Arc::clone(&self.fatal);
+        let waiting = Waiting::default();
+        let left = Arc::clone(&waiting.0);
+        let look = move || {
+            let ended = || left.load(Ordering::Relaxed) || reads.dispatch.is_stopped();
+            let reach = Reach { ended: &ended, is_bounded: for_peer };
+            let response = reads.read_local(shard, descriptor_version, &request, &reach);
+            drop(reads);
+            drop(permit);
+            response
+        };
+        let response = run_blocking(fatal, "read", look).await.unwrap_or(Err(Outcome::Stopping));
+        drop(waiting);
+        response
+    }
+
+    fn read_local(
+        &self,
+        shard: ShardId,
+        descriptor_version: u64,
+        request: &ReadRequest,
+        reach: &Reach<'_>,
+    ) -> Result<ReadResponse, Outcome> {
+        let state =
+            self.dispatch.shards().get(shard).ok_or(Outcome::Refused(HostRefusal::NoReplica))?;
+        if matches!(request, ReadRequest::Map { .. }) && shard != META_SHARD {
+            return Err(Outcome::Malformed);
+        }
+        if self.fatal.is_set() {
+            return Err(Outcome::Stopping);
+        }
+        let response = lookup::look(&self.data, state.space, request, reach).map_err(|error| {
+            self.fatal.latch(FatalError::Data(error.to_string()));
+            Outcome::Stopping
+        })?;
+        // A look that ended early has seen a part, and says so to nobody.
+        let response = response.ok_or(Outcome::Stopping)?;
+        // RULE 1: data that moved away while it was read may have been read half.
+        if state.version() != descriptor_version {
+            return Err(Outcome::Stale(Box::new(state.descriptor())));
+        }
+        Ok(response)
+    }
+
+    /// Ends when everything answered before now is applied here.
+    pub(crate) async fn confirm(
+        &self,
+        shard: ShardId,
+        descriptor_version: u64,
+    ) -> Result<(), Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        let completion = Completion::Local(sender);
+        self.dispatch.submit(Call {
+            shard,
+            descriptor_version,
+            kind: CallKind::Read,
+            completion,
+        })?;
+        match tokio::time::timeout(limits::REQUEST_TIMEOUT, receiver).await {
+            Ok(Ok(Outcome::ReadAt(_))) => Ok(()),
+            Ok(Ok(outcome)) => Err(outcome),
+            Ok(Err(_)) => Err(Outcome::Stopping),
+            Err(_) => Err(Outcome::LeaderChanged { leader: None }),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Requests of this node's callers: routed to a shard, tried, tried again, answered.
+
+pub(crate) mod dispatch;
+pub(crate) mod key_reads;
+pub(crate) mod local_reads;
+pub(crate) mod range_reads;
+pub(crate) mod reads;
+pub(crate) mod retry;
+pub(crate) mod route;
+pub(crate) mod writes;

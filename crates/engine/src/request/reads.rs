@@ -1,0 +1,123 @@
+//! A read of one shard: answered by the replica here, or by one elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_host::Refusal as HostRefusal;
+
+use crate::call::call::Outcome;
+use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};
+use crate::error::Refusal;
+use crate::peer::codec::RequestKind;
+use crate::peer::read_codec;
+use crate::request::dispatch::Dispatch;
+use crate::request::local_reads::ReadRoom;
+use crate::request::retry::{Next, Retry, Target};
+use crate::request::route::Route;
+use crate::state::fatal::Fatal;
+use crate::state::shards::ShardState;
+use crate::store::data_store::DataStore;
+
+/// What reads need: the way to a shard, and what lies here.
+pub(crate) struct Reads {
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(super) data: Arc<DataStore>,
+    pub(super) fatal: Arc<Fatal>,
+    pub(super) room: ReadRoom,
+}
+
+impl Reads {
+    pub(crate) fn new(dispatch: Arc<Dispatch>, data: Arc<DataStore>, fatal: Arc<Fatal>) -> Reads {
+        Reads { dispatch, data, fatal, room: ReadRoom::default() }
+    }
+
+    /// Waits until no look goes on, at most `patience`. Blocks.
+    pub(crate) fn drain(&self, patience: Duration) {
+        self.room.drain(patience);
+    }
+
+    /// Asks the shard of `route`: the replica here, or one elsewhere.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        route: &Route,
+        request: &ReadRequest,
+        level: ReadLevel,
+    ) -> Result<ReadResponse, Refusal> {
+        let mut retry = Retry::new();
+        loop {
+            if self.dispatch.is_stopped() {
+                return Err(self.dispatch.stopped());
+            }
+            let leader = match self.try_read(route, request, level, &retry).await {
+                Ok(response) => {
+                    self.dispatch.counters().reads_served.add(1);
+                    return Ok(response);
+                }
+                Err(Outcome::Stale(current)) => {
+                    self.dispatch.map().learn((*current).clone());
+                    if self.dispatch.is_old(route) {
+                        let routed = route.descriptor_version;
+                        return Err(Refusal::StaleRoute { routed, current });
+                    }
+                    let stale = Next::Descriptor(current);
+                    if let Err(refusal) = retry.prepare(&self.dispatch, route, stale).await {
+                        self.dispatch.counters().reads_refused.add(1);
+                        return Err(refusal);
+                    }
+                    continue;
+                }
+                Err(
+                    Outcome::Refused(HostRefusal::NotLeader { leader })
+                    | Outcome::LeaderChanged { leader },
+                ) => leader,
+                // Another try would be answered alike.
+                Err(
+                    Outcome::Malformed | Outcome::UnknownStopped | Outcome::ReplyTooLarge { .. },
+                ) => {
+                    self.dispatch.counters().reads_refused.add(1);
+                    return Err(match self.dispatch.is_stopped() {
+                        true => self.dispatch.stopped(),
+                        false => Refusal::Unreadable { shard: route.shard },
+                    });
+                }
+                Err(_) => None,
+            };
+            if let Err(refusal) = retry.pause(&self.dispatch, route, leader).await {
+                self.dispatch.counters().reads_refused.add(1);
+                return Err(refusal);
+            }
+        }
+    }
+
+    async fn try_read(
+        self: &Arc<Self>,
+        route: &Route,
+        request: &ReadRequest,
+        level: ReadLevel,
+        retry: &Retry,
+    ) -> Result<ReadResponse, Outcome> {
+        let may_serve =
+            |state: &Arc<ShardState>| level == ReadLevel::Stale || !self.dispatch.is_cut_off(state);
+        if route.local.as_ref().is_some_and(may_serve) {
+            return self.read_here(route.shard, route.descriptor_version, request, level).await;
+        }
+        let (node, kind) = match retry.target(&self.dispatch, route) {
+            Target::Node(node) => (node, RequestKind::Read),
+            Target::Via(node) => (node, RequestKind::RelayedRead),
+            // Looked at again when the next try begins.
+            Target::Here | Target::Nowhere => {
+                return Err(Outcome::Refused(HostRefusal::NotLeader { leader: None }));
+            }
+        };
+        let body = read_codec::encode_request(request, level);
+        let mut pending = self.dispatch.forward(route, node, kind, body, None)?;
+        match retry.end_of(pending.answer()).await {
+            Ok(Outcome::Reply(bytes)) => match read_codec::decode_response(bytes) {
+                Ok(response) if response.fits(request) => Ok(response),
+                Ok(_) | Err(_) => Err(Outcome::Malformed),
+            },
+            Ok(outcome) => Err(outcome),
+            Err(_) => Err(Outcome::LeaderChanged { leader: None }),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Retrying a request: for how long, where the next try goes, and when.
+
+use std::time::Duration;
+
+use quorate_router::ShardDescriptor;
+use quorate_types::{NodeId, limits};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::call::call::Outcome;
+use crate::error::Refusal;
+use crate::peer::forwarder::PendingRequest;
+use crate::request::dispatch::Dispatch;
+use crate::request::route::Route;
+
+/// First and longest pause before a call is tried again, where nothing announces the right time.
+const RETRY_WAIT: Duration = Duration::from_millis(2);
+const RETRY_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Time for a leader that was deposed to answer what was forwarded to it.
+const DEPOSED_GRACE: Duration = Duration::from_millis(500);
+
+/// Where a try goes.
+pub(crate) enum Target {
+    Here,
+    Node(NodeId),
+    /// To the leader, which can't be reached, by way of this node.
+    Via(NodeId),
+    /// Nobody is known to lead.
+    Nowhere,
+}
+
+/// What is known for another try.
+pub(crate) enum Next {
+    /// Where the leader is said to be.
+    Leader(Option<NodeId>),
+    /// What the shard is now.
+    Descriptor(Box<ShardDescriptor>),
+}
+
+/// See the module's documentation.
+pub(crate) struct Retry {
+    started: Instant,
+    deadline: Instant,
+    count: u32,
+    hint: Option<NodeId>,
+}
+
+impl Retry {
+    pub(crate) fn new() -> Retry {
+        let started = Instant::now();
+        Retry { started, deadline: started + limits::REQUEST_TIMEOUT, count: 0, hint: None }
+    }
+
+    /// Waits for the end of a call. An error is the time that passed until the deadline.
+    pub(crate) async fn end_of(
+        &self,
+        receiver: impl Future<Output = Result<Outcome, oneshot::error::RecvError>>,
+    ) -> Result<Outcome, Duration> {
+        match tokio::time::timeout_at(self.deadline, receiver).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            // The thread that had the call is gone: it can't say how far it came.
+            Ok(Err(_)) => Ok(Outcome::UnknownStopped),
+            Err(_) => Err(self.started.elapsed()),
+        }
+    }
+
+    /// Waits for the end of a call that was forwarded to `node`, the shard's leader when it was sent.
+    /// When the replica here learns of another leader, `node` gets a moment to answer, and no more:
+    /// a node that died says nothing, and its connection ends much later.
+    pub(crate) async fn end_of_forward(
+        &self,
+        route: &Route,
+        node: NodeId,
+        asked: &mut PendingRequest,
+    ) -> Result<Outcome, Duration> {
+        let Some(state) = &route.local else {
+            return self.end_of(asked.answer()).await;
+        };
+        let deposed = async {
+            loop {
+                let changed = state.leader_changed();
+                if state.leader().is_some_and(|leader| leader != node) {
+                    break;
+                }
+                changed.await;
+            }
+            tokio::time::sleep(DEPOSED_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            end = self.end_of(asked.answer()) => end,
+            () = deposed => Ok(Outcome::UnknownLeaderChanged),
+        }
+    }
+
+    pub(crate) fn target(&self, dispatch: &Dispatch, route: &Route) -> Target {
+        let known = match &route.local {
+            Some(state) => state.leader().or(self.hint),
+            // Without a replica here: the leader named by the last try, or the members in turn.
+            None => self.hint.or_else(|| {
+                let count = self.count as usize;
+                route.members.get(count % route.members.len().max(1)).copied()
+            }),
+        };
+        let is_reached = |node| node == dispatch.node() || dispatch.is_connected(node);
+        match known {
+            Some(node) if node == dispatch.node() => Target::Here,
+            Some(node) if is_reached(node) => Target::Node(node),
+            // An election may be under way, of which others know no more.
+            None if !route.local.as_ref().is_some_and(|state| dispatch.is_cut_off(state)) => {
+                Target::Nowhere
+            }
+            unreached => {
+                let relay = dispatch.relay(route.shard, unreached, self.count as usize);
+                relay.map_or(Target::Nowhere, Target::Via)
+            }
+        }
+    }
+
+    /// Where the leader is said to be, for a next try without a pause.
+    pub(crate) fn set_hint(&mut self, leader: NodeId) {
+        self.hint = Some(leader);
+    }
+
+    /// Makes the most of what the last try learnt, or says that the time is up.
+    pub(crate) async fn prepare(
+        &mut self,
+        dispatch: &Dispatch,
+        route: &Route,
+        next: Next,
+    ) -> Result<(), Refusal> {
+        match next {
+            Next::Leader(leader) => self.pause(dispatch, route, leader).await,
+            Next::Descriptor(current) => {
+                dispatch.map().learn((*current).clone());
+                if dispatch.is_old(route) {
+                    // The map knows better by now, whoever taught it: the next try goes by that.
+                    return Ok(());
+                }
+                // A replica that is behind the map; it will catch up, if anything is right.
+                let routed = route.descriptor_version;
+                let waited = self.pause(dispatch, route, None).await;
+                waited.map_err(|refusal| match refusal {
+                    Refusal::NoLeader { .. } => Refusal::StaleRoute { routed, current },
+                    refusal => refusal,
+                })
+            }
+        }
+    }
+
+    /// Waits until another try makes sense, or says that the time is up.
+    pub(crate) async fn pause(
+        &mut self,
+        dispatch: &Dispatch,
+        route: &Route,
+        leader: Option<NodeId>,
+    ) -> Result<(), Refusal> {
+        if dispatch.is_stopped() {
+            return Err(dispatch.stopped());
+        }
+        self.count += 1;
+        self.hint = leader;
+        let wait = (RETRY_WAIT * self.count.min(50)).min(RETRY_WAIT_MAX);
+        if Instant::now() + wait >= self.deadline {
+            let leader = route.local.as_ref().and_then(|state| state.leader());
+            return Err(Refusal::NoLeader { shard: route.shard, leader, wait: RETRY_WAIT_MAX });
+        }
+        match &route.local {
+            // The role's change is announced; the time bound covers the race with it.
+            Some(state) => {
+                drop(tokio::time::timeout(wait, state.leader_changed()).await);
+            }
+            None => tokio::time::sleep(wait).await,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! A write: sent to its shard's leader, and again as long as it surely did not happen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_host::Refusal as HostRefusal;
+use quorate_types::limits;
+use tokio::sync::oneshot;
+
+use crate::call::call::Applied;
+use crate::call::call::{Call, CallKind, Completion, Outcome};
+use crate::call::progress::{Progress, ProgressSink};
+use crate::error::{Indeterminate, Refusal, WriteError};
+use crate::peer::codec::RequestKind;
+use crate::request::dispatch::{Dispatch, check_command_size};
+use crate::request::retry::{Next, Retry, Target};
+use crate::request::route::Route;
+
+impl Dispatch {
+    /// Replicates `command` in the shard that `find` gives, and tells `progress` of each stage before
+    /// the end.
+    pub(crate) async fn write(
+        &self,
+        find: impl Fn() -> Result<Route, Refusal>,
+        command: Bytes,
+        progress: Option<&Arc<Progress>>,
+    ) -> Result<Applied, WriteError> {
+        let result = self.write_until_done(find, command, progress).await;
+        match &result {
+            Ok(_) => {}
+            Err(WriteError::DidNotHappen(_)) => self.counters().writes_refused.add(1),
+            Err(WriteError::OutcomeUnknown(_)) => self.counters().writes_unknown.add(1),
+        }
+        result
+    }
+
+    /// Replicates `command` in the shard that `find` gives; it is asked before each try: what is
+    /// learnt from one try shows the way to the next.
+    pub(crate) async fn write_until_done(
+        &self,
+        find: impl Fn() -> Result<Route, Refusal>,
+        command: Bytes,
+        progress: Option<&Arc<Progress>>,
+    ) -> Result<Applied, WriteError> {
+        check_command_size(&command).map_err(|invalid| WriteError::DidNotHappen(invalid.into()))?;
+        let mut retry = Retry::new();
+        loop {
+            let route = find().map_err(WriteError::DidNotHappen)?;
+            let sink = progress.map(Progress::begin_try);
+            let outcome = self.try_write(&route, &command, &retry, sink).await;
+            let next = match outcome {
+                Ok(Outcome::Applied(applied)) => return Ok(applied),
+                Ok(outcome) => self.next_step(&route, outcome)?,
+                Err(after) => {
+                    return Err(WriteError::OutcomeUnknown(Indeterminate::Deadline { after }));
+                }
+            };
+            retry.prepare(self, &route, next).await.map_err(WriteError::DidNotHappen)?;
+        }
+    }
+
+    /// One try. An error is the time that passed until the deadline, with the outcome unknown.
+    async fn try_write(
+        &self,
+        route: &Route,
+        command: &Bytes,
+        retry: &Retry,
+        sink: Option<ProgressSink>,
+    ) -> Result<Outcome, Duration> {
+        self.try_at(retry.target(self, route), route, command, retry, sink).await
+    }
+
+    /// One try, there. As [`Dispatch::try_write`].
+    pub(crate) async fn try_at(
+        &self,
+        target: Target,
+        route: &Route,
+        command: &Bytes,
+        retry: &Retry,
+        sink: Option<ProgressSink>,
+    ) -> Result<Outcome, Duration> {
+        match target {
+            Target::Nowhere => Ok(Outcome::Refused(HostRefusal::NotLeader { leader: None })),
+            Target::Here => {
+                let (end, receiver) = oneshot::channel();
+                let completion = match sink {
+                    None => Completion::Local(end),
+                    Some(progress) => Completion::Submitted { end, progress },
+                };
+                let call = Call {
+                    shard: route.shard,
+                    descriptor_version: route.descriptor_version,
+                    kind: CallKind::Write(command.clone()),
+                    completion,
+                };
+                match self.submit(call) {
+                    Ok(()) => retry.end_of(receiver).await,
+                    Err(outcome) => Ok(outcome),
+                }
+            }
+            Target::Node(node) => {
+                let kind = match sink {
+                    None => RequestKind::Write,
+                    Some(_) => RequestKind::WriteWithProgress,
+                };
+                match self.forward(route, node, kind, command.clone(), sink) {
+                    Ok(mut asked) => retry.end_of_forward(route, node, &mut asked).await,
+                    Err(outcome) => Ok(outcome),
+                }
+            }
+            // Without the stages: they are told to who waits for the leader itself.
+            Target::Via(node) => {
+                match self.forward(route, node, RequestKind::RelayedWrite, command.clone(), None) {
+                    Ok(mut asked) => retry.end_of(asked.answer()).await,
+                    Err(outcome) => Ok(outcome),
+                }
+            }
+        }
+    }
+
+    /// Whether another try may help, and what is known for it.
+    fn next_step(&self, route: &Route, outcome: Outcome) -> Result<Next, WriteError> {
+        let unknown = |indeterminate| Err(WriteError::OutcomeUnknown(indeterminate));
+        match outcome {
+            Outcome::Refused(HostRefusal::NotLeader { leader })
+            | Outcome::LeaderChanged { leader } => Ok(Next::Leader(leader)),
+            Outcome::Refused(_) => Ok(Next::Leader(None)),
+            Outcome::Stale(current) => Ok(Next::Descriptor(current)),
+            Outcome::Stopping if self.is_stopped() => Err(WriteError::DidNotHappen(self.stopped())),
+            Outcome::Stopping => Ok(Next::Leader(None)),
+            Outcome::UnknownLeaderChanged => {
+                unknown(Indeterminate::LeaderChanged { shard: route.shard })
+            }
+            Outcome::UnknownStopped => unknown(Indeterminate::Stopped),
+            Outcome::ReplyTooLarge { bytes: found } => {
+                unknown(Indeterminate::ReplyTooLarge { found, max: limits::FRAME_BYTES_MAX })
+            }
+            Outcome::UnknownConnectionLost { node } => {
+                unknown(Indeterminate::ConnectionLost { node })
+            }
+            Outcome::Malformed => Err(WriteError::DidNotHappen(Refusal::Stopped(
+                "the command is not known to every node's version".to_owned(),
+            ))),
+            // Never from this version's code; but another node's bytes must not stop this one.
+            Outcome::Applied(_)
+            | Outcome::Reply(_)
+            | Outcome::ReadAt(_)
+            | Outcome::TransferBegun => {
+                unknown(Indeterminate::UnreadableReply { reply: "it answers no write".to_owned() })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "writes_tests.rs"]
+mod tests;

@@ -1,0 +1,242 @@
+//! What the transport brings in: messages for the workers, other nodes' requests, answers to ours.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use quorate_host::Refusal as HostRefusal;
+use quorate_transport::{
+    Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage, Transport,
+};
+use quorate_types::{Incarnation, NodeId, ShardId};
+
+use crate::call::call::{Call, CallKind, Completion, Outcome};
+use crate::control::admission::Admission;
+use crate::error::FatalError;
+use crate::peer::codec::{self, PeerRequest, RequestKind};
+use crate::peer::forwarder::Forwarder;
+use crate::peer::read_codec;
+use crate::peer::replies::send_replies;
+use crate::request::dispatch::{Dispatch, check_command_size};
+use crate::serve::peer_service::PeerService;
+use crate::state::fatal::Fatal;
+use crate::state::tasks::spawn_guarded;
+use crate::status::node_status::StatusReporter;
+use crate::worker::inbox::Inbox;
+
+const STARTING: &str = "this node is starting or stopping";
+
+/// Whom what comes in is handed to.
+pub(crate) struct Targets {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) service: Arc<PeerService>,
+    pub(crate) status: Arc<StatusReporter>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) fatal: Arc<Fatal>,
+}
+
+/// Runs on QUIC threads, so it only hands over. It is made before those that it hands over
+/// to, and refuses peers until they are set.
+#[derive(Default)]
+pub(crate) struct Inbound {
+    targets: RwLock<Option<Arc<Targets>>>,
+    /// A task of the transport that died before there was an engine to end.
+    died: Mutex<Option<FatalError>>,
+}
+
+impl Inbound {
+    pub(crate) fn open(&self, targets: Targets) {
+        let fatal = Arc::clone(&targets.fatal);
+        *self.targets.write() = Some(Arc::new(targets));
+        if let Some(error) = self.died.lock().take() {
+            fatal.latch(error);
+        }
+    }
+
+    /// Lets go of the engine's parts, so that they can be dropped.
+    pub(crate) fn close(&self) {
+        *self.targets.write() = None;
+    }
+
+    fn targets(&self) -> Option<Arc<Targets>> {
+        self.targets.read().clone()
+    }
+}
+
+impl Receiver for Inbound {
+    fn admit(&self, hello: &PeerHello) -> Result<(), Rejection> {
+        match self.targets() {
+            None => Err(Rejection::NotNow(STARTING.to_owned())),
+            Some(to) => to.admission.admit(hello),
+        }
+    }
+
+    fn remembered(&self, peer: NodeId) -> Option<Incarnation> {
+        self.targets()?.admission.remembered(peer)
+    }
+
+    fn start_nonce(&self, start: Incarnation) -> Result<Option<u64>, Rejection> {
+        let not_now = |what: String| Rejection::NotNow(what);
+        let to = self.targets().ok_or_else(|| not_now(STARTING.to_owned()))?;
+        to.admission
+            .start_nonce(start)
+            .map_err(|error| not_now(format!("this node's log: {error}")))
+    }
+
+    fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>) {
+        let Some(to) = self.targets() else {
+            return;
+        };
+        let mut by_worker: Vec<Vec<(ShardId, quorate_raft::Message)>> =
+            to.inboxes.iter().map(|_| Vec::new()).collect();
+        for ShardMessage { shard, message } in messages {
+            // A peer may know of shards that do not live here.
+            if let Some(state) = to.dispatch.shards().get(shard) {
+                by_worker[state.worker].push((shard, message));
+            }
+        }
+        for (inbox, messages) in to.inboxes.iter().zip(by_worker) {
+            let count = messages.len() as u64;
+            if count > 0 && !inbox.push_messages(from, messages) {
+                to.dispatch.counters().messages_dropped.add(count);
+            }
+        }
+    }
+
+    fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>) {
+        let Some(to) = self.targets() else {
+            return;
+        };
+        let mut refused = Vec::new();
+        for Forward { id, kind, payload } in forwards {
+            match kind {
+                ForwardKind::Reply => to.forwarder.handle_reply(from, id, &payload),
+                ForwardKind::Request => {
+                    if let Some(outcome) = take_request(&to, from, id, &payload) {
+                        let payload = codec::encode_outcome(&outcome);
+                        refused.push(Forward { id, kind: ForwardKind::Reply, payload });
+                    }
+                }
+            }
+        }
+        if !refused.is_empty() {
+            send_replies(&to.transport, from, refused);
+        }
+    }
+
+    fn handle_connected(&self, peer: &PeerHello) {
+        tracing::debug!(node = %peer.node, "peer connected");
+        if let Some(to) = self.targets() {
+            to.admission.handle_connected(peer);
+        }
+    }
+
+    fn handle_disowned(&self, peer: NodeId, reason: &str) {
+        if let Some(to) = self.targets() {
+            to.admission.handle_disowned(peer, reason);
+        }
+    }
+
+    fn handle_forked(&self, peer: NodeId, reason: &str) {
+        if let Some(to) = self.targets() {
+            to.admission.handle_forked(peer, reason);
+        }
+    }
+
+    fn handle_disconnected(&self, peer: NodeId, reason: &str) {
+        tracing::debug!(node = %peer, reason, "peer disconnected");
+        if let Some(to) = self.targets() {
+            to.admission.handle_disconnected(peer);
+            to.forwarder.fail_all(peer);
+        }
+    }
+
+    fn handle_task_died(&self, task: &str, reason: &str) {
+        let (task, reason) = (format!("transport: {task}"), reason.to_owned());
+        // Noted first: they may be set between a look and the note.
+        *self.died.lock() = Some(FatalError::Task { task, reason });
+        if let Some(to) = self.targets()
+            && let Some(error) = self.died.lock().take()
+        {
+            to.fatal.latch(error);
+        }
+    }
+}
+
+/// Starts a peer's request; `Some` if it ended at once.
+fn take_request(to: &Targets, from: NodeId, id: u64, payload: &Bytes) -> Option<Outcome> {
+    let request = match codec::decode_request(payload) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::warn!(node = %from, %error, "a forwarded request can't be read");
+            return Some(Outcome::Malformed);
+        }
+    };
+    let PeerRequest { kind, shard, descriptor_version, .. } = request;
+    let submit = |kind: CallKind, progress: bool| {
+        let completion = Completion::Remote { peer: from, id, progress };
+        to.dispatch.submit(Call { shard, descriptor_version, kind, completion }).err()
+    };
+    match kind {
+        RequestKind::Status => {
+            let status = Arc::clone(&to.status);
+            answer_later(to, "status for a peer", (from, id), async move {
+                status.encoded_status().await.map_or(Outcome::Stopping, Outcome::Reply)
+            });
+            None
+        }
+        RequestKind::Write | RequestKind::WriteWithProgress => {
+            if check_command_size(&request.body).is_err() {
+                return Some(Outcome::Malformed);
+            }
+            submit(CallKind::Write(request.body), kind == RequestKind::WriteWithProgress)
+        }
+        RequestKind::TransferLeader => match request.body.as_ref().try_into() {
+            Ok(node) => {
+                let to = NodeId(u64::from_le_bytes(node));
+                submit(CallKind::TransferLeader(to), false)
+            }
+            Err(_) => Some(Outcome::Malformed),
+        },
+        RequestKind::RelayedWrite => {
+            let service = Arc::clone(&to.service);
+            let writing = async move { service.relay_write(from, request).await };
+            answer_later(to, "write for a peer", (from, id), writing);
+            None
+        }
+        RequestKind::Read | RequestKind::RelayedRead => {
+            let (asked, level) = match read_codec::decode_request(request.body.clone()) {
+                Ok(asked) => asked,
+                Err(error) => {
+                    tracing::warn!(node = %from, %error, "a forwarded read can't be read");
+                    return Some(Outcome::Malformed);
+                }
+            };
+            let Some(read) = to.service.admit(from, payload.len()) else {
+                return Some(Outcome::Refused(HostRefusal::Busy));
+            };
+            let service = Arc::clone(&to.service);
+            spawn_guarded(&to.fatal, "read for a peer", async move {
+                service.serve_read(read, (id, request), (asked.within_frame(), level)).await;
+            });
+            None
+        }
+    }
+}
+
+/// Works the request `id` of `peer` out in a task of its own, and sends how it ended.
+fn answer_later(
+    to: &Targets,
+    task: &'static str,
+    (peer, id): (NodeId, u64),
+    work: impl Future<Output = Outcome> + Send + 'static,
+) {
+    let transport = Arc::clone(&to.transport);
+    spawn_guarded(&to.fatal, task, async move {
+        let payload = codec::encode_outcome(&work.await);
+        send_replies(&transport, peer, vec![Forward { id, kind: ForwardKind::Reply, payload }]);
+    });
+}

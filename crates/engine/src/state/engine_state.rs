@@ -1,0 +1,32 @@
+//! What nearly every room of an engine looks at.
+
+use std::sync::Arc;
+
+use crate::state::counters::Counters;
+use crate::state::fatal::Fatal;
+use crate::state::shards::Shards;
+use crate::state::shutdown::Shutdown;
+use crate::state::stall::Stalls;
+
+/// Shared by all threads of one engine, and by no two engines. Holds no store and no socket.
+pub(crate) struct EngineState {
+    /// The shards that live here.
+    pub(crate) shards: Shards,
+    pub(crate) fatal: Arc<Fatal>,
+    pub(crate) shutdown: Arc<Shutdown>,
+    pub(crate) counters: Counters,
+    pub(crate) stalls: Stalls,
+}
+
+impl EngineState {
+    /// `shards` live here; `fatal` ends it.
+    pub(crate) fn new(shards: Shards, fatal: Arc<Fatal>) -> EngineState {
+        EngineState {
+            shards,
+            shutdown: Arc::new(Shutdown::new(Arc::clone(&fatal))),
+            fatal,
+            counters: Counters::default(),
+            stalls: Stalls::default(),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What the threads of an engine share about each shard that lives here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use quorate_router::ShardDescriptor;
+use quorate_types::{Index, Monotonic, NodeId, ReplicaId, ShardId, SpaceId};
+use rustc_hash::FxHashMap;
+use tokio::sync::watch;
+
+use crate::state::clock;
+use crate::state::position::PositionCell;
+
+const NO_LEADER: u64 = u64::MAX;
+
+/// Who leads a shard, as one of its replicas knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader's node, if known. Another node may have taken over already.
+    pub leader: Option<NodeId>,
+    /// True if the watching node itself leads and has committed an entry of its term, so that it
+    /// serves reads and writes (thesis 6.4). Always false elsewhere.
+    pub serving: bool,
+}
+
+/// One shard as callers and threads see it without asking its worker.
+pub(crate) struct ShardState {
+    pub(crate) shard: ShardId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) space: SpaceId,
+    /// Index of the worker that owns the kernel.
+    pub(crate) worker: usize,
+    /// In force here: as the shard's own log has it.
+    descriptor: RwLock<ShardDescriptor>,
+    /// Its version; readers check it after reading, too (RULE 1).
+    descriptor_version: AtomicU64,
+    /// How far it has come here.
+    pub(crate) position: PositionCell,
+    /// As in `leadership`; every request looks at these.
+    leader: AtomicU64,
+    serving: AtomicBool,
+    /// When the last leader was lost, on the node's clock; of account while there is none.
+    leader_lost_ns: AtomicU64,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl ShardState {
+    pub(crate) fn new(
+        descriptor: ShardDescriptor,
+        replica: ReplicaId,
+        space: SpaceId,
+        worker: usize,
+        applied: Index,
+    ) -> ShardState {
+        ShardState {
+            shard: descriptor.shard,
+            replica,
+            space,
+            worker,
+            descriptor_version: AtomicU64::new(descriptor.epoch.version),
+            descriptor: RwLock::new(descriptor),
+            leader: AtomicU64::new(NO_LEADER),
+            leader_lost_ns: AtomicU64::new(clock::now().0),
+            serving: AtomicBool::new(false),
+            leadership: watch::Sender::new(Leadership::default()),
+            position: PositionCell::new(applied),
+        }
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.descriptor_version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn descriptor(&self) -> ShardDescriptor {
+        self.descriptor.read().clone()
+    }
+
+    /// The leader's node, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        match self.leader.load(Ordering::Acquire) {
+            NO_LEADER => None,
+            node => Some(NodeId(node)),
+        }
+    }
+
+    /// True if the leader is known and, where it is this node, ready to serve reads.
+    pub(crate) fn is_ready(&self, node: NodeId) -> bool {
+        self.leader().is_some_and(|leader| leader != node || self.serving.load(Ordering::Acquire))
+    }
+
+    /// How long no leader has been known; nothing while one is.
+    pub(crate) fn leaderless_for(&self) -> Duration {
+        if self.leader().is_some() {
+            return Duration::ZERO;
+        }
+        clock::now().since(Monotonic(self.leader_lost_ns.load(Ordering::Acquire)))
+    }
+
+    pub(crate) fn set_leader(&self, leader: Option<NodeId>, serving: bool) {
+        self.serving.store(serving, Ordering::Release);
+        if leader.is_none() && self.leader().is_some() {
+            self.leader_lost_ns.store(clock::now().0, Ordering::Release);
+        }
+        self.leader.store(leader.map_or(NO_LEADER, |node| node.0), Ordering::Release);
+        let new = Leadership { leader, serving };
+        // Terms that end without a leader change nothing for who waits.
+        self.leadership.send_if_modified(|known| std::mem::replace(known, new) != new);
+    }
+
+    pub(crate) fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    /// Ends at the next change of leadership after this call.
+    pub(crate) fn leader_changed(&self) -> impl Future<Output = ()> + use<> {
+        let mut changes = self.leadership.subscribe();
+        async move {
+            let changed = changes.changed().await;
+            changed.expect("a shard's state outlives those who wait for it");
+        }
+    }
+}
+
+/// Every shard that lives here.
+pub(crate) struct Shards {
+    by_id: FxHashMap<ShardId, Arc<ShardState>>,
+}
+
+impl Shards {
+    pub(crate) fn new(states: Vec<Arc<ShardState>>) -> Shards {
+        Shards { by_id: states.into_iter().map(|state| (state.shard, state)).collect() }
+    }
+
+    pub(crate) fn get(&self, shard: ShardId) -> Option<&Arc<ShardState>> {
+        self.by_id.get(&shard)
+    }
+
+    /// The shards that live here, ascending.
+    pub(crate) fn all(&self) -> Vec<&Arc<ShardState>> {
+        let mut all: Vec<_> = self.by_id.values().collect();
+        all.sort_by_key(|state| state.shard);
+        all
+    }
+}

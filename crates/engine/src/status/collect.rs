@@ -1,0 +1,315 @@
+//! One view of the whole cluster, from what its nodes say of themselves.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_router::ShardDescriptor;
+use quorate_transport::Transport;
+use quorate_types::{NodeId, ShardId, limits};
+
+use crate::call::call::Outcome;
+use crate::cluster::addresses::PeerAddresses;
+use crate::cluster::identity::NodeIdentity;
+use crate::peer::codec::{PeerRequest, RequestKind};
+use crate::request::dispatch::Dispatch;
+use crate::state::fatal::Fatal;
+use crate::state::tasks::{guarded, run_blocking};
+use crate::status::cached::Cached;
+use crate::status::cluster_status::{
+    ClusterStatus, Health, NodeState, NodeStatus, ReplicaSummary, SCHEMA, ShardState, ShardSummary,
+    UnheardNode,
+};
+use crate::status::lag::{self, Look};
+use crate::status::leader_spread;
+use crate::status::node_status::{Status, StatusParts, StatusReporter, hex};
+use crate::status::problems::{name, problems};
+
+/// Asks every node how it is, and puts the answers together.
+pub(crate) struct ClusterReporter {
+    identity: NodeIdentity,
+    node: Arc<StatusReporter>,
+    dispatch: Arc<Dispatch>,
+    addresses: Arc<PeerAddresses>,
+    transport: Arc<Transport>,
+    fatal: Arc<Fatal>,
+    /// The last answer.
+    whole: Cached<Arc<ClusterStatus>>,
+}
+
+impl ClusterReporter {
+    pub(crate) fn new(node: Arc<StatusReporter>) -> ClusterReporter {
+        let StatusParts { identity, dispatch, addresses, transport, .. } = node.parts();
+        ClusterReporter {
+            identity: *identity,
+            dispatch: Arc::clone(dispatch),
+            addresses: Arc::clone(addresses),
+            transport: Arc::clone(transport),
+            fatal: dispatch.shutdown().fatal(),
+            whole: Cached::new(limits::STATUS_AGE_MAX),
+            node,
+        }
+    }
+
+    /// Asks every node, each for at most `timeout`, and those that seem to lag once more. Worked out
+    /// once for all who ask at about the same time.
+    pub(crate) async fn status(self: &Arc<Self>, timeout: Duration) -> Arc<ClusterStatus> {
+        self.whole.get(async { Arc::new(self.collect(timeout).await) }).await
+    }
+
+    async fn collect(self: &Arc<Self>, timeout: Duration) -> ClusterStatus {
+        let first = self.ask_all(self.known_nodes(), timeout).await;
+        if !self.is_suspicious(&first) {
+            return self.put_together(&first, None);
+        }
+        tokio::time::sleep(limits::STATUS_LOOK_AGAIN).await;
+        let answered = first.iter().filter(|(_, answer)| answer.is_ok());
+        let again =
+            self.ask_all(answered.map(|(node, _)| *node), limits::STATUS_ANSWER_AGAIN).await;
+        let mut second = first.clone();
+        second.extend(again);
+        self.put_together(&second, Some(&first))
+    }
+
+    async fn ask_all(
+        self: &Arc<Self>,
+        nodes: impl IntoIterator<Item = NodeId>,
+        timeout: Duration,
+    ) -> Look {
+        let mut asked = Vec::new();
+        for node in nodes {
+            let (reporter, fatal) = (Arc::clone(self), Arc::clone(&self.fatal));
+            let asking = async move { reporter.status_of(node, timeout).await };
+            asked.push((node, tokio::spawn(guarded(fatal, "request to a peer", asking))));
+        }
+        let mut heard = Look::new();
+        for (node, answer) in asked {
+            let stopped = || Err("this node is stopping".to_owned());
+            let answer = answer.await.ok().flatten().unwrap_or_else(stopped);
+            heard.insert(node, answer.map(Arc::new));
+        }
+        heard
+    }
+
+    /// Whether only a second look can tell how the cluster is.
+    fn is_suspicious(&self, look: &Look) -> bool {
+        let answered =
+            || look.iter().filter_map(|(node, answer)| Some((node, answer.as_ref().ok()?)));
+        let apart = answered().any(|(node, status)| {
+            answered().any(|(other, _)| node != other && !status.is_connected_to(*other))
+        });
+        apart
+            || self.dispatch.map().descriptors().iter().any(|shard| lag::is_suspicious(shard, look))
+    }
+
+    /// Everybody whom this node has heard of.
+    fn known_nodes(&self) -> BTreeSet<NodeId> {
+        let members = self.dispatch.map().descriptors().into_iter().flat_map(|d| d.members);
+        let mut nodes: BTreeSet<NodeId> = members.map(|member| member.node).collect();
+        nodes.extend(self.dispatch.map().nodes().into_iter().map(|record| record.node));
+        nodes.extend(self.addresses.nodes());
+        nodes.insert(self.identity.node);
+        nodes
+    }
+
+    async fn status_of(
+        self: &Arc<Self>,
+        node: NodeId,
+        timeout: Duration,
+    ) -> Result<Status, String> {
+        let stopping = || "this node is stopping".to_owned();
+        if node == self.identity.node {
+            return self.node.blocking_status().await.ok_or_else(stopping);
+        }
+        let request = PeerRequest {
+            kind: RequestKind::Status,
+            shard: ShardId(0),
+            descriptor_version: 0,
+            body: Bytes::new(),
+        };
+        let unconnected = || match self.transport.statistics().peers.get(&node) {
+            Some(peer) => peer.last_failure.clone().unwrap_or_else(|| "not connected yet".into()),
+            None => "its address is not known here".to_owned(),
+        };
+        let Ok(mut pending) = self.dispatch.send_request(node, &request, None) else {
+            return Err(unconnected());
+        };
+        match tokio::time::timeout(timeout, pending.answer()).await {
+            Ok(Ok(Outcome::Reply(bytes))) => {
+                // Megabytes, with many shards.
+                let decode = move || serde_json::from_slice(&bytes).map_err(|e| e.to_string());
+                let decoded =
+                    run_blocking(Arc::clone(&self.fatal), "status of a peer", decode).await;
+                decoded.ok_or_else(stopping)?.map_err(|error| format!("its answer: {error}"))
+            }
+            Ok(Ok(Outcome::UnknownConnectionLost { .. })) => Err(unconnected()),
+            Ok(Ok(outcome)) => Err(format!("it answered {outcome:?}")),
+            Ok(Err(_)) => Err(stopping()),
+            Err(_) => Err(format!(
+                "no answer within {} s, though the connection stands: it hangs, or died just now",
+                timeout.as_secs_f64()
+            )),
+        }
+    }
+
+    /// How the cluster was at the last look, `heard`; the first one, if there were two, tells who lags.
+    fn put_together(&self, heard: &Look, first: Option<&Look>) -> ClusterStatus {
+        let descriptors = self.dispatch.map().descriptors();
+        let shards: Vec<ShardSummary> =
+            descriptors.iter().map(|descriptor| summarise(descriptor, heard, first)).collect();
+        let nodes: Vec<NodeStatus> = heard
+            .iter()
+            .map(|(node, answer)| {
+                self.node_status(
+                    *node,
+                    answer.as_ref().map(|status| &**status),
+                    heard,
+                    &descriptors,
+                )
+            })
+            .collect();
+        let problems = problems(&nodes, &shards);
+        let serves = |shard: &ShardSummary| {
+            matches!(shard.state, ShardState::Healthy | ShardState::UnderReplicated)
+        };
+        let health = match (shards.iter().all(serves), problems.is_empty()) {
+            (true, true) => Health::Healthy,
+            (true, false) => Health::Degraded,
+            (false, _) => Health::Unavailable,
+        };
+        ClusterStatus {
+            schema: SCHEMA,
+            cluster: self.identity.cluster.to_string(),
+            asked: self.identity.node.0,
+            health,
+            problems,
+            notes: leader_spread::note(&nodes, &shards).into_iter().collect(),
+            map_revision: self.dispatch.map().revision(),
+            nodes,
+            shards,
+        }
+    }
+
+    fn node_status(
+        &self,
+        node: NodeId,
+        answer: Result<&Status, &String>,
+        heard: &Look,
+        descriptors: &[ShardDescriptor],
+    ) -> NodeStatus {
+        let record = self.dispatch.map().node(node);
+        let told = self.addresses.get(node).map(|address| address.to_string());
+        let address = told.or(record.as_ref().map(|record| record.address.clone()));
+        let mut status = NodeStatus {
+            node: node.0,
+            state: NodeState::Unreachable,
+            reason: None,
+            address: address.unwrap_or_default(),
+            services: record.as_ref().map(|r| r.services.clone()).unwrap_or_default(),
+            store: record.map(|record| record.life.store.to_string()),
+            incarnation: None,
+            replicas: 0,
+            leaders: None,
+            sync_p99_us: None,
+            resources: None,
+            warnings: Vec::new(),
+            unheard: Vec::new(),
+        };
+        match answer {
+            Err(reason) => {
+                let lives_there =
+                    |d: &&ShardDescriptor| d.members.iter().any(|member| member.node == node);
+                status.replicas = descriptors.iter().filter(lives_there).count() as u64;
+                status.reason = Some(reason.clone());
+            }
+            Ok(answer) => {
+                (status.state, status.reason) = state_of(answer);
+                let led = answer.shards.iter().filter(|shard| shard.role == "leader");
+                status.address.clone_from(&answer.address);
+                status.store = Some(answer.store.clone());
+                status.incarnation = Some(answer.incarnation);
+                status.replicas = answer.shards.len() as u64;
+                status.leaders = Some(led.count() as u64);
+                status.sync_p99_us = Some(answer.log.sync_p99_us);
+                status.resources = Some(answer.resources.clone());
+                status.warnings.clone_from(&answer.warnings);
+                let others = heard.keys().filter(|other| **other != node);
+                status.unheard = others.filter_map(|other| unheard(answer, *other)).collect();
+            }
+        }
+        status
+    }
+}
+
+/// How a node that answered is, and why it is not up.
+fn state_of(answer: &Status) -> (NodeState, Option<String>) {
+    let missing = &answer.readiness.founders_missing;
+    match (&answer.fatal, answer.readiness.founded) {
+        (Some(fatal), _) => (NodeState::Failed, Some(fatal.clone())),
+        (None, false) => {
+            let whom = name("node", missing);
+            (NodeState::Founding, Some(format!("waits to meet {whom} before it serves")))
+        }
+        (None, true) if answer.readiness.disk_stalled => {
+            let reason = "its log's disk finishes nothing: look at the disk";
+            (NodeState::Stalled, Some(reason.to_owned()))
+        }
+        (None, true) if answer.readiness.apply_stalled => {
+            let reason = "its state machine finishes nothing: look at what it is doing";
+            (NodeState::Stalled, Some(reason.to_owned()))
+        }
+        (None, true) => (NodeState::Up, None),
+    }
+}
+
+/// Why the node that answered has no connection to `other`, if it has none.
+fn unheard(answer: &Status, other: NodeId) -> Option<UnheardNode> {
+    if answer.is_connected_to(other) {
+        return None;
+    }
+    let reason = match answer.peers.iter().find(|peer| peer.node == other.0) {
+        Some(peer) => peer.last_failure.clone().unwrap_or_else(|| "not connected yet".to_owned()),
+        None => "its address is not known there".to_owned(),
+    };
+    Some(UnheardNode { node: other.0, reason })
+}
+
+fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -> ShardSummary {
+    let seen = |node: NodeId| lag::view(heard, descriptor.shard.0, node);
+    let replicas: Vec<ReplicaSummary> = descriptor
+        .members
+        .iter()
+        .map(|member| {
+            let replica = seen(member.node);
+            ReplicaSummary {
+                replica: member.replica.0,
+                node: member.node.0,
+                role: replica.map(|replica| replica.role.clone()),
+                last: replica.map(|replica| replica.last_index),
+                commit: replica.map(|replica| replica.commit),
+                applied: replica.map(|replica| replica.applied),
+                lag: first.and_then(|first| lag::lag(descriptor, member.node, first, heard)),
+            }
+        })
+        .collect();
+    let views = || descriptor.members.iter().filter_map(|member| seen(member.node));
+    let leader = lag::leader(heard, descriptor);
+    let follows = |replica: &ReplicaSummary| replica.role.is_some() && replica.lag.is_none();
+    ShardSummary {
+        shard: descriptor.shard.0,
+        state: match leader {
+            _ if views().next().is_none() => ShardState::Unknown,
+            None => ShardState::NoLeader,
+            Some(_) if replicas.iter().all(follows) => ShardState::Healthy,
+            Some(_) => ShardState::UnderReplicated,
+        },
+        start: hex(&descriptor.start),
+        end: descriptor.end.as_deref().map(hex),
+        version: descriptor.epoch.version,
+        membership: descriptor.epoch.membership,
+        term: views().map(|view| view.term).max().unwrap_or(0),
+        leader: leader.and_then(|view| view.leader),
+        replicas,
+    }
+}

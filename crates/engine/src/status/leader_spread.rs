@@ -1,0 +1,169 @@
+//! Where leaders should be so that all nodes have about as many: a plan, and a word about it.
+
+use std::collections::BTreeMap;
+
+use crate::status::cluster_status::{NodeState, NodeStatus, ShardSummary};
+
+/// A plan that moves fewer than one leader in so many is not worth a word.
+const NOTE_SHARE: usize = 8;
+
+/// A leadership that should be elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub(crate) shard: u64,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// How many shards each node that is up leads.
+fn loads(nodes: &[NodeStatus], shards: &[ShardSummary]) -> BTreeMap<u64, usize> {
+    let up = nodes.iter().filter(|node| node.state == NodeState::Up && node.replicas > 0);
+    let mut loads: BTreeMap<u64, usize> = up.map(|node| (node.node, 0)).collect();
+    for leader in shards.iter().filter_map(|shard| shard.leader) {
+        if let Some(load) = loads.get_mut(&leader) {
+            *load += 1;
+        }
+    }
+    loads
+}
+
+/// The transfers after which no follower that keeps up is on a node with two leaders fewer than its
+/// leader's. Each step makes the sum of the squares smaller, so it ends.
+pub(crate) fn plan(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<Move> {
+    let mut loads = loads(nodes, shards);
+    let mut leaders: Vec<Option<u64>> = shards.iter().map(|shard| shard.leader).collect();
+    loop {
+        let mut is_done = true;
+        for (shard, leader) in shards.iter().zip(&mut leaders) {
+            let Some((from, load)) = leader.and_then(|from| Some((from, *loads.get(&from)?)))
+            else {
+                continue;
+            };
+            let keeps_up = shard.replicas.iter().filter(|r| r.role.is_some() && r.lag.is_none());
+            let others = keeps_up.filter_map(|r| Some((*loads.get(&r.node)?, r.node)));
+            let Some((least, to)) = others.min().filter(|(least, _)| least + 2 <= load) else {
+                continue;
+            };
+            loads.insert(from, load - 1);
+            loads.insert(to, least + 1);
+            *leader = Some(to);
+            is_done = false;
+        }
+        if is_done {
+            break;
+        }
+    }
+    let moved = shards.iter().zip(leaders).filter_map(|(shard, leader)| {
+        let (from, to) = (shard.leader?, leader?);
+        (from != to).then_some(Move { shard: shard.shard, from, to })
+    });
+    moved.collect()
+}
+
+/// What an operator may want to know of how the leaders are spread, if they are not.
+pub(crate) fn note(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Option<String> {
+    let (loads, moves) = (loads(nodes, shards), plan(nodes, shards).len());
+    let led: usize = loads.values().sum();
+    if moves < 2 || moves * NOTE_SHARE < led {
+        return None;
+    }
+    let most = loads.iter().max_by_key(|(_, load)| **load)?;
+    let least = loads.iter().min_by_key(|(_, load)| **load)?;
+    Some(format!(
+        "leaders are not spread: of {led} shards, node {} leads {} and node {} leads {}; `quorate \
+         balance leaders` moves {moves} of them, each stands still for a moment",
+        most.0, most.1, least.0, least.1
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::cluster_status::{Lag, ReplicaSummary, ShardState};
+
+    fn node(node: u64, state: NodeState) -> NodeStatus {
+        NodeStatus {
+            node,
+            state,
+            reason: None,
+            address: String::new(),
+            services: BTreeMap::new(),
+            store: None,
+            incarnation: None,
+            replicas: 9,
+            leaders: None,
+            sync_p99_us: None,
+            unheard: Vec::new(),
+            resources: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn up(nodes: u64) -> Vec<NodeStatus> {
+        (1..=nodes).map(|id| node(id, NodeState::Up)).collect()
+    }
+
+    /// A shard with replicas on `nodes`, led by the first.
+    fn shard(shard: u64, nodes: &[u64]) -> ShardSummary {
+        let replica = |node: &u64| ReplicaSummary {
+            replica: *node,
+            node: *node,
+            role: Some(if *node == nodes[0] { "leader" } else { "follower" }.to_owned()),
+            last: None,
+            commit: None,
+            applied: None,
+            lag: None,
+        };
+        ShardSummary {
+            shard,
+            state: ShardState::Healthy,
+            start: String::new(),
+            end: None,
+            version: 1,
+            membership: 1,
+            term: 2,
+            leader: nodes.first().copied(),
+            replicas: nodes.iter().map(replica).collect(),
+        }
+    }
+
+    /// Goal: 19, 6 and 0 leaders of 25 become 9, 8 and 8 in as few transfers as that takes, each to a
+    /// node that has a replica; and the imbalance is said, with the remedy.
+    #[test]
+    fn leaders_are_spread() {
+        let led =
+            (0..25).map(|id| if id < 19 { shard(id, &[1, 2, 3]) } else { shard(id, &[2, 3, 1]) });
+        let (nodes, shards) = (up(3), led.collect::<Vec<_>>());
+        let moves = plan(&nodes, &shards);
+        let mut after = loads(&nodes, &shards);
+        for one in &moves {
+            *after.get_mut(&one.from).expect("up") -= 1;
+            *after.get_mut(&one.to).expect("up") += 1;
+        }
+        assert_eq!(after.values().copied().collect::<Vec<_>>(), [9, 8, 8]);
+        assert!(moves.len() <= 12, "{moves:?}");
+        let note = note(&nodes, &shards).expect("worth a word");
+        assert!(note.contains("of 25 shards, node 1 leads 19 and node 3 leads 0"), "{note}");
+        assert!(note.contains("`quorate balance leaders`"), "{note}");
+    }
+
+    /// Goal: nothing is moved to a node that is not up, nor to a replica that was not seen or lags, nor
+    /// where it would only swap; and chance alone is not worth a word.
+    #[test]
+    fn nobody_is_moved_for_nothing() {
+        let mut shards: Vec<_> = (0..6).map(|id| shard(id, &[1, 2])).collect();
+        let down = [node(1, NodeState::Up), node(2, NodeState::Unreachable)];
+        assert_eq!(plan(&down, &shards), []);
+        for shard in &mut shards[..3] {
+            shard.replicas[1].lag = Some(Lag::Stuck);
+        }
+        for shard in &mut shards[3..5] {
+            shard.replicas[1].role = None;
+        }
+        let only = Move { shard: 5, from: 1, to: 2 };
+        assert_eq!(plan(&up(2), &shards), [only]);
+        assert_eq!(note(&up(2), &shards), None);
+        let even = [shard(0, &[1, 2]), shard(1, &[2, 1]), shard(2, &[1, 2])];
+        assert_eq!(plan(&up(2), &even), []);
+    }
+}

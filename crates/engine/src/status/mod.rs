@@ -1,0 +1,10 @@
+//! How this node is, and how the cluster is.
+
+pub(crate) mod cached;
+pub(crate) mod cluster_status;
+pub(crate) mod collect;
+pub(crate) mod lag;
+pub(crate) mod leader_spread;
+pub(crate) mod node_status;
+pub(crate) mod problems;
+pub(crate) mod resources;

@@ -1,0 +1,390 @@
+//! What an engine tells about itself. Plain numbers and text, ready for JSON.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_host::ShardView;
+use quorate_log::LogStore;
+use quorate_raft::Role;
+use quorate_transport::{Transport, WallClock};
+use quorate_types::{NodeId, ShardId, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::addresses::PeerAddresses;
+use crate::cluster::bootstrap_state::BootstrapState;
+use crate::cluster::identity::NodeIdentity;
+use crate::request::dispatch::Dispatch;
+use crate::state::counters::CounterValues;
+use crate::state::fatal::Fatal;
+use crate::state::tasks::run_blocking;
+use crate::status::cached::Cached;
+use crate::status::cluster_status::Readiness;
+use crate::status::resources::{ResourceStatus, Resources};
+use crate::store::data_store::{DataStatistics, DataStore};
+
+/// A node at one moment. Each shard's part is consistent in itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// This node's id.
+    pub node: u64,
+    /// The cluster's id, 32 hexadecimal digits.
+    pub cluster: String,
+    /// The directory's id, 32 hexadecimal digits.
+    pub store: String,
+    /// How often the node has started.
+    pub incarnation: u64,
+    /// The QUIC address.
+    pub address: String,
+    /// The fatal error that ended service, if any.
+    pub fatal: Option<String>,
+    /// Whether the node can serve.
+    pub readiness: Readiness,
+    /// The shards that live here, ascending; 0 is the meta shard.
+    pub shards: Vec<ShardStatus>,
+    /// The other nodes, ascending.
+    pub peers: Vec<PeerStatus>,
+    /// The log.
+    pub log: LogStatus,
+    /// The data store.
+    pub data: DataStatistics,
+    /// Totals since the engine opened.
+    pub counters: CounterValues,
+    /// What is left of what runs out.
+    #[serde(default)]
+    pub resources: ResourceStatus,
+    /// What an operator should do before service ends, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// One replica.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// The shard's id.
+    pub shard: u64,
+    /// This replica's id in the group.
+    pub replica: u64,
+    /// `leader`, `follower`, `candidate` or `pre-candidate`.
+    pub role: String,
+    /// Current term.
+    pub term: u64,
+    /// The node of the leader, if known.
+    pub leader: Option<u64>,
+    /// Last entry's term.
+    pub last_term: u64,
+    /// Last entry's index.
+    pub last_index: u64,
+    /// Commit index.
+    pub commit: u64,
+    /// Applied index.
+    pub applied: u64,
+    /// Version of the descriptor.
+    pub descriptor_version: u64,
+    /// First key, as lower-case hexadecimal.
+    pub start: String,
+    /// First key beyond, as lower-case hexadecimal; none: no bound.
+    pub end: Option<String>,
+    /// Nodes of the members.
+    pub members: Vec<u64>,
+}
+
+/// One connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The peer's node id.
+    pub node: u64,
+    /// Its address.
+    pub address: String,
+    /// Whether the connection stands.
+    pub connected: bool,
+    /// Why the last connection ended or failed, if one did.
+    pub last_failure: Option<String>,
+    /// Smoothed round trip in microseconds; 0 if not connected.
+    pub round_trip_us: u64,
+    /// Frames sent.
+    pub frames_sent: u64,
+    /// Messages sent.
+    pub messages_sent: u64,
+    /// Messages dropped because a lane was full.
+    pub messages_dropped: u64,
+    /// UDP bytes sent.
+    pub udp_bytes_sent: u64,
+    /// UDP bytes received.
+    pub udp_bytes_received: u64,
+}
+
+/// The log.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Shards' writes made.
+    pub writes: u64,
+    /// Batches written, each for all shards that had something to write.
+    pub batches: u64,
+    /// Batches that were synced.
+    pub syncs: u64,
+    /// Runs written.
+    pub runs: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Bytes of runs written.
+    pub run_bytes: u64,
+    /// Median time of a synced batch in microseconds; an upper bound, at most twice too high.
+    pub sync_p50_us: u64,
+    /// 99th percentile of it, as rough.
+    pub sync_p99_us: u64,
+}
+
+impl Status {
+    /// Whether this node has a connection to `node`.
+    pub(crate) fn is_connected_to(&self, node: NodeId) -> bool {
+        self.peers.iter().any(|peer| peer.node == node.0 && peer.connected)
+    }
+}
+
+/// What [`StatusReporter`] looks at.
+pub(crate) struct StatusParts {
+    pub(crate) identity: NodeIdentity,
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) bootstrap_state: Arc<BootstrapState>,
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) addresses: Arc<PeerAddresses>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) log: Arc<LogStore>,
+    pub(crate) data: Arc<DataStore>,
+    pub(crate) wall_clock: WallClock,
+}
+
+/// Tells how this node is.
+pub(crate) struct StatusReporter {
+    parts: StatusParts,
+    /// This node's status for others, encoded.
+    own: Cached<Option<Bytes>>,
+}
+
+impl StatusReporter {
+    pub(crate) fn new(parts: StatusParts) -> StatusReporter {
+        StatusReporter { parts, own: Cached::new(limits::STATUS_AGE_MAX) }
+    }
+
+    /// What it looks at, for who asks the others, too.
+    pub(super) fn parts(&self) -> &StatusParts {
+        &self.parts
+    }
+
+    fn dispatch(&self) -> &Dispatch {
+        &self.parts.dispatch
+    }
+
+    fn fatal(&self) -> Arc<Fatal> {
+        self.parts.dispatch.shutdown().fatal()
+    }
+
+    /// This node's word, for another one that gathers: worked out at most once a second, however
+    /// many ask. `None` if the engine is ending.
+    pub(crate) async fn encoded_status(self: &Arc<Self>) -> Option<Bytes> {
+        let encode = |status: Status| {
+            Bytes::from(serde_json::to_vec(&status).expect("plain numbers and text"))
+        };
+        let work = async {
+            self.dispatch().counters().statuses_told.add(1);
+            let (status, fatal) = (self.blocking_status().await?, self.fatal());
+            run_blocking(fatal, "status for a peer", move || encode(status)).await
+        };
+        self.own.get(work).await
+    }
+
+    /// Whether this node can serve.
+    pub(crate) fn readiness(&self) -> Readiness {
+        let waiting = self
+            .dispatch()
+            .shards()
+            .all()
+            .into_iter()
+            .filter(|state| !state.is_ready(self.dispatch().node()));
+        let shards_without_leader: Vec<u64> = waiting.map(|state| state.shard.0).collect();
+        let founders_missing: Vec<u64> =
+            self.parts.bootstrap_state.missing().iter().map(|n| n.0).collect();
+        let fatal = self.fatal().get().map(|error| error.to_string());
+        let founded = self.parts.bootstrap_state.is_founded();
+        let (disk_stalled, apply_stalled) =
+            (self.dispatch().state().stalls.disk(), self.dispatch().state().stalls.apply());
+        let is_stalled = disk_stalled || apply_stalled;
+        let ready = founded && fatal.is_none() && !is_stalled && shards_without_leader.is_empty();
+        Readiness {
+            ready,
+            founded,
+            founders_missing,
+            shards_without_leader,
+            disk_stalled,
+            apply_stalled,
+            fatal,
+        }
+    }
+
+    /// Asks every worker, and reads every counter.
+    pub(crate) async fn status(&self) -> Status {
+        let views = self.dispatch().views().await;
+        self.status_with(&views)
+    }
+
+    /// As [`StatusReporter::status`], put together on a thread that may block: with many shards it takes a while,
+    /// and counters of RocksDB are read. `None` if this engine is ending.
+    pub(crate) async fn blocking_status(self: &Arc<Self>) -> Option<Status> {
+        let (views, reporter) = (self.dispatch().views().await, Arc::clone(self));
+        run_blocking(self.fatal(), "status", move || reporter.status_with(&views)).await
+    }
+
+    fn status_with(&self, views: &BTreeMap<ShardId, ShardView>) -> Status {
+        let validity = self.parts.transport.validity();
+        let resources = self.parts.resources.look(validity);
+        let warnings =
+            self.parts.resources.warnings(&resources, validity, (self.parts.wall_clock)());
+        Status {
+            node: self.parts.identity.node.0,
+            cluster: self.parts.identity.cluster.to_string(),
+            store: self.parts.identity.life.store.to_string(),
+            incarnation: self.parts.identity.life.incarnation.0,
+            address: self.parts.transport.local_address().to_string(),
+            fatal: self.fatal().get().map(|error| error.to_string()),
+            readiness: self.readiness(),
+            shards: views.iter().filter_map(|(id, view)| self.shard_status(*id, view)).collect(),
+            peers: self.peer_statuses(),
+            log: self.log_status(),
+            data: self.parts.data.statistics(),
+            counters: self.dispatch().counters().values(),
+            resources,
+            warnings,
+        }
+    }
+
+    fn shard_status(&self, id: ShardId, view: &ShardView) -> Option<ShardStatus> {
+        let state = self.dispatch().shards().get(id)?;
+        let descriptor = state.descriptor();
+        Some(ShardStatus {
+            shard: id.0,
+            replica: state.replica.0,
+            role: match view.role.role {
+                Role::Leader => "leader",
+                Role::Follower => "follower",
+                Role::Candidate => "candidate",
+                Role::PreCandidate => "pre-candidate",
+            }
+            .to_owned(),
+            term: view.role.term.0,
+            leader: view.role.leader.map(|(_, node)| node.0),
+            last_term: view.last.term.0,
+            last_index: view.last.index.0,
+            commit: view.commit.0,
+            applied: view.applied.0,
+            descriptor_version: state.version(),
+            start: hex(&descriptor.start),
+            end: descriptor.end.as_deref().map(hex),
+            members: view.membership.members().map(|member| member.node.0).collect(),
+        })
+    }
+
+    fn log_status(&self) -> LogStatus {
+        let log = self.parts.log.statistics();
+        LogStatus {
+            writes: log.writes,
+            batches: log.batches,
+            syncs: log.syncs,
+            runs: log.runs,
+            entries: log.entries,
+            run_bytes: log.run_bytes,
+            sync_p50_us: micros(log.sync_latency.quantile(0.5)),
+            sync_p99_us: micros(log.sync_latency.quantile(0.99)),
+        }
+    }
+
+    fn peer_statuses(&self) -> Vec<PeerStatus> {
+        let statistics = self.parts.transport.statistics();
+        let status = |(node, peer): (&NodeId, &quorate_transport::PeerStatistics)| PeerStatus {
+            node: node.0,
+            address: self
+                .parts
+                .addresses
+                .get(*node)
+                .map(|address| address.to_string())
+                .unwrap_or_default(),
+            connected: peer.connected,
+            last_failure: peer.last_failure.clone(),
+            round_trip_us: peer.round_trip.map_or(0, micros),
+            frames_sent: peer.frames_sent,
+            messages_sent: peer.messages_sent,
+            messages_dropped: peer.messages_dropped_full
+                + peer.messages_dropped_unconnected
+                + peer.messages_dropped_oversize,
+            udp_bytes_sent: peer.udp_bytes_sent,
+            udp_bytes_received: peer.udp_bytes_received,
+        };
+        statistics.peers.iter().map(status).collect()
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A replica of `shard` that is committed and applied to `applied`.
+    pub(crate) fn replica(
+        shard: u64,
+        role: &str,
+        leader: Option<u64>,
+        applied: u64,
+    ) -> ShardStatus {
+        ShardStatus {
+            shard,
+            replica: 1,
+            role: role.to_owned(),
+            term: 2,
+            leader,
+            last_term: 2,
+            last_index: applied,
+            commit: applied,
+            applied,
+            descriptor_version: 1,
+            start: String::new(),
+            end: None,
+            members: Vec::new(),
+        }
+    }
+
+    /// A sound node with these replicas, connected to nobody.
+    pub(crate) fn status(node: u64, shards: Vec<ShardStatus>) -> Status {
+        let readiness = Readiness {
+            ready: true,
+            founded: true,
+            founders_missing: Vec::new(),
+            shards_without_leader: Vec::new(),
+            disk_stalled: false,
+            apply_stalled: false,
+            fatal: None,
+        };
+        Status {
+            node,
+            cluster: String::new(),
+            store: String::new(),
+            incarnation: 1,
+            address: String::new(),
+            fatal: None,
+            readiness,
+            shards,
+            peers: Vec::new(),
+            log: LogStatus::default(),
+            data: DataStatistics::default(),
+            counters: CounterValues::default(),
+            resources: ResourceStatus::default(),
+            warnings: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What a node has of what runs out: room on its disk, descriptors, the time of its certificates, and
+//! what its owner watches. Said before it ends
+//! service, because the first file that can't be opened or written ends it for good (RULE 8).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use parking_lot::Mutex;
+use quorate_transport::{Validity, utc};
+use quorate_types::{WallMillis, limits};
+use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+
+use crate::state::disk_room::{Room, mebibytes};
+
+/// Where Linux shows the files and sockets of the process.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+/// What is left, at one moment. What can't be found out is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceStatus {
+    /// Files and sockets that the process has open.
+    pub descriptors_used: Option<u64>,
+    /// How many it may have; none: as many as it likes.
+    pub descriptors_max: Option<u64>,
+    /// Bytes that may still be written to the disk of the directory.
+    pub disk_free_bytes: Option<u64>,
+    /// Bytes of that disk.
+    pub disk_bytes: Option<u64>,
+    /// When its certificates count no more, in milliseconds since 1970.
+    pub certificate_expires_ms: Option<u64>,
+}
+
+/// See the module's documentation.
+pub(crate) struct Resources {
+    directory: PathBuf,
+    /// What the engine's owner has found, by subject.
+    owner: Mutex<BTreeMap<&'static str, String>>,
+}
+
+impl Resources {
+    /// Of the node that lives in `directory`.
+    pub(crate) fn of(directory: PathBuf) -> Resources {
+        Resources { directory, owner: Mutex::default() }
+    }
+
+    /// Replaces what the owner says of `subject`.
+    pub(crate) fn set_warning(&self, subject: &'static str, text: Option<String>) {
+        let mut owner = self.owner.lock();
+        match text {
+            Some(text) => owner.insert(subject, text),
+            None => owner.remove(subject),
+        };
+    }
+
+    /// Whether work that can wait may write `bytes` more: the warning of a disk that gets full must
+    /// come from what the callers write. What can't be found out is no reason to write.
+    pub(crate) fn has_room_to_spare(&self, bytes: u64) -> bool {
+        let needed = limits::DISK_FREE_WARN_BYTES.saturating_add(bytes);
+        Room::of(&self.directory).is_ok_and(|room| room.free_bytes >= needed)
+    }
+
+    /// Looks what is left, with certificates that count by `validity`.
+    pub(crate) fn look(&self, validity: Validity) -> ResourceStatus {
+        let room = Room::of(&self.directory).ok();
+        ResourceStatus {
+            descriptors_used: descriptors_used(),
+            descriptors_max: getrlimit(Resource::Nofile).current,
+            disk_free_bytes: room.map(|room| room.free_bytes),
+            disk_bytes: room.map(|room| room.bytes),
+            certificate_expires_ms: Some(validity.not_after.0),
+        }
+    }
+
+    /// What an operator should do before it is too late, a sentence each.
+    pub(crate) fn warnings(
+        &self,
+        found: &ResourceStatus,
+        validity: Validity,
+        now: WallMillis,
+    ) -> Vec<String> {
+        let owner = self.owner.lock().values().cloned().collect::<Vec<_>>();
+        let certificate = certificate_warning(validity, now);
+        let own = [disk_warning(found), descriptors_warning(found), certificate];
+        own.into_iter().flatten().chain(owner).collect()
+    }
+}
+
+fn certificate_warning(validity: Validity, now: WallMillis) -> Option<String> {
+    let Validity { not_before, not_after } = validity;
+    let third_ms = not_after.0.saturating_sub(not_before.0) / 3;
+    let warning_ms = u64::try_from(limits::CERTIFICATE_WARNING.as_millis()).unwrap_or(u64::MAX);
+    let remedy = "renew it with `quorate cert node --renew` (or the authority's, if that ends first, with \
+                  `quorate cert init --renew`) and put the files in place: a running node takes them";
+    match not_after.0.saturating_sub(now.0) {
+        0 => Some(format!(
+            "its certificate expired on {}, so it can connect to nobody: {remedy}",
+            utc(not_after)
+        )),
+        left if left < warning_ms.min(third_ms) => {
+            Some(format!("its certificate expires on {}: {remedy}", utc(not_after)))
+        }
+        _ => None,
+    }
+}
+
+fn disk_warning(found: &ResourceStatus) -> Option<String> {
+    let (free, whole) = (found.disk_free_bytes?, found.disk_bytes?);
+    let part = whole / 100 * limits::DISK_FREE_WARN_PERCENT;
+    (free < part.max(limits::DISK_FREE_WARN_BYTES)).then(|| {
+        format!(
+            "its disk has {} of {} MiB left, and the first write that finds no room ends its service: \
+             free some, or give it a larger disk",
+            mebibytes(free),
+            mebibytes(whole)
+        )
+    })
+}
+
+fn descriptors_warning(found: &ResourceStatus) -> Option<String> {
+    let (used, max) = (found.descriptors_used?, found.descriptors_max?);
+    (used * 100 >= max * limits::DESCRIPTORS_WARN_PERCENT).then(|| {
+        format!(
+            "its process has {used} of {max} files and sockets open, and one more than that ends its \
+             service: close clients, and raise the limit before its next start, with \
+             `ulimit -Hn` as root, or LimitNOFILE= in its systemd unit"
+        )
+    })
+}
+
+/// Linux since 6.2 gives their number as the directory's size, for which no descriptor is needed.
+fn descriptors_used() -> Option<u64> {
+    match fs::metadata(DESCRIPTORS) {
+        Ok(found) if found.len() > 0 => Some(found.len()),
+        _ => Some(fs::read_dir(DESCRIPTORS).ok()?.count() as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what the process opens is counted. Method: open many files.
+    #[test]
+    fn open_files_are_counted() {
+        let before = descriptors_used().expect("Linux tells");
+        let files: Vec<_> =
+            (0..100).map(|_| fs::File::open("/dev/null").expect("opened")).collect();
+        let after = descriptors_used().expect("Linux tells");
+        // Other tests of the process may close some of theirs.
+        assert!(after >= before + files.len() as u64 / 2, "{before} before, {after} with them");
+    }
+
+    /// Goal: the warning comes before the last descriptor is gone, with its figures, and not before
+    /// there is a reason; and the owner's warnings stand until they are taken back.
+    #[test]
+    fn warnings_come_before_the_end() {
+        let resources = Resources::of("/".into());
+        let valid = Validity { not_before: WallMillis(0), not_after: WallMillis(u64::MAX) };
+        let warnings = |found: &ResourceStatus| resources.warnings(found, valid, WallMillis(1));
+        let of = |used, max| ResourceStatus {
+            descriptors_used: used,
+            descriptors_max: max,
+            ..ResourceStatus::default()
+        };
+        for quiet in [of(Some(899), Some(1_000)), of(None, Some(10)), of(Some(10), None)] {
+            assert!(warnings(&quiet).is_empty(), "{quiet:?}");
+        }
+        let found = of(Some(900), Some(1_000));
+        let told = warnings(&found);
+        assert!(told.len() == 1 && told[0].contains("900 of 1000"), "{told:?}");
+        resources.set_warning("subject", Some("first".into()));
+        resources.set_warning("subject", Some("second".into()));
+        assert_eq!(warnings(&found)[1..], ["second"]);
+        resources.set_warning("subject", None);
+        assert_eq!(warnings(&found).len(), 1);
+    }
+
+    /// Goal: the end of a certificate is told a month before it, or a third of its time, and after it.
+    #[test]
+    fn the_end_of_a_certificate_is_told() {
+        const DAY_MS: u64 = 86_400_000;
+        for (days, day, told) in [
+            (730, 699, None),
+            (730, 701, Some("expires on 1972-01-01")),
+            (730, 730, Some("expired on 1972-01-01")),
+            (730, 800, Some("expired on 1972-01-01")),
+            (9, 5, None),
+            (9, 7, Some("expires on 1970-01-10")),
+        ] {
+            let end = WallMillis(days * DAY_MS);
+            let validity = Validity { not_before: WallMillis(0), not_after: end };
+            let found = certificate_warning(validity, WallMillis(day * DAY_MS));
+            match (&found, told) {
+                (None, None) => {}
+                (Some(found), Some(told)) => assert!(found.contains(told), "{found}"),
+                _ => panic!("day {day} of {days}: {found:?}"),
+            }
+        }
+    }
+
+    /// Goal: a disk is called full before it is, by bytes on a small one and by its part on a large one.
+    #[test]
+    fn a_disk_that_runs_full_is_told() {
+        const GIB: u64 = 1 << 30;
+        for (free, whole, told) in [
+            (GIB, 10 * GIB, false),
+            (GIB - 1, 10 * GIB, true),
+            (49 * GIB, 1_000 * GIB, true),
+            (51 * GIB, 1_000 * GIB, false),
+            (0, 0, true),
+        ] {
+            let found = ResourceStatus {
+                disk_free_bytes: Some(free),
+                disk_bytes: Some(whole),
+                ..ResourceStatus::default()
+            };
+            assert_eq!(disk_warning(&found).is_some(), told, "{found:?}");
+        }
+        assert_eq!(disk_warning(&ResourceStatus::default()), None);
+        let valid = Validity { not_before: WallMillis(0), not_after: WallMillis(7) };
+        let looked = Resources::of("/".into()).look(valid);
+        assert_eq!(looked.certificate_expires_ms, Some(7));
+        assert!(
+            looked.disk_bytes > Some(0) && looked.disk_free_bytes <= looked.disk_bytes,
+            "{looked:?}"
+        );
+    }
+}

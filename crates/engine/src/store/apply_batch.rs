@@ -1,0 +1,206 @@
+//! The map that state machines write into: one RocksDB batch for many shards' entries.
+//!
+//! A batch reaches the store only between entries, each shard's part with its applied record, so
+//! that a crash finds either all of an entry and its index, or neither. A machine's reads see its
+//! batch: those of the entry under way from what is staged, those of earlier entries by writing the
+//! batch out first, which happens only if the key read may be among those written.
+
+use bytes::Bytes;
+use quorate_host::{AppliedRecord, ApplyTarget, OrderedMap};
+use quorate_types::{ShardId, SpaceId};
+use rocksdb::WriteBatch;
+use rustc_hash::{FxBuildHasher, FxHashSet};
+use std::hash::BuildHasher;
+
+use crate::store::data_store::{DataStore, SPACE_BYTES, end_of, prefixed, record_key};
+use crate::store::staged::{Staged, Staging};
+
+/// Batch size after which a batch is written although more entries wait.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// See the module's documentation. The first failure of the store is kept and everything after it
+/// is void.
+pub(crate) struct ApplyBatch<'a> {
+    store: &'a DataStore,
+    batch: WriteBatch,
+    /// Hashes of the keys in `batch`; a false hit costs one early write.
+    written: FxHashSet<u64>,
+    range_deleted: bool,
+    staged: Staged,
+    shard: ShardId,
+    space: SpaceId,
+    /// The shard's record after its last complete entry, if the batch holds entries of it.
+    record: Option<AppliedRecord>,
+    failure: Option<rocksdb::Error>,
+}
+
+impl<'a> ApplyBatch<'a> {
+    pub(crate) fn new(store: &'a DataStore) -> ApplyBatch<'a> {
+        ApplyBatch {
+            store,
+            batch: WriteBatch::default(),
+            written: FxHashSet::default(),
+            range_deleted: false,
+            staged: Staged::default(),
+            shard: ShardId(0),
+            space: SpaceId(0),
+            record: None,
+            failure: None,
+        }
+    }
+
+    /// The entries that follow belong to `shard`, whose data lives in `space`.
+    pub(crate) fn begin_shard(&mut self, shard: ShardId, space: SpaceId) {
+        self.put_record();
+        self.shard = shard;
+        self.space = space;
+        if self.batch.size_in_bytes() > BATCH_BYTES_MAX {
+            self.write_out();
+        }
+    }
+
+    /// Writes what is left. Entries may be reported as applied only after this.
+    pub(crate) fn finish(mut self) -> Result<(), rocksdb::Error> {
+        self.write_out();
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn put_record(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.batch.put(record_key(self.shard), record.encode());
+        }
+    }
+
+    /// Writes the complete entries gathered so far.
+    fn write_out(&mut self) {
+        self.put_record();
+        if self.batch.is_empty() {
+            return;
+        }
+        if self.failure.is_none()
+            && let Err(error) = self.store.write(&self.batch)
+        {
+            self.failure = Some(error);
+        }
+        self.batch.clear();
+        self.written.clear();
+        self.range_deleted = false;
+    }
+}
+
+fn hash(key: &[u8]) -> u64 {
+    FxBuildHasher.hash_one(key)
+}
+
+impl OrderedMap for ApplyBatch<'_> {
+    fn get(&mut self, key: &[u8]) -> Option<Bytes> {
+        let full = prefixed(self.space, key);
+        if let Some(newest) = self.staged.get(&full) {
+            return newest.map(Bytes::copy_from_slice);
+        }
+        if self.range_deleted || self.written.contains(&hash(&full)) {
+            self.write_out();
+        }
+        match self.store.get(self.space, key) {
+            Ok(value) => value,
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.staged.put([&self.space.0.to_be_bytes(), key], value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.staged.delete([&self.space.0.to_be_bytes(), key]);
+    }
+
+    fn delete_range(&mut self, start: &[u8], end: &[u8]) {
+        let space = &self.space.0.to_be_bytes();
+        self.staged.delete_range([space, start], [space, end]);
+    }
+
+    fn scan(
+        &mut self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) {
+        self.write_out();
+        let (store, space) = (self.store, self.space);
+        let scanned = if self.staged.is_empty() {
+            store.scan(space, start, end, visit)
+        } else {
+            self.scan_over_staged(start, end, visit)
+        };
+        if let Err(error) = scanned {
+            self.failure.get_or_insert(error);
+        }
+    }
+}
+
+impl ApplyBatch<'_> {
+    /// A scan by a machine that has already written in the same entry.
+    fn scan_over_staged(
+        &mut self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), rocksdb::Error> {
+        let (store, space) = (self.store, self.space);
+        let (first, last) = (prefixed(space, start), end_of(space, end));
+        let mut over = self.staged.over(&first, &last);
+        let mut visit = |key: &[u8], value: &[u8]| visit(&key[SPACE_BYTES..], value);
+        let mut goes_on = true;
+        let mut full = first.clone();
+        store.scan(space, start, end, &mut |key, value| {
+            full.truncate(SPACE_BYTES);
+            full.extend_from_slice(key);
+            goes_on = over.pair(&full, value, &mut visit);
+            goes_on
+        })?;
+        if goes_on {
+            over.finish(&mut visit);
+        }
+        Ok(())
+    }
+}
+
+impl ApplyTarget for ApplyBatch<'_> {
+    fn finish_entry(&mut self, record: &AppliedRecord) {
+        let (batch, written, range_deleted) =
+            (&mut self.batch, &mut self.written, &mut self.range_deleted);
+        self.staged.drain(|write| match write {
+            Staging::Put { key, value } => {
+                written.insert(hash(key));
+                batch.put(key, value);
+            }
+            Staging::Delete { key } => {
+                written.insert(hash(key));
+                batch.delete(key);
+            }
+            Staging::DeleteRange { start, end } => {
+                *range_deleted = true;
+                batch.delete_range(start, end);
+            }
+        });
+        match &mut self.record {
+            // Range and membership change seldom; the hot path copies two numbers.
+            Some(kept) if kept.epoch == record.epoch => {
+                kept.applied = record.applied;
+                kept.clock = record.clock;
+            }
+            kept => *kept = Some(record.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "apply_batch_tests.rs"]
+mod tests;

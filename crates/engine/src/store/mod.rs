@@ -1,0 +1,7 @@
+//! The data store: the only place of the engine that knows RocksDB.
+
+pub(crate) mod apply_batch;
+pub(crate) mod data_store;
+pub(crate) mod identity;
+pub(crate) mod lookup;
+pub(crate) mod staged;

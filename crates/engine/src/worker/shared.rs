@@ -1,0 +1,35 @@
+//! What the workers of one engine share, and the queues to the threads behind them.
+
+use std::sync::Arc;
+
+use quorate_log::{LogStore, LogWriter};
+use quorate_transport::{Transport, WallClock};
+
+use crate::cluster::bootstrap_state::BootstrapState;
+use crate::state::engine_state::EngineState;
+use crate::worker::apply::ApplyJob;
+use crate::worker::fetch::FetchJob;
+use crate::worker::inbox::Inbox;
+use crate::worker::queue::Queue;
+use crate::worker::worker::Observer;
+
+/// From the workers to the threads that apply and read back.
+#[derive(Clone, Default)]
+pub(crate) struct Queues {
+    pub(crate) applies: Arc<Queue<ApplyJob>>,
+    pub(crate) fetches: Arc<Queue<FetchJob>>,
+}
+
+/// Handed to each worker and each thread behind them when it is made.
+pub(crate) struct WorkerShared {
+    pub(crate) state: Arc<EngineState>,
+    pub(crate) bootstrap_state: Arc<BootstrapState>,
+    pub(crate) wall_clock: WallClock,
+    /// One per worker.
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) log: Arc<LogStore>,
+    pub(crate) writer: Arc<LogWriter>,
+    pub(crate) queues: Queues,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
