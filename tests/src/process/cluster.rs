@@ -16,7 +16,7 @@ use std::time::Duration;
 use quorate::{
     Bootstrap, ClusterAuthority, ClusterId, ClusterStatus, Engine, EngineBuilder, Health, NodeId,
 };
-use quorate_node::certificate_directory::{CertificateDirectory, Existing};
+use quorate_node::certs::directory::{CertificateDirectory, Existing};
 use tempfile::TempDir;
 
 use super::configuration::Configuration;

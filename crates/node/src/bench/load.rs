@@ -9,8 +9,9 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use quorate::{Engine, KvCommand, ReadLevel};
 
-use super::{BenchConfig, ClientPlace, Mode, host};
-use crate::concurrent::{Task, run_all};
+use super::config::{BenchConfig, ClientPlace, Mode};
+use super::host;
+use crate::process::concurrent::{Task, run_all};
 
 /// Keys that operations choose from.
 const KEYS: u64 = 1_000_000;

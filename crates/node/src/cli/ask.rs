@@ -6,12 +6,12 @@ use clap::Args;
 use quorate::{ClusterStatus, Health, NodeStatus, SCHEMA, ShardState, ShardSummary};
 use serde::Serialize;
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::{Output, print, print_json};
 use super::shard_choice::ShardChoice;
-use crate::admin_client::{AdminUrl, Unanswered, ask_cluster};
+use crate::admin::client::{AdminUrl, Unanswered, ask_cluster};
 use crate::config;
-use crate::logging::complain;
+use crate::process::logging::complain;
 use crate::render;
 
 /// Where node 1 of a demo and of the example's file listens.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use quorate::{Balanced, SCHEMA, limits};
 use serde::Serialize;
 
-use super::Exit;
 use super::ask::{AskArguments, answer_of, unanswered};
+use super::exit::Exit;
 use super::output::{Output, print, print_json};
-use crate::admin_client::balance_leaders;
+use crate::admin::client::balance_leaders;
 
 /// Rounds: a replica that did not catch up in one may in the next.
 const ROUNDS_MAX: usize = 4;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use quorate::SyncMode;
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::{Output, print, print_json};
 use crate::bench::{self, BenchConfig, ClientPlace, Mode};
 

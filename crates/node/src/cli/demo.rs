@@ -7,7 +7,7 @@ use clap::Args;
 use quorate::SyncMode;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::say;
 use crate::demo::{Demo, DemoConfig};
 

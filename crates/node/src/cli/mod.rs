@@ -8,6 +8,7 @@ mod balance;
 mod bench;
 mod cert;
 mod demo;
+mod exit;
 mod output;
 mod shard_choice;
 mod start;
@@ -19,8 +20,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use ask::View;
+use exit::Exit;
 
-use crate::logging;
+use crate::process::logging;
 
 /// Quorate: a Multi-Raft sharded storage engine.
 #[derive(Debug, Parser)]
@@ -83,27 +85,6 @@ enum BalanceCommand {
 enum NodeCommand {
     /// List every node: its state, addresses, and what it holds.
     List(ask::AskArguments),
-}
-
-/// How a command ended, for scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    /// Done, or healthy.
-    Success,
-    /// Not done, or not healthy.
-    Failure,
-    /// The arguments or the configuration are wrong, or nobody could be asked.
-    Unknown,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
-            Exit::Success => 0,
-            Exit::Failure => 1,
-            Exit::Unknown => 2,
-        })
-    }
 }
 
 /// Does what the process's arguments say. Prints results to the standard output, and everything else

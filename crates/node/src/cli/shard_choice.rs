@@ -3,7 +3,7 @@
 use clap::Args;
 use quorate::{ClusterStatus, ShardSummary};
 
-use crate::redis::slot::{slot_of, slot_start};
+use crate::redis::protocol::slot::{slot_of, slot_start};
 
 /// The meta shard: it owns the cluster's directory and no key of anybody.
 const META: u64 = 0;

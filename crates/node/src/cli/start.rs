@@ -9,14 +9,14 @@ use quorate::{FatalError, Readiness};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::say;
-use crate::certificate_watch;
+use crate::certs::watch;
 use crate::config::{Config, EXAMPLE};
-use crate::descriptors::Descriptors;
-use crate::files::loose_key;
-use crate::logging;
 use crate::node::{Leave, Node};
+use crate::process::descriptors::Descriptors;
+use crate::process::files::loose_key;
+use crate::process::logging;
 
 /// How often a node that is not ready says what it waits for.
 const WAITING: Duration = Duration::from_secs(15);
@@ -89,7 +89,7 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
 
 async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
     let (paths, in_use) = (config.certificates.clone(), config.tls.clone());
-    certificate_watch::run(node.engine(), paths, in_use, say).await
+    watch::run(node.engine(), paths, in_use, say).await
 }
 
 /// True if the process stays after `error` to tell of it. A supervisor that starts it again at once

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use quorate::{Bootstrap, NodeId, SLOTS};
 
-use super::ConfiguredNode;
 use super::faults::{Faults, Placed};
-use super::nodes::NodeEntry;
+use super::nodes::{ConfiguredNode, NodeEntry};
 use super::section::Section;
 
 const SHARDS: u32 = 64;

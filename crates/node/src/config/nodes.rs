@@ -1,13 +1,26 @@
 //! `[[nodes]]`: the members of the cluster.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use quorate::NodeId;
 
-use super::ConfiguredNode;
 use super::addresses::{Addresses, Taken, Use};
 use super::faults::{Faults, Placed};
 use super::section::Section;
+
+/// One node of the cluster, as every other one reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfiguredNode {
+    /// Its id.
+    pub id: NodeId,
+    /// UDP, for the other nodes.
+    pub address: SocketAddr,
+    /// TCP, for Redis clients.
+    pub redis: SocketAddr,
+    /// TCP, for HTTP.
+    pub admin: SocketAddr,
+}
 
 /// One entry, as far as it can be understood.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use quorate::{ClusterAuthority, ClusterId, Validity, WallMillis};
 
 use super::*;
-use crate::certificate_directory::{CertificateDirectory, Existing};
-use crate::descriptors::Descriptors;
+use crate::certs::directory::{CertificateDirectory, Existing};
+use crate::process::descriptors::Descriptors;
 
 const GOOD: &str = r#"node = 1
 directory = "data/node-1"

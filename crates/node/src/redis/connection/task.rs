@@ -17,15 +17,15 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::command::{self, Command, Local};
 use super::in_flight::{InFlight, Next};
-use super::output::Output;
-use super::parser::{Parser, Request};
-use super::reply::Reply;
-use super::server::{Client, Shared};
 use super::session::Session;
-use super::slot::KeyMaker;
+use super::shared::{Client, Shared};
 use super::transaction::Transaction;
+use crate::redis::commands::command::{self, Command, Local};
+use crate::redis::protocol::output::Output;
+use crate::redis::protocol::parser::{Parser, Request};
+use crate::redis::protocol::reply::Reply;
+use crate::redis::protocol::slot::KeyMaker;
 
 /// Unwritten bytes after which no further command starts.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;

@@ -9,11 +9,11 @@ use quorate::{
 use quorate_types::limits;
 
 use super::command::{Command, SingleWrite};
-use super::reply::Reply;
 use super::reply_size::list_bytes;
 use super::scan::{self, Step, scan};
-use super::slot::slot_of_engine_key;
-use crate::concurrent::{Task, run_all};
+use crate::process::concurrent::{Task, run_all};
+use crate::redis::protocol::reply::Reply;
+use crate::redis::protocol::slot::slot_of_engine_key;
 
 /// How long a request waits for a leader before it is answered with CLUSTERDOWN: an election takes
 /// one to two seconds, and clients repeat CLUSTERDOWN for some more.
@@ -28,7 +28,7 @@ const BATCH_COMMANDS_MAX: usize = 1_024;
 const CLUSTERDOWN: Reply = Reply::error("CLUSTERDOWN Hash slot not served");
 
 /// What became of a command.
-pub(super) enum Executed {
+pub(crate) enum Executed {
     /// One reply for each of its places.
     Done(Vec<Reply>),
     /// Nothing: its reply needs more room than it was given.
@@ -47,7 +47,7 @@ pub(super) enum Executed {
 /// A command of several keys is one request per hash slot, run side by side: each slot's part is
 /// atomic up to [`BATCH_BYTES_MAX`] and [`BATCH_COMMANDS_MAX`], the whole is not. If a part fails,
 /// others may have taken effect.
-pub(super) async fn execute(engine: &Engine, command: Command, reply_bytes: usize) -> Executed {
+pub(crate) async fn execute(engine: &Engine, command: Command, reply_bytes: usize) -> Executed {
     let answered = match command {
         Command::Local(_) => Err(Reply::error("ERR internal: a local command met the engine")),
         Command::Get(key) => return get(engine, key, reply_bytes).await,
@@ -78,7 +78,7 @@ fn done(answered: Result<Reply, Reply>) -> Executed {
 }
 
 /// Runs writes of one shard as one entry of its log, in their order; one reply each.
-pub(super) async fn write_together(engine: &Engine, mut writes: Vec<SingleWrite>) -> Vec<Reply> {
+pub(crate) async fn write_together(engine: &Engine, mut writes: Vec<SingleWrite>) -> Vec<Reply> {
     let count = writes.len();
     let replies = if count == 1 {
         let command = command_of(writes.swap_remove(0));
@@ -343,8 +343,8 @@ fn invalid_reply(invalid: &Invalid) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slot::KeyMaker;
     use super::*;
+    use crate::redis::protocol::slot::KeyMaker;
 
     /// Goal: a scattered write keeps the order of one key and the bounds of a batch. Method: two
     /// values of one key among others, and values that are too long for one batch.

@@ -1,5 +1,7 @@
 //! A whole cluster in one process: real engines, real QUIC on loopback, real directories.
 
+pub mod directory;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,9 +9,9 @@ use std::time::Duration;
 use anyhow::Context;
 use quorate::{Bootstrap, NodeId, SyncMode};
 
-use crate::cluster_directory::ClusterDirectory;
-use crate::descriptors::Descriptors;
 use crate::node::{Leave, Node, NodeConfig, NodePorts, PortSettings};
+use crate::process::descriptors::Descriptors;
+use directory::ClusterDirectory;
 
 /// Copies of each shard.
 const COPIES: usize = 3;

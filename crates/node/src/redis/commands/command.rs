@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::parser::{Arguments, parse_integer};
-use super::reply::Reply;
-use super::slot::{KeyMaker, SLOTS};
 use super::table::{self, CommandEntry, CommandId};
 use super::{absent, glob};
+use crate::redis::protocol::parser::{Arguments, parse_integer};
+use crate::redis::protocol::reply::Reply;
+use crate::redis::protocol::slot::{KeyMaker, SLOTS};
 
 /// A command whose shape is right. Keys are the engine's.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -142,8 +142,8 @@ proptest! {
             arguments[0] = Bytes::from(name);
         }
         if let Err(reply) = parse(arguments, &mut KeyMaker::default()) {
-            let mut out = super::super::output::Output::default();
-            reply.write(super::super::reply::Protocol::Resp2, &mut out);
+            let mut out = crate::redis::protocol::output::Output::default();
+            reply.write(crate::redis::protocol::reply::Protocol::Resp2, &mut out);
             prop_assert_eq!(out.to_vec().iter().filter(|&&byte| byte == b'\n').count(), 1);
         }
     }

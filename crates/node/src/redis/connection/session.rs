@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::command::{Local, describe_commands, unknown_subcommand};
-use super::glob;
-use super::info::info;
-use super::parser::{Arguments, parse_integer};
-use super::reply::{Protocol, Reply};
-use super::server::{Client, Shared};
-
-/// The Redis version that clients may expect the commands here to behave like.
-pub(super) const REDIS_VERSION: &str = "7.0.15";
+use super::info::{REDIS_VERSION, info};
+use super::shared::{Client, Shared};
+use crate::redis::commands::command::{Local, describe_commands, unknown_subcommand};
+use crate::redis::commands::glob;
+use crate::redis::protocol::parser::{Arguments, parse_integer};
+use crate::redis::protocol::reply::{Protocol, Reply};
 
 /// One connection's state.
 pub(super) struct Session {
@@ -175,7 +172,7 @@ impl Session {
             ("maxclients", self.shared.clients_max.to_string()),
             ("maxmemory", "0".to_owned()),
             ("maxmemory-policy", "noeviction".to_owned()),
-            ("proto-max-bulk-len", super::parser::ARGUMENT_BYTES_MAX.to_string()),
+            ("proto-max-bulk-len", crate::redis::protocol::parser::ARGUMENT_BYTES_MAX.to_string()),
             ("save", String::new()),
             ("timeout", "0".to_owned()),
         ];

@@ -1,130 +1,24 @@
 //! Accepting connections, in bounds, and ending them.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use parking_lot::Mutex;
 use quorate::Engine;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::connection::Connection;
-use super::room::NodeRoom;
-use crate::accept::AcceptTrouble;
+use super::shared::{Client, Place, RedisStatistics, Shared};
+use super::task::Connection;
+use crate::process::accept::AcceptTrouble;
 
 /// How long connections may go on with what they have begun, once the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
 /// What a client is told for whom there is no place; Redis' own words.
 const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
-
-/// Totals of one Redis port since it opened.
-#[derive(Debug, Default)]
-pub struct RedisStatistics {
-    /// Connections accepted.
-    pub connections: AtomicU64,
-    /// Connections refused because there were too many.
-    pub connections_refused: AtomicU64,
-    /// Commands answered.
-    pub commands: AtomicU64,
-    /// Error replies among the answers.
-    pub errors: AtomicU64,
-    /// Connections ended because their bytes were not the protocol.
-    pub protocol_errors: AtomicU64,
-    /// For the replies of all connections.
-    pub(super) room: Arc<NodeRoom>,
-}
-
-impl RedisStatistics {
-    /// Bytes that replies of all connections hold, or are expected to, until clients have read them.
-    #[must_use]
-    pub fn reply_bytes(&self) -> usize {
-        self.room.taken()
-    }
-}
-
-/// What all connections of one port share.
-pub(super) struct Shared {
-    pub(super) engine: Engine,
-    pub(super) statistics: Arc<RedisStatistics>,
-    pub(super) address: SocketAddr,
-    pub(super) clients_max: usize,
-    pub(super) started: Instant,
-    next_id: AtomicI64,
-    clients: Mutex<BTreeMap<i64, Arc<Client>>>,
-}
-
-/// One connection, as others see it.
-pub(super) struct Client {
-    pub(super) id: i64,
-    address: SocketAddr,
-    since: Instant,
-    name: Mutex<Bytes>,
-}
-
-impl Client {
-    pub(super) fn name(&self) -> Bytes {
-        self.name.lock().clone()
-    }
-
-    pub(super) fn set_name(&self, name: Bytes) {
-        *self.name.lock() = name;
-    }
-
-    /// The line of CLIENT INFO and CLIENT LIST.
-    pub(super) fn line(&self) -> String {
-        format!(
-            "id={} addr={} name={} age={} db=0",
-            self.id,
-            self.address,
-            String::from_utf8_lossy(&self.name()),
-            self.since.elapsed().as_secs()
-        )
-    }
-}
-
-impl Shared {
-    pub(super) fn clients_now(&self) -> usize {
-        self.clients.lock().len()
-    }
-
-    /// The lines of the clients whose ids are wanted.
-    pub(super) fn client_lines(&self, wanted: impl Fn(i64) -> bool) -> String {
-        let clients = self.clients.lock();
-        let wanted = clients.values().filter(|client| wanted(client.id));
-        wanted.map(|client| client.line() + "\n").collect()
-    }
-
-    /// A place for one more connection; `None` if there are too many.
-    fn admit(&self, address: SocketAddr) -> Option<Arc<Client>> {
-        let mut clients = self.clients.lock();
-        if clients.len() >= self.clients_max {
-            return None;
-        }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let name = Mutex::default();
-        let client = Arc::new(Client { id, address, since: Instant::now(), name });
-        clients.insert(id, Arc::clone(&client));
-        Some(client)
-    }
-}
-
-/// Gives a connection's place back, also if its task panics.
-struct Place {
-    shared: Arc<Shared>,
-    client: Arc<Client>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.clients.lock().remove(&self.client.id);
-    }
-}
 
 /// A running Redis port.
 pub struct RedisServer {
@@ -144,16 +38,8 @@ impl RedisServer {
         clients_max: usize,
     ) -> std::io::Result<RedisServer> {
         let (stop, stopping) = watch::channel(false);
-        let statistics = Arc::new(RedisStatistics::default());
-        let shared = Arc::new(Shared {
-            engine,
-            statistics: Arc::clone(&statistics),
-            address: listener.local_addr()?,
-            clients_max,
-            started: Instant::now(),
-            next_id: AtomicI64::new(1),
-            clients: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(engine, listener.local_addr()?, clients_max));
+        let statistics = Arc::clone(&shared.statistics);
         let accepting = tokio::spawn(accept(listener, shared, stopping));
         Ok(RedisServer { stop, accepting, statistics })
     }
@@ -246,7 +132,7 @@ async fn serve(
     stopping: watch::Receiver<bool>,
 ) {
     let address = client.address;
-    let place = Place { shared: Arc::clone(&shared), client: Arc::clone(&client) };
+    let place = Place::of(&client, &shared);
     shared.statistics.connections.fetch_add(1, Ordering::Relaxed);
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%address, %error, "no TCP_NODELAY");

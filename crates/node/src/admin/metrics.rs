@@ -12,8 +12,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use quorate::{Engine, Status};
 
-use crate::descriptors::Descriptors;
-use crate::logging;
+use crate::process::descriptors::Descriptors;
+use crate::process::logging;
 use crate::redis::RedisStatistics;
 
 /// One node's metrics.

@@ -7,7 +7,7 @@ use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::outlet::Outlet;
+use crate::process::outlet::Outlet;
 
 /// What is logged unless `RUST_LOG` says something else.
 const FILTER: &str = "warn";

@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use quorate::{CertificateError, ClusterAuthority, ClusterId, NodeId, NodeTls, limits};
 
-use crate::files;
-
-pub use crate::files::FileError;
+use crate::process::files::{self, FileError};
 
 /// What happens to files that exist already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,14 +9,14 @@ use std::hash::{Hash, Hasher};
 
 use rustc_hash::FxHasher;
 
-use super::command::{Command, SingleWrite};
+use crate::redis::commands::command::{Command, SingleWrite};
 
 /// Commands with more keys than this run alone, so that a footprint stays small.
 const FOOTPRINT_KEYS_MAX: usize = 64;
 
 /// What a running command touches, by hash: two keys taken for one only cost overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Footprint {
+pub(super) enum Footprint {
     /// One key.
     Key {
         /// Hash of the key.
@@ -41,7 +41,7 @@ pub enum Footprint {
 impl Footprint {
     /// What `command` touches.
     #[must_use]
-    pub fn of(command: &Command) -> Footprint {
+    pub(super) fn of(command: &Command) -> Footprint {
         match command {
             Command::Get(key) => Footprint::Key { hash: hash(key), writes: false },
             Command::Write(write) => Footprint::Key { hash: hash(write.key()), writes: true },
@@ -56,7 +56,7 @@ impl Footprint {
 
     /// True if the order of the two can be seen.
     #[must_use]
-    pub fn conflicts(&self, other: &Footprint) -> bool {
+    pub(super) fn conflicts(&self, other: &Footprint) -> bool {
         if !self.writes() && !other.writes() {
             return false;
         }
@@ -103,20 +103,20 @@ const MERGED_BYTES_MAX: usize = 1 << 20;
 
 /// A command, or writes of one key, about to start.
 #[derive(Debug)]
-pub struct Planned {
+pub(super) struct Planned {
     /// What it touches.
-    pub footprint: Footprint,
+    pub(super) footprint: Footprint,
     /// The places of its replies, in the order of its commands.
-    pub places: Vec<u64>,
+    pub(super) places: Vec<u64>,
     /// What to run.
-    pub work: Work,
+    pub(super) work: Work,
     /// Bytes that its replies may hold together.
-    pub reply_bytes: usize,
+    pub(super) reply_bytes: usize,
 }
 
 /// What a [`Planned`] runs.
 #[derive(Debug)]
-pub enum Work {
+pub(super) enum Work {
     /// Any command but a write of one key.
     Command(Command),
     /// Writes of one key.
@@ -126,7 +126,7 @@ pub enum Work {
 impl Planned {
     /// A command whose reply goes to `place`, and may hold `reply_bytes`.
     #[must_use]
-    pub fn new(command: Command, place: u64, reply_bytes: usize) -> Planned {
+    pub(super) fn new(command: Command, place: u64, reply_bytes: usize) -> Planned {
         let footprint = Footprint::of(&command);
         let work = match command {
             Command::Write(write) => Work::Writes(vec![write]),
@@ -137,13 +137,18 @@ impl Planned {
 
     /// As [`Command::is_walk`].
     #[must_use]
-    pub fn is_walk(&self) -> bool {
+    pub(super) fn is_walk(&self) -> bool {
         matches!(&self.work, Work::Command(command) if command.is_walk())
     }
 
     /// Takes a later write of the same key in; gives the command back if it has to wait for this
     /// one instead. Only for what has not started.
-    pub fn merge(&mut self, command: Command, place: u64, reply_bytes: usize) -> Option<Command> {
+    pub(super) fn merge(
+        &mut self,
+        command: Command,
+        place: u64,
+        reply_bytes: usize,
+    ) -> Option<Command> {
         let (Work::Writes(writes), Command::Write(write)) = (&mut self.work, &command) else {
             return Some(command);
         };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use quorate::{Engine, NodeTls, limits, utc};
 
-use crate::files::{self, loose_key};
+use crate::process::files::{self, loose_key};
 
 /// What the engine's warnings about replaced files go by.
 const SUBJECT: &str = "certificate files";
@@ -161,7 +161,7 @@ mod tests {
     use quorate::{ClusterAuthority, ClusterId, NodeId};
 
     use super::*;
-    use crate::certificate_directory::{CertificateDirectory, Existing};
+    use crate::certs::directory::{CertificateDirectory, Existing};
 
     /// Goal: what replaces the certificates is taken once it fits together, once; what does not is told
     /// once, and forgotten when the old files are back. Method: looks at files between each step of an

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use super::command::{unknown_command, wrong_arguments};
-use super::reply::Reply;
+use crate::redis::commands::command::{unknown_command, wrong_arguments};
+use crate::redis::protocol::reply::Reply;
 
 /// One connection's state.
 #[derive(Debug, Default)]

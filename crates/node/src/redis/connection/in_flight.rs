@@ -7,14 +7,14 @@ use std::task::Context;
 
 use quorate_types::limits;
 
-use super::command::{Command, Local, SingleWrite};
-use super::execute::{Executed, execute, write_together};
 use super::pipeline::{Footprint, Planned, Work};
-use super::reply::Reply;
-use super::reply_size::{Expectation, local_bytes};
 use super::room::Room;
-use super::server::Shared;
-use crate::concurrent::{Started, Task, TaskSet};
+use super::shared::Shared;
+use crate::process::concurrent::{Started, Task, TaskSet};
+use crate::redis::commands::command::{Command, Local, SingleWrite};
+use crate::redis::commands::execute::{Executed, execute, write_together};
+use crate::redis::commands::reply_size::{Expectation, local_bytes};
+use crate::redis::protocol::reply::Reply;
 
 /// Commands of one connection under way or waiting to be written.
 const COMMANDS_MAX: usize = 1_024;

@@ -1,6 +1,6 @@
 //! The command table: every command this port knows, and what `COMMAND` says about it.
 
-use super::reply::Reply;
+use crate::redis::protocol::reply::Reply;
 
 /// Which command a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::process_info::{ProcessInfo, human};
-use super::server::Shared;
-use super::session::REDIS_VERSION;
+use super::shared::Shared;
+
+/// The Redis version that clients may expect the commands here to behave like.
+pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 /// The sections that are asked for; all, if none is named.
 pub(super) fn info(shared: &Shared, sections: &[Bytes]) -> String {

@@ -12,15 +12,15 @@ use quorate_types::limits;
 use super::command::Scan;
 use super::execute::Patience;
 use super::glob;
-use super::reply::Reply;
 use super::reply_size::{ELEMENT_BYTES, list_bytes};
-use super::slot::{SLOTS, client_key, slot_of_engine_key, slot_start};
+use crate::redis::protocol::reply::Reply;
+use crate::redis::protocol::slot::{SLOTS, client_key, slot_of_engine_key, slot_start};
 
 /// Keys read at once within one slot.
 const PAGE_KEYS: usize = 1_024;
 
 /// How a step ends.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A reply of the next cursor and keys.
     Done(Reply),
     /// The keys of the first slot alone need more room than they were given.
@@ -28,7 +28,7 @@ pub(super) enum Step {
 }
 
 /// One step. Its keys, those that the pattern leaves out too, hold at most `bytes_max`.
-pub(super) async fn scan(engine: &Engine, wanted: &Scan, bytes_max: usize) -> Result<Step, Reply> {
+pub(crate) async fn scan(engine: &Engine, wanted: &Scan, bytes_max: usize) -> Result<Step, Reply> {
     if !wanted.strings {
         return Ok(Step::Done(reply(0, Vec::new())));
     }
@@ -143,7 +143,7 @@ async fn page(
 ///
 /// # Errors
 /// The reply to a client whose slot can't be answered.
-pub(super) fn more_room(bytes: usize) -> Result<usize, Reply> {
+pub(crate) fn more_room(bytes: usize) -> Result<usize, Reply> {
     const GROWTH: usize = 4;
     if bytes >= limits::CLIENT_REPLY_BYTES_MAX {
         return Err(Reply::error(

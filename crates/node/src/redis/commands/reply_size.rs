@@ -2,13 +2,13 @@
 //! taken before its memory is.
 
 use super::command::{Command, Local};
-use super::reply::Reply;
 use super::table;
+use crate::redis::protocol::reply::Reply;
 
 /// A reply without a value, with room for an error's text.
 const SMALL_BYTES: usize = 256;
 /// One element of a list, beside its own bytes.
-pub(super) const ELEMENT_BYTES: usize = size_of::<Reply>() + 16;
+pub(crate) const ELEMENT_BYTES: usize = size_of::<Reply>() + 16;
 /// Least and most that a value is expected to have. What is longer is read a second time, with room of
 /// its size.
 const VALUE_BYTES_MIN: usize = 512;
@@ -24,7 +24,7 @@ const INFO_BYTES: usize = 4 << 10;
 
 /// What the values of one connection are like.
 #[derive(Debug)]
-pub(super) struct Expectation {
+pub(crate) struct Expectation {
     value_bytes: usize,
 }
 
@@ -36,7 +36,7 @@ impl Default for Expectation {
 
 impl Expectation {
     /// Bytes for the reply of a command that needs the engine.
-    pub(super) fn reply_bytes(&self, command: &Command) -> usize {
+    pub(crate) fn reply_bytes(&self, command: &Command) -> usize {
         match command {
             Command::Get(_) => list_bytes(1) + self.value_bytes,
             Command::GetMany(keys) => {
@@ -54,25 +54,25 @@ impl Expectation {
     }
 
     /// A reply was larger than expected.
-    pub(super) fn grow(&mut self, bytes: usize) {
+    pub(crate) fn grow(&mut self, bytes: usize) {
         self.value_bytes = self.value_bytes.max(bytes).min(VALUE_BYTES_MAX);
     }
 
     /// A reply came; the expectation follows those that are smaller slowly.
-    pub(super) fn note(&mut self, bytes: usize) {
+    pub(crate) fn note(&mut self, bytes: usize) {
         let excess = self.value_bytes.saturating_sub(bytes.max(VALUE_BYTES_MIN));
         self.value_bytes -= excess / 16;
     }
 }
 
 /// A list of `count` elements without their own bytes, and the reply around it.
-pub(super) fn list_bytes(count: usize) -> usize {
+pub(crate) fn list_bytes(count: usize) -> usize {
     SMALL_BYTES + count.saturating_mul(ELEMENT_BYTES)
 }
 
 /// Bytes for the reply of a command that is answered from the connection; `clients` says how many are
 /// connected.
-pub(super) fn local_bytes(local: &Local, clients: impl FnOnce() -> usize) -> usize {
+pub(crate) fn local_bytes(local: &Local, clients: impl FnOnce() -> usize) -> usize {
     match local {
         Local::Answer(reply) => reply.len_bytes(),
         Local::Describe(arguments) => {

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use quorate::{ClusterId, NodeId, NodeTls};
 use serde::{Deserialize, Serialize};
 
-use crate::certificate_directory::{
-    CertificateDirectory, CertificateDirectoryError, Existing, FileError, draw_cluster,
+use crate::certs::directory::{
+    CertificateDirectory, CertificateDirectoryError, Existing, draw_cluster,
 };
-use crate::files;
+use crate::process::files::{self, FileError};
 
 const IDENTITY: &str = "cluster.json";
 /// Left by a power cut before the identity had its name.
