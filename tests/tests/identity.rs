@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorate::{Bootstrap, Engine, NodeId, ReadLevel, WallMillis};
+use quorate_node::report::ClusterReport;
 use quorate_tests::cluster::{
     ClusterSpec, READY, close, copy_directory, identity_error, introduce, key,
 };
@@ -191,6 +192,7 @@ async fn a_clock_far_off_is_refused_until_it_is_set() {
     engines[0].wait_ready(READY).await.expect("the others serve");
     engines[1].put(key(1), "x").await.expect("unharmed");
     let cluster = engines[0].cluster_status(Duration::from_secs(2)).await;
+    let cluster = ClusterReport::from(&cluster);
     let told = |problem: &String| problem.contains("apart, that of node 3 is ahead");
     assert!(cluster.problems.iter().any(told), "{cluster:?}");
     engines.remove(2).shutdown().await;

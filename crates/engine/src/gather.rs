@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_router::ShardDescriptor;
-use quorate_types::{NodeId, ShardId, limits};
+use quorate_types::{Incarnation, Index, NodeId, ShardId, Term, limits};
 
 use crate::balance;
 use crate::call::Outcome;
 use crate::cluster_status::{
-    ClusterStatus, Health, NodeState, NodeStatus, Readiness, ReplicaSummary, SCHEMA, ShardState,
+    ClusterStatus, Health, NodeState, NodeStatus, Readiness, Reason, ReplicaSummary, ShardState,
     ShardSummary, UnheardNode,
 };
 use crate::core::Core;
 use crate::forward::{Request, RequestKind};
 use crate::guarded::{guarded, run_blocking};
 use crate::lag::{self, Look};
-use crate::problems::{name, problems};
-use crate::status::{Status, hex};
+use crate::problems::problems;
+use crate::status::{PeerStatus, Status};
 
 impl Core {
     /// This node's word, for another one that gathers: worked out at most once a second, however
@@ -91,8 +91,7 @@ impl Core {
         }
         let mut heard = Look::new();
         for (node, answer) in asked {
-            let stopped = || Err("this node is stopping".to_owned());
-            let answer = answer.await.ok().flatten().unwrap_or_else(stopped);
+            let answer = answer.await.ok().flatten().unwrap_or(Err(Reason::Stopping));
             heard.insert(node, answer.map(Arc::new));
         }
         heard
@@ -122,10 +121,9 @@ impl Core {
         self: &Arc<Self>,
         node: NodeId,
         timeout: Duration,
-    ) -> Result<Status, String> {
-        let stopping = || "this node is stopping".to_owned();
+    ) -> Result<Status, Reason> {
         if node == self.node {
-            return self.blocking_status().await.ok_or_else(stopping);
+            return self.blocking_status().await.ok_or(Reason::Stopping);
         }
         let request = Request {
             kind: RequestKind::Status,
@@ -134,8 +132,8 @@ impl Core {
             body: Bytes::new(),
         };
         let unconnected = || match self.transport.statistics().peers.get(&node) {
-            Some(peer) => peer.last_failure.clone().unwrap_or_else(|| "not connected yet".into()),
-            None => "its address is not known here".to_owned(),
+            Some(peer) => disconnected(peer.last_failure.clone(), peer.is_not_admitted),
+            None => Reason::AddressUnknown,
         };
         let Ok(mut asked) = self.forwarder.send(&self.transport, node, &request, None) else {
             return Err(unconnected());
@@ -146,15 +144,12 @@ impl Core {
                 let decode = move || serde_json::from_slice(&bytes).map_err(|e| e.to_string());
                 let decoded =
                     run_blocking(Arc::clone(&self.fatal), "status of a peer", decode).await;
-                decoded.ok_or_else(stopping)?.map_err(|error| format!("its answer: {error}"))
+                decoded.ok_or(Reason::Stopping)?.map_err(Reason::UnreadableAnswer)
             }
             Ok(Ok(Outcome::UnknownConnectionLost { .. })) => Err(unconnected()),
-            Ok(Ok(outcome)) => Err(format!("it answered {outcome:?}")),
-            Ok(Err(_)) => Err(stopping()),
-            Err(_) => Err(format!(
-                "no answer within {} s, though the connection stands: it hangs, or died just now",
-                timeout.as_secs_f64()
-            )),
+            Ok(Ok(outcome)) => Err(Reason::OtherAnswer(format!("{outcome:?}"))),
+            Ok(Err(_)) => Err(Reason::Stopping),
+            Err(_) => Err(Reason::NoAnswer { within: timeout }),
         }
     }
 
@@ -184,9 +179,8 @@ impl Core {
             (false, _) => Health::Unavailable,
         };
         ClusterStatus {
-            schema: SCHEMA,
-            cluster: self.cluster.to_string(),
-            asked: self.node.0,
+            cluster: self.cluster,
+            asked: self.node,
             health,
             problems,
             notes: balance::note(&nodes, &shards).into_iter().collect(),
@@ -199,7 +193,7 @@ impl Core {
     fn node_status(
         &self,
         node: NodeId,
-        answer: Result<&Status, &String>,
+        answer: Result<&Status, &Reason>,
         heard: &Look,
         descriptors: &[ShardDescriptor],
     ) -> NodeStatus {
@@ -207,7 +201,7 @@ impl Core {
         let told = self.addresses.lock().get(&node).map(ToString::to_string);
         let address = told.or(record.as_ref().map(|record| record.address.clone()));
         let mut status = NodeStatus {
-            node: node.0,
+            node,
             state: NodeState::Unreachable,
             reason: None,
             address: address.unwrap_or_default(),
@@ -233,7 +227,7 @@ impl Core {
                 let led = answer.shards.iter().filter(|shard| shard.role == "leader");
                 status.address.clone_from(&answer.address);
                 status.store = Some(answer.store.clone());
-                status.incarnation = Some(answer.incarnation);
+                status.incarnation = Some(Incarnation(answer.incarnation));
                 status.replicas = answer.shards.len() as u64;
                 status.leaders = Some(led.count() as u64);
                 status.sync_p99_us = Some(answer.log.sync_p99_us);
@@ -248,23 +242,17 @@ impl Core {
 }
 
 /// How a node that answered is, and why it is not up.
-fn state_of(answer: &Status) -> (NodeState, Option<String>) {
-    let missing = &answer.readiness.founders_missing;
-    match (&answer.fatal, answer.readiness.founded) {
-        (Some(fatal), _) => (NodeState::Failed, Some(fatal.clone())),
-        (None, false) => {
-            let whom = name("node", missing);
-            (NodeState::Founding, Some(format!("waits to meet {whom} before it serves")))
+fn state_of(answer: &Status) -> (NodeState, Option<Reason>) {
+    let readiness = &answer.readiness;
+    match &answer.fatal {
+        Some(fatal) => (NodeState::Failed, Some(Reason::Fatal(fatal.clone()))),
+        None if !readiness.founded => {
+            let missing = readiness.founders_missing.iter().copied().map(NodeId).collect();
+            (NodeState::Founding, Some(Reason::Founding { missing }))
         }
-        (None, true) if answer.readiness.disk_stalled => {
-            let reason = "its log's disk finishes nothing: look at the disk";
-            (NodeState::Stalled, Some(reason.to_owned()))
-        }
-        (None, true) if answer.readiness.apply_stalled => {
-            let reason = "its state machine finishes nothing: look at what it is doing";
-            (NodeState::Stalled, Some(reason.to_owned()))
-        }
-        (None, true) => (NodeState::Up, None),
+        None if readiness.disk_stalled => (NodeState::Stalled, Some(Reason::DiskStalled)),
+        None if readiness.apply_stalled => (NodeState::Stalled, Some(Reason::ApplyStalled)),
+        None => (NodeState::Up, None),
     }
 }
 
@@ -274,10 +262,21 @@ fn unheard(answer: &Status, other: NodeId) -> Option<UnheardNode> {
         return None;
     }
     let reason = match answer.peers.iter().find(|peer| peer.node == other.0) {
-        Some(peer) => peer.last_failure.clone().unwrap_or_else(|| "not connected yet".to_owned()),
-        None => "its address is not known there".to_owned(),
+        Some(PeerStatus { last_failure, is_not_admitted, .. }) => {
+            disconnected(last_failure.clone(), *is_not_admitted)
+        }
+        None => Reason::AddressUnknown,
     };
-    Some(UnheardNode { node: other.0, reason })
+    Some(UnheardNode { node: other, reason })
+}
+
+/// Why a known peer is not connected, by what its last connection or the last attempt ended with.
+fn disconnected(last_failure: Option<String>, is_not_admitted: bool) -> Reason {
+    match last_failure {
+        None => Reason::NotConnectedYet,
+        Some(failure) if is_not_admitted => Reason::NotAdmitted(failure),
+        Some(failure) => Reason::Disconnected(failure),
+    }
 }
 
 fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -> ShardSummary {
@@ -288,12 +287,12 @@ fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -
         .map(|member| {
             let replica = seen(member.node);
             ReplicaSummary {
-                replica: member.replica.0,
-                node: member.node.0,
+                replica: member.replica,
+                node: member.node,
                 role: replica.map(|replica| replica.role.clone()),
-                last: replica.map(|replica| replica.last_index),
-                commit: replica.map(|replica| replica.commit),
-                applied: replica.map(|replica| replica.applied),
+                last: replica.map(|replica| Index(replica.last_index)),
+                commit: replica.map(|replica| Index(replica.commit)),
+                applied: replica.map(|replica| Index(replica.applied)),
                 lag: first.and_then(|first| lag::lag(descriptor, member.node, first, heard)),
             }
         })
@@ -302,19 +301,18 @@ fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -
     let leader = lag::leader(heard, descriptor);
     let follows = |replica: &ReplicaSummary| replica.role.is_some() && replica.lag.is_none();
     ShardSummary {
-        shard: descriptor.shard.0,
+        shard: descriptor.shard,
         state: match leader {
             _ if views().next().is_none() => ShardState::Unknown,
             None => ShardState::NoLeader,
             Some(_) if replicas.iter().all(follows) => ShardState::Healthy,
             Some(_) => ShardState::UnderReplicated,
         },
-        start: hex(&descriptor.start),
-        end: descriptor.end.as_deref().map(hex),
-        version: descriptor.epoch.version,
-        membership: descriptor.epoch.membership,
-        term: views().map(|view| view.term).max().unwrap_or(0),
-        leader: leader.and_then(|view| view.leader),
+        start: descriptor.start.clone(),
+        end: descriptor.end.clone(),
+        epoch: descriptor.epoch,
+        term: Term(views().map(|view| view.term).max().unwrap_or(0)),
+        leader: leader.and_then(|view| view.leader).map(NodeId),
         replicas,
     }
 }

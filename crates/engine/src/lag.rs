@@ -11,11 +11,11 @@ use std::sync::Arc;
 use quorate_router::ShardDescriptor;
 use quorate_types::NodeId;
 
-use crate::cluster_status::Lag;
+use crate::cluster_status::{Lag, Reason};
 use crate::status::{ShardStatus, Status};
 
 /// What every node said of itself, or why it said nothing.
-pub(crate) type Look = BTreeMap<NodeId, Result<Arc<Status>, String>>;
+pub(crate) type Look = BTreeMap<NodeId, Result<Arc<Status>, Reason>>;
 
 /// One replica as its node saw it.
 pub(crate) fn view(look: &Look, shard: u64, node: NodeId) -> Option<&ShardStatus> {
@@ -127,7 +127,7 @@ mod tests {
     fn who_is_not_seen_twice_is_not_judged() {
         let seen = look(100, [(Some(1), 900), (Some(1), 60)]);
         let mut unseen = seen.clone();
-        unseen.insert(NodeId(3), Err("gone".to_owned()));
+        unseen.insert(NodeId(3), Err(Reason::Stopping));
         assert_eq!(lag(&descriptor(), NodeId(3), &seen, &unseen), None);
         assert_eq!(lag(&descriptor(), NodeId(3), &unseen, &seen), None);
         assert!(!is_suspicious(&descriptor(), &unseen));

@@ -106,8 +106,8 @@ mod writes;
 pub use bootstrap::{Bootstrap, BootstrapShard, SLOTS};
 pub use builder::{EngineBuilder, MachineFactory};
 pub use cluster_status::{
-    Balanced, ClusterStatus, HandedOver, Health, Lag, NodeState, NodeStatus, Readiness,
-    ReplicaSummary, SCHEMA, ShardState, ShardSummary, UnheardNode,
+    Balanced, ClusterStatus, HandedOver, Health, Lag, NodeState, NodeStatus, Note, Readiness,
+    Reason, ReplicaSummary, ShardState, ShardSummary, UnheardNode,
 };
 pub use counters::CounterValues;
 pub use data::{DataStatistics, Found};
@@ -115,6 +115,7 @@ pub use engine::{Engine, Location, NotAnInteger, NotReady};
 pub use entries::{CommittedEntries, CommittedEntry, CommittedKind, EntriesError};
 pub use error::{Doubt, FatalError, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError};
 pub use position::Position;
+pub use problems::Problem;
 pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_log::SyncMode;
 pub use quorate_router::{Replica, ShardDescriptor};
@@ -127,7 +128,7 @@ pub use quorate_types::{
 };
 pub use range_reads::{KeyPage, ScanPage};
 pub use reads::ReadLevel;
-pub use resources::ResourceStatus;
+pub use resources::{ResourceStatus, Warning};
 pub use session::{Session, SessionError};
 pub use status::{LogStatus, PeerStatus, ShardStatus, Status};
 pub use submission::{Applied, Submission};

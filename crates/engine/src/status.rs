@@ -1,4 +1,4 @@
-//! What an engine tells about itself. Plain numbers and text, ready for JSON.
+//! What an engine tells about itself: plain numbers and text, ready for JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::counters::CounterValues;
 use crate::data::DataStatistics;
 use crate::guarded::run_blocking;
 use crate::inbox::Input;
-use crate::resources::ResourceStatus;
+use crate::resources::{ResourceStatus, Warning};
 
 /// A node at one moment. Each shard's part is consistent in itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,9 +47,9 @@ pub struct Status {
     /// What is left of what runs out.
     #[serde(default)]
     pub resources: ResourceStatus,
-    /// What an operator should do before service ends, a sentence each.
-    #[serde(default)]
-    pub warnings: Vec<String>,
+    /// What will end its service, if nobody does anything about it.
+    #[serde(default, rename = "warning_facts")]
+    pub warnings: Vec<Warning>,
 }
 
 /// One replica.
@@ -94,6 +94,9 @@ pub struct PeerStatus {
     pub connected: bool,
     /// Why the last connection ended or failed, if one did.
     pub last_failure: Option<String>,
+    /// Whether it was that one of the two nodes does not admit the other.
+    #[serde(default)]
+    pub is_not_admitted: bool,
     /// Smoothed round trip in microseconds; 0 if not connected.
     pub round_trip_us: u64,
     /// Frames sent.
@@ -231,6 +234,7 @@ impl Core {
             address: addresses.get(node).map(ToString::to_string).unwrap_or_default(),
             connected: peer.connected,
             last_failure: peer.last_failure.clone(),
+            is_not_admitted: peer.is_not_admitted,
             round_trip_us: peer.round_trip.map_or(0, micros),
             frames_sent: peer.frames_sent,
             messages_sent: peer.messages_sent,

@@ -43,3 +43,4 @@ pub mod node;
 pub mod process;
 pub mod redis;
 pub mod render;
+pub mod report;

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quorate::{
-    Bootstrap, ClusterAuthority, ClusterId, ClusterStatus, Engine, EngineBuilder, Health, NodeId,
+    Bootstrap, ClusterAuthority, ClusterId, Engine, EngineBuilder, Health, NodeId,
 };
 use quorate_node::certs::directory::{CertificateDirectory, Existing};
+use quorate_node::report::ClusterReport;
 use tempfile::TempDir;
 
 use super::configuration::Configuration;
@@ -269,7 +270,7 @@ impl ProcessCluster {
     ///
     /// # Errors
     /// In words.
-    pub async fn status(&self, node: NodeId) -> Result<ClusterStatus, String> {
+    pub async fn status(&self, node: NodeId) -> Result<ClusterReport, String> {
         let reply = http_get(self.addresses(node).admin, "/cluster", ANSWER).await;
         let reply = reply.map_err(|error| error.to_string())?;
         serde_json::from_str(&reply.body).map_err(|error| format!("{error}: {}", reply.body))
@@ -279,7 +280,7 @@ impl ProcessCluster {
     ///
     /// # Panics
     /// If it is not so in time.
-    pub async fn wait_led(&self, node: NodeId) -> ClusterStatus {
+    pub async fn wait_led(&self, node: NodeId) -> ClusterReport {
         until("every shard has a leader", READY, async || {
             let status = self.status(node).await?;
             match status.health {
@@ -331,14 +332,14 @@ impl ProcessCluster {
 
 /// The leader of the meta shard in `status`.
 #[must_use]
-pub fn meta_leader(status: &ClusterStatus) -> Option<NodeId> {
+pub fn meta_leader(status: &ClusterReport) -> Option<NodeId> {
     let meta = status.shards.iter().find(|shard| shard.shard == 0);
     meta.and_then(|shard| shard.leader).map(NodeId)
 }
 
 /// The node that leads most shards in `status`, and how many.
 #[must_use]
-pub fn busiest_leader(status: &ClusterStatus) -> Option<(NodeId, usize)> {
+pub fn busiest_leader(status: &ClusterReport) -> Option<(NodeId, usize)> {
     let mut led = BTreeMap::new();
     for leader in status.shards.iter().filter_map(|shard| shard.leader) {
         *led.entry(NodeId(leader)).or_insert(0) += 1;

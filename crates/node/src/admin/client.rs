@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use quorate::{Balanced, ClusterStatus, SCHEMA, limits};
+use quorate::{Balanced, limits};
 use serde::Deserialize;
+
+use crate::report::{ClusterReport, SCHEMA};
 
 /// Longest time for one node's answer: it has to ask the others first.
 const ANSWER: Duration = limits::STATUS_WITHIN;
@@ -65,7 +67,7 @@ pub struct Unanswered {
 ///
 /// # Errors
 /// Everyone, if nobody answered.
-pub fn ask_cluster(urls: &[AdminUrl]) -> Result<(ClusterStatus, Vec<Unanswered>), Vec<Unanswered>> {
+pub fn ask_cluster(urls: &[AdminUrl]) -> Result<(ClusterReport, Vec<Unanswered>), Vec<Unanswered>> {
     let agent = agent(ANSWER);
     first_answer(urls, |url| {
         let answered = agent.get(format!("{url}/cluster")).call();
@@ -151,7 +153,7 @@ fn unreadable(error: serde_json::Error) -> String {
     format!("its answer can't be read ({error}); use the `quorate` of the node's version")
 }
 
-fn parse(text: &str) -> Result<ClusterStatus, String> {
+fn parse(text: &str) -> Result<ClusterReport, String> {
     /// Read first: another schema may have other fields.
     #[derive(Deserialize)]
     struct OnlySchema {

@@ -23,8 +23,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::metrics::Metrics;
-use server::Bounds;
+use super::connections::{self, Bounds};
+use super::metrics::Metrics;
+use crate::report::{ClusterReport, StatusReport};
 
 /// How long requests may go on once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -119,11 +120,12 @@ async fn metrics_text(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
-    Json(shared.engine.status().await).into_response()
+    Json(StatusReport::from(&shared.engine.status().await)).into_response()
 }
 
 async fn cluster(State(shared): State<Arc<Shared>>) -> Response {
-    Json(shared.engine.cluster_status(limits::STATUS_ANSWER).await).into_response()
+    let status = shared.engine.cluster_status(limits::STATUS_ANSWER).await;
+    Json(ClusterReport::from(&status)).into_response()
 }
 
 async fn balance_leaders(State(shared): State<Arc<Shared>>) -> Response {
