@@ -130,7 +130,7 @@ pub use range_reads::{KeyPage, ScanPage};
 pub use reads::ReadLevel;
 pub use resources::{ResourceStatus, Warning};
 pub use session::{Session, SessionError};
-pub use status::{LogStatus, PeerStatus, ShardStatus, Status};
+pub use status::{LogStatus, PeerStatus, ShardStatus, Status, TimesStatus};
 pub use submission::{Applied, Submission};
 pub use watches::{LeaderWatch, Leadership, MapView, MapWatch, PositionWatch};
 pub use worker::Observer;

@@ -130,6 +130,19 @@ pub struct LogStatus {
     pub sync_p50_us: u64,
     /// 99th percentile of it, as rough.
     pub sync_p99_us: u64,
+    /// All times of synced batches.
+    #[serde(default)]
+    pub sync_times: TimesStatus,
+}
+
+/// Times, counted by power of two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimesStatus {
+    /// All of them together, in microseconds.
+    pub sum_us: u64,
+    /// How many were in `[2^n, 2^(n+1))` nanoseconds, at place n; the first also counts zero, and the
+    /// last everything longer.
+    pub counts: Vec<u64>,
 }
 
 impl Status {
@@ -223,6 +236,10 @@ impl Core {
             run_bytes: log.run_bytes,
             sync_p50_us: micros(log.sync_latency.quantile(0.5)),
             sync_p99_us: micros(log.sync_latency.quantile(0.99)),
+            sync_times: TimesStatus {
+                sum_us: micros(log.sync_latency.sum),
+                counts: log.sync_latency.counts.to_vec(),
+            },
         }
     }
 

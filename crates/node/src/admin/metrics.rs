@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use quorate::{Engine, Status};
+use quorate::{Engine, Status, TimesStatus};
 
 use crate::process::descriptors::Descriptors;
 use crate::process::logging;
@@ -90,12 +90,11 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("data_keys_estimate", "Estimated keys of the data store", status.data.keys_estimate),
         ("data_memtable_bytes", "Memtables of the data store", status.data.memtable_bytes),
         ("data_table_bytes", "Table files of the data store", status.data.table_bytes),
-        ("log_sync_p50_microseconds", "Median synced write", status.log.sync_p50_us),
-        ("log_sync_p99_microseconds", "99th percentile synced write", status.log.sync_p99_us),
     ];
     for (name, help, value) in gauges {
         out.gauge(name, help, value)?;
     }
+    out.times("log_sync_seconds", "Synced writes of the log", &status.log.sync_times)?;
     let resources = &status.resources;
     let left = [
         (
@@ -179,8 +178,82 @@ impl Writer<'_> {
         ConstCounter::new(value).encode(encoder)
     }
 
+    fn times(
+        &mut self,
+        name: &str,
+        help: &str,
+        times: &TimesStatus,
+    ) -> Result<(), std::fmt::Error> {
+        let mut encoder =
+            self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let (sum, count) = (times.sum_us as f64 / 1e6, times.counts.iter().sum());
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets(times), None)
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> Result<(), std::fmt::Error> {
         let encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)
+    }
+}
+
+/// The powers of two nanoseconds that bound buckets: 8 us, which no disk is faster than, to 17 s, by which
+/// a disk counts as hung.
+const BOUNDS: std::ops::RangeInclusive<usize> = 13..=34;
+
+/// Upper bounds in seconds, and how many times are below each and not below the one before; the last
+/// one has no bound.
+fn buckets(times: &TimesStatus) -> Vec<(f64, u64)> {
+    // At place n is what is below 2^(n+1).
+    let below = |bound: usize| &times.counts[..bound.min(times.counts.len())];
+    let counted = |bound| below(bound).iter().sum::<u64>();
+    let mut before = 0;
+    let mut bucket = |bound, total| {
+        let count = total - before;
+        before = total;
+        (bound, count)
+    };
+    let bounded = BOUNDS.map(|bound| bucket((1u64 << bound) as f64 / 1e9, counted(bound)));
+    let mut buckets: Vec<(f64, u64)> = bounded.collect();
+    buckets.push(bucket(f64::MAX, counted(usize::MAX)));
+    buckets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: every time is in one bucket, below its bound, and the text is a histogram that Prometheus
+    /// reads. Method: times below, between and beyond the bounds.
+    #[test]
+    fn times_are_a_histogram() {
+        let mut counts = vec![0; 41];
+        // 16 ns, 65 us to 131 us, 18 minutes.
+        (counts[4], counts[16], counts[40]) = (1, 2, 4);
+        let times = TimesStatus { sum_us: 3_000_000, counts };
+        let found = buckets(&times);
+        let filled: Vec<_> = found.iter().filter(|(_, count)| *count > 0).copied().collect();
+        assert_eq!(filled, [(8.192e-6, 1), (131.072e-6, 2), (f64::MAX, 4)]);
+        assert_eq!(buckets(&TimesStatus::default()).len(), found.len());
+
+        #[derive(Debug)]
+        struct One(TimesStatus);
+        impl Collector for One {
+            fn encode(&self, encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+                Writer { encoder }.times("log_sync_seconds", "Syncs", &self.0)
+            }
+        }
+        let mut registry = Registry::with_prefix("quorate");
+        registry.register_collector(Box::new(One(times)));
+        let mut written = String::new();
+        text::encode(&mut written, &registry).expect("written");
+        for line in [
+            "# TYPE quorate_log_sync_seconds histogram",
+            "quorate_log_sync_seconds_sum 3.0",
+            "quorate_log_sync_seconds_count 7",
+            "quorate_log_sync_seconds_bucket{le=\"0.000131072\"} 3",
+            "quorate_log_sync_seconds_bucket{le=\"+Inf\"} 7",
+        ] {
+            assert!(written.lines().any(|found| found == line), "{line} is not in {written}");
+        }
     }
 }
