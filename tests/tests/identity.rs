@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quorate::{Bootstrap, Engine, NodeId, ReadLevel, WallMillis};
+use quorate::{Engine, NodeId, ReadLevel, WallMillis};
 use quorate_node::report::ClusterReport;
 use quorate_tests::cluster::{
-    ClusterSpec, READY, close, copy_directory, identity_error, introduce, key,
+    ClusterSpec, READY, close, copy_directory, even, identity_error, introduce, key,
 };
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -59,7 +59,7 @@ async fn different_first_maps_found_nothing() {
     let spec = ClusterSpec::new(directory.path(), 2);
     let mut engines: Vec<Engine> =
         (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
-    let other = Bootstrap::even_slots(&spec.nodes, 3, 3);
+    let other = even(&spec.nodes, 3);
     let builder = spec.builder(NodeId(3), SocketAddr::from(LOOPBACK)).bootstrap(other);
     engines.push(builder.open().expect("opens"));
     introduce(&engines);
@@ -124,7 +124,7 @@ async fn a_later_bootstrap_makes_no_replicas() {
     engines[3].put(key(1), "x").await.expect("it forwards");
     engines.pop().expect("four").shutdown().await;
     let nodes: Vec<NodeId> = (1..=4).map(NodeId).collect();
-    let changed = fourth().bootstrap(Bootstrap::even_slots(&nodes, 4, 3));
+    let changed = fourth().bootstrap(even(&nodes, 4));
     engines.push(changed.open().expect("the bootstrap is not looked at"));
     introduce(&engines);
     assert!(engines[3].status().await.shards.is_empty(), "it holds no replica");

@@ -108,7 +108,7 @@ async fn an_old_route_is_corrected_by_the_answer() {
             .node(NodeId(node))
             .listen(SocketAddr::from(LOOPBACK))
             .tls(authority.issue(NodeId(node)).expect("a certificate can be issued"))
-            .bootstrap(Bootstrap::even_slots(&founders, 1, 3))
+            .bootstrap(Bootstrap::single(&founders, 3))
             .open()
             .expect("opens")
     };

@@ -27,7 +27,7 @@
 //!     .node(node)
 //!     .listen("127.0.0.1:0".parse()?)
 //!     .tls(ClusterAuthority::generate(cluster)?.issue(node)?)
-//!     .bootstrap(Bootstrap::even_slots(&[node], 4, 1))
+//!     .bootstrap(Bootstrap::split_at(&[node], 1, ["g", "t"]))
 //!     .open()?;
 //! engine.put("colour", "blue").await?;
 //! let colour = engine.get(b"colour", ReadLevel::Linearizable).await?;
@@ -103,7 +103,7 @@ mod watches;
 mod worker;
 mod writes;
 
-pub use bootstrap::{Bootstrap, BootstrapShard, SLOTS};
+pub use bootstrap::{Bootstrap, BootstrapShard};
 pub use builder::{EngineBuilder, MachineFactory};
 pub use cluster_status::{
     Balanced, ClusterStatus, HandedOver, Health, Lag, NodeState, NodeStatus, Note, Readiness,

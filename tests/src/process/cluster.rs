@@ -13,9 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate::{
-    Bootstrap, ClusterAuthority, ClusterId, Engine, EngineBuilder, Health, NodeId,
-};
+use quorate::{ClusterAuthority, ClusterId, Engine, EngineBuilder, Health, NodeId};
 use quorate_node::certs::directory::{CertificateDirectory, Existing};
 use quorate_node::report::ClusterReport;
 use tempfile::TempDir;
@@ -25,6 +23,7 @@ use super::http::http_get;
 use super::loopback::Addresses;
 use super::node_process::NodeProcess;
 use super::wait::until;
+use crate::cluster::even;
 
 /// Longest wait until a node, or the cluster, is as it should be. An election takes two seconds; the
 /// rest is for machines with more to do than they have cores.
@@ -324,7 +323,7 @@ impl ProcessCluster {
             .node(guest)
             .listen(self.addresses(guest).address)
             .tls(self.authority.issue(guest).expect("a certificate can be issued"))
-            .bootstrap(Bootstrap::even_slots(&ProcessCluster::NODES, self.shards, 3));
+            .bootstrap(even(&ProcessCluster::NODES, self.shards));
         let others = self.nodes.iter().filter(|(node, _)| *node != guest);
         others.fold(builder, |builder, (node, addresses)| builder.peer(*node, addresses.address))
     }

@@ -14,6 +14,8 @@ use std::time::Duration;
 use anyhow::Context;
 use quorate::{Bootstrap, ClusterAuthority, ClusterId, Engine, NodeId};
 
+use crate::redis::protocol::slot::{SLOTS, split_keys};
+
 pub use config::{BenchConfig, ClientPlace, Mode};
 pub use host::refuse_memory_filesystem;
 pub use report::Report;
@@ -53,7 +55,7 @@ fn check(config: &BenchConfig) -> anyhow::Result<()> {
         Ok(())
     };
     ensure("--nodes", config.nodes, crate::demo::NODES_MAX)?;
-    ensure("--shards", config.shards.into(), quorate::SLOTS.into())?;
+    ensure("--shards", config.shards.into(), SLOTS.into())?;
     ensure("--payload", config.payload as u64, quorate::limits::VALUE_BYTES_MAX as u64)?;
     ensure("--outstanding", config.outstanding as u64, 1 << 20)?;
     ensure("--seconds", config.window.as_secs(), 86_400)
@@ -63,7 +65,7 @@ async fn open(config: &BenchConfig, directory: &std::path::Path) -> anyhow::Resu
     let cluster = ClusterId(0xbe7c);
     let authority = ClusterAuthority::generate(cluster)?;
     let nodes: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
-    let bootstrap = Bootstrap::even_slots(&nodes, config.shards, 3);
+    let bootstrap = Bootstrap::split_at(&nodes, 3, split_keys(config.shards));
     let mut opening = Vec::new();
     for &node in &nodes {
         let builder = Engine::builder(directory.join(format!("node-{node}")))

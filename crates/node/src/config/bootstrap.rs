@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use quorate::{Bootstrap, NodeId, SLOTS};
+use quorate::{Bootstrap, NodeId};
 
 use super::faults::{Faults, Placed};
 use super::nodes::{ConfiguredNode, NodeEntry};
 use super::section::Section;
+use crate::redis::protocol::slot::{SLOTS, split_keys};
 
 const SHARDS: u32 = 64;
 const COPIES: usize = 3;
@@ -47,14 +48,14 @@ impl BootstrapSettings {
         };
         holders.sort();
         let copies = self.copies.unwrap_or(COPIES);
-        (!holders.is_empty())
-            .then(|| Bootstrap::even_slots(&holders, self.shards.unwrap_or(SHARDS), copies))
+        let keys = split_keys(self.shards.unwrap_or(SHARDS));
+        (!holders.is_empty()).then(|| Bootstrap::split_at(&holders, copies, keys))
     }
 }
 
 fn shard_count(shards: Placed<u64>, faults: &mut Faults<'_>) -> Option<u32> {
     match u32::try_from(shards.value) {
-        Ok(count) if count <= SLOTS => Some(count),
+        Ok(count) if count <= u32::from(SLOTS) => Some(count),
         _ => {
             let what = format!(
                 "`shards` is {}; write one from 1 to {SLOTS}: a shard owns at least one of {SLOTS} \

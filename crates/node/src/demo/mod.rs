@@ -11,6 +11,7 @@ use quorate::{Bootstrap, NodeId, SyncMode};
 
 use crate::node::{Leave, Node, NodeConfig, NodePorts, PortSettings};
 use crate::process::descriptors::Descriptors;
+use crate::redis::protocol::slot::{SLOTS, split_keys};
 use directory::ClusterDirectory;
 
 /// Copies of each shard.
@@ -247,7 +248,11 @@ impl Demo {
             admin: local(counted(self.config.admin_port)),
             reached_at: None,
             tls: self.directory.tls(node)?,
-            bootstrap: Bootstrap::even_slots(&self.directory.nodes(), self.config.shards, COPIES),
+            bootstrap: Bootstrap::split_at(
+                &self.directory.nodes(),
+                COPIES,
+                split_keys(self.config.shards),
+            ),
             sync: self.config.sync,
             descriptors: self.descriptors,
             settings: PortSettings::Flags,
@@ -268,9 +273,9 @@ fn check(config: &DemoConfig) -> anyhow::Result<()> {
     );
     let shards = config.shards;
     anyhow::ensure!(
-        (1..=quorate::SLOTS).contains(&shards),
+        (1..=u32::from(SLOTS)).contains(&shards),
         "--shards {shards}: must be from 1 to {}",
-        quorate::SLOTS
+        SLOTS
     );
     for (flag, port) in [("--redis-port", config.redis_port), ("--admin-port", config.admin_port)] {
         anyhow::ensure!(

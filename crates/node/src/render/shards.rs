@@ -1,8 +1,9 @@
 //! Shards: as a table, and one by one.
 
-use quorate::{Lag, SLOTS, ShardState};
+use quorate::{Lag, ShardState};
 
 use super::table::{NOTHING, Side, number, table as draw};
+use crate::redis::protocol::slot::SLOTS;
 use crate::report::{ReplicaReport, ShardReport};
 
 /// The shard that keeps the cluster's directory.
@@ -156,7 +157,7 @@ fn owns(shard: &ShardReport) -> String {
         return "the directory of the cluster (meta shard)".to_owned();
     }
     let slot = |hex: &str| match hex.len() {
-        4 => u32::from_str_radix(hex, 16).ok().filter(|slot| *slot < SLOTS),
+        4 => u16::from_str_radix(hex, 16).ok().filter(|slot| *slot < SLOTS),
         _ => None,
     };
     let start = if shard.start.is_empty() { Some(0) } else { slot(&shard.start) };

@@ -49,6 +49,22 @@ pub fn slot_start(slot: u16) -> [u8; SLOT_BYTES] {
     slot.to_be_bytes()
 }
 
+/// The engine keys that cut all slots into `parts` equal ranges, one fewer than there are parts. What lies
+/// outside the slots belongs to the first and to the last part.
+///
+/// # Panics
+/// If `parts` is not in `[1, SLOTS]`.
+#[must_use]
+pub fn split_keys(parts: u32) -> Vec<Bytes> {
+    let slots = u32::from(SLOTS);
+    assert!((1..=slots).contains(&parts), "from 1 to {slots} parts");
+    let key = |part: u32| {
+        let slot = u16::try_from(slots * part / parts).expect("below the number of slots");
+        Bytes::copy_from_slice(&slot_start(slot))
+    };
+    (1..parts).map(key).collect()
+}
+
 /// Makes engine keys: slot, big-endian, then the key. Many share one allocation.
 #[derive(Debug, Default)]
 pub struct KeyMaker {
@@ -107,6 +123,16 @@ mod tests {
         assert_eq!(slot_of(b"foo{{bar}}zap"), slot_of(b"{bar"));
         assert_eq!(slot_of(b"foo{bar}{zap}"), slot_of(b"bar"));
         assert_ne!(slot_of(b"{foo"), slot_of(b"foo"), "an open tag is no tag");
+    }
+
+    /// Goal: the parts are equal up to one slot, and as many as asked for.
+    #[test]
+    fn slots_are_split_evenly() {
+        assert_eq!(split_keys(1), Vec::<Bytes>::new());
+        let starts: Vec<_> = split_keys(6).iter().map(|key| slot_of_engine_key(key)).collect();
+        assert_eq!(starts, [2_730, 5_461, 8_192, 10_922, 13_653].map(Some));
+        let all = split_keys(SLOTS.into());
+        assert!((1..SLOTS).map(slot_start).eq(all.iter().map(|key| [key[0], key[1]])));
     }
 
     #[test]
