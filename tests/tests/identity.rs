@@ -25,7 +25,7 @@ async fn a_cluster_is_founded_when_all_founders_have_met() {
         (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
     introduce(&engines);
     let met = async {
-        while engines.iter().any(|engine| engine.readiness().founders_missing != [3]) {
+        while engines.iter().any(|engine| engine.readiness().founders_missing != [NodeId(3)]) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -96,7 +96,7 @@ async fn a_founder_may_begin_again_before_the_founding() {
         (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
     introduce(&engines);
     let met = async {
-        while engines.iter().any(|engine| engine.readiness().founders_missing != [3]) {
+        while engines.iter().any(|engine| engine.readiness().founders_missing != [NodeId(3)]) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

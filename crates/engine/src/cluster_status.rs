@@ -229,9 +229,9 @@ pub struct Readiness {
     /// True once every founder of the cluster has met this node's directory.
     pub founded: bool,
     /// Founders that it has not met.
-    pub founders_missing: Vec<u64>,
+    pub founders_missing: Vec<NodeId>,
     /// Shards that live here and know no leader that serves.
-    pub shards_without_leader: Vec<u64>,
+    pub shards_without_leader: Vec<ShardId>,
     /// True while the log's disk fails nothing and finishes nothing.
     pub disk_stalled: bool,
     /// True while entries wait for the state machine, and it fails nothing and finishes nothing.

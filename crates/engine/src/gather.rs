@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_router::ShardDescriptor;
-use quorate_types::{Incarnation, Index, NodeId, ShardId, Term, limits};
+use quorate_types::{NodeId, ShardId, limits};
 
 use crate::balance;
 use crate::call::Outcome;
@@ -39,8 +39,8 @@ impl Core {
     /// Whether this node can serve.
     pub(crate) fn readiness(&self) -> Readiness {
         let waiting = self.shards.all().into_iter().filter(|state| !state.is_ready(self.node));
-        let shards_without_leader: Vec<u64> = waiting.map(|state| state.shard.0).collect();
-        let founders_missing: Vec<u64> = self.founding.missing().iter().map(|n| n.0).collect();
+        let shards_without_leader: Vec<ShardId> = waiting.map(|state| state.shard).collect();
+        let founders_missing = self.founding.missing();
         let fatal = self.fatal.get().map(|error| error.to_string());
         let founded = self.founding.is_founded();
         let (disk_stalled, apply_stalled) = (self.stalls.disk(), self.stalls.apply());
@@ -227,7 +227,7 @@ impl Core {
                 let led = answer.shards.iter().filter(|shard| shard.role == "leader");
                 status.address.clone_from(&answer.address);
                 status.store = Some(answer.store.clone());
-                status.incarnation = Some(Incarnation(answer.incarnation));
+                status.incarnation = Some(answer.incarnation);
                 status.replicas = answer.shards.len() as u64;
                 status.leaders = Some(led.count() as u64);
                 status.sync_p99_us = Some(answer.log.sync_p99_us);
@@ -247,7 +247,7 @@ fn state_of(answer: &Status) -> (NodeState, Option<Reason>) {
     match &answer.fatal {
         Some(fatal) => (NodeState::Failed, Some(Reason::Fatal(fatal.clone()))),
         None if !readiness.founded => {
-            let missing = readiness.founders_missing.iter().copied().map(NodeId).collect();
+            let missing = readiness.founders_missing.clone();
             (NodeState::Founding, Some(Reason::Founding { missing }))
         }
         None if readiness.disk_stalled => (NodeState::Stalled, Some(Reason::DiskStalled)),
@@ -261,7 +261,7 @@ fn unheard(answer: &Status, other: NodeId) -> Option<UnheardNode> {
     if answer.is_connected_to(other) {
         return None;
     }
-    let reason = match answer.peers.iter().find(|peer| peer.node == other.0) {
+    let reason = match answer.peers.iter().find(|peer| peer.node == other) {
         Some(PeerStatus { last_failure, is_not_admitted, .. }) => {
             disconnected(last_failure.clone(), *is_not_admitted)
         }
@@ -280,7 +280,7 @@ fn disconnected(last_failure: Option<String>, is_not_admitted: bool) -> Reason {
 }
 
 fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -> ShardSummary {
-    let seen = |node: NodeId| lag::view(heard, descriptor.shard.0, node);
+    let seen = |node: NodeId| lag::view(heard, descriptor.shard, node);
     let replicas: Vec<ReplicaSummary> = descriptor
         .members
         .iter()
@@ -290,9 +290,9 @@ fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -
                 replica: member.replica,
                 node: member.node,
                 role: replica.map(|replica| replica.role.clone()),
-                last: replica.map(|replica| Index(replica.last_index)),
-                commit: replica.map(|replica| Index(replica.commit)),
-                applied: replica.map(|replica| Index(replica.applied)),
+                last: replica.map(|replica| replica.last_index),
+                commit: replica.map(|replica| replica.commit),
+                applied: replica.map(|replica| replica.applied),
                 lag: first.and_then(|first| lag::lag(descriptor, member.node, first, heard)),
             }
         })
@@ -311,8 +311,8 @@ fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -
         start: descriptor.start.clone(),
         end: descriptor.end.clone(),
         epoch: descriptor.epoch,
-        term: Term(views().map(|view| view.term).max().unwrap_or(0)),
-        leader: leader.and_then(|view| view.leader).map(NodeId),
+        term: views().map(|view| view.term).max().unwrap_or_default(),
+        leader: leader.and_then(|view| view.leader),
         replicas,
     }
 }

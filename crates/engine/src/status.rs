@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quorate_host::ShardView;
 use quorate_raft::Role;
-use quorate_types::{NodeId, ShardId};
+use quorate_types::{Incarnation, Index, NodeId, ReplicaId, ShardId, Term};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -21,13 +21,13 @@ use crate::resources::{ResourceStatus, Warning};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// This node's id.
-    pub node: u64,
+    pub node: NodeId,
     /// The cluster's id, 32 hexadecimal digits.
     pub cluster: String,
     /// The directory's id, 32 hexadecimal digits.
     pub store: String,
     /// How often the node has started.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     /// The QUIC address.
     pub address: String,
     /// The fatal error that ended service, if any.
@@ -56,23 +56,23 @@ pub struct Status {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ShardStatus {
     /// The shard's id.
-    pub shard: u64,
+    pub shard: ShardId,
     /// This replica's id in the group.
-    pub replica: u64,
+    pub replica: ReplicaId,
     /// `leader`, `follower`, `candidate` or `pre-candidate`.
     pub role: String,
     /// Current term.
-    pub term: u64,
+    pub term: Term,
     /// The node of the leader, if known.
-    pub leader: Option<u64>,
+    pub leader: Option<NodeId>,
     /// Last entry's term.
-    pub last_term: u64,
+    pub last_term: Term,
     /// Last entry's index.
-    pub last_index: u64,
+    pub last_index: Index,
     /// Commit index.
-    pub commit: u64,
+    pub commit: Index,
     /// Applied index.
-    pub applied: u64,
+    pub applied: Index,
     /// Version of the descriptor.
     pub descriptor_version: u64,
     /// First key, as lower-case hexadecimal.
@@ -80,14 +80,14 @@ pub struct ShardStatus {
     /// First key beyond, as lower-case hexadecimal; none: no bound.
     pub end: Option<String>,
     /// Nodes of the members.
-    pub members: Vec<u64>,
+    pub members: Vec<NodeId>,
 }
 
 /// One connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// The peer's node id.
-    pub node: u64,
+    pub node: NodeId,
     /// Its address.
     pub address: String,
     /// Whether the connection stands.
@@ -148,7 +148,7 @@ pub struct TimesStatus {
 impl Status {
     /// Whether this node has a connection to `node`.
     pub(crate) fn is_connected_to(&self, node: NodeId) -> bool {
-        self.peers.iter().any(|peer| peer.node == node.0 && peer.connected)
+        self.peers.iter().any(|peer| peer.node == node && peer.connected)
     }
 }
 
@@ -182,10 +182,10 @@ impl Core {
         let resources = self.resources.look(validity);
         let warnings = self.resources.warnings(&resources, validity, (self.wall_clock)());
         Status {
-            node: self.node.0,
+            node: self.node,
             cluster: self.cluster.to_string(),
             store: self.life.store.to_string(),
-            incarnation: self.life.incarnation.0,
+            incarnation: self.life.incarnation,
             address: self.transport.local_address().to_string(),
             fatal: self.fatal.get().map(|error| error.to_string()),
             readiness: self.readiness(),
@@ -203,8 +203,8 @@ impl Core {
         let state = self.shards.get(id)?;
         let descriptor = state.descriptor();
         Some(ShardStatus {
-            shard: id.0,
-            replica: state.replica.0,
+            shard: id,
+            replica: state.replica,
             role: match view.role.role {
                 Role::Leader => "leader",
                 Role::Follower => "follower",
@@ -212,16 +212,16 @@ impl Core {
                 Role::PreCandidate => "pre-candidate",
             }
             .to_owned(),
-            term: view.role.term.0,
-            leader: view.role.leader.map(|(_, node)| node.0),
-            last_term: view.last.term.0,
-            last_index: view.last.index.0,
-            commit: view.commit.0,
-            applied: view.applied.0,
+            term: view.role.term,
+            leader: view.role.leader.map(|(_, node)| node),
+            last_term: view.last.term,
+            last_index: view.last.index,
+            commit: view.commit,
+            applied: view.applied,
             descriptor_version: state.version(),
             start: hex(&descriptor.start),
             end: descriptor.end.as_deref().map(hex),
-            members: view.membership.members().map(|member| member.node.0).collect(),
+            members: view.membership.members().map(|member| member.node).collect(),
         })
     }
 
@@ -247,7 +247,7 @@ impl Core {
         let addresses = self.addresses.lock();
         let statistics = self.transport.statistics();
         let status = |(node, peer): (&NodeId, &quorate_transport::PeerStatistics)| PeerStatus {
-            node: node.0,
+            node: *node,
             address: addresses.get(node).map(ToString::to_string).unwrap_or_default(),
             connected: peer.connected,
             last_failure: peer.last_failure.clone(),
@@ -285,15 +285,15 @@ pub(crate) mod tests {
         applied: u64,
     ) -> ShardStatus {
         ShardStatus {
-            shard,
-            replica: 1,
+            shard: ShardId(shard),
+            replica: ReplicaId(1),
             role: role.to_owned(),
-            term: 2,
-            leader,
-            last_term: 2,
-            last_index: applied,
-            commit: applied,
-            applied,
+            term: Term(2),
+            leader: leader.map(NodeId),
+            last_term: Term(2),
+            last_index: Index(applied),
+            commit: Index(applied),
+            applied: Index(applied),
             descriptor_version: 1,
             start: String::new(),
             end: None,
@@ -313,10 +313,10 @@ pub(crate) mod tests {
             fatal: None,
         };
         Status {
-            node,
+            node: NodeId(node),
             cluster: String::new(),
             store: String::new(),
-            incarnation: 1,
+            incarnation: Incarnation(1),
             address: String::new(),
             fatal: None,
             readiness,

@@ -78,7 +78,7 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
     };
     let gauges = [
         ("healthy", "1, or 0 after a fatal error", u64::from(status.fatal.is_none())),
-        ("incarnation", "How often the node has started", status.incarnation),
+        ("incarnation", "How often the node has started", status.incarnation.0),
         ("shards", "Replicas on this node", shards(&|_| true)),
         ("shards_led", "Shards that this node leads", shards(&|shard| shard.role == "leader")),
         ("shards_leaderless", "Shards without a known leader", shards(&|s| s.leader.is_none())),
