@@ -5,11 +5,13 @@
 //! is the crate `quorate`.
 //!
 //! ```text
-//!  main ─▶ cli ─┬─▶ start ─▶ config ─▶ node ─┬─▶ admin ─┐
-//!               ├─▶ demo ──────────────▶ ▲    └────────▶ ┴─▶ redis ─▶ engine (crate quorate)
-//!               ├─▶ bench ─────────────────────────────────────────▶ ▲
-//!               ├─▶ status, shard, node ─▶ admin::client ~ HTTP ~▶ admin::server;  render
-//!               └─▶ cert ─▶ certs (config and demo use it too);  everybody: process
+//!  main ─▶ cli ─┬─▶ start ─▶ config ─┬─▶ node ─┬─▶ redis ─▶ engine (crate quorate)
+//!               ├─▶ demo ────────────┘         └─▶ admin ─▶ ▲
+//!               ├─▶ bench ────────────────────────────────▶ ┘
+//!               ├─▶ status, shard, node ─▶ admin::client ~ HTTP ~▶ admin::server
+//!               │   └─▶ render ─▶ report ◀────────────────────────────┘
+//!               └─▶ cert ─▶ certs ◀─ config, demo
+//!  all of them ─▶ process
 //! ```
 //!
 //! ```

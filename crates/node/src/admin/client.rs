@@ -1,4 +1,6 @@
-//! Asks admin ports over plain HTTP. Blocking: it is for the command line.
+//! The client of admin ports, over plain HTTP.
+//!
+//! It blocks: it is for the command line.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -56,17 +58,17 @@ impl fmt::Display for AdminUrl {
 /// A node that gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
-    /// Whom was asked.
+    /// Which node was asked.
     pub url: AdminUrl,
     /// What happened, in words.
     pub why: String,
 }
 
-/// Asks one after the other how the cluster is, until one answers; gives the answer, and who did
-/// not give one. Blocks up to five seconds for each.
+/// Asks `urls` one after the other how the cluster is, until one answers. Returns the answer, and those
+/// that gave none. Blocks up to five seconds for each.
 ///
 /// # Errors
-/// Everyone, if nobody answered.
+/// All of them, if none answered.
 pub fn ask_cluster(urls: &[AdminUrl]) -> Result<(ClusterReport, Vec<Unanswered>), Vec<Unanswered>> {
     let agent = agent(ANSWER);
     first_answer(urls, |url| {
@@ -75,7 +77,7 @@ pub fn ask_cluster(urls: &[AdminUrl]) -> Result<(ClusterReport, Vec<Unanswered>)
     })
 }
 
-/// Has one round of spreading the leaders done by the first of `urls` that answers; as
+/// Asks the first of `urls` that answers for one round of spreading the leaders; otherwise as
 /// [`ask_cluster`].
 ///
 /// # Errors
@@ -95,7 +97,7 @@ fn agent(answer: Duration) -> ureq::Agent {
         .timeout_connect(Some(CONNECT))
         .http_status_as_error(false)
         .max_redirects(0)
-        // A proxy of the environment is for the world outside, not for admin ports.
+        // A proxy of the environment is for the outside world, not for admin ports.
         .proxy(None)
         .build()
         .into()

@@ -1,7 +1,7 @@
-//! Serving HTTP in bounds: so many connections, so long for a request, so long for an answer.
+//! Serves HTTP within bounds: on connections, and on the time for a request and for an answer.
 //!
-//! A client that says nothing, or does not take its answer, must not keep a descriptor for ever, and
-//! many of them not the last one.
+//! A client that says nothing, or does not take its answer, must not keep a descriptor forever, and
+//! many such clients must not take the last one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 use super::patience::Impatient;
 use crate::process::accept::AcceptTrouble;
 
-/// Bytes of one request's head. Ours are a line and a few headers; the least that the library takes.
+/// Bytes of one request's head. Real ones are a line and a few headers; this is the least that the
+/// library accepts.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
 
 /// What a port allows.
@@ -25,9 +26,9 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 pub(super) struct Bounds {
     /// Connections at once. Further ones wait in the kernel's backlog.
     pub(super) connections_max: usize,
-    /// From the beginning of a connection, or the last answer, to the end of a request.
+    /// Time from the beginning of a connection, or from the last answer, to the end of a request.
     pub(super) request: Duration,
-    /// For a client to take an answer, from when its window is full.
+    /// Time for a client to take an answer, from the moment its window is full.
     pub(super) answer: Duration,
     /// How long requests may go on once the server stops.
     pub(super) drain: Duration,

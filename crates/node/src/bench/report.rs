@@ -1,4 +1,4 @@
-//! A bench's figures with their conditions.
+//! The figures of a bench, with the conditions that they were measured under.
 
 use std::time::Duration;
 

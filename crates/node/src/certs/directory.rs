@@ -1,4 +1,4 @@
-//! Where an operator keeps the authority and the certificates of one cluster.
+//! The directory in which an operator keeps the authority and the certificates of one cluster.
 //!
 //! ```text
 //! PATH/authority.pem    every node trusts it, every node needs a copy

@@ -1,4 +1,4 @@
-//! A running node takes the certificates that replace its own.
+//! Watches a running node's certificate files, and takes new ones into use.
 //!
 //! Files are looked at now and again: a signal would be one more thing that an operator has to know,
 //! and forget.

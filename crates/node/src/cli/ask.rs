@@ -100,7 +100,8 @@ fn find_out(arguments: &AskArguments) -> Result<ClusterReport, String> {
     answer_of(arguments, "find out how the cluster is", ask_cluster)
 }
 
-/// Has `ask` try those whom the arguments name; `what` it can't do if nobody answers.
+/// Lets `ask` try the nodes that the arguments name. If none answers, the error says that `what` can't be
+/// done.
 pub(super) fn answer_of<T>(
     arguments: &AskArguments,
     what: &str,

@@ -1,4 +1,4 @@
-//! `quorate balance leaders`.
+//! `quorate balance leaders`: spreads the leaders over the nodes again.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `quorate bench`.
+//! `quorate bench`: its flags, and its report on the standard output.
 
 use std::path::PathBuf;
 use std::time::Duration;

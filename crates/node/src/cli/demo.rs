@@ -1,4 +1,4 @@
-//! `quorate demo`.
+//! `quorate demo`: a whole cluster in this process, until Ctrl-C.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: the commands of `quorate`, and where each is carried out.
 //!
 //! One file for each command: its flags, and what it does with them. In the library, so that tests
 //! run the same program in a process of their own.
@@ -96,7 +96,7 @@ enum NodeCommand {
 pub fn main() -> ExitCode {
     if let Err(error) = logging::start() {
         let said = writeln!(std::io::stderr(), "quorate: can't log: {error}");
-        // Where that can't be said, the exit code is left.
+        // If not even that can be said, the exit code is all that is left.
         drop(said);
         return Exit::Failure.into();
     }

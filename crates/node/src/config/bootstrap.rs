@@ -71,7 +71,7 @@ fn shard_count(shards: Placed<u64>, faults: &mut Faults<'_>) -> Option<u32> {
 fn copy_count(copies: Placed<u64>, holders: usize, faults: &mut Faults<'_>) -> Option<usize> {
     match usize::try_from(copies.value) {
         Ok(count) if count <= holders => Some(count),
-        // Without any node that is another fault, noted where the nodes are.
+        // That there is no node at all is another fault, noted where the nodes are.
         _ if holders == 0 => None,
         _ => {
             let what = format!(
@@ -93,7 +93,7 @@ fn known_nodes(
     if list.value.is_empty() {
         faults.add(list.at, "`nodes` names no node; leave it out, and all nodes hold replicas");
     }
-    // As long as ids are missing or stand twice, nobody knows which ones are meant.
+    // As long as ids are missing or appear twice, it is not known which ones are meant.
     let mut known = BTreeSet::new();
     let is_known = entries.iter().all(|entry| entry.id.is_some_and(|id| known.insert(id)));
     let mut chosen = BTreeSet::new();

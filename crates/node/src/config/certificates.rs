@@ -1,4 +1,4 @@
-//! The files under `[certificates]`: there, readable, and of this node.
+//! `[certificates]`: checks that the files are there, readable, and of this node.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -38,7 +38,7 @@ pub use nodes::ConfiguredNode;
 /// A whole file, with every key.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
-/// A node's configuration, with every fault ruled out that the file and the certificates can show.
+/// A node's configuration, without any fault that the file and the certificates can show.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node.
@@ -132,8 +132,8 @@ impl Config {
     }
 }
 
-/// The admin addresses that the file at `path` names: this node's first. Reads no certificate: who
-/// asks a cluster how it is may not be allowed to read its keys. Blocks on the disk.
+/// The admin addresses that the file at `path` names, this node's first. Reads no certificate: a user who
+/// asks how a cluster is may not be allowed to read its keys. Blocks on the disk.
 ///
 /// # Errors
 /// As [`Config::read`].

@@ -56,7 +56,7 @@ pub(super) fn read(sections: &[Section<'_>], faults: &mut Faults<'_>) -> Vec<Nod
     entries
 }
 
-/// Notes ids and addresses that stand twice, and that this node's own entry is missing.
+/// Notes ids and addresses that appear twice, and a missing entry of this node.
 pub(super) fn check(entries: &[NodeEntry], own: Option<Placed<u64>>, faults: &mut Faults<'_>) {
     let mut ids: BTreeMap<u64, usize> = BTreeMap::new();
     let mut taken = Taken::default();

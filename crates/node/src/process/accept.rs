@@ -1,14 +1,14 @@
-//! What a port does while it can't accept: it waits longer and longer, and says so once.
+//! What a port does while it can't accept connections: it waits longer each time, and says so once.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 /// First wait after a failure; doubled by each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// Longest wait. Who is in the backlog notices no more than a second.
+/// Longest wait. A client in the backlog is delayed by no more than a second.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Time without a failure after which the trouble counts as over. Where descriptors are short, single
-/// accepts succeed all the time.
+/// Time without a failure after which the trouble counts as over. While descriptors are short, single
+/// accepts still succeed now and then.
 const CALM: Duration = Duration::from_secs(10);
 
 /// The trouble of one port, if it has any.

@@ -1,8 +1,8 @@
 //! Files and sockets: how many the process may have, and who may have them.
 //!
 //! A log that can't open its next file is a fault for good (RULE 8), so clients must never be able to
-//! take the last descriptor. Every node gets a share of the process's limit, and of it table files,
-//! the admin port and clients each get a part; what is left belongs to nobody else than the stores.
+//! take the last descriptor. Every node gets a share of the process's limit, of which table files, the
+//! admin port and clients each get a part; what is left belongs to the stores alone.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -1,4 +1,4 @@
-//! Directories and small files that have to survive a power cut.
+//! Directories and small files that must survive a power cut.
 
 use std::fs;
 use std::io::{self, Write};
@@ -38,7 +38,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, FileError> {
     fs::read_to_string(path).map_err(|cause| FileError::new("read", path, cause))
 }
 
-/// True if somebody else than its owner may read the file at `path`; false if that can't be told.
+/// True if others than its owner may read the file at `path`; false if that can't be found out.
 pub(crate) fn others_may_read(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o044 != 0)
 }

@@ -1,5 +1,7 @@
-//! Where the program's log, its complaints and the words of a panic go: the standard error, by an
-//! [`Outlet`], so that no task of a node ever waits for whoever reads it, or fails with them.
+//! The program's log, its complaints and its panics, all on the standard error.
+//!
+//! They go through an [`Outlet`], so that no task of a node ever waits for whoever reads them, or fails
+//! with the reader.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};

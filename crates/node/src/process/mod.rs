@@ -1,5 +1,6 @@
-//! What every part of the binary needs of its process: descriptors, files, the log, standard output,
-//! and futures within one task. Knows nothing of engines or ports.
+//! The process of a node: its descriptors, files, log and output, and futures within one task.
+//!
+//! Nothing here knows an engine or a port.
 
 pub(crate) mod accept;
 pub mod concurrent;

@@ -1,10 +1,9 @@
-//! What a running node says, on its way to whoever reads it: never waited for, never a reason to
-//! fail.
+//! Output that nobody waits for: lines of a running node, written by a thread of its own.
 //!
 //! The reader of a node's standard error may be dead, or may not read: a closed pipe, a full one, a
-//! terminal that was stopped. So nobody who says something writes it. It is queued, within a bound,
-//! and a thread of its own writes; what finds no room, or no reader, is dropped and counted, and
-//! once there is a reader again it is told how much.
+//! terminal that was stopped. So the thread that says a line never writes it. The line is queued, within
+//! a bound, and a thread of its own writes it. A line that finds no room, or no reader, is dropped and
+//! counted; the next reader is told how many are missing.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -20,7 +19,7 @@ use parking_lot::{Condvar, Mutex};
 /// nothing that a node would miss.
 pub const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// A file that is written by a thread of its own. Clones say to the same one.
+/// A file that is written by a thread of its own. Clones write to the same file.
 #[derive(Clone)]
 pub struct Outlet {
     shared: Arc<Shared>,
@@ -104,7 +103,7 @@ impl Outlet {
     }
 }
 
-/// For who writes lines by [`Write`]: each call of `write` is one.
+/// For writers of lines that want a [`Write`]: each call of `write` is one line.
 impl Write for Outlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.say(bytes);

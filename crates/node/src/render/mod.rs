@@ -1,4 +1,4 @@
-//! A cluster in words, for people. Pure: a status in, text out.
+//! Text about a cluster, for people. Pure: a report in, text out.
 //!
 //! Written for an operator who was woken at night: the verdict first, then what is wrong and what
 //! to do, then the facts. Nothing is shown that is as it should be, unless it was asked for.

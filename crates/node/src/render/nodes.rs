@@ -1,4 +1,4 @@
-//! Nodes as a table.
+//! The table of nodes.
 
 use quorate::NodeState;
 

@@ -1,4 +1,4 @@
-//! Shards: as a table, and one by one.
+//! The table of shards, and one shard in detail.
 
 use quorate::{Lag, ShardState};
 
@@ -14,7 +14,7 @@ pub(super) fn serves(shard: &ShardReport) -> bool {
     matches!(shard.state, ShardState::Healthy | ShardState::UnderReplicated)
 }
 
-/// How many are how.
+/// How many shards are in each state.
 pub(super) fn heading(shards: &[ShardReport]) -> String {
     let count = |state| shards.iter().filter(|shard| shard.state == state).count();
     let healthy = count(ShardState::Healthy);

@@ -1,4 +1,4 @@
-//! Commands of Redis that are not here, and what a client is told instead.
+//! The Redis commands that do not exist here, and what a client is told instead.
 
 use super::table;
 

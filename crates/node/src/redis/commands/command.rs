@@ -1,4 +1,4 @@
-//! From arguments to a checked command. Pure: nothing here knows a socket or an engine.
+//! Turns the arguments of a request into a checked command. Pure: no socket, no engine.
 
 use bytes::Bytes;
 
@@ -32,8 +32,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// True if it may pass over many keys for a short answer. Of these a connection runs one at a
-    /// time: who leaves behind hundreds of them leaves one to be done.
+    /// True if it may pass over many keys for a short answer. A connection runs one of these at a time, so
+    /// that a client that sends hundreds of them and leaves, leaves one behind that runs.
     #[must_use]
     pub fn is_walk(&self) -> bool {
         matches!(self, Command::CountKeys | Command::Scan(_))
@@ -117,9 +117,9 @@ pub enum Local {
     Client(Arguments),
     /// CONFIG GET of these patterns.
     ConfigGet(Vec<Bytes>),
-    /// Back to a new connection's state.
+    /// RESET: back to the state of a new connection.
     Reset,
-    /// Answer, then close.
+    /// QUIT: answer, then close.
     Quit,
 }
 
@@ -314,8 +314,8 @@ pub fn wrong_arguments(name: &str) -> Reply {
     Reply::Error(format!("ERR wrong number of arguments for '{name}' command").into())
 }
 
-/// To the letter of Redis, with its trailing blank, because clients look for this text; then what is
-/// here instead.
+/// The text of Redis to the letter, with its trailing blank, because clients look for it; then what
+/// exists here instead.
 #[must_use]
 pub fn unknown_command(arguments: &[Bytes]) -> Reply {
     const SHOWN_BYTES_MAX: usize = 128;

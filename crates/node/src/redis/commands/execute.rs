@@ -1,4 +1,4 @@
-//! Commands on the engine: scattering, holding, and the words for what went wrong.
+//! Runs commands on the engine, and puts what comes of them into replies.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ pub(crate) async fn write_together(engine: &Engine, mut writes: Vec<SingleWrite>
 }
 
 async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Vec<Reply>, Reply> {
-    // All before any: a client that reads an error must not find a part written.
+    // All are checked before any is written: a client that reads an error must not find a part written.
     writes.iter().try_for_each(check)?;
     let tasks = group_by_slot(writes)
         .into_iter()
@@ -114,7 +114,7 @@ async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Ve
     }
 }
 
-/// What the engine would refuse of a write by itself.
+/// Refuses what the engine would refuse of a single write.
 fn check(write: &SingleWrite) -> Result<(), Reply> {
     let (key_bytes, max) = (write.key().len(), limits::KEY_BYTES_MAX);
     if key_bytes > max {
@@ -193,7 +193,7 @@ async fn get_many(engine: &Engine, keys: Vec<Bytes>, reply_bytes: usize) -> Exec
     }
 }
 
-/// The values are longer than the room: says how much they need, or that nobody gets as much.
+/// The values are longer than the room: says how much they need, or that no reply may be as long.
 fn short(command: Command, lengths: &[Option<u64>]) -> Executed {
     let values = lengths.iter().flatten().fold(0u64, |sum, length| sum.saturating_add(*length));
     let values = usize::try_from(values).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! The patterns of SCAN and CONFIG GET.
+//! Matches the patterns of SCAN and CONFIG GET.
 
 /// True if `text` matches `pattern`: `*`, `?`, `[a-c]`, `[^a]` and `\` as Redis reads them.
 ///

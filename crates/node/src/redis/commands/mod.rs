@@ -1,5 +1,4 @@
-//! What each Redis command means: which there are, what their arguments say, and how they run on the
-//! engine.
+//! What each Redis command means, and how it runs on the engine.
 //!
 //! Only `execute` and `scan` meet the engine; the rest is pure.
 

@@ -1,5 +1,4 @@
-//! How many bytes a reply is expected to hold: known before it is there, so that its room can be
-//! taken before its memory is.
+//! Estimates how many bytes a reply will hold, so that its room is taken before its memory is.
 
 use super::command::{Command, Local};
 use super::table;
@@ -58,7 +57,7 @@ impl Expectation {
         self.value_bytes = self.value_bytes.max(bytes).min(VALUE_BYTES_MAX);
     }
 
-    /// A reply came; the expectation follows those that are smaller slowly.
+    /// A reply came. The expectation follows smaller ones slowly.
     pub(crate) fn note(&mut self, bytes: usize) {
         let excess = self.value_bytes.saturating_sub(bytes.max(VALUE_BYTES_MIN));
         self.value_bytes -= excess / 16;

@@ -139,7 +139,7 @@ async fn page(
     }
 }
 
-/// Room for the next try of a step that was short of it.
+/// Room for the next try of a step that had too little.
 ///
 /// # Errors
 /// The reply to a client whose slot can't be answered.

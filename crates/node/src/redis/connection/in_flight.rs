@@ -1,5 +1,4 @@
-//! The commands of one connection that are under way: their order, what may run beside what, and the
-//! room for their replies.
+//! The commands of one connection that are under way: their order, overlap and room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -113,7 +112,7 @@ impl InFlight {
         self.waiting.len() < COMMANDS_MAX && self.argument_bytes < ARGUMENT_BYTES_MAX
     }
 
-    /// Takes in what the engine has answered.
+    /// Collects what the engine has answered.
     pub(super) fn collect(&mut self, context: &mut Context<'_>, unwritten: usize) {
         let mut done = std::mem::take(&mut self.done);
         self.tasks.poll_done(context, &mut done);
@@ -235,7 +234,7 @@ impl InFlight {
         None
     }
 
-    /// Gives a command its place, and room when it is the next to be written.
+    /// Gives a command its place; it gets its room when it is next to be written.
     fn defer(&mut self, command: Command, reply_bytes: usize) -> Option<Command> {
         let footprint = Footprint::of(&command);
         let is_walk = command.is_walk();
@@ -313,7 +312,7 @@ impl InFlight {
         }
     }
 
-    /// Runs a command anew, with room of the size that its reply was seen to have.
+    /// Runs a command again, with room of the size that its reply was seen to have.
     fn start_again(&mut self, deferred: Deferred) {
         let Deferred { place, footprint, command, reply_bytes } = deferred;
         self.expected_bytes += reply_bytes;
@@ -335,7 +334,7 @@ impl InFlight {
         self.launch(running, task, 0);
     }
 
-    /// Sees to the reply that is the next to be written, if it waits for room.
+    /// Gets on with the reply that is next to be written, if it waits for room.
     pub(super) fn serve_head(&mut self, context: &mut Context<'_>) -> bool {
         if self.head.is_some() || !matches!(self.waiting.front(), Some(Place::Deferred)) {
             return false;

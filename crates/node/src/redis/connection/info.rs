@@ -1,4 +1,4 @@
-//! INFO, in the sections and words of Redis.
+//! INFO: facts about the node, in the sections and words of Redis.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use super::shared::Shared;
 /// The Redis version that clients may expect the commands here to behave like.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
 
-/// The sections that are asked for; all, if none is named.
+/// The sections that were asked for, or all if none was named.
 pub(super) fn info(shared: &Shared, sections: &[Bytes]) -> String {
     let everything = |name: &Bytes| {
         [b"all".as_slice(), b"default", b"everything"]

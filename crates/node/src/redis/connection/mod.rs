@@ -1,5 +1,4 @@
-//! The connections of a Redis port: who is let in, what of a client's commands runs at once, and what
-//! room their replies have.
+//! The connections of a Redis port: accepting them, and running their commands within bounds.
 
 mod in_flight;
 mod info;

@@ -1,4 +1,4 @@
-//! Which commands of one connection may run beside each other.
+//! Decides which commands of one connection may run at the same time.
 //!
 //! Commands of one connection on the same key take effect in their order, as with one Redis
 //! thread; all others overlap. A command starts only if it touches no key of an unfinished earlier

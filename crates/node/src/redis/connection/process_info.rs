@@ -1,4 +1,4 @@
-//! What INFO tells of the process: all of it, also if several nodes live in it.
+//! Memory and processor time of the process, for INFO. All of it, even if several nodes live in it.
 
 use std::fs;
 

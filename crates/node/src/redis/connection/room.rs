@@ -1,10 +1,11 @@
 //! Room for replies, taken before the memory is: a share of the node's for each connection.
 //!
 //! Two rooms, so that connections never wait for each other in a circle. From the *shared* room each
-//! connection takes what its commands are expected to answer; who finds it full waits with commands
-//! that have not begun. A reply that turns out larger is read anew when it is the connection's next
-//! one, with room of its known size from the room of the *heads*: who has that needs nothing more but
-//! its client's reading. So does from the start what is expected to be larger than a connection's part.
+//! connection takes what its commands are expected to answer; a connection that finds it full waits, with
+//! commands that have not begun. A reply that turns out larger is read again when it is the connection's
+//! next one, with room of its known size from the room of the *heads*: whoever holds that waits for
+//! nothing but its client. A reply that is expected to be larger than a connection's part does so from
+//! the start.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl NodeRoom {
 
 type Acquire = dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send;
 
-/// A place in a queue for room; dropped, it is left.
+/// A place in a queue for room. Dropping it leaves the queue.
 struct Wait {
     acquire: Pin<Box<Acquire>>,
     waiting: Arc<AtomicUsize>,
@@ -66,7 +67,7 @@ impl Drop for Wait {
     }
 }
 
-/// The part that one connection has. Dropped, it goes back.
+/// The part of the room that one connection has. Dropping it gives the part back.
 pub(super) struct Room {
     node: Arc<NodeRoom>,
     held: Option<OwnedSemaphorePermit>,

@@ -1,4 +1,4 @@
-//! Accepting connections, in bounds, and ending them.
+//! Accepts connections within a bound, and ends them.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,9 +15,9 @@ use super::shared::{Client, Place, RedisStatistics, Shared};
 use super::task::Connection;
 use crate::process::accept::AcceptTrouble;
 
-/// How long connections may go on with what they have begun, once the server stops.
+/// How long connections may finish what they have begun once the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
-/// What a client is told for whom there is no place; Redis' own words.
+/// What a client is told when there is no place for it; Redis' own words.
 const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// A running Redis port.
@@ -114,8 +114,8 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Tells a client that there is no place, and closes. Here and now: a refused client that waited for
-/// a task of its own would hold its descriptor meanwhile.
+/// Tells a client that there is no place for it, and closes the connection. At once: a refused client
+/// that waited for a task of its own would hold its descriptor meanwhile.
 fn refuse(stream: TcpStream, address: SocketAddr, statistics: &RedisStatistics) {
     statistics.connections_refused.fetch_add(1, Ordering::Relaxed);
     // The words always fit an empty socket.

@@ -1,4 +1,4 @@
-//! What one connection knows about itself, and the commands that are answered from it.
+//! The state of one connection, and the commands that are answered from it alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -78,7 +78,7 @@ impl Client {
 }
 
 impl Shared {
-    /// Of a port that listens on `address`, with a place for each of at most `clients_max` connections.
+    /// For a port that listens on `address`, with a place for each of at most `clients_max` connections.
     pub(super) fn new(engine: Engine, address: SocketAddr, clients_max: usize) -> Shared {
         Shared {
             engine,
@@ -123,7 +123,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// That of `client`, which was admitted.
+    /// The place of `client`, which was admitted.
     pub(super) fn of(client: &Arc<Client>, shared: &Arc<Shared>) -> Place {
         Place { shared: Arc::clone(shared), client: Arc::clone(client) }
     }

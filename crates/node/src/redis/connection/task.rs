@@ -1,4 +1,4 @@
-//! One connection: a task that reads, starts commands, and writes replies in order.
+//! The task of one connection: it reads, starts commands, and writes replies in order.
 //!
 //! Nothing is ever refused for being too fast: while too much is under way or unread, the socket is
 //! not read, and TCP tells the client.
@@ -37,8 +37,8 @@ const INPUT_BYTES_MAX: usize = 256 << 10;
 /// all of them: much slower than any line, and soon enough for those that wait.
 const STALL: Duration = Duration::from_secs(10);
 const STALL_BYTES: u64 = 64 << 10;
-/// And this part of the room that it holds, if that is more: whatever it holds is free again after ten
-/// minutes.
+/// It also has to take this part of the room that it holds, if that is more, so that all of the room is
+/// free again after ten minutes.
 const STALL_PARTS: u64 = 60;
 
 pub(super) struct Connection {
@@ -101,8 +101,8 @@ impl Connection {
             let started = self.start_commands(context);
             let wrote = self.output.flush(context, &mut self.stream)?;
             self.in_flight.note_written(self.output.written(), self.output.len());
-            // Whether all of the input was parsed was noted when it was: by now there may be room again
-            // for what had none then.
+            // `is_parsed` was noted when the input was looked at: since then, room may have come free for
+            // what had none.
             let is_idle = self.in_flight.is_empty() && self.held.is_none();
             if self.input_ended && self.is_parsed && is_idle && self.output.is_empty() {
                 return Poll::Ready(Ok(()));
@@ -196,7 +196,7 @@ impl Connection {
         match parsed {
             Ok(command) => {
                 if command == Command::Local(Local::Quit) {
-                    // What comes behind it is neither run nor answered.
+                    // What follows it is neither run nor answered.
                     self.end_input();
                 }
                 self.admit(context, command);
@@ -252,7 +252,7 @@ fn is_of_http(arguments: &[Bytes]) -> bool {
     arguments.first().is_some_and(word)
 }
 
-/// Finds out that a client does not read while others wait for the room that its replies hold.
+/// Detects a client that does not read while others wait for the room that its replies hold.
 struct Stall {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,

@@ -1,5 +1,6 @@
-//! What is kept of a client's transaction: that it was refused. Until its EXEC or DISCARD nothing
-//! runs, because its client believes that all or nothing of it does.
+//! Refuses transactions: after a MULTI nothing runs until its EXEC or DISCARD.
+//!
+//! A client that sent MULTI believes that all or nothing of what follows takes effect.
 
 use bytes::Bytes;
 

@@ -1,5 +1,4 @@
-//! The bytes of the Redis protocol: requests, replies, and the keys that are made from a client's.
-//! Pure.
+//! The bytes of the Redis protocol: requests, replies and keys. Pure.
 
 pub mod output;
 pub mod parser;

@@ -1,4 +1,4 @@
-//! What waits to be written to a client. Long byte strings are not copied: they wait as they are.
+//! The bytes that wait to be written to a client. Long byte strings wait as they are, without a copy.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

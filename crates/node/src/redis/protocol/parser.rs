@@ -1,4 +1,4 @@
-//! The request parser: RESP arrays and inline commands out of a growing buffer.
+//! The request parser: reads RESP arrays and inline commands out of a growing buffer.
 //!
 //! It keeps its place between calls, so that a request that trickles in is looked at once, and it
 //! takes arguments out of the buffer without copying them. Whatever the bytes are, it never panics
