@@ -6,7 +6,7 @@ mod pipeline;
 mod process_info;
 mod room;
 pub(super) mod server;
-mod session;
 pub(super) mod shared;
+mod state;
 mod task;
 mod transaction;

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::in_flight::{InFlight, Next};
-use super::session::Session;
 use super::shared::{Client, Shared};
+use super::state::ConnectionState;
 use super::transaction::Transaction;
 use crate::redis::commands::command::{self, Command, Local};
 use crate::redis::protocol::output::Output;
@@ -44,7 +44,7 @@ const STALL_PARTS: u64 = 60;
 pub(super) struct Connection {
     stream: TcpStream,
     shared: Arc<Shared>,
-    session: Session,
+    state: ConnectionState,
     parser: Parser,
     transaction: Transaction,
     keys: KeyMaker,
@@ -63,7 +63,7 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, client: Arc<Client>) -> Connection {
         Connection {
             stream,
-            session: Session::new(Arc::clone(&shared), client),
+            state: ConnectionState::new(Arc::clone(&shared), client),
             in_flight: InFlight::new(Arc::clone(&shared)),
             shared,
             parser: Parser::default(),
@@ -128,10 +128,10 @@ impl Connection {
         {
             let reply = match next {
                 Next::Reply(reply) => reply,
-                Next::Local(local) => self.session.answer(local),
+                Next::Local(local) => self.state.answer(local),
             };
             errors += u64::from(matches!(reply, Reply::Error(_)));
-            reply.write(self.session.protocol, &mut self.output);
+            reply.write(self.state.protocol, &mut self.output);
             self.in_flight.note_appended(self.output.appended(), self.output.len());
         }
         let answered = self.in_flight.answered() - first;

@@ -13,15 +13,15 @@ use crate::redis::protocol::parser::{Arguments, parse_integer};
 use crate::redis::protocol::reply::{Protocol, Reply};
 
 /// One connection's state.
-pub(super) struct Session {
+pub(super) struct ConnectionState {
     pub(super) protocol: Protocol,
     client: Arc<Client>,
     shared: Arc<Shared>,
 }
 
-impl Session {
-    pub(super) fn new(shared: Arc<Shared>, client: Arc<Client>) -> Session {
-        Session { protocol: Protocol::default(), client, shared }
+impl ConnectionState {
+    pub(super) fn new(shared: Arc<Shared>, client: Arc<Client>) -> ConnectionState {
+        ConnectionState { protocol: Protocol::default(), client, shared }
     }
 
     /// Answers a command that needs no engine. The protocol changes before the answer is written,
