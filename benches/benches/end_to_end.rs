@@ -32,10 +32,10 @@ fn end_to_end(c: &mut Criterion) {
 async fn write_all(cluster: &Cluster, round: u64, outstanding: u64) {
     let mut tasks = Vec::new();
     for number in 0..outstanding {
-        // A multiplicative hash spreads the keys over the slots and over a million keys.
+        // A multiplicative hash spreads the keys over the shards and over a million keys.
         let mixed = (round * outstanding + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let slot = u16::try_from(mixed >> 50).expect("14 bits");
-        let mut key = slot.to_be_bytes().to_vec();
+        let prefix = u16::try_from(mixed >> 50).expect("14 bits");
+        let mut key = prefix.to_be_bytes().to_vec();
         key.extend_from_slice(&(mixed % 1_000_000).to_be_bytes());
         let engine = cluster.leader_of(&key).clone();
         tasks.push(tokio::spawn(async move { engine.put(key, vec![7; 16]).await }));

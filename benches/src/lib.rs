@@ -18,6 +18,15 @@ pub fn sample_run(term: Term, first: Index, count: usize, payload: usize) -> Run
     draft.seal(term, first)
 }
 
+/// The keys that cut those of the benchmarks, which begin with a number below 16,384 as two bytes, into
+/// as many equal parts.
+fn split_keys(parts: u32) -> impl Iterator<Item = Vec<u8>> {
+    (1..parts).map(move |part| {
+        let start = u16::try_from(16_384 * part / parts).expect("14 bits");
+        start.to_be_bytes().to_vec()
+    })
+}
+
 /// Three nodes over real QUIC on loopback, each with its own directory and databases.
 pub struct Cluster {
     /// The nodes, by id.
@@ -41,7 +50,7 @@ impl Cluster {
                 .node(*node)
                 .listen("127.0.0.1:0".parse().expect("an address"))
                 .tls(authority.issue(*node).expect("a certificate"))
-                .bootstrap(Bootstrap::even_slots(&nodes, shards, 3))
+                .bootstrap(Bootstrap::split_at(&nodes, 3, split_keys(shards)))
                 .open()
                 .expect("a new directory opens")
         };

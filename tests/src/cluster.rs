@@ -8,6 +8,7 @@ use quorate::{
     Bootstrap, ClusterAuthority, ClusterId, Engine, EngineBuilder, FatalError, NodeId, OpenError,
     ShardId,
 };
+use quorate_node::redis::protocol::slot::split_keys;
 
 /// Longest wait for every shard to have a leader.
 pub const READY: Duration = Duration::from_secs(30);
@@ -47,7 +48,7 @@ impl ClusterSpec {
             .node(node)
             .listen(listen)
             .tls(self.authority.issue(node).expect("a certificate can be issued"))
-            .bootstrap(Bootstrap::even_slots(&self.nodes, self.shards, 3))
+            .bootstrap(even(&self.nodes, self.shards))
     }
 
     /// Opens `node` on a free port.
@@ -135,6 +136,13 @@ pub async fn identity_error(engine: &Engine) -> String {
         FatalError::Identity(reason) => reason,
         other => panic!("ended by something else: {other}"),
     }
+}
+
+/// The first map of a cluster whose keys begin with a Redis hash slot: as many shards as told, of as many
+/// slots each, three replicas of each.
+#[must_use]
+pub fn even(nodes: &[NodeId], shards: u32) -> Bootstrap {
+    Bootstrap::split_at(nodes, 3, split_keys(shards))
 }
 
 /// A key that is spread over the slots by `number`.

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::{
-    ClusterStatus, Engine, Health, Lag, NodeId, ReadLevel, ShardId, ShardState, WriteError,
-};
+use quorate::{Engine, Health, Lag, NodeId, ReadLevel, ShardId, ShardState, WriteError};
+use quorate_node::report::{ClusterReport, ReplicaReport};
 use quorate_tests::cluster::{ClusterSpec, READY, close, key, let_lead};
 use quorate_tests::link::Link;
 
@@ -53,10 +52,10 @@ impl Apart {
     }
 
     /// Waits until node 2 sees the cluster as `wanted` wants it.
-    async fn seen(&self, wanted: impl Fn(&ClusterStatus) -> bool) -> ClusterStatus {
+    async fn seen(&self, wanted: impl Fn(&ClusterReport) -> bool) -> ClusterReport {
         let deadline = tokio::time::Instant::now() + READY;
         loop {
-            let status = self.engines[1].cluster_status(ASK).await;
+            let status = ClusterReport::from(&self.engines[1].cluster_status(ASK).await);
             if wanted(&status) {
                 return status;
             }
@@ -81,7 +80,7 @@ impl Apart {
     }
 }
 
-fn is_apart(status: &ClusterStatus) -> bool {
+fn is_apart(status: &ClusterReport) -> bool {
     status.problems.iter().any(|problem| problem.contains("nodes 1 and 3 do not hear each other"))
 }
 
@@ -118,7 +117,7 @@ async fn requests_take_the_way_over_a_third_node() {
             Some(3) => Some(1),
             _ => None,
         };
-        let lag = |replica: &&quorate::ReplicaSummary| replica.lag == Some(Lag::Leaderless);
+        let lag = |replica: &&ReplicaReport| replica.lag == Some(Lag::Leaderless);
         let found = shard.replicas.iter().find(lag).map(|replica| replica.node);
         assert_eq!(found, expected, "{shard:?}");
         let state = expected.map_or(ShardState::Healthy, |_| ShardState::UnderReplicated);

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quorate::{Bootstrap, Engine, NodeId, ReadLevel, WallMillis};
+use quorate::{Engine, NodeId, ReadLevel, WallMillis};
+use quorate_node::report::ClusterReport;
 use quorate_tests::cluster::{
-    ClusterSpec, READY, close, copy_directory, identity_error, introduce, key,
+    ClusterSpec, READY, close, copy_directory, even, identity_error, introduce, key,
 };
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -24,7 +25,7 @@ async fn a_cluster_is_founded_when_all_founders_have_met() {
         (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
     introduce(&engines);
     let met = async {
-        while engines.iter().any(|engine| engine.readiness().founders_missing != [3]) {
+        while engines.iter().any(|engine| engine.readiness().founders_missing != [NodeId(3)]) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -58,7 +59,7 @@ async fn different_first_maps_found_nothing() {
     let spec = ClusterSpec::new(directory.path(), 2);
     let mut engines: Vec<Engine> =
         (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
-    let other = Bootstrap::even_slots(&spec.nodes, 3, 3);
+    let other = even(&spec.nodes, 3);
     let builder = spec.builder(NodeId(3), SocketAddr::from(LOOPBACK)).bootstrap(other);
     engines.push(builder.open().expect("opens"));
     introduce(&engines);
@@ -95,7 +96,7 @@ async fn a_founder_may_begin_again_before_the_founding() {
         (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();
     introduce(&engines);
     let met = async {
-        while engines.iter().any(|engine| engine.readiness().founders_missing != [3]) {
+        while engines.iter().any(|engine| engine.readiness().founders_missing != [NodeId(3)]) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -123,7 +124,7 @@ async fn a_later_bootstrap_makes_no_replicas() {
     engines[3].put(key(1), "x").await.expect("it forwards");
     engines.pop().expect("four").shutdown().await;
     let nodes: Vec<NodeId> = (1..=4).map(NodeId).collect();
-    let changed = fourth().bootstrap(Bootstrap::even_slots(&nodes, 4, 3));
+    let changed = fourth().bootstrap(even(&nodes, 4));
     engines.push(changed.open().expect("the bootstrap is not looked at"));
     introduce(&engines);
     assert!(engines[3].status().await.shards.is_empty(), "it holds no replica");
@@ -191,6 +192,7 @@ async fn a_clock_far_off_is_refused_until_it_is_set() {
     engines[0].wait_ready(READY).await.expect("the others serve");
     engines[1].put(key(1), "x").await.expect("unharmed");
     let cluster = engines[0].cluster_status(Duration::from_secs(2)).await;
+    let cluster = ClusterReport::from(&cluster);
     let told = |problem: &String| problem.contains("apart, that of node 3 is ahead");
     assert!(cluster.problems.iter().any(told), "{cluster:?}");
     engines.remove(2).shutdown().await;

@@ -8,19 +8,17 @@ use quorate::{
     ShardState,
 };
 use quorate_host::AppliedRecord;
+use quorate_node::report::ClusterReport;
 use quorate_tests::cluster::{ClusterSpec, READY, close, introduce, key};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const ASK: Duration = Duration::from_secs(2);
 
 /// Waits until `engine` sees the cluster as `wanted` wants it.
-async fn seen(
-    engine: &Engine,
-    wanted: impl Fn(&quorate::ClusterStatus) -> bool,
-) -> quorate::ClusterStatus {
+async fn seen(engine: &Engine, wanted: impl Fn(&ClusterReport) -> bool) -> ClusterReport {
     let deadline = tokio::time::Instant::now() + READY;
     loop {
-        let status = engine.cluster_status(ASK).await;
+        let status = ClusterReport::from(&engine.cluster_status(ASK).await);
         if wanted(&status) {
             return status;
         }
@@ -43,7 +41,7 @@ async fn the_map_names_every_node_and_status_tells_who_is_gone() {
     let mut engines: Vec<Engine> = (1..=3).map(open).collect();
     introduce(&engines);
     for engine in &engines {
-        let whole = |status: &quorate::ClusterStatus| {
+        let whole = |status: &ClusterReport| {
             status.health == Health::Healthy
                 && status.nodes.iter().all(|node| node.services.contains_key("redis"))
         };
@@ -68,7 +66,7 @@ async fn the_map_names_every_node_and_status_tells_who_is_gone() {
 
     close(engines).await;
     let alone = open(1);
-    let status = alone.cluster_status(ASK).await;
+    let status = ClusterReport::from(&alone.cluster_status(ASK).await);
     assert!(status.map_revision >= 4, "the map was kept on disk: {}", status.map_revision);
     assert_eq!(status.nodes[2].services["redis"], "127.0.0.1:7003");
     assert_eq!(status.health, Health::Unavailable);
@@ -110,7 +108,7 @@ async fn an_old_route_is_corrected_by_the_answer() {
             .node(NodeId(node))
             .listen(SocketAddr::from(LOOPBACK))
             .tls(authority.issue(NodeId(node)).expect("a certificate can be issued"))
-            .bootstrap(Bootstrap::even_slots(&founders, 1, 3))
+            .bootstrap(Bootstrap::single(&founders, 3))
             .open()
             .expect("opens")
     };
@@ -118,7 +116,7 @@ async fn an_old_route_is_corrected_by_the_answer() {
     introduce(&engines);
     engines[3].put("k", "before").await.expect("any node takes any request");
     // What a replica has not applied yet would be refused by its raised record.
-    let applied = |status: &quorate::ClusterStatus| {
+    let applied = |status: &ClusterReport| {
         let replicas =
             status.shards.iter().filter(|s| s.shard == shard.0).flat_map(|s| &s.replicas);
         let mut places = replicas.map(|replica| (replica.applied, replica.last));
@@ -146,9 +144,8 @@ async fn an_old_route_is_corrected_by_the_answer() {
     assert_eq!(pairs.len(), 1);
     assert_eq!(&pairs[0].1[..], b"after");
     // And the leader reports what its log says, so that the directory follows.
-    let reported = |status: &quorate::ClusterStatus| {
-        status.shards.iter().any(|s| s.shard == shard.0 && s.version == 2)
-    };
+    let reported =
+        |status: &ClusterReport| status.shards.iter().any(|s| s.shard == shard.0 && s.version == 2);
     let status = seen(&engines[3], reported).await;
     assert_eq!(status.health, Health::Healthy, "{:?}", status.problems);
     close(engines).await;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use quorate::{NodeId, ShardId};
+use quorate_node::report::ClusterReport;
 use quorate_tests::cluster::{ClusterSpec, READY, close, let_lead};
 
 const ASK: Duration = Duration::from_secs(2);
@@ -47,7 +48,7 @@ async fn leaders_are_spread_on_request() {
     let deadline = tokio::time::Instant::now() + READY;
     let look = async |wanted: &[u64], has_note: bool| {
         loop {
-            let status = engines[1].cluster_status(ASK).await;
+            let status = ClusterReport::from(&engines[1].cluster_status(ASK).await);
             let mut led: Vec<u64> = status.nodes.iter().filter_map(|node| node.leaders).collect();
             led.sort_unstable();
             if led == wanted && status.notes.is_empty() != has_note {

@@ -27,7 +27,7 @@
 //!     .node(node)
 //!     .listen("127.0.0.1:0".parse()?)
 //!     .tls(ClusterAuthority::generate(cluster)?.issue(node)?)
-//!     .bootstrap(Bootstrap::even_slots(&[node], 4, 1))
+//!     .bootstrap(Bootstrap::split_at(&[node], 1, ["g", "t"]))
 //!     .open()?;
 //! engine.put("colour", "blue").await?;
 //! let colour = engine.get(b"colour", ReadLevel::Linearizable).await?;
@@ -62,7 +62,7 @@ pub use api::submission::Submission;
 pub use api::watches::{LeaderWatch, MapWatch, PositionWatch};
 pub use call::call::Applied;
 pub use call::read::ReadLevel;
-pub use cluster::bootstrap::{Bootstrap, BootstrapShard, SLOTS};
+pub use cluster::bootstrap::{Bootstrap, BootstrapShard};
 pub use cluster::map::MapView;
 pub use error::{
     FatalError, Indeterminate, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError,
@@ -82,10 +82,11 @@ pub use state::counters::CounterValues;
 pub use state::position::Position;
 pub use state::shards::Leadership;
 pub use status::cluster_status::{
-    Balanced, ClusterStatus, Drained, Health, Lag, NodeState, NodeStatus, Readiness,
-    ReplicaSummary, SCHEMA, ShardState, ShardSummary, UnheardNode,
+    Balanced, ClusterStatus, Drained, Health, Lag, NodeState, NodeStatus, Note, Readiness, Reason,
+    ReplicaSummary, ShardState, ShardSummary, UnheardNode,
 };
-pub use status::node_status::{LogStatus, PeerStatus, ShardStatus, Status};
-pub use status::resources::ResourceStatus;
+pub use status::node_status::{LogStatus, PeerStatus, ShardStatus, Status, TimesStatus};
+pub use status::problems::Problem;
+pub use status::resources::{ResourceStatus, Warning};
 pub use store::data_store::{DataStatistics, Found};
 pub use worker::worker::Observer;

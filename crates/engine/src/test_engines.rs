@@ -75,7 +75,7 @@ impl TestEngines {
             .node(node)
             .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
             .tls(self.authority.issue(node).expect("a certificate"))
-            .bootstrap(Bootstrap::even_slots(&self.founders, 1, self.founders.len()))
+            .bootstrap(Bootstrap::single(&self.founders, self.founders.len()))
             .state_machine(move |_| machine())
     }
 

@@ -25,7 +25,7 @@ async fn opened(directory: &std::path::Path) -> Engine {
         .node(NodeId(1))
         .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
         .tls(authority.issue(NodeId(1)).expect("a certificate"))
-        .bootstrap(Bootstrap::even_slots(&[NodeId(1)], 1, 1))
+        .bootstrap(Bootstrap::single(&[NodeId(1)], 1))
         .open()
         .expect("a new directory");
     engine.wait_ready(Duration::from_secs(60)).await.expect("one node is enough");

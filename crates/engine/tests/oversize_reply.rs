@@ -50,7 +50,7 @@ fn open(directory: &Path, authority: &ClusterAuthority, node: u64, gate: &Arc<Ga
         .node(NodeId(node))
         .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
         .tls(authority.issue(NodeId(node)).expect("a certificate"))
-        .bootstrap(Bootstrap::even_slots(&[NodeId(1), NodeId(2)], 1, 2))
+        .bootstrap(Bootstrap::single(&[NodeId(1), NodeId(2)], 2))
         .state_machine(move |_| Box::new(Machine { gate: Arc::clone(&gate) }))
         .open()
         .expect("a new directory")

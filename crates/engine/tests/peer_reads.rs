@@ -57,7 +57,7 @@ fn open(directory: &Path, authority: &ClusterAuthority, node: u64, gate: &Arc<Ga
         .node(NodeId(node))
         .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
         .tls(authority.issue(NodeId(node)).expect("a certificate"))
-        .bootstrap(Bootstrap::even_slots(&[NodeId(1)], 2, 1))
+        .bootstrap(Bootstrap::split_at(&[NodeId(1)], 1, [HEALTHY.to_vec()]))
         .state_machine(move |_| Box::new(Machine(Arc::clone(&gate))))
         .open()
         .expect("a new directory")

@@ -23,7 +23,7 @@ fn open(directory: &Path, authority: &ClusterAuthority, node: u64) -> Engine {
         .node(NodeId(node))
         .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
         .tls(authority.issue(NodeId(node)).expect("a certificate"))
-        .bootstrap(Bootstrap::even_slots(&[NodeId(1)], 1, 1))
+        .bootstrap(Bootstrap::single(&[NodeId(1)], 1))
         .open()
         .expect("a new directory")
 }

@@ -35,11 +35,13 @@ pub struct LogStatistics {
 pub struct LatencyHistogram {
     /// Latencies per bucket.
     pub counts: [u64; BUCKETS],
+    /// All of them together.
+    pub sum: Duration,
 }
 
 impl Default for LatencyHistogram {
     fn default() -> Self {
-        LatencyHistogram { counts: [0; BUCKETS] }
+        LatencyHistogram { counts: [0; BUCKETS], sum: Duration::ZERO }
     }
 }
 
@@ -72,6 +74,7 @@ pub(crate) struct Counters {
     pub(crate) batch_bytes: AtomicU64,
     pub(crate) tables_merged: AtomicU64,
     sync_latency: [AtomicU64; BUCKETS],
+    sync_latency_sum_ns: AtomicU64,
 }
 
 impl Counters {
@@ -85,6 +88,7 @@ impl Counters {
             batch_bytes: AtomicU64::new(0),
             tables_merged: AtomicU64::new(0),
             sync_latency: std::array::from_fn(|_| AtomicU64::new(0)),
+            sync_latency_sum_ns: AtomicU64::new(0),
         }
     }
 
@@ -92,6 +96,8 @@ impl Counters {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         let bucket = (nanos.max(1).ilog2() as usize).min(BUCKETS - 1);
         add(&self.sync_latency[bucket], 1);
+        // It wraps after 584 years of syncs.
+        add(&self.sync_latency_sum_ns, nanos);
     }
 
     pub(crate) fn snapshot(&self) -> LogStatistics {
@@ -106,7 +112,10 @@ impl Counters {
             run_bytes: read(&self.run_bytes),
             batch_bytes: read(&self.batch_bytes),
             tables_merged: read(&self.tables_merged),
-            sync_latency: LatencyHistogram { counts },
+            sync_latency: LatencyHistogram {
+                counts,
+                sum: Duration::from_nanos(read(&self.sync_latency_sum_ns)),
+            },
         }
     }
 }
@@ -133,5 +142,13 @@ mod tests {
         assert!(median >= Duration::from_micros(100) && median <= Duration::from_micros(200));
         assert!(latency.quantile(1.0) > Duration::from_secs(1_000));
         assert_eq!(counters.snapshot().syncs, 100);
+    }
+
+    #[test]
+    fn the_sum_is_that_of_all() {
+        let counters = Counters::new();
+        counters.count_sync(Duration::from_micros(100));
+        counters.count_sync(Duration::from_micros(250));
+        assert_eq!(counters.snapshot().sync_latency.sum, Duration::from_micros(350));
     }
 }

@@ -5,11 +5,13 @@
 //! is the crate `quorate`.
 //!
 //! ```text
-//!  main ─▶ cli ─┬─▶ start ─▶ config ──▶ node ─┬─▶ redis ─▶ engine (crate quorate)
-//!               ├─▶ demo ─▶ cluster_directory ┘ └─▶ admin ──▶ ▲
-//!               ├─▶ bench ────────────────────────────────────┘
-//!               ├─▶ status, shard, node ─▶ admin_client ~ HTTP ~▶ admin;  render
-//!               └─▶ cert ─▶ certificate_directory (cluster_directory uses it too)
+//!  main ─▶ cli ─┬─▶ start ─▶ config ─┬─▶ node ─┬─▶ redis ─▶ engine (crate quorate)
+//!               ├─▶ demo ────────────┘         └─▶ admin ─▶ ▲
+//!               ├─▶ bench ────────────────────────────────▶ ┘
+//!               ├─▶ status, shard, node ─▶ admin::client ~ HTTP ~▶ admin::server
+//!               │   └─▶ render ─▶ report ◀────────────────────────────┘
+//!               └─▶ cert ─▶ certs ◀─ config, demo
+//!  all of them ─▶ process
 //! ```
 //!
 //! ```
@@ -33,22 +35,14 @@
 //! # }
 //! ```
 
-mod accept;
-mod admin;
-pub mod admin_client;
+pub mod admin;
 pub mod bench;
-pub mod certificate_directory;
-pub mod certificate_watch;
+pub mod certs;
 pub mod cli;
-pub mod cluster_directory;
-pub mod concurrent;
 pub mod config;
 pub mod demo;
-pub mod descriptors;
-mod files;
-mod logging;
-mod metrics;
 pub mod node;
-pub mod outlet;
+pub mod process;
 pub mod redis;
 pub mod render;
+pub mod report;

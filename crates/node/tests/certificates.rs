@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use program::{Program, configure, http};
 use quorate::{NodeId, Validity, WallMillis};
-use quorate_node::certificate_directory::CertificateDirectory;
+use quorate_node::certs::directory::CertificateDirectory;
 
 /// Goal: a running node takes files that replace its own, says so in one line, and tells when they end
 /// soon; a key that others may read is told at the start, with the remedy. Method: the files are

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use program::{PATIENCE, Program, http};
-use quorate_node::descriptors::Descriptors;
+use quorate_node::process::descriptors::Descriptors;
 
 /// So low that the test is quick, and high enough for a node at rest.
 const LIMIT: usize = 320;

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use quorate::{
-    ClusterStatus, Health, Lag, NodeState, NodeStatus, ReplicaSummary, ShardState, ShardSummary,
-};
+use quorate::{Health, Lag, NodeState, ShardState};
 use quorate_node::render;
+use quorate_node::report::{ClusterReport, NodeReport, ReplicaReport, SCHEMA, ShardReport};
 
 fn check(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/render").join(name);
@@ -21,10 +20,10 @@ fn check(name: &str, found: &str) {
     assert_eq!(found, expected, "{name}; UPDATE_RENDER=1 writes it anew");
 }
 
-fn node(node: u64, shards: u64) -> NodeStatus {
+fn node(node: u64, shards: u64) -> NodeReport {
     let services = [("redis", 7000 + node), ("admin", 8000 + node)];
     let services = services.map(|(name, port)| (name.to_owned(), format!("127.0.0.1:{port}")));
-    NodeStatus {
+    NodeReport {
         node,
         state: NodeState::Up,
         reason: None,
@@ -41,9 +40,9 @@ fn node(node: u64, shards: u64) -> NodeStatus {
     }
 }
 
-fn replica(place: u64, node: u64, leader: u64) -> ReplicaSummary {
+fn replica(place: u64, node: u64, leader: u64) -> ReplicaReport {
     let role = if node == leader { "leader" } else { "follower" };
-    ReplicaSummary {
+    ReplicaReport {
         replica: place + 1,
         node,
         role: Some(role.to_owned()),
@@ -56,12 +55,12 @@ fn replica(place: u64, node: u64, leader: u64) -> ReplicaSummary {
 
 /// Three nodes, the meta shard, and shards numbered from 1 over even slots, each led by its first
 /// replica.
-fn healthy(shards: u64) -> ClusterStatus {
+fn healthy(shards: u64) -> ClusterReport {
     let border = |number: u64| format!("{:04x}", 16_384 * number / shards);
     let shard = |shard: u64| {
         let nodes: Vec<u64> = (0..3).map(|place| (shard + 2 + place) % 3 + 1).collect();
         let replicas = nodes.iter().zip(0..).map(|(node, place)| replica(place, *node, nodes[0]));
-        ShardSummary {
+        ShardReport {
             shard,
             state: ShardState::Healthy,
             start: if shard <= 1 { String::new() } else { border(shard - 1) },
@@ -73,8 +72,8 @@ fn healthy(shards: u64) -> ClusterStatus {
             replicas: replicas.collect(),
         }
     };
-    ClusterStatus {
-        schema: quorate::SCHEMA,
+    ClusterReport {
+        schema: SCHEMA,
         cluster: "3f2a91c07be84d5f9a1e62d8c4b7f013".to_owned(),
         asked: 1,
         health: Health::Healthy,
@@ -87,14 +86,14 @@ fn healthy(shards: u64) -> ClusterStatus {
 }
 
 /// Makes `lost` as unseen as a node that does not answer, with what follows for its shards.
-fn lose(status: &mut ClusterStatus, lost: u64, state: NodeState, reason: &str) {
+fn lose(status: &mut ClusterReport, lost: u64, state: NodeState, reason: &str) {
     for node in status.nodes.iter_mut().filter(|node| node.node == lost) {
         node.state = state;
         node.reason = Some(reason.to_owned());
         (node.incarnation, node.leaders, node.sync_p99_us) = (None, None, None);
     }
     for shard in &mut status.shards {
-        let seen = |replica: &&ReplicaSummary| replica.node != lost && replica.role.is_some();
+        let seen = |replica: &&ReplicaReport| replica.node != lost && replica.role.is_some();
         let next = shard.replicas.iter().find(seen).map(|replica| replica.node);
         for replica in &mut shard.replicas {
             if replica.node == lost {

@@ -196,6 +196,12 @@ pub enum Rejection {
     Forked(String),
 }
 
+/// Whether the words of an ended connection are those of [`Refusal::NotAdmitted`]. Words are all that
+/// the wire carries of a refusal, so they are recognised here, beside where they are made.
+pub(crate) fn tells_not_admitted(reason: &str) -> bool {
+    reason.contains(" is not admitted by ")
+}
+
 impl Hello {
     /// This build's hello.
     #[must_use]
@@ -397,6 +403,19 @@ mod tests {
             answer: Some((Incarnation(3), 0x88)),
             ..hello
         }
+    }
+
+    /// Goal: what is said of a node that is not admitted is recognised, here and at its end, and no other
+    /// refusal is taken for it.
+    #[test]
+    fn a_node_that_is_not_admitted_is_recognised() {
+        let rejection = Rejection::NotNow("its clock is wrong".to_owned());
+        let (peer, own) = (NodeId(3), NodeId(1));
+        let told = Refusal::NotAdmitted { peer, own, rejection }.to_string();
+        assert!(tells_not_admitted(&told));
+        assert!(tells_not_admitted(&format!("closed by the peer: {told}")));
+        let (found, expected) = (ClusterId(1), ClusterId(2));
+        assert!(!tells_not_admitted(&Refusal::Cluster { peer, own, found, expected }.to_string()));
     }
 
     /// Goal: a change of the layout must show; it is fixed for ever.

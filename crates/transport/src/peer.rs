@@ -10,6 +10,7 @@ use quorate_types::{NodeId, NodeLife};
 use tokio::sync::Notify;
 
 use crate::frame::{Forward, ShardMessage};
+use crate::hello::tells_not_admitted;
 use crate::lane::{Outbox, SendError};
 use crate::room::LaneRoom;
 use crate::statistics::{Counters, PeerStatistics, UdpTotals, add};
@@ -162,6 +163,7 @@ impl Peer {
         statistics.waiting_bytes = waiting.bytes as u64;
         let link = self.link.lock();
         statistics.last_failure.clone_from(&link.last_failure);
+        statistics.is_not_admitted = link.last_failure.as_deref().is_some_and(tells_not_admitted);
         let mut udp = link.past;
         if let Some(connection) = &link.connection {
             let current = connection.stats();

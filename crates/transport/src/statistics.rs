@@ -26,6 +26,8 @@ pub struct PeerStatistics {
     pub connections: u64,
     /// Why the last connection ended or failed, if one did.
     pub last_failure: Option<String>,
+    /// Whether it was that one of the two nodes does not admit the other.
+    pub is_not_admitted: bool,
     /// Frames handed to QUIC.
     pub frames_sent: u64,
     /// Shard messages in them.

@@ -13,10 +13,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate::{
-    Bootstrap, ClusterAuthority, ClusterId, ClusterStatus, Engine, EngineBuilder, Health, NodeId,
-};
-use quorate_node::certificate_directory::{CertificateDirectory, Existing};
+use quorate::{ClusterAuthority, ClusterId, Engine, EngineBuilder, Health, NodeId};
+use quorate_node::certs::directory::{CertificateDirectory, Existing};
+use quorate_node::report::ClusterReport;
 use tempfile::TempDir;
 
 use super::configuration::Configuration;
@@ -24,6 +23,7 @@ use super::http::http_get;
 use super::loopback::Addresses;
 use super::node_process::NodeProcess;
 use super::wait::until;
+use crate::cluster::even;
 
 /// Longest wait until a node, or the cluster, is as it should be. An election takes two seconds; the
 /// rest is for machines with more to do than they have cores.
@@ -269,7 +269,7 @@ impl ProcessCluster {
     ///
     /// # Errors
     /// In words.
-    pub async fn status(&self, node: NodeId) -> Result<ClusterStatus, String> {
+    pub async fn status(&self, node: NodeId) -> Result<ClusterReport, String> {
         let reply = http_get(self.addresses(node).admin, "/cluster", ANSWER).await;
         let reply = reply.map_err(|error| error.to_string())?;
         serde_json::from_str(&reply.body).map_err(|error| format!("{error}: {}", reply.body))
@@ -279,7 +279,7 @@ impl ProcessCluster {
     ///
     /// # Panics
     /// If it is not so in time.
-    pub async fn wait_led(&self, node: NodeId) -> ClusterStatus {
+    pub async fn wait_led(&self, node: NodeId) -> ClusterReport {
         until("every shard has a leader", READY, async || {
             let status = self.status(node).await?;
             match status.health {
@@ -323,7 +323,7 @@ impl ProcessCluster {
             .node(guest)
             .listen(self.addresses(guest).address)
             .tls(self.authority.issue(guest).expect("a certificate can be issued"))
-            .bootstrap(Bootstrap::even_slots(&ProcessCluster::NODES, self.shards, 3));
+            .bootstrap(even(&ProcessCluster::NODES, self.shards));
         let others = self.nodes.iter().filter(|(node, _)| *node != guest);
         others.fold(builder, |builder, (node, addresses)| builder.peer(*node, addresses.address))
     }
@@ -331,14 +331,14 @@ impl ProcessCluster {
 
 /// The leader of the meta shard in `status`.
 #[must_use]
-pub fn meta_leader(status: &ClusterStatus) -> Option<NodeId> {
+pub fn meta_leader(status: &ClusterReport) -> Option<NodeId> {
     let meta = status.shards.iter().find(|shard| shard.shard == 0);
     meta.and_then(|shard| shard.leader).map(NodeId)
 }
 
 /// The node that leads most shards in `status`, and how many.
 #[must_use]
-pub fn busiest_leader(status: &ClusterStatus) -> Option<(NodeId, usize)> {
+pub fn busiest_leader(status: &ClusterReport) -> Option<(NodeId, usize)> {
     let mut led = BTreeMap::new();
     for leader in status.shards.iter().filter_map(|shard| shard.leader) {
         *led.entry(NodeId(leader)).or_insert(0) += 1;

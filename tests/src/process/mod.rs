@@ -7,7 +7,7 @@
 //! ```text
 //!  ProcessCluster ─▶ Configuration (node.toml) ─▶ NodeProcess (spawn, kill, pause, stop)
 //!     │    └─▶ an Engine in the test's own process, as a node without replicas
-//!     └─▶ ClusterStatus, over http
+//!     └─▶ ClusterReport, over http
 //!  Load, Recorder ─▶ AnyPort ─▶ RedisClient ─▶ Outcome: answered, did not happen, unknown
 //! ```
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate::{Engine, ReadLevel, WriteError};
-use quorate_node::redis::slot::KeyMaker;
+use quorate_node::redis::protocol::slot::KeyMaker;
 use quorate_sim::linearizability::{
     ClientId, History, Limits, Operation, OperationId, Reply, Verdict,
 };

@@ -2,7 +2,8 @@
 
 use std::process::{Command, Output};
 
-use quorate::{ClusterStatus, Health, NodeId, NodeState};
+use quorate::{Health, NodeId, NodeState};
+use quorate_node::report::ClusterReport;
 use quorate_tests::process::ProcessCluster;
 
 use crate::{CLUSTER, PROGRAM, turn};
@@ -52,7 +53,7 @@ async fn an_operator_is_told_the_truth() {
     for words in ["status", "node list", "shard list", "shard show 0"] {
         assert_exit(&cluster, words, HEALTHY);
     }
-    let status: ClusterStatus =
+    let status: ClusterReport =
         serde_json::from_value(json(&cluster, "status -o json")).expect("the documented form");
     assert_eq!(status.health, Health::Healthy);
     assert_eq!((status.nodes.len(), status.shards.len()), (3, 17));
@@ -65,7 +66,7 @@ async fn an_operator_is_told_the_truth() {
     for words in ["node list", "shard list"] {
         assert_exit(&cluster, words, UNHEALTHY);
     }
-    let status: ClusterStatus =
+    let status: ClusterReport =
         serde_json::from_value(json(&cluster, "status -o json")).expect("the documented form");
     assert_eq!(status.health, Health::Degraded);
     let dead = status.nodes.iter().find(|node| node.node == 1).expect("it is still listed");

@@ -100,7 +100,7 @@ pub(crate) struct ForeignCluster {
 
 impl ForeignCluster {
     pub(crate) fn make(cluster: &ProcessCluster, id: u128) -> ForeignCluster {
-        use quorate_node::certificate_directory::{CertificateDirectory, Existing};
+        use quorate_node::certs::directory::{CertificateDirectory, Existing};
         let path = cluster.path().join("foreign-certificates");
         let directory = CertificateDirectory::at(&path);
         let authority =

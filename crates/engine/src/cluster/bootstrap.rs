@@ -9,9 +9,6 @@ use quorate_types::{Epoch, NodeId, ReplicaId, ShardId};
 
 use crate::cluster::map::META_SHARD;
 
-/// Hash slots that [`Bootstrap::even_slots`] deals out: as many as Redis Cluster has.
-pub const SLOTS: u32 = 16_384;
-
 /// Static: every node of a new cluster must be given the same one. It is used once, when a
 /// directory is new.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,30 +33,42 @@ pub struct BootstrapShard {
 }
 
 impl Bootstrap {
-    /// `count` shards, numbered from 1, over keys that begin with a hash slot as two bytes,
-    /// big-endian, in `[0, 16384)`; each with `copies` replicas (or all nodes, if fewer), dealt out
-    /// in turn. The first and the last shard also own what lies outside the slots. The meta shard lives
-    /// on the first `copies` nodes.
+    /// One shard that owns every key, with `replicas` replicas: [`Bootstrap::split_at`] without a key.
     ///
     /// # Panics
-    /// If `nodes` is empty, or `count` is not in `[1, 16384]`.
+    /// If `nodes` is empty.
     #[must_use]
-    pub fn even_slots(nodes: &[NodeId], count: u32, copies: usize) -> Bootstrap {
+    pub fn single(nodes: &[NodeId], replicas: usize) -> Bootstrap {
+        Bootstrap::split_at(nodes, replicas, [] as [Bytes; 0])
+    }
+
+    /// Shards numbered from 1 that meet at `keys`: the first one owns `[.., keys[0])`, the next
+    /// `[keys[0], keys[1])`, the last one all from the last key on. Each has `replicas` replicas (or as
+    /// many as there are nodes, if those are fewer), dealt out over `nodes` in turn. The meta shard lives
+    /// on the first `replicas` nodes.
+    ///
+    /// # Panics
+    /// If `nodes` is empty, or `keys` do not ascend strictly from a first one that is not empty: a shard
+    /// would own nothing.
+    #[must_use]
+    pub fn split_at<K: Into<Bytes>>(
+        nodes: &[NodeId],
+        replicas: usize,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Bootstrap {
         assert!(!nodes.is_empty(), "a cluster has a node");
-        assert!((1..=SLOTS).contains(&count), "from 1 to {SLOTS} shards");
-        let border = |number: u32| {
-            let slot = u16::try_from(u64::from(SLOTS) * u64::from(number) / u64::from(count));
-            Bytes::copy_from_slice(&slot.expect("a slot fits u16").to_be_bytes())
-        };
-        let shards = (0..count).map(|number| BootstrapShard {
-            shard: ShardId(u64::from(number) + 1),
-            start: if number == 0 { Bytes::new() } else { border(number) },
-            end: (number + 1 < count).then(|| border(number + 1)),
-            nodes: (0..copies.min(nodes.len()))
-                .map(|copy| nodes[(number as usize + copy) % nodes.len()])
+        let mut starts = vec![Bytes::new()];
+        starts.extend(keys.into_iter().map(Into::into));
+        assert!(starts.is_sorted_by(|one, next| one < next), "the keys do not ascend: {starts:?}");
+        let shards = starts.iter().enumerate().map(|(place, start)| BootstrapShard {
+            shard: ShardId(place as u64 + 1),
+            start: start.clone(),
+            end: starts.get(place + 1).cloned(),
+            nodes: (0..replicas.min(nodes.len()))
+                .map(|replica| nodes[(place + replica) % nodes.len()])
                 .collect(),
         });
-        let meta = nodes.iter().copied().take(copies).collect();
+        let meta = nodes.iter().copied().take(replicas).collect();
         Bootstrap { meta, shards: shards.collect() }
     }
 
@@ -100,4 +109,42 @@ fn descriptor(
     };
     let members = nodes.iter().enumerate().map(replica).collect();
     ShardDescriptor { shard, start, end, epoch: Epoch { membership: 1, version: 1 }, members }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: shards meet at the keys, own everything together, and are dealt out in turn.
+    #[test]
+    fn shards_meet_at_the_keys() {
+        let nodes = [NodeId(1), NodeId(2), NodeId(3)];
+        let bootstrap = Bootstrap::split_at(&nodes, 2, ["g", "t"]);
+        let shard = |shard, start: &'static str, end: Option<&'static str>, nodes: [u64; 2]| {
+            BootstrapShard {
+                shard: ShardId(shard),
+                start: Bytes::from(start),
+                end: end.map(Bytes::from),
+                nodes: nodes.map(NodeId).to_vec(),
+            }
+        };
+        assert_eq!(bootstrap.meta, [NodeId(1), NodeId(2)]);
+        assert_eq!(
+            bootstrap.shards,
+            [
+                shard(1, "", Some("g"), [1, 2]),
+                shard(2, "g", Some("t"), [2, 3]),
+                shard(3, "t", None, [3, 1]),
+            ]
+        );
+        let single = Bootstrap::single(&nodes[..1], 3);
+        let BootstrapShard { start, end, nodes, .. } = &single.shards[0];
+        assert_eq!((single.shards.len(), start.len(), end, nodes.len()), (1, 0, &None, 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "do not ascend")]
+    fn keys_that_leave_a_shard_nothing_are_refused() {
+        let _bootstrap = Bootstrap::split_at(&[NodeId(1)], 1, ["b", "b"]);
+    }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_types::{NodeId, ShardId, limits};
+use quorate_types::limits;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -58,7 +58,6 @@ impl Balancer {
     }
 
     async fn begin(&self, Move { shard, from, to }: Move) -> Outcome {
-        let (shard, from, to) = (ShardId(shard), NodeId(from), NodeId(to));
         let Ok(route) = self.dispatch.route_by_id(shard) else {
             return Outcome::Stopping;
         };
@@ -71,8 +70,9 @@ impl Balancer {
                 body,
                 None,
             ) {
-                Ok(mut asked) => {
-                    let end = tokio::time::timeout(limits::TRANSFER_TIMEOUT, asked.answer()).await;
+                Ok(mut pending) => {
+                    let end =
+                        tokio::time::timeout(limits::TRANSFER_TIMEOUT, pending.answer()).await;
                     end.ok().and_then(Result::ok).unwrap_or(Outcome::Stopping)
                 }
                 Err(outcome) => outcome,

@@ -108,7 +108,7 @@ impl Settings {
             fault("workers", "must be from 1 to 256");
         }
         match &self.bootstrap {
-            None => fault("bootstrap", "missing; Bootstrap::even_slots makes one"),
+            None => fault("bootstrap", "missing; Bootstrap::split_at makes one"),
             Some(bootstrap) => {
                 let nodes = bootstrap.shards.iter().map(|shard| &shard.nodes);
                 if bootstrap.shards.iter().any(|shard| shard.shard == META_SHARD) {

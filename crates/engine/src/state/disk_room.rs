@@ -75,7 +75,7 @@ fn replayed_bytes(directory: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-pub(crate) fn mebibytes(bytes: u64) -> u64 {
+fn mebibytes(bytes: u64) -> u64 {
     bytes >> 20
 }
 

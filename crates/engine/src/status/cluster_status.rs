@@ -1,31 +1,30 @@
 //! The whole cluster as one node sees it: what every reachable node said of itself, put together.
 //!
-//! The types are the documented JSON of `quorate status -o json` (docs/operations.md); fields are
-//! added, never renamed or removed, within one `schema`.
+//! Facts only: which words an operator reads about them is for whoever shows them.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_types::{ClusterId, Epoch, Incarnation, Index, NodeId, ReplicaId, ShardId, Term};
 use serde::{Deserialize, Serialize};
 
-use crate::status::resources::ResourceStatus;
-
-/// Version of the JSON.
-pub const SCHEMA: u32 = 1;
+use crate::status::problems::Problem;
+use crate::status::resources::{ResourceStatus, Warning};
 
 /// A cluster at one moment, as far as the asked node could find out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterStatus {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The cluster's id, 32 hexadecimal digits.
-    pub cluster: String,
+    /// The cluster's id.
+    pub cluster: ClusterId,
     /// The node that was asked.
-    pub asked: u64,
+    pub asked: NodeId,
     /// The verdict over everything below.
     pub health: Health,
-    /// What is wrong, one sentence each, with the remedy; empty if healthy.
-    pub problems: Vec<String>,
-    /// What is not wrong, and worth to be known.
-    #[serde(default)]
-    pub notes: Vec<String>,
+    /// What is wrong, the worst first; empty if healthy.
+    pub problems: Vec<Problem>,
+    /// What is not wrong, and worth knowing.
+    pub notes: Vec<Note>,
     /// Revision of the asked node's map; 0 before the first one came.
     pub map_revision: u64,
     /// Every known node, ascending.
@@ -63,23 +62,76 @@ pub enum NodeState {
     Unreachable,
 }
 
+/// Why a node is not up, or why another one has no connection to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Its cluster is being founded, and it has not met these nodes.
+    Founding {
+        /// The founders that it waits for.
+        missing: Vec<NodeId>,
+    },
+    /// Its log's disk fails nothing and finishes nothing.
+    DiskStalled,
+    /// Its state machine fails nothing and finishes nothing.
+    ApplyStalled,
+    /// A fatal error ended its service: that error's text.
+    Fatal(String),
+    /// One of the two nodes does not admit the other: the refusal's text, which says what to do.
+    NotAdmitted(String),
+    /// There is no connection: why the last one ended, or could not be made.
+    Disconnected(String),
+    /// There was no connection yet, and nothing has gone wrong either.
+    NotConnectedYet,
+    /// Its address is not known to the node that would connect.
+    AddressUnknown,
+    /// The connection stands, and no answer came.
+    NoAnswer {
+        /// How long it was waited for.
+        within: Duration,
+    },
+    /// Its answer can't be read: why.
+    UnreadableAnswer(String),
+    /// It answered something else than its status: what.
+    OtherAnswer(String),
+    /// The asked node is stopping, and asks nobody any more.
+    Stopping,
+}
+
+/// What is not wrong with a cluster, and worth knowing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// [`Engine::balance_leaders`](crate::Engine::balance_leaders) would move leaders.
+    LeadersNotSpread {
+        /// Shards that nodes lead which are up.
+        led: usize,
+        /// The node that leads most, and how many.
+        most: (NodeId, usize),
+        /// The node that leads fewest, and how many.
+        fewest: (NodeId, usize),
+        /// How many would move.
+        moves: usize,
+    },
+}
+
 /// One node of a [`ClusterStatus`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Its id.
-    pub node: u64,
+    pub node: NodeId,
     /// How it is.
     pub state: NodeState,
     /// Why it is not up.
-    pub reason: Option<String>,
-    /// Where other nodes reach it.
+    pub reason: Option<Reason>,
+    /// Where other nodes reach it; empty if that is not known.
     pub address: String,
-    /// Where its services listen: `redis`, `admin`.
-    pub services: std::collections::BTreeMap<String, String>,
+    /// Where its services listen, by the names that their owner gave them.
+    pub services: BTreeMap<String, String>,
     /// Its directory's id, 32 hexadecimal digits, if known.
     pub store: Option<String>,
     /// How often it has started, if it answered.
-    pub incarnation: Option<u64>,
+    pub incarnation: Option<Incarnation>,
     /// Replicas that live there: as it said, or as the map says.
     pub replicas: u64,
     /// Shards that it leads, if it answered.
@@ -87,23 +139,20 @@ pub struct NodeStatus {
     /// 99th percentile of its synced batches in microseconds, if it answered.
     pub sync_p99_us: Option<u64>,
     /// What is left there of what runs out, if it answered.
-    #[serde(default)]
     pub resources: Option<ResourceStatus>,
-    /// What should be done about it before its service ends, a sentence each.
-    #[serde(default)]
-    pub warnings: Vec<String>,
+    /// What will end its service, if nobody does anything about it.
+    pub warnings: Vec<Warning>,
     /// The other nodes that it has no connection to, ascending, if it answered.
-    #[serde(default)]
     pub unheard: Vec<UnheardNode>,
 }
 
 /// A node that another one has no connection to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnheardNode {
     /// Its id.
-    pub node: u64,
+    pub node: NodeId,
     /// Why, as the other one knows.
-    pub reason: String,
+    pub reason: Reason,
 }
 
 /// How a shard is.
@@ -121,45 +170,42 @@ pub enum ShardState {
 }
 
 /// One shard of a [`ClusterStatus`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardSummary {
     /// Its id.
-    pub shard: u64,
+    pub shard: ShardId,
     /// How it is.
     pub state: ShardState,
-    /// First key, as lower-case hexadecimal.
-    pub start: String,
-    /// First key beyond, as lower-case hexadecimal; none: no bound.
-    pub end: Option<String>,
-    /// How often its range changed.
-    pub version: u64,
-    /// How often its members changed.
-    pub membership: u64,
+    /// First key.
+    pub start: Bytes,
+    /// First key beyond; none: no bound.
+    pub end: Option<Bytes>,
+    /// Version of its range, and of its members.
+    pub epoch: Epoch,
     /// Newest term seen.
-    pub term: u64,
+    pub term: Term,
     /// The leader's node in that term.
-    pub leader: Option<u64>,
+    pub leader: Option<NodeId>,
     /// Its replicas, in the order of the descriptor.
     pub replicas: Vec<ReplicaSummary>,
 }
 
 /// One replica of a [`ShardSummary`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaSummary {
     /// Its id in the group.
-    pub replica: u64,
+    pub replica: ReplicaId,
     /// Where it lives.
-    pub node: u64,
+    pub node: NodeId,
     /// `leader`, `follower`, `candidate`, `pre-candidate`; none if its node did not answer.
     pub role: Option<String>,
     /// Last entry of its log, if seen.
-    pub last: Option<u64>,
+    pub last: Option<Index>,
     /// Its commit index, if seen.
-    pub commit: Option<u64>,
+    pub commit: Option<Index>,
     /// Its applied index, if seen.
-    pub applied: Option<u64>,
+    pub applied: Option<Index>,
     /// How it lags behind its leader; none if it keeps up, or is not known to lag.
-    #[serde(default)]
     pub lag: Option<Lag>,
 }
 
@@ -183,9 +229,9 @@ pub struct Readiness {
     /// True once every founder of the cluster has met this node's directory.
     pub founded: bool,
     /// Founders that it has not met.
-    pub founders_missing: Vec<u64>,
+    pub founders_missing: Vec<NodeId>,
     /// Shards that live here and know no leader that serves.
-    pub shards_without_leader: Vec<u64>,
+    pub shards_without_leader: Vec<ShardId>,
     /// True while the log's disk fails nothing and finishes nothing.
     pub disk_stalled: bool,
     /// True while entries wait for the state machine, and it fails nothing and finishes nothing.

@@ -18,13 +18,13 @@ use crate::state::fatal::Fatal;
 use crate::state::tasks::{guarded, run_blocking};
 use crate::status::cached::Cached;
 use crate::status::cluster_status::{
-    ClusterStatus, Health, NodeState, NodeStatus, ReplicaSummary, SCHEMA, ShardState, ShardSummary,
+    ClusterStatus, Health, NodeState, NodeStatus, Reason, ReplicaSummary, ShardState, ShardSummary,
     UnheardNode,
 };
 use crate::status::lag::{self, Look};
 use crate::status::leader_spread;
-use crate::status::node_status::{Status, StatusParts, StatusReporter, hex};
-use crate::status::problems::{name, problems};
+use crate::status::node_status::{PeerStatus, Status, StatusParts, StatusReporter};
+use crate::status::problems::problems;
 
 /// Asks every node how it is, and puts the answers together.
 pub(crate) struct ClusterReporter {
@@ -85,8 +85,7 @@ impl ClusterReporter {
         }
         let mut heard = Look::new();
         for (node, answer) in asked {
-            let stopped = || Err("this node is stopping".to_owned());
-            let answer = answer.await.ok().flatten().unwrap_or_else(stopped);
+            let answer = answer.await.ok().flatten().unwrap_or(Err(Reason::Stopping));
             heard.insert(node, answer.map(Arc::new));
         }
         heard
@@ -117,10 +116,9 @@ impl ClusterReporter {
         self: &Arc<Self>,
         node: NodeId,
         timeout: Duration,
-    ) -> Result<Status, String> {
-        let stopping = || "this node is stopping".to_owned();
+    ) -> Result<Status, Reason> {
         if node == self.identity.node {
-            return self.node.blocking_status().await.ok_or_else(stopping);
+            return self.node.blocking_status().await.ok_or(Reason::Stopping);
         }
         let request = PeerRequest {
             kind: RequestKind::Status,
@@ -129,8 +127,8 @@ impl ClusterReporter {
             body: Bytes::new(),
         };
         let unconnected = || match self.transport.statistics().peers.get(&node) {
-            Some(peer) => peer.last_failure.clone().unwrap_or_else(|| "not connected yet".into()),
-            None => "its address is not known here".to_owned(),
+            Some(peer) => disconnected(peer.last_failure.clone(), peer.is_not_admitted),
+            None => Reason::AddressUnknown,
         };
         let Ok(mut pending) = self.dispatch.send_request(node, &request, None) else {
             return Err(unconnected());
@@ -141,15 +139,12 @@ impl ClusterReporter {
                 let decode = move || serde_json::from_slice(&bytes).map_err(|e| e.to_string());
                 let decoded =
                     run_blocking(Arc::clone(&self.fatal), "status of a peer", decode).await;
-                decoded.ok_or_else(stopping)?.map_err(|error| format!("its answer: {error}"))
+                decoded.ok_or(Reason::Stopping)?.map_err(Reason::UnreadableAnswer)
             }
             Ok(Ok(Outcome::UnknownConnectionLost { .. })) => Err(unconnected()),
-            Ok(Ok(outcome)) => Err(format!("it answered {outcome:?}")),
-            Ok(Err(_)) => Err(stopping()),
-            Err(_) => Err(format!(
-                "no answer within {} s, though the connection stands: it hangs, or died just now",
-                timeout.as_secs_f64()
-            )),
+            Ok(Ok(outcome)) => Err(Reason::OtherAnswer(format!("{outcome:?}"))),
+            Ok(Err(_)) => Err(Reason::Stopping),
+            Err(_) => Err(Reason::NoAnswer { within: timeout }),
         }
     }
 
@@ -179,9 +174,8 @@ impl ClusterReporter {
             (false, _) => Health::Unavailable,
         };
         ClusterStatus {
-            schema: SCHEMA,
-            cluster: self.identity.cluster.to_string(),
-            asked: self.identity.node.0,
+            cluster: self.identity.cluster,
+            asked: self.identity.node,
             health,
             problems,
             notes: leader_spread::note(&nodes, &shards).into_iter().collect(),
@@ -194,7 +188,7 @@ impl ClusterReporter {
     fn node_status(
         &self,
         node: NodeId,
-        answer: Result<&Status, &String>,
+        answer: Result<&Status, &Reason>,
         heard: &Look,
         descriptors: &[ShardDescriptor],
     ) -> NodeStatus {
@@ -202,7 +196,7 @@ impl ClusterReporter {
         let told = self.addresses.get(node).map(|address| address.to_string());
         let address = told.or(record.as_ref().map(|record| record.address.clone()));
         let mut status = NodeStatus {
-            node: node.0,
+            node,
             state: NodeState::Unreachable,
             reason: None,
             address: address.unwrap_or_default(),
@@ -243,23 +237,17 @@ impl ClusterReporter {
 }
 
 /// How a node that answered is, and why it is not up.
-fn state_of(answer: &Status) -> (NodeState, Option<String>) {
-    let missing = &answer.readiness.founders_missing;
-    match (&answer.fatal, answer.readiness.founded) {
-        (Some(fatal), _) => (NodeState::Failed, Some(fatal.clone())),
-        (None, false) => {
-            let whom = name("node", missing);
-            (NodeState::Founding, Some(format!("waits to meet {whom} before it serves")))
+fn state_of(answer: &Status) -> (NodeState, Option<Reason>) {
+    let readiness = &answer.readiness;
+    match &answer.fatal {
+        Some(fatal) => (NodeState::Failed, Some(Reason::Fatal(fatal.clone()))),
+        None if !readiness.founded => {
+            let missing = readiness.founders_missing.clone();
+            (NodeState::Founding, Some(Reason::Founding { missing }))
         }
-        (None, true) if answer.readiness.disk_stalled => {
-            let reason = "its log's disk finishes nothing: look at the disk";
-            (NodeState::Stalled, Some(reason.to_owned()))
-        }
-        (None, true) if answer.readiness.apply_stalled => {
-            let reason = "its state machine finishes nothing: look at what it is doing";
-            (NodeState::Stalled, Some(reason.to_owned()))
-        }
-        (None, true) => (NodeState::Up, None),
+        None if readiness.disk_stalled => (NodeState::Stalled, Some(Reason::DiskStalled)),
+        None if readiness.apply_stalled => (NodeState::Stalled, Some(Reason::ApplyStalled)),
+        None => (NodeState::Up, None),
     }
 }
 
@@ -268,23 +256,34 @@ fn unheard(answer: &Status, other: NodeId) -> Option<UnheardNode> {
     if answer.is_connected_to(other) {
         return None;
     }
-    let reason = match answer.peers.iter().find(|peer| peer.node == other.0) {
-        Some(peer) => peer.last_failure.clone().unwrap_or_else(|| "not connected yet".to_owned()),
-        None => "its address is not known there".to_owned(),
+    let reason = match answer.peers.iter().find(|peer| peer.node == other) {
+        Some(PeerStatus { last_failure, is_not_admitted, .. }) => {
+            disconnected(last_failure.clone(), *is_not_admitted)
+        }
+        None => Reason::AddressUnknown,
     };
-    Some(UnheardNode { node: other.0, reason })
+    Some(UnheardNode { node: other, reason })
+}
+
+/// Why a known peer is not connected, by what its last connection or the last attempt ended with.
+fn disconnected(last_failure: Option<String>, is_not_admitted: bool) -> Reason {
+    match last_failure {
+        None => Reason::NotConnectedYet,
+        Some(failure) if is_not_admitted => Reason::NotAdmitted(failure),
+        Some(failure) => Reason::Disconnected(failure),
+    }
 }
 
 fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -> ShardSummary {
-    let seen = |node: NodeId| lag::view(heard, descriptor.shard.0, node);
+    let seen = |node: NodeId| lag::view(heard, descriptor.shard, node);
     let replicas: Vec<ReplicaSummary> = descriptor
         .members
         .iter()
         .map(|member| {
             let replica = seen(member.node);
             ReplicaSummary {
-                replica: member.replica.0,
-                node: member.node.0,
+                replica: member.replica,
+                node: member.node,
                 role: replica.map(|replica| replica.role.clone()),
                 last: replica.map(|replica| replica.last_index),
                 commit: replica.map(|replica| replica.commit),
@@ -297,18 +296,17 @@ fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -
     let leader = lag::leader(heard, descriptor);
     let follows = |replica: &ReplicaSummary| replica.role.is_some() && replica.lag.is_none();
     ShardSummary {
-        shard: descriptor.shard.0,
+        shard: descriptor.shard,
         state: match leader {
             _ if views().next().is_none() => ShardState::Unknown,
             None => ShardState::NoLeader,
             Some(_) if replicas.iter().all(follows) => ShardState::Healthy,
             Some(_) => ShardState::UnderReplicated,
         },
-        start: hex(&descriptor.start),
-        end: descriptor.end.as_deref().map(hex),
-        version: descriptor.epoch.version,
-        membership: descriptor.epoch.membership,
-        term: views().map(|view| view.term).max().unwrap_or(0),
+        start: descriptor.start.clone(),
+        end: descriptor.end.clone(),
+        epoch: descriptor.epoch,
+        term: views().map(|view| view.term).max().unwrap_or_default(),
         leader: leader.and_then(|view| view.leader),
         replicas,
     }

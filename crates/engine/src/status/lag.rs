@@ -9,16 +9,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_router::ShardDescriptor;
-use quorate_types::NodeId;
+use quorate_types::{NodeId, ShardId};
 
-use crate::status::cluster_status::Lag;
+use crate::status::cluster_status::{Lag, Reason};
 use crate::status::node_status::{ShardStatus, Status};
 
 /// What every node said of itself, or why it said nothing.
-pub(crate) type Look = BTreeMap<NodeId, Result<Arc<Status>, String>>;
+pub(crate) type Look = BTreeMap<NodeId, Result<Arc<Status>, Reason>>;
 
 /// One replica as its node saw it.
-pub(crate) fn view(look: &Look, shard: u64, node: NodeId) -> Option<&ShardStatus> {
+pub(crate) fn view(look: &Look, shard: ShardId, node: NodeId) -> Option<&ShardStatus> {
     let status = look.get(&node)?.as_ref().ok()?;
     // Ascending, as `Status` says.
     let place = status.shards.binary_search_by_key(&shard, |view| view.shard).ok()?;
@@ -27,7 +27,7 @@ pub(crate) fn view(look: &Look, shard: u64, node: NodeId) -> Option<&ShardStatus
 
 /// The view of the leader of the newest term that was seen.
 pub(crate) fn leader<'a>(look: &'a Look, descriptor: &ShardDescriptor) -> Option<&'a ShardStatus> {
-    let views = descriptor.members.iter().filter_map(|m| view(look, descriptor.shard.0, m.node));
+    let views = descriptor.members.iter().filter_map(|m| view(look, descriptor.shard, m.node));
     views.filter(|view| view.role == "leader").max_by_key(|view| view.term)
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn lag(
     first: &Look,
     second: &Look,
 ) -> Option<Lag> {
-    let shard = descriptor.shard.0;
+    let shard = descriptor.shard;
     let (before, after) = (view(first, shard, node)?, view(second, shard, node)?);
     let leads = leader(second, descriptor)?;
     // By the leader of the first look, who may have been deposed since: what it knew to be committed
@@ -67,7 +67,7 @@ pub(crate) fn lag(
 mod tests {
     use bytes::Bytes;
     use quorate_router::Replica;
-    use quorate_types::{Epoch, ReplicaId, ShardId};
+    use quorate_types::{Epoch, ReplicaId};
 
     use super::*;
     use crate::status::node_status::tests::{replica, status};
@@ -127,7 +127,7 @@ mod tests {
     fn who_is_not_seen_twice_is_not_judged() {
         let seen = look(100, [(Some(1), 900), (Some(1), 60)]);
         let mut unseen = seen.clone();
-        unseen.insert(NodeId(3), Err("gone".to_owned()));
+        unseen.insert(NodeId(3), Err(Reason::Stopping));
         assert_eq!(lag(&descriptor(), NodeId(3), &seen, &unseen), None);
         assert_eq!(lag(&descriptor(), NodeId(3), &unseen, &seen), None);
         assert!(!is_suspicious(&descriptor(), &unseen));

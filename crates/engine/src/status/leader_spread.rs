@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::status::cluster_status::{NodeState, NodeStatus, ShardSummary};
+use quorate_types::{NodeId, ShardId};
+
+use crate::status::cluster_status::{NodeState, NodeStatus, Note, ShardSummary};
 
 /// A plan that moves fewer than one leader in so many is not worth a word.
 const NOTE_SHARE: usize = 8;
@@ -10,15 +12,15 @@ const NOTE_SHARE: usize = 8;
 /// A leadership that should be elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
-    pub(crate) shard: u64,
-    pub(crate) from: u64,
-    pub(crate) to: u64,
+    pub(crate) shard: ShardId,
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
 }
 
 /// How many shards each node that is up leads.
-fn loads(nodes: &[NodeStatus], shards: &[ShardSummary]) -> BTreeMap<u64, usize> {
+fn loads(nodes: &[NodeStatus], shards: &[ShardSummary]) -> BTreeMap<NodeId, usize> {
     let up = nodes.iter().filter(|node| node.state == NodeState::Up && node.replicas > 0);
-    let mut loads: BTreeMap<u64, usize> = up.map(|node| (node.node, 0)).collect();
+    let mut loads: BTreeMap<NodeId, usize> = up.map(|node| (node.node, 0)).collect();
     for leader in shards.iter().filter_map(|shard| shard.leader) {
         if let Some(load) = loads.get_mut(&leader) {
             *load += 1;
@@ -31,7 +33,7 @@ fn loads(nodes: &[NodeStatus], shards: &[ShardSummary]) -> BTreeMap<u64, usize> 
 /// leader's. Each step makes the sum of the squares smaller, so it ends.
 pub(crate) fn plan(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<Move> {
     let mut loads = loads(nodes, shards);
-    let mut leaders: Vec<Option<u64>> = shards.iter().map(|shard| shard.leader).collect();
+    let mut leaders: Vec<Option<NodeId>> = shards.iter().map(|shard| shard.leader).collect();
     loop {
         let mut is_done = true;
         for (shard, leader) in shards.iter().zip(&mut leaders) {
@@ -61,29 +63,29 @@ pub(crate) fn plan(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<Move> {
 }
 
 /// What an operator may want to know of how the leaders are spread, if they are not.
-pub(crate) fn note(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Option<String> {
+pub(crate) fn note(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Option<Note> {
     let (loads, moves) = (loads(nodes, shards), plan(nodes, shards).len());
     let led: usize = loads.values().sum();
     if moves < 2 || moves * NOTE_SHARE < led {
         return None;
     }
-    let most = loads.iter().max_by_key(|(_, load)| **load)?;
-    let least = loads.iter().min_by_key(|(_, load)| **load)?;
-    Some(format!(
-        "leaders are not spread: of {led} shards, node {} leads {} and node {} leads {}; `quorate \
-         balance leaders` moves {moves} of them, each stands still for a moment",
-        most.0, most.1, least.0, least.1
-    ))
+    let pair = |(node, load): (&NodeId, &usize)| (*node, *load);
+    let most = loads.iter().max_by_key(|(_, load)| **load).map(pair)?;
+    let fewest = loads.iter().min_by_key(|(_, load)| **load).map(pair)?;
+    Some(Note::LeadersNotSpread { led, most, fewest, moves })
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use quorate_types::{Epoch, ReplicaId, Term};
+
     use super::*;
     use crate::status::cluster_status::{Lag, ReplicaSummary, ShardState};
 
     fn node(node: u64, state: NodeState) -> NodeStatus {
         NodeStatus {
-            node,
+            node: NodeId(node),
             state,
             reason: None,
             address: String::new(),
@@ -106,8 +108,8 @@ mod tests {
     /// A shard with replicas on `nodes`, led by the first.
     fn shard(shard: u64, nodes: &[u64]) -> ShardSummary {
         let replica = |node: &u64| ReplicaSummary {
-            replica: *node,
-            node: *node,
+            replica: ReplicaId(*node),
+            node: NodeId(*node),
             role: Some(if *node == nodes[0] { "leader" } else { "follower" }.to_owned()),
             last: None,
             commit: None,
@@ -115,14 +117,13 @@ mod tests {
             lag: None,
         };
         ShardSummary {
-            shard,
+            shard: ShardId(shard),
             state: ShardState::Healthy,
-            start: String::new(),
+            start: Bytes::new(),
             end: None,
-            version: 1,
-            membership: 1,
-            term: 2,
-            leader: nodes.first().copied(),
+            epoch: Epoch { membership: 1, version: 1 },
+            term: Term(2),
+            leader: nodes.first().copied().map(NodeId),
             replicas: nodes.iter().map(replica).collect(),
         }
     }
@@ -142,9 +143,10 @@ mod tests {
         }
         assert_eq!(after.values().copied().collect::<Vec<_>>(), [9, 8, 8]);
         assert!(moves.len() <= 12, "{moves:?}");
-        let note = note(&nodes, &shards).expect("worth a word");
-        assert!(note.contains("of 25 shards, node 1 leads 19 and node 3 leads 0"), "{note}");
-        assert!(note.contains("`quorate balance leaders`"), "{note}");
+        let Note::LeadersNotSpread { led, most, fewest, moves: told } =
+            note(&nodes, &shards).expect("worth a word");
+        assert_eq!((led, most, fewest), (25, (NodeId(1), 19), (NodeId(3), 0)));
+        assert_eq!(told, moves.len());
     }
 
     /// Goal: nothing is moved to a node that is not up, nor to a replica that was not seen or lags, nor
@@ -160,7 +162,7 @@ mod tests {
         for shard in &mut shards[3..5] {
             shard.replicas[1].role = None;
         }
-        let only = Move { shard: 5, from: 1, to: 2 };
+        let only = Move { shard: ShardId(5), from: NodeId(1), to: NodeId(2) };
         assert_eq!(plan(&up(2), &shards), [only]);
         assert_eq!(note(&up(2), &shards), None);
         let even = [shard(0, &[1, 2]), shard(1, &[2, 1]), shard(2, &[1, 2])];

@@ -1,4 +1,4 @@
-//! What an engine tells about itself. Plain numbers and text, ready for JSON.
+//! What an engine tells about itself: plain numbers and text, ready for JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use quorate_host::ShardView;
 use quorate_log::LogStore;
 use quorate_raft::Role;
 use quorate_transport::{Transport, WallClock};
-use quorate_types::{NodeId, ShardId, limits};
+use quorate_types::{Incarnation, Index, NodeId, ReplicaId, ShardId, Term, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::addresses::PeerAddresses;
@@ -20,20 +20,20 @@ use crate::state::fatal::Fatal;
 use crate::state::tasks::run_blocking;
 use crate::status::cached::Cached;
 use crate::status::cluster_status::Readiness;
-use crate::status::resources::{ResourceStatus, Resources};
+use crate::status::resources::{ResourceStatus, Resources, Warning};
 use crate::store::data_store::{DataStatistics, DataStore};
 
 /// A node at one moment. Each shard's part is consistent in itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// This node's id.
-    pub node: u64,
+    pub node: NodeId,
     /// The cluster's id, 32 hexadecimal digits.
     pub cluster: String,
     /// The directory's id, 32 hexadecimal digits.
     pub store: String,
     /// How often the node has started.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     /// The QUIC address.
     pub address: String,
     /// The fatal error that ended service, if any.
@@ -53,32 +53,32 @@ pub struct Status {
     /// What is left of what runs out.
     #[serde(default)]
     pub resources: ResourceStatus,
-    /// What an operator should do before service ends, a sentence each.
-    #[serde(default)]
-    pub warnings: Vec<String>,
+    /// What will end its service, if nobody does anything about it.
+    #[serde(default, rename = "warning_facts")]
+    pub warnings: Vec<Warning>,
 }
 
 /// One replica.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ShardStatus {
     /// The shard's id.
-    pub shard: u64,
+    pub shard: ShardId,
     /// This replica's id in the group.
-    pub replica: u64,
+    pub replica: ReplicaId,
     /// `leader`, `follower`, `candidate` or `pre-candidate`.
     pub role: String,
     /// Current term.
-    pub term: u64,
+    pub term: Term,
     /// The node of the leader, if known.
-    pub leader: Option<u64>,
+    pub leader: Option<NodeId>,
     /// Last entry's term.
-    pub last_term: u64,
+    pub last_term: Term,
     /// Last entry's index.
-    pub last_index: u64,
+    pub last_index: Index,
     /// Commit index.
-    pub commit: u64,
+    pub commit: Index,
     /// Applied index.
-    pub applied: u64,
+    pub applied: Index,
     /// Version of the descriptor.
     pub descriptor_version: u64,
     /// First key, as lower-case hexadecimal.
@@ -86,20 +86,23 @@ pub struct ShardStatus {
     /// First key beyond, as lower-case hexadecimal; none: no bound.
     pub end: Option<String>,
     /// Nodes of the members.
-    pub members: Vec<u64>,
+    pub members: Vec<NodeId>,
 }
 
 /// One connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// The peer's node id.
-    pub node: u64,
+    pub node: NodeId,
     /// Its address.
     pub address: String,
     /// Whether the connection stands.
     pub connected: bool,
     /// Why the last connection ended or failed, if one did.
     pub last_failure: Option<String>,
+    /// Whether it was that one of the two nodes does not admit the other.
+    #[serde(default)]
+    pub is_not_admitted: bool,
     /// Smoothed round trip in microseconds; 0 if not connected.
     pub round_trip_us: u64,
     /// Frames sent.
@@ -133,12 +136,25 @@ pub struct LogStatus {
     pub sync_p50_us: u64,
     /// 99th percentile of it, as rough.
     pub sync_p99_us: u64,
+    /// All times of synced batches.
+    #[serde(default)]
+    pub sync_times: TimesStatus,
+}
+
+/// Times, counted by power of two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimesStatus {
+    /// All of them together, in microseconds.
+    pub sum_us: u64,
+    /// How many were in `[2^n, 2^(n+1))` nanoseconds, at place n; the first also counts zero, and the
+    /// last everything longer.
+    pub counts: Vec<u64>,
 }
 
 impl Status {
     /// Whether this node has a connection to `node`.
     pub(crate) fn is_connected_to(&self, node: NodeId) -> bool {
-        self.peers.iter().any(|peer| peer.node == node.0 && peer.connected)
+        self.peers.iter().any(|peer| peer.node == node && peer.connected)
     }
 }
 
@@ -202,9 +218,8 @@ impl StatusReporter {
             .all()
             .into_iter()
             .filter(|state| !state.is_ready(self.dispatch().node()));
-        let shards_without_leader: Vec<u64> = waiting.map(|state| state.shard.0).collect();
-        let founders_missing: Vec<u64> =
-            self.parts.bootstrap_state.missing().iter().map(|n| n.0).collect();
+        let shards_without_leader: Vec<ShardId> = waiting.map(|state| state.shard).collect();
+        let founders_missing = self.parts.bootstrap_state.missing();
         let fatal = self.fatal().get().map(|error| error.to_string());
         let founded = self.parts.bootstrap_state.is_founded();
         let (disk_stalled, apply_stalled) =
@@ -241,10 +256,10 @@ impl StatusReporter {
         let warnings =
             self.parts.resources.warnings(&resources, validity, (self.parts.wall_clock)());
         Status {
-            node: self.parts.identity.node.0,
+            node: self.parts.identity.node,
             cluster: self.parts.identity.cluster.to_string(),
             store: self.parts.identity.life.store.to_string(),
-            incarnation: self.parts.identity.life.incarnation.0,
+            incarnation: self.parts.identity.life.incarnation,
             address: self.parts.transport.local_address().to_string(),
             fatal: self.fatal().get().map(|error| error.to_string()),
             readiness: self.readiness(),
@@ -262,8 +277,8 @@ impl StatusReporter {
         let state = self.dispatch().shards().get(id)?;
         let descriptor = state.descriptor();
         Some(ShardStatus {
-            shard: id.0,
-            replica: state.replica.0,
+            shard: id,
+            replica: state.replica,
             role: match view.role.role {
                 Role::Leader => "leader",
                 Role::Follower => "follower",
@@ -271,16 +286,16 @@ impl StatusReporter {
                 Role::PreCandidate => "pre-candidate",
             }
             .to_owned(),
-            term: view.role.term.0,
-            leader: view.role.leader.map(|(_, node)| node.0),
-            last_term: view.last.term.0,
-            last_index: view.last.index.0,
-            commit: view.commit.0,
-            applied: view.applied.0,
+            term: view.role.term,
+            leader: view.role.leader.map(|(_, node)| node),
+            last_term: view.last.term,
+            last_index: view.last.index,
+            commit: view.commit,
+            applied: view.applied,
             descriptor_version: state.version(),
             start: hex(&descriptor.start),
             end: descriptor.end.as_deref().map(hex),
-            members: view.membership.members().map(|member| member.node.0).collect(),
+            members: view.membership.members().map(|member| member.node).collect(),
         })
     }
 
@@ -295,13 +310,17 @@ impl StatusReporter {
             run_bytes: log.run_bytes,
             sync_p50_us: micros(log.sync_latency.quantile(0.5)),
             sync_p99_us: micros(log.sync_latency.quantile(0.99)),
+            sync_times: TimesStatus {
+                sum_us: micros(log.sync_latency.sum),
+                counts: log.sync_latency.counts.to_vec(),
+            },
         }
     }
 
     fn peer_statuses(&self) -> Vec<PeerStatus> {
         let statistics = self.parts.transport.statistics();
         let status = |(node, peer): (&NodeId, &quorate_transport::PeerStatistics)| PeerStatus {
-            node: node.0,
+            node: *node,
             address: self
                 .parts
                 .addresses
@@ -310,6 +329,7 @@ impl StatusReporter {
                 .unwrap_or_default(),
             connected: peer.connected,
             last_failure: peer.last_failure.clone(),
+            is_not_admitted: peer.is_not_admitted,
             round_trip_us: peer.round_trip.map_or(0, micros),
             frames_sent: peer.frames_sent,
             messages_sent: peer.messages_sent,
@@ -343,15 +363,15 @@ pub(crate) mod tests {
         applied: u64,
     ) -> ShardStatus {
         ShardStatus {
-            shard,
-            replica: 1,
+            shard: ShardId(shard),
+            replica: ReplicaId(1),
             role: role.to_owned(),
-            term: 2,
-            leader,
-            last_term: 2,
-            last_index: applied,
-            commit: applied,
-            applied,
+            term: Term(2),
+            leader: leader.map(NodeId),
+            last_term: Term(2),
+            last_index: Index(applied),
+            commit: Index(applied),
+            applied: Index(applied),
             descriptor_version: 1,
             start: String::new(),
             end: None,
@@ -371,10 +391,10 @@ pub(crate) mod tests {
             fatal: None,
         };
         Status {
-            node,
+            node: NodeId(node),
             cluster: String::new(),
             store: String::new(),
-            incarnation: 1,
+            incarnation: Incarnation(1),
             address: String::new(),
             fatal: None,
             readiness,

@@ -1,18 +1,20 @@
 //! What a node has of what runs out: room on its disk, descriptors, the time of its certificates, and
-//! what its owner watches. Said before it ends
-//! service, because the first file that can't be opened or written ends it for good (RULE 8).
+//! what its owner watches.
+//!
+//! Told before it ends service, because the first file that can't be opened or written ends it for
+//! good (RULE 8).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
-use quorate_transport::{Validity, utc};
+use quorate_transport::Validity;
 use quorate_types::{WallMillis, limits};
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::state::disk_room::{Room, mebibytes};
+use crate::state::disk_room::Room;
 
 /// Where Linux shows the files and sockets of the process.
 const DESCRIPTORS: &str = "/proc/self/fd";
@@ -30,6 +32,39 @@ pub struct ResourceStatus {
     pub disk_bytes: Option<u64>,
     /// When its certificates count no more, in milliseconds since 1970.
     pub certificate_expires_ms: Option<u64>,
+}
+
+/// What will end a node's service, if nobody does anything about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Warning {
+    /// Its disk is nearly full, and the first write that finds no room is a fatal error.
+    DiskNearlyFull {
+        /// Bytes that may still be written.
+        free_bytes: u64,
+        /// Bytes of the disk.
+        bytes: u64,
+    },
+    /// Its process has nearly as many files and sockets open as it may.
+    DescriptorsNearlyUsed {
+        /// How many it has.
+        used: u64,
+        /// How many it may have.
+        max: u64,
+    },
+    /// Its certificate counts no more, so it can't connect to anybody.
+    CertificateExpired {
+        /// Since when, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// Its certificate will soon count no more.
+    CertificateExpires {
+        /// From when on, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// What its owner found, in the owner's words.
+    OfOwner(String),
 }
 
 /// See the module's documentation.
@@ -73,60 +108,43 @@ impl Resources {
         }
     }
 
-    /// What an operator should do before it is too late, a sentence each.
+    /// What an operator should know before it is too late.
     pub(crate) fn warnings(
         &self,
         found: &ResourceStatus,
         validity: Validity,
         now: WallMillis,
-    ) -> Vec<String> {
-        let owner = self.owner.lock().values().cloned().collect::<Vec<_>>();
-        let certificate = certificate_warning(validity, now);
-        let own = [disk_warning(found), descriptors_warning(found), certificate];
-        own.into_iter().flatten().chain(owner).collect()
+    ) -> Vec<Warning> {
+        let owner: Vec<String> = self.owner.lock().values().cloned().collect();
+        let own =
+            [disk_warning(found), descriptors_warning(found), certificate_warning(validity, now)];
+        own.into_iter().flatten().chain(owner.into_iter().map(Warning::OfOwner)).collect()
     }
 }
 
-fn certificate_warning(validity: Validity, now: WallMillis) -> Option<String> {
+fn certificate_warning(validity: Validity, now: WallMillis) -> Option<Warning> {
     let Validity { not_before, not_after } = validity;
     let third_ms = not_after.0.saturating_sub(not_before.0) / 3;
     let warning_ms = u64::try_from(limits::CERTIFICATE_WARNING.as_millis()).unwrap_or(u64::MAX);
-    let remedy = "renew it with `quorate cert node --renew` (or the authority's, if that ends first, with \
-                  `quorate cert init --renew`) and put the files in place: a running node takes them";
-    match not_after.0.saturating_sub(now.0) {
-        0 => Some(format!(
-            "its certificate expired on {}, so it can connect to nobody: {remedy}",
-            utc(not_after)
-        )),
-        left if left < warning_ms.min(third_ms) => {
-            Some(format!("its certificate expires on {}: {remedy}", utc(not_after)))
-        }
+    let at_ms = not_after.0;
+    match at_ms.saturating_sub(now.0) {
+        0 => Some(Warning::CertificateExpired { at_ms }),
+        left if left < warning_ms.min(third_ms) => Some(Warning::CertificateExpires { at_ms }),
         _ => None,
     }
 }
 
-fn disk_warning(found: &ResourceStatus) -> Option<String> {
-    let (free, whole) = (found.disk_free_bytes?, found.disk_bytes?);
-    let part = whole / 100 * limits::DISK_FREE_WARN_PERCENT;
-    (free < part.max(limits::DISK_FREE_WARN_BYTES)).then(|| {
-        format!(
-            "its disk has {} of {} MiB left, and the first write that finds no room ends its service: \
-             free some, or give it a larger disk",
-            mebibytes(free),
-            mebibytes(whole)
-        )
-    })
+fn disk_warning(found: &ResourceStatus) -> Option<Warning> {
+    let (free_bytes, bytes) = (found.disk_free_bytes?, found.disk_bytes?);
+    let part = bytes / 100 * limits::DISK_FREE_WARN_PERCENT;
+    (free_bytes < part.max(limits::DISK_FREE_WARN_BYTES))
+        .then_some(Warning::DiskNearlyFull { free_bytes, bytes })
 }
 
-fn descriptors_warning(found: &ResourceStatus) -> Option<String> {
+fn descriptors_warning(found: &ResourceStatus) -> Option<Warning> {
     let (used, max) = (found.descriptors_used?, found.descriptors_max?);
-    (used * 100 >= max * limits::DESCRIPTORS_WARN_PERCENT).then(|| {
-        format!(
-            "its process has {used} of {max} files and sockets open, and one more than that ends its \
-             service: close clients, and raise the limit before its next start, with \
-             `ulimit -Hn` as root, or LimitNOFILE= in its systemd unit"
-        )
-    })
+    (used * 100 >= max * limits::DESCRIPTORS_WARN_PERCENT)
+        .then_some(Warning::DescriptorsNearlyUsed { used, max })
 }
 
 /// Linux since 6.2 gives their number as the directory's size, for which no descriptor is needed.
@@ -168,11 +186,10 @@ mod tests {
             assert!(warnings(&quiet).is_empty(), "{quiet:?}");
         }
         let found = of(Some(900), Some(1_000));
-        let told = warnings(&found);
-        assert!(told.len() == 1 && told[0].contains("900 of 1000"), "{told:?}");
+        assert_eq!(warnings(&found), [Warning::DescriptorsNearlyUsed { used: 900, max: 1_000 }]);
         resources.set_warning("subject", Some("first".into()));
         resources.set_warning("subject", Some("second".into()));
-        assert_eq!(warnings(&found)[1..], ["second"]);
+        assert_eq!(warnings(&found)[1..], [Warning::OfOwner("second".into())]);
         resources.set_warning("subject", None);
         assert_eq!(warnings(&found).len(), 1);
     }
@@ -181,22 +198,23 @@ mod tests {
     #[test]
     fn the_end_of_a_certificate_is_told() {
         const DAY_MS: u64 = 86_400_000;
-        for (days, day, told) in [
+        for (days, day, is_over) in [
             (730, 699, None),
-            (730, 701, Some("expires on 1972-01-01")),
-            (730, 730, Some("expired on 1972-01-01")),
-            (730, 800, Some("expired on 1972-01-01")),
+            (730, 701, Some(false)),
+            (730, 730, Some(true)),
+            (730, 800, Some(true)),
             (9, 5, None),
-            (9, 7, Some("expires on 1970-01-10")),
+            (9, 7, Some(false)),
         ] {
             let end = WallMillis(days * DAY_MS);
             let validity = Validity { not_before: WallMillis(0), not_after: end };
             let found = certificate_warning(validity, WallMillis(day * DAY_MS));
-            match (&found, told) {
-                (None, None) => {}
-                (Some(found), Some(told)) => assert!(found.contains(told), "{found}"),
-                _ => panic!("day {day} of {days}: {found:?}"),
-            }
+            let at_ms = end.0;
+            let expected = is_over.map(|is_over| match is_over {
+                true => Warning::CertificateExpired { at_ms },
+                false => Warning::CertificateExpires { at_ms },
+            });
+            assert_eq!(found, expected, "day {day} of {days}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A socket that waits for its reader for a bounded time.
+//! A socket that waits only so long for its reader to take an answer.
 
 use std::io;
 use std::pin::Pin;

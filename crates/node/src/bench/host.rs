@@ -1,4 +1,4 @@
-//! What the machine says: file system, sync time, processor time.
+//! What the bench reads of the machine: file system, sync time, processor time.
 
 use std::fs;
 use std::io::Write;

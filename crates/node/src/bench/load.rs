@@ -9,8 +9,10 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use quorate::{Engine, KvCommand, ReadLevel};
 
-use super::{BenchConfig, ClientPlace, Mode, host};
-use crate::concurrent::{Task, run_all};
+use super::config::{BenchConfig, ClientPlace, Mode};
+use super::host;
+use crate::process::concurrent::{Task, run_all};
+use crate::redis::protocol::slot::SLOTS;
 
 /// Keys that operations choose from.
 const KEYS: u64 = 1_000_000;
@@ -145,7 +147,7 @@ impl Shared {
 /// Writes every key once, a slot's keys in one command.
 async fn fill(shared: &Arc<Shared>) -> anyhow::Result<()> {
     let mut slots: Vec<Vec<KvCommand>> = Vec::new();
-    slots.resize_with(quorate::SLOTS as usize, Vec::new);
+    slots.resize_with(SLOTS.into(), Vec::new);
     for number in 0..KEYS {
         let put = KvCommand::Put { key: key_of(number), value: shared.payload.clone() };
         slots[usize::from(slot_of(number))].push(put);
@@ -177,7 +179,7 @@ fn key_of(number: u64) -> Bytes {
 }
 
 fn slot_of(number: u64) -> u16 {
-    (Random(number).next() % u64::from(quorate::SLOTS)) as u16
+    (Random(number).next() % u64::from(SLOTS)) as u16
 }
 
 /// splitmix64: small, seeded, and good enough to spread keys.

@@ -4,65 +4,21 @@
 //! million. Nodes share nothing but the processor: each has its own directory, databases and
 //! sockets. A figure without its conditions is not a figure, so the report carries them all.
 
+mod config;
 mod host;
 mod load;
 mod report;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use quorate::{Bootstrap, ClusterAuthority, ClusterId, Engine, NodeId, SyncMode};
+use quorate::{Bootstrap, ClusterAuthority, ClusterId, Engine, NodeId};
 
+use crate::redis::protocol::slot::{SLOTS, split_keys};
+
+pub use config::{BenchConfig, ClientPlace, Mode};
 pub use host::refuse_memory_filesystem;
 pub use report::Report;
-
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Replicated, synced writes.
-    Write,
-    /// Linearizable reads.
-    Read,
-    /// Half of each, at random.
-    Mixed,
-}
-
-/// Where a caller sits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientPlace {
-    /// At the node that leads the key's shard: nothing is forwarded.
-    Leader,
-    /// At any node, in turn.
-    Any,
-}
-
-/// What a bench is run with.
-#[derive(Clone, Debug)]
-pub struct BenchConfig {
-    /// What is asked.
-    pub mode: Mode,
-    /// How many nodes.
-    pub nodes: u64,
-    /// How many shards.
-    pub shards: u32,
-    /// Bytes of a value.
-    pub payload: usize,
-    /// Operations under way at any time.
-    pub outstanding: usize,
-    /// Length of the measured window.
-    pub window: Duration,
-    /// Length of the time before it that is not measured.
-    pub warm_up: Duration,
-    /// Where directories are made; `None`: where temporary files go.
-    pub directory: Option<PathBuf>,
-    /// Where callers sit.
-    pub client: ClientPlace,
-    /// How the log reaches the disk.
-    pub sync: SyncMode,
-}
 
 /// Runs a bench in a fresh directory that is removed at its end.
 ///
@@ -99,7 +55,7 @@ fn check(config: &BenchConfig) -> anyhow::Result<()> {
         Ok(())
     };
     ensure("--nodes", config.nodes, crate::demo::NODES_MAX)?;
-    ensure("--shards", config.shards.into(), quorate::SLOTS.into())?;
+    ensure("--shards", config.shards.into(), SLOTS.into())?;
     ensure("--payload", config.payload as u64, quorate::limits::VALUE_BYTES_MAX as u64)?;
     ensure("--outstanding", config.outstanding as u64, 1 << 20)?;
     ensure("--seconds", config.window.as_secs(), 86_400)
@@ -109,7 +65,7 @@ async fn open(config: &BenchConfig, directory: &std::path::Path) -> anyhow::Resu
     let cluster = ClusterId(0xbe7c);
     let authority = ClusterAuthority::generate(cluster)?;
     let nodes: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
-    let bootstrap = Bootstrap::even_slots(&nodes, config.shards, 3);
+    let bootstrap = Bootstrap::split_at(&nodes, 3, split_keys(config.shards));
     let mut opening = Vec::new();
     for &node in &nodes {
         let builder = Engine::builder(directory.join(format!("node-{node}")))

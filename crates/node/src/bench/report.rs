@@ -1,12 +1,12 @@
-//! A bench's figures with their conditions.
+//! The figures of a bench, with the conditions that they were measured under.
 
 use std::time::Duration;
 
 use quorate::SyncMode;
 use serde::Serialize;
 
+use super::config::{BenchConfig, ClientPlace, Mode};
 use super::load::Measured;
-use super::{BenchConfig, ClientPlace, Mode};
 
 /// What a bench found, and under which conditions. Rates are per second of the window.
 #[derive(Clone, Debug, Serialize)]

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use quorate::{ClusterStatus, Health, NodeStatus, SCHEMA, ShardState, ShardSummary};
+use quorate::{Health, ShardState};
 use serde::Serialize;
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::{Output, print, print_json};
 use super::shard_choice::ShardChoice;
-use crate::admin_client::{AdminUrl, Unanswered, ask_cluster};
+use crate::admin::client::{AdminUrl, Unanswered, ask_cluster};
 use crate::config;
-use crate::logging::complain;
+use crate::process::logging::complain;
 use crate::render;
+use crate::report::{ClusterReport, NodeReport, SCHEMA, ShardReport};
 
 /// Where node 1 of a demo and of the example's file listens.
 const ADMIN: &str = "http://127.0.0.1:8001";
@@ -44,24 +45,24 @@ pub(super) enum View<'a> {
     Shard(&'a ShardChoice),
 }
 
-/// Nodes alone, with the names of [`ClusterStatus`].
+/// Nodes alone, with the names of [`ClusterReport`].
 #[derive(Serialize)]
 struct NodesJson<'a> {
     schema: u32,
     cluster: &'a str,
     asked: u64,
     health: Health,
-    nodes: &'a [NodeStatus],
+    nodes: &'a [NodeReport],
 }
 
-/// Shards alone, with the names of [`ClusterStatus`].
+/// Shards alone, with the names of [`ClusterReport`].
 #[derive(Serialize)]
 struct ShardsJson<'a> {
     schema: u32,
     cluster: &'a str,
     asked: u64,
     health: Health,
-    shards: &'a [ShardSummary],
+    shards: &'a [ShardReport],
 }
 
 #[derive(Serialize)]
@@ -95,11 +96,12 @@ pub(super) fn unanswered(arguments: &AskArguments, error: &str) -> anyhow::Resul
     Ok(Exit::Unknown)
 }
 
-fn find_out(arguments: &AskArguments) -> Result<ClusterStatus, String> {
+fn find_out(arguments: &AskArguments) -> Result<ClusterReport, String> {
     answer_of(arguments, "find out how the cluster is", ask_cluster)
 }
 
-/// Has `ask` try those whom the arguments name; `what` it can't do if nobody answers.
+/// Lets `ask` try the nodes that the arguments name. If none answers, the error says that `what` can't be
+/// done.
 pub(super) fn answer_of<T>(
     arguments: &AskArguments,
     what: &str,
@@ -132,7 +134,7 @@ fn nobody(what: &str, unanswered: &[Unanswered]) -> String {
 }
 
 /// The place of the one shard that is asked for.
-fn chosen(view: View<'_>, status: &ClusterStatus) -> Result<Option<usize>, String> {
+fn chosen(view: View<'_>, status: &ClusterReport) -> Result<Option<usize>, String> {
     match view {
         View::Shard(choice) => choice.place_in(status).map(Some),
         View::Status | View::Nodes | View::Shards => Ok(None),
@@ -142,10 +144,10 @@ fn chosen(view: View<'_>, status: &ClusterStatus) -> Result<Option<usize>, Strin
 fn show(
     view: View<'_>,
     shard: Option<usize>,
-    status: &ClusterStatus,
+    status: &ClusterReport,
     output: Output,
 ) -> anyhow::Result<()> {
-    let ClusterStatus { schema, cluster, asked, health, nodes, shards, .. } = status;
+    let ClusterReport { schema, cluster, asked, health, nodes, shards, .. } = status;
     let (schema, asked, health) = (*schema, *asked, *health);
     let shown = shard.map_or(&shards[..], |place| std::slice::from_ref(&shards[place]));
     match (output, view) {

@@ -1,14 +1,15 @@
-//! `quorate balance leaders`.
+//! `quorate balance leaders`: spreads the leaders over the nodes again.
 
 use std::time::Duration;
 
-use quorate::{Balanced, SCHEMA, limits};
+use quorate::{Balanced, limits};
 use serde::Serialize;
 
-use super::Exit;
 use super::ask::{AskArguments, answer_of, unanswered};
+use super::exit::Exit;
 use super::output::{Output, print, print_json};
-use crate::admin_client::balance_leaders;
+use crate::admin::client::balance_leaders;
+use crate::report::SCHEMA;
 
 /// Rounds: a replica that did not catch up in one may in the next.
 const ROUNDS_MAX: usize = 4;

@@ -1,4 +1,4 @@
-//! `quorate bench`.
+//! `quorate bench`: its flags, and its report on the standard output.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use quorate::SyncMode;
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::{Output, print, print_json};
 use crate::bench::{self, BenchConfig, ClientPlace, Mode};
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use quorate::{NodeId, limits, utc};
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::print;
-use crate::certificate_directory::{CertificateDirectory, Existing, draw_cluster};
-use crate::files::loose_key;
-use crate::logging::complain;
+use crate::certs::directory::{CertificateDirectory, Existing, draw_cluster};
+use crate::process::files::loose_key;
+use crate::process::logging::complain;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_DAYS: u32 = (limits::AUTHORITY_LIFETIME.as_secs() / DAY.as_secs()) as u32;

@@ -1,4 +1,4 @@
-//! `quorate demo`.
+//! `quorate demo`: a whole cluster in this process, until Ctrl-C.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use clap::Args;
 use quorate::SyncMode;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::say;
 use crate::demo::{Demo, DemoConfig};
 

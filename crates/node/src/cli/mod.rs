@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: the commands of `quorate`, and where each is carried out.
 //!
 //! One file for each command: its flags, and what it does with them. In the library, so that tests
 //! run the same program in a process of their own.
@@ -8,6 +8,7 @@ mod balance;
 mod bench;
 mod cert;
 mod demo;
+mod exit;
 mod output;
 mod shard_choice;
 mod start;
@@ -19,8 +20,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use ask::View;
+use exit::Exit;
 
-use crate::logging;
+use crate::process::logging;
 
 /// Quorate: a Multi-Raft sharded storage engine.
 #[derive(Debug, Parser)]
@@ -85,27 +87,6 @@ enum NodeCommand {
     List(ask::AskArguments),
 }
 
-/// How a command ended, for scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    /// Done, or healthy.
-    Success,
-    /// Not done, or not healthy.
-    Failure,
-    /// The arguments or the configuration are wrong, or nobody could be asked.
-    Unknown,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
-            Exit::Success => 0,
-            Exit::Failure => 1,
-            Exit::Unknown => 2,
-        })
-    }
-}
-
 /// Does what the process's arguments say. Prints results to the standard output, and everything else
 /// to the standard error; `RUST_LOG` chooses what is logged there.
 ///
@@ -115,7 +96,7 @@ impl From<Exit> for ExitCode {
 pub fn main() -> ExitCode {
     if let Err(error) = logging::start() {
         let said = writeln!(std::io::stderr(), "quorate: can't log: {error}");
-        // Where that can't be said, the exit code is left.
+        // If not even that can be said, the exit code is all that is left.
         drop(said);
         return Exit::Failure.into();
     }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::logging;
+use crate::process::logging;
 
 /// The form of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,8 +23,8 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("can't print")
 }
 
-/// What a node says while it serves: it must neither wait for who reads that, nor end because nobody
-/// does.
+/// Says what a node has to say while it serves: it must neither wait for a reader, nor end because there
+/// is none.
 pub(super) fn say(text: &str) {
     if let Err(error) = logging::say(text) {
         tracing::debug!(%error, "nobody can be told");

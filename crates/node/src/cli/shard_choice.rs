@@ -1,9 +1,8 @@
 //! Which shard `quorate shard show` is asked for.
 
+use crate::redis::protocol::slot::{slot_of, slot_start};
+use crate::report::{ClusterReport, ShardReport};
 use clap::Args;
-use quorate::{ClusterStatus, ShardSummary};
-
-use crate::redis::slot::{slot_of, slot_start};
 
 /// The meta shard: it owns the cluster's directory and no key of anybody.
 const META: u64 = 0;
@@ -34,7 +33,7 @@ impl ShardChoice {
     ///
     /// # Errors
     /// A sentence, if it is not there.
-    pub(super) fn place_in(&self, status: &ClusterStatus) -> Result<usize, String> {
+    pub(super) fn place_in(&self, status: &ClusterReport) -> Result<usize, String> {
         let place = status.shards.iter().position(|shard| self.is(shard));
         place.ok_or_else(|| match (&self.key, self.shard) {
             (Some(key), _) => format!(
@@ -50,7 +49,7 @@ impl ShardChoice {
         })
     }
 
-    fn is(&self, shard: &ShardSummary) -> bool {
+    fn is(&self, shard: &ShardReport) -> bool {
         let Some(key) = &self.key else {
             return self.shard == Some(shard.shard);
         };
@@ -66,9 +65,10 @@ impl ShardChoice {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use quorate::{Health, SCHEMA, ShardState};
+    use quorate::{Health, ShardState};
 
     use super::*;
+    use crate::report::SCHEMA;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -81,8 +81,8 @@ mod tests {
         line.map(|line| line.choice).map_err(|error| error.to_string())
     }
 
-    fn status() -> ClusterStatus {
-        let shard = |shard, start: &str, end: Option<&str>| ShardSummary {
+    fn status() -> ClusterReport {
+        let shard = |shard, start: &str, end: Option<&str>| ShardReport {
             shard,
             start: start.to_owned(),
             end: end.map(str::to_owned),
@@ -93,7 +93,7 @@ mod tests {
             leader: Some(1),
             replicas: Vec::new(),
         };
-        ClusterStatus {
+        ClusterReport {
             schema: SCHEMA,
             cluster: String::new(),
             asked: 1,

@@ -9,14 +9,14 @@ use quorate::{FatalError, Readiness};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::Exit;
+use super::exit::Exit;
 use super::output::say;
-use crate::certificate_watch;
+use crate::certs::watch;
 use crate::config::{Config, EXAMPLE};
-use crate::descriptors::Descriptors;
-use crate::files::loose_key;
-use crate::logging;
 use crate::node::{Leave, Node};
+use crate::process::descriptors::Descriptors;
+use crate::process::files::loose_key;
+use crate::process::logging;
 
 /// How often a node that is not ready says what it waits for.
 const WAITING: Duration = Duration::from_secs(15);
@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
     let node = Node::start(config.node_config(descriptors)).await?;
     say(&greeting(&config, &node));
     let fatal = tokio::select! {
-        // A fault is looked for first: a stop behind it must not end as if all had been well.
+        // A fault is looked for first: a stop that comes after it must not end as if all had been well.
         biased;
         error = node.engine().wait_fatal() => Some(error),
         _ = &mut stop => None,
@@ -89,12 +89,12 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
 
 async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
     let (paths, in_use) = (config.certificates.clone(), config.tls.clone());
-    certificate_watch::run(node.engine(), paths, in_use, say).await
+    watch::run(node.engine(), paths, in_use, say).await
 }
 
 /// True if the process stays after `error` to tell of it. A supervisor that starts it again at once
-/// finds the same disk. Not if the cluster refuses this node, or it is a copy: another may bear its name by
-/// right, and wants its ports.
+/// finds the same disk. It does not stay if the cluster refuses this node, or if it is a copy: another
+/// process may bear its name by right, and needs its ports.
 fn outlives(error: &FatalError) -> bool {
     match error {
         FatalError::Identity(_) | FatalError::RolledBack { .. } => false,
@@ -132,7 +132,7 @@ async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-/// Says once that the node is ready, and until then, now and again, what it waits for.
+/// Says once that the node is ready; until then says from time to time what it waits for.
 async fn tell_when_ready(node: &Node, started: Instant) -> Infallible {
     let engine = node.engine();
     let mut told = Instant::now();
@@ -160,11 +160,6 @@ async fn tell_when_ready(node: &Node, started: Instant) -> Infallible {
 
 /// What is missing, in words, with the remedy.
 fn waits_for(readiness: &Readiness) -> String {
-    let numbers = |numbers: &[u64]| {
-        let shown: Vec<_> = numbers.iter().take(8).map(ToString::to_string).collect();
-        let more = if numbers.len() > 8 { ", ..." } else { "" };
-        shown.join(", ") + more
-    };
     if let Some(error) = &readiness.fatal {
         return format!("a fatal error ended its service: {error}");
     }
@@ -193,6 +188,14 @@ fn waits_for(readiness: &Readiness) -> String {
     )
 }
 
+/// The first of `ids`, and whether there are more.
+fn numbers(ids: &[impl ToString]) -> String {
+    const SHOWN_MAX: usize = 8;
+    let shown: Vec<_> = ids.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    let more = if ids.len() > SHOWN_MAX { ", ..." } else { "" };
+    shown.join(", ") + more
+}
+
 fn greeting(config: &Config, node: &Node) -> String {
     format!(
         "Node {} of cluster {} serves: redis {}, admin http://{}, other nodes {} (UDP); data in {}\n",
@@ -207,6 +210,8 @@ fn greeting(config: &Config, node: &Node) -> String {
 
 #[cfg(test)]
 mod tests {
+    use quorate::{NodeId, ShardId};
+
     use super::*;
 
     #[test]
@@ -214,8 +219,8 @@ mod tests {
         let missing = Readiness {
             ready: false,
             founded: false,
-            founders_missing: vec![2, 3],
-            shards_without_leader: (1..=64).collect(),
+            founders_missing: vec![NodeId(2), NodeId(3)],
+            shards_without_leader: (1..=64).map(ShardId).collect(),
             disk_stalled: false,
             apply_stalled: false,
             fatal: None,
@@ -226,7 +231,7 @@ mod tests {
         let text = waits_for(&founded);
         assert!(text.starts_with("64 shards"), "{text}");
         assert!(text.contains("(1, 2, 3, 4, 5, 6, 7, 8, ...)"), "{text}");
-        let one = Readiness { shards_without_leader: vec![7], ..founded.clone() };
+        let one = Readiness { shards_without_leader: vec![ShardId(7)], ..founded.clone() };
         assert!(waits_for(&one).starts_with("1 shard that lives here knows no leader (7);"));
         let fatal = Readiness { fatal: Some("log: disk full".to_owned()), ..founded };
         assert!(waits_for(&fatal).contains("disk full"));

@@ -1,4 +1,4 @@
-//! Addresses: each right in itself, and none used twice.
+//! Checks addresses: each must be right in itself, and none may be used twice.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use quorate::{Bootstrap, NodeId, SLOTS};
+use quorate::{Bootstrap, NodeId};
 
-use super::ConfiguredNode;
 use super::faults::{Faults, Placed};
-use super::nodes::NodeEntry;
+use super::nodes::{ConfiguredNode, NodeEntry};
 use super::section::Section;
+use crate::redis::protocol::slot::{SLOTS, split_keys};
 
 const SHARDS: u32 = 64;
 const COPIES: usize = 3;
@@ -48,14 +48,14 @@ impl BootstrapSettings {
         };
         holders.sort();
         let copies = self.copies.unwrap_or(COPIES);
-        (!holders.is_empty())
-            .then(|| Bootstrap::even_slots(&holders, self.shards.unwrap_or(SHARDS), copies))
+        let keys = split_keys(self.shards.unwrap_or(SHARDS));
+        (!holders.is_empty()).then(|| Bootstrap::split_at(&holders, copies, keys))
     }
 }
 
 fn shard_count(shards: Placed<u64>, faults: &mut Faults<'_>) -> Option<u32> {
     match u32::try_from(shards.value) {
-        Ok(count) if count <= SLOTS => Some(count),
+        Ok(count) if count <= u32::from(SLOTS) => Some(count),
         _ => {
             let what = format!(
                 "`shards` is {}; write one from 1 to {SLOTS}: a shard owns at least one of {SLOTS} \
@@ -71,7 +71,7 @@ fn shard_count(shards: Placed<u64>, faults: &mut Faults<'_>) -> Option<u32> {
 fn copy_count(copies: Placed<u64>, holders: usize, faults: &mut Faults<'_>) -> Option<usize> {
     match usize::try_from(copies.value) {
         Ok(count) if count <= holders => Some(count),
-        // Without any node that is another fault, noted where the nodes are.
+        // That there is no node at all is another fault, noted where the nodes are.
         _ if holders == 0 => None,
         _ => {
             let what = format!(
@@ -93,7 +93,7 @@ fn known_nodes(
     if list.value.is_empty() {
         faults.add(list.at, "`nodes` names no node; leave it out, and all nodes hold replicas");
     }
-    // As long as ids are missing or stand twice, nobody knows which ones are meant.
+    // As long as ids are missing or appear twice, it is not known which ones are meant.
     let mut known = BTreeSet::new();
     let is_known = entries.iter().all(|entry| entry.id.is_some_and(|id| known.insert(id)));
     let mut chosen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! The files under `[certificates]`: there, readable, and of this node.
+//! `[certificates]`: checks that the files are there, readable, and of this node.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use quorate::{CertificateError, NodeId, NodeTls};
 
 use super::faults::{Faults, Placed};
 use super::section::Section;
-use crate::certificate_watch::CertificatePaths;
-use crate::files::directory_of;
+use crate::certs::watch::CertificatePaths;
+use crate::process::files::directory_of;
 
 /// The three files, as the section names them, resolved against the directory of the configuration.
 pub(super) struct CertificateFiles {

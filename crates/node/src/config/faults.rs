@@ -1,4 +1,4 @@
-//! Faults of a file, each with its line.
+//! The faults of a file, each with its line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

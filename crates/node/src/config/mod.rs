@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 use quorate::{Bootstrap, NodeId, NodeTls, SyncMode};
 use toml::de::DeTable;
 
-use crate::certificate_watch::CertificatePaths;
-use crate::descriptors::Descriptors;
+use crate::certs::watch::CertificatePaths;
 use crate::node::{NodeConfig, PortSettings, ReachedAt};
+use crate::process::descriptors::Descriptors;
 use addresses::{Addresses, Taken, Use};
 use bootstrap::BootstrapSettings;
 use certificates::CertificateFiles;
@@ -33,11 +33,12 @@ use nodes::NodeEntry;
 use section::Section;
 
 pub use faults::{ConfigError, Fault};
+pub use nodes::ConfiguredNode;
 
 /// A whole file, with every key.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
-/// A node's configuration, with every fault ruled out that the file and the certificates can show.
+/// A node's configuration, without any fault that the file and the certificates can show.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node.
@@ -54,19 +55,6 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     /// Where this node listens.
     pub listen: Listen,
-}
-
-/// One node of the cluster, as every other one reaches it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConfiguredNode {
-    /// Its id.
-    pub id: NodeId,
-    /// UDP, for the other nodes.
-    pub address: SocketAddr,
-    /// TCP, for Redis clients.
-    pub redis: SocketAddr,
-    /// TCP, for HTTP.
-    pub admin: SocketAddr,
 }
 
 /// Where a node listens: its own addresses, unless `[listen]` says otherwise.
@@ -144,8 +132,8 @@ impl Config {
     }
 }
 
-/// The admin addresses that the file at `path` names: this node's first. Reads no certificate: who
-/// asks a cluster how it is may not be allowed to read its keys. Blocks on the disk.
+/// The admin addresses that the file at `path` names, this node's first. Reads no certificate: a user who
+/// asks how a cluster is may not be allowed to read its keys. Blocks on the disk.
 ///
 /// # Errors
 /// As [`Config::read`].

@@ -1,13 +1,26 @@
 //! `[[nodes]]`: the members of the cluster.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use quorate::NodeId;
 
-use super::ConfiguredNode;
 use super::addresses::{Addresses, Taken, Use};
 use super::faults::{Faults, Placed};
 use super::section::Section;
+
+/// One node of the cluster, as every other one reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfiguredNode {
+    /// Its id.
+    pub id: NodeId,
+    /// UDP, for the other nodes.
+    pub address: SocketAddr,
+    /// TCP, for Redis clients.
+    pub redis: SocketAddr,
+    /// TCP, for HTTP.
+    pub admin: SocketAddr,
+}
 
 /// One entry, as far as it can be understood.
 #[derive(Debug)]
@@ -43,7 +56,7 @@ pub(super) fn read(sections: &[Section<'_>], faults: &mut Faults<'_>) -> Vec<Nod
     entries
 }
 
-/// Notes ids and addresses that stand twice, and that this node's own entry is missing.
+/// Notes ids and addresses that appear twice, and a missing entry of this node.
 pub(super) fn check(entries: &[NodeEntry], own: Option<Placed<u64>>, faults: &mut Faults<'_>) {
     let mut ids: BTreeMap<u64, usize> = BTreeMap::new();
     let mut taken = Taken::default();

@@ -1,4 +1,4 @@
-//! One table of the file, read key by key; whatever is wrong is noted and reading goes on.
+//! Reads one table of the file key by key, and notes what is wrong on the way.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

@@ -3,8 +3,9 @@
 use quorate::{ClusterAuthority, ClusterId, Validity, WallMillis};
 
 use super::*;
-use crate::certificate_directory::{CertificateDirectory, Existing};
-use crate::descriptors::Descriptors;
+use crate::certs::directory::{CertificateDirectory, Existing};
+use crate::process::descriptors::Descriptors;
+use crate::redis::protocol::slot::split_keys;
 
 const GOOD: &str = r#"node = 1
 directory = "data/node-1"
@@ -71,7 +72,7 @@ fn a_good_file_is_understood() {
     assert_eq!(config.listen.redis, address("0.0.0.0:7001"));
     assert_eq!(config.listen.address, address("127.0.0.1:7101"));
     assert_eq!(config.own().redis, address("127.0.0.1:7001"));
-    assert_eq!(config.bootstrap, Bootstrap::even_slots(&[NodeId(1), NodeId(2)], 8, 2));
+    assert_eq!(config.bootstrap, Bootstrap::split_at(&[NodeId(1), NodeId(2)], 2, split_keys(8)));
     let node = config.node_config(Descriptors::share(1_024, 1).expect("enough"));
     assert_eq!(node.peers, [(NodeId(2), address("127.0.0.1:7102"))]);
     assert_eq!(node.reached_at.expect("published").redis, address("127.0.0.1:7001"));
@@ -88,7 +89,7 @@ fn the_map_does_not_depend_on_the_order() {
     );
     let defaults = GOOD.replace("shards = 8\ncopies = 2\nnodes = [1, 2]\n", "");
     let bootstrap = place.parse(&defaults).expect("good").bootstrap;
-    assert_eq!(bootstrap, Bootstrap::even_slots(&[NodeId(1), NodeId(2)], 64, 3));
+    assert_eq!(bootstrap, Bootstrap::split_at(&[NodeId(1), NodeId(2)], 3, split_keys(64)));
 }
 
 /// Goal: each kind of fault is found, with its line and its remedy, and no second fault is made up.

@@ -9,51 +9,41 @@
 //! Everything left of `execute` is pure. A key is stored as its hash slot (two bytes, big-endian)
 //! and itself, so that keys spread over the shards and a shard is a range of slots.
 
-mod absent;
-pub mod command;
+pub mod commands;
 mod connection;
-mod execute;
-pub mod glob;
-mod in_flight;
-mod info;
-pub mod output;
-pub mod parser;
-pub mod pipeline;
-mod process_info;
-pub mod reply;
-mod reply_size;
-mod room;
-mod scan;
-mod server;
-mod session;
-pub mod slot;
-pub mod table;
-mod transaction;
+pub mod protocol;
 
-pub use server::{RedisServer, RedisStatistics};
+pub use connection::server::RedisServer;
+pub use connection::shared::RedisStatistics;
 
 use bytes::BytesMut;
+
+use commands::command;
+use protocol::output::Output;
+use protocol::parser::{Parser, Request};
+use protocol::reply::Protocol;
+use protocol::slot::KeyMaker;
 
 /// Parses `bytes` as a connection would, in pieces of `step`, and checks every command; the entry
 /// for fuzzers. Gives how many requests were whole. Never panics.
 pub fn parse_untrusted(bytes: &[u8], step: usize) -> usize {
-    let mut parser = parser::Parser::default();
-    let mut keys = slot::KeyMaker::default();
+    let mut parser = Parser::default();
+    let mut keys = KeyMaker::default();
     let mut buffer = BytesMut::new();
-    let mut out = output::Output::default();
+    let mut out = Output::default();
     let mut found = 0;
     for piece in bytes.chunks(step.max(1)) {
         buffer.extend_from_slice(piece);
         loop {
             match parser.next(&mut buffer) {
-                Ok(Some(parser::Request::Command(arguments))) => {
+                Ok(Some(Request::Command(arguments))) => {
                     if let Err(reply) = command::parse(arguments, &mut keys) {
-                        reply.write(reply::Protocol::Resp3, &mut out);
+                        reply.write(Protocol::Resp3, &mut out);
                     }
                     out.clear();
                     found += 1;
                 }
-                Ok(Some(parser::Request::Oversize(_))) => found += 1,
+                Ok(Some(Request::Oversize(_))) => found += 1,
                 Ok(None) => break,
                 Err(_) => return found,
             }

@@ -1,4 +1,4 @@
-//! A cluster in words, for people. Pure: a status in, text out.
+//! Text about a cluster, for people. Pure: a report in, text out.
 //!
 //! Written for an operator who was woken at night: the verdict first, then what is wrong and what
 //! to do, then the facts. Nothing is shown that is as it should be, unless it was asked for.
@@ -7,7 +7,9 @@ mod nodes;
 mod shards;
 mod table;
 
-use quorate::{ClusterStatus, Health, NodeState};
+use quorate::{Health, NodeState};
+
+use crate::report::ClusterReport;
 
 pub use shards::shard;
 
@@ -16,7 +18,7 @@ const LISTED_MAX: usize = 10;
 
 /// `quorate status`.
 #[must_use]
-pub fn status(status: &ClusterStatus) -> String {
+pub fn status(status: &ClusterReport) -> String {
     let mut text = format!("{}\n", verdict(status));
     if !status.problems.is_empty() {
         text += "\nWhat is wrong, and what to do:\n";
@@ -38,18 +40,18 @@ pub fn status(status: &ClusterStatus) -> String {
 
 /// `quorate node list`.
 #[must_use]
-pub fn node_list(status: &ClusterStatus) -> String {
+pub fn node_list(status: &ClusterReport) -> String {
     nodes::heading(&status.nodes) + &nodes::table(&status.nodes)
 }
 
 /// `quorate shard list`.
 #[must_use]
-pub fn shard_list(status: &ClusterStatus) -> String {
+pub fn shard_list(status: &ClusterReport) -> String {
     let all: Vec<_> = status.shards.iter().collect();
     shards::heading(&status.shards) + &shards::table(&all)
 }
 
-fn verdict(status: &ClusterStatus) -> String {
+fn verdict(status: &ClusterReport) -> String {
     match status.health {
         Health::Healthy => format!(
             "HEALTHY: every node is up ({}), and every shard has its leader and all its replicas \
@@ -64,7 +66,7 @@ fn verdict(status: &ClusterStatus) -> String {
     }
 }
 
-fn unavailable(status: &ClusterStatus) -> String {
+fn unavailable(status: &ClusterReport) -> String {
     let silent = status.shards.iter().filter(|shard| !shards::serves(shard)).count();
     if silent == 0 {
         return "UNAVAILABLE: whether every shard serves could not be found out.".to_owned();

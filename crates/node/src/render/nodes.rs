@@ -1,15 +1,16 @@
-//! Nodes as a table.
+//! The table of nodes.
 
-use quorate::{NodeState, NodeStatus};
+use quorate::NodeState;
 
 use super::table::{NOTHING, Side, number, table as draw};
+use crate::report::NodeReport;
 
-pub(super) fn heading(nodes: &[NodeStatus]) -> String {
+pub(super) fn heading(nodes: &[NodeReport]) -> String {
     let up = nodes.iter().filter(|node| node.state == NodeState::Up).count();
     format!("Nodes: {up} of {} up\n", nodes.len())
 }
 
-pub(super) fn table(nodes: &[NodeStatus]) -> String {
+pub(super) fn table(nodes: &[NodeReport]) -> String {
     let mut columns = vec![
         ("NODE", Side::Right),
         ("STATE", Side::Left),
@@ -34,7 +35,7 @@ pub(super) fn table(nodes: &[NodeStatus]) -> String {
     draw(&columns, rows.collect())
 }
 
-fn row(node: &NodeStatus) -> Vec<String> {
+fn row(node: &NodeReport) -> Vec<String> {
     let service = |name| node.services.get(name).map_or(NOTHING, String::as_str).to_owned();
     vec![
         node.node.to_string(),

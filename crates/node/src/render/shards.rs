@@ -1,19 +1,21 @@
-//! Shards: as a table, and one by one.
+//! The table of shards, and one shard in detail.
 
-use quorate::{Lag, ReplicaSummary, SLOTS, ShardState, ShardSummary};
+use quorate::{Lag, ShardState};
 
 use super::table::{NOTHING, Side, number, table as draw};
+use crate::redis::protocol::slot::SLOTS;
+use crate::report::{ReplicaReport, ShardReport};
 
 /// The shard that keeps the cluster's directory.
 const META: u64 = 0;
 
 /// True if some node is known to lead the shard.
-pub(super) fn serves(shard: &ShardSummary) -> bool {
+pub(super) fn serves(shard: &ShardReport) -> bool {
     matches!(shard.state, ShardState::Healthy | ShardState::UnderReplicated)
 }
 
-/// How many are how.
-pub(super) fn heading(shards: &[ShardSummary]) -> String {
+/// How many shards are in each state.
+pub(super) fn heading(shards: &[ShardReport]) -> String {
     let count = |state| shards.iter().filter(|shard| shard.state == state).count();
     let healthy = count(ShardState::Healthy);
     let mut text = format!("Shards: {healthy} of {} healthy", shards.len());
@@ -32,9 +34,9 @@ pub(super) fn heading(shards: &[ShardSummary]) -> String {
 
 /// Those that are not as they should be, the worst first, at most `listed_max`; empty if there are
 /// none.
-pub(super) fn table_of_unhealthy(shards: &[ShardSummary], listed_max: usize) -> String {
+pub(super) fn table_of_unhealthy(shards: &[ShardReport], listed_max: usize) -> String {
     let unhealthy = shards.iter().filter(|shard| shard.state != ShardState::Healthy);
-    let mut unhealthy: Vec<&ShardSummary> = unhealthy.collect();
+    let mut unhealthy: Vec<&ShardReport> = unhealthy.collect();
     if unhealthy.is_empty() {
         return String::new();
     }
@@ -48,7 +50,7 @@ pub(super) fn table_of_unhealthy(shards: &[ShardSummary], listed_max: usize) -> 
     }
 }
 
-pub(super) fn table(shards: &[&ShardSummary]) -> String {
+pub(super) fn table(shards: &[&ShardReport]) -> String {
     let columns = [
         ("SHARD", Side::Right),
         ("STATE", Side::Left),
@@ -57,7 +59,7 @@ pub(super) fn table(shards: &[&ShardSummary]) -> String {
         ("REPLICAS ON NODES", Side::Left),
         ("OWNS", Side::Left),
     ];
-    let row = |shard: &&ShardSummary| {
+    let row = |shard: &&ShardReport| {
         vec![
             shard.shard.to_string(),
             state(shard.state).to_owned(),
@@ -72,7 +74,7 @@ pub(super) fn table(shards: &[&ShardSummary]) -> String {
 
 /// `quorate shard show`.
 #[must_use]
-pub fn shard(shard: &ShardSummary) -> String {
+pub fn shard(shard: &ShardReport) -> String {
     let newest = shard.replicas.iter().filter_map(|replica| replica.last).max();
     let columns = [
         ("REPLICA", Side::Right),
@@ -83,7 +85,7 @@ pub fn shard(shard: &ShardSummary) -> String {
         ("APPLIED", Side::Right),
         ("BEHIND", Side::Right),
     ];
-    let row = |replica: &ReplicaSummary| {
+    let row = |replica: &ReplicaReport| {
         // The replicas were asked one after the other: a few entries are not behind, but later.
         let behind = newest.zip(replica.last).map(|(newest, last)| newest - last);
         vec![
@@ -119,12 +121,12 @@ fn state(state: ShardState) -> &'static str {
     }
 }
 
-fn leader(shard: &ShardSummary) -> String {
+fn leader(shard: &ShardReport) -> String {
     shard.leader.map_or_else(|| NOTHING.to_owned(), |node| format!("node {node}"))
 }
 
 /// A replica by its node; a follower needs no word.
-fn replica(replica: &ReplicaSummary) -> String {
+fn replica(replica: &ReplicaReport) -> String {
     if let Some(lag) = replica.lag {
         return format!("{} ({})", replica.node, lags(lag));
     }
@@ -136,7 +138,7 @@ fn replica(replica: &ReplicaSummary) -> String {
 }
 
 /// What a replica is, and what is wrong with that.
-fn role(replica: &ReplicaSummary) -> String {
+fn role(replica: &ReplicaReport) -> String {
     let role = replica.role.as_deref().unwrap_or("not seen");
     replica.lag.map_or_else(|| role.to_owned(), |lag| format!("{role}, {}", lags(lag)))
 }
@@ -150,12 +152,12 @@ fn lags(lag: Lag) -> &'static str {
 }
 
 /// Its keys: as hash slots if its borders are such, else as they are.
-fn owns(shard: &ShardSummary) -> String {
+fn owns(shard: &ShardReport) -> String {
     if shard.shard == META {
         return "the directory of the cluster (meta shard)".to_owned();
     }
     let slot = |hex: &str| match hex.len() {
-        4 => u32::from_str_radix(hex, 16).ok().filter(|slot| *slot < SLOTS),
+        4 => u16::from_str_radix(hex, 16).ok().filter(|slot| *slot < SLOTS),
         _ => None,
     };
     let start = if shard.start.is_empty() { Some(0) } else { slot(&shard.start) };
@@ -172,7 +174,7 @@ mod tests {
 
     #[test]
     fn ranges() {
-        let shard = |shard, start: &str, end: Option<&str>| ShardSummary {
+        let shard = |shard, start: &str, end: Option<&str>| ShardReport {
             shard,
             state: ShardState::Healthy,
             start: start.to_owned(),

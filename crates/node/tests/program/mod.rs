@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use quorate::{ClusterId, NodeId};
-use quorate_node::certificate_directory::{CertificateDirectory, Existing};
+use quorate_node::certs::directory::{CertificateDirectory, Existing};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Bounds a failure only.

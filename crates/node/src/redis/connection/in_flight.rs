@@ -1,0 +1,419 @@
+//! The commands of one connection that are under way: their order, overlap and room.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Context;
+
+use quorate_types::limits;
+
+use super::pipeline::{Footprint, Planned, Work};
+use super::room::Room;
+use super::shared::Shared;
+use crate::process::concurrent::{Started, Task, TaskSet};
+use crate::redis::commands::command::{Command, Local, SingleWrite};
+use crate::redis::commands::execute::{Executed, execute, write_together};
+use crate::redis::commands::reply_size::{Expectation, local_bytes};
+use crate::redis::protocol::reply::Reply;
+
+/// Commands of one connection under way or waiting to be written.
+const COMMANDS_MAX: usize = 1_024;
+/// Bytes of arguments of one connection under way; one command may be larger.
+const ARGUMENT_BYTES_MAX: usize = 16 << 20;
+
+/// A place in the order of replies.
+enum Place {
+    Running,
+    /// Its reply is larger than the room it had, and is read when it is the next to be written.
+    Deferred,
+    Ready(Reply),
+    /// A local command and its expected bytes: answered when its turn comes, so that HELLO changes
+    /// the replies behind it and none before.
+    Local(Local, usize),
+}
+
+/// What runs at a place of the [`TaskSet`].
+struct Running {
+    footprint: Footprint,
+    places: Vec<u64>,
+    argument_bytes: usize,
+    reply_bytes: usize,
+    is_walk: bool,
+    reads_values: bool,
+}
+
+/// A command that needs more room than its connection shares.
+struct Deferred {
+    place: u64,
+    footprint: Footprint,
+    command: Command,
+    reply_bytes: usize,
+}
+
+/// What is to be written next.
+pub(super) enum Next {
+    Reply(Reply),
+    Local(Local),
+}
+
+/// See the module's documentation.
+pub(super) struct InFlight {
+    shared: Arc<Shared>,
+    /// Replies in order; the first is number `first_place`.
+    waiting: VecDeque<Place>,
+    first_place: u64,
+    tasks: TaskSet<Executed>,
+    running: Vec<Option<Running>>,
+    argument_bytes: usize,
+    /// Emptied after each use.
+    done: Vec<(usize, Executed)>,
+    ended: Vec<(Running, Executed)>,
+    planned: Vec<Planned>,
+    deferred: Vec<Deferred>,
+    room: Room,
+    /// Bytes that the replies of what runs are expected to hold.
+    expected_bytes: usize,
+    /// Bytes that the replies hold that are not written yet.
+    ready_bytes: usize,
+    expectation: Expectation,
+    /// The place of the reply that has room of its own.
+    head: Option<u64>,
+    /// Where in the output that reply ends.
+    head_end: Option<u64>,
+}
+
+impl InFlight {
+    pub(super) fn new(shared: Arc<Shared>) -> InFlight {
+        InFlight {
+            waiting: VecDeque::new(),
+            first_place: 0,
+            tasks: TaskSet::default(),
+            running: Vec::new(),
+            argument_bytes: 0,
+            done: Vec::new(),
+            ended: Vec::new(),
+            planned: Vec::new(),
+            deferred: Vec::new(),
+            room: Room::new(Arc::clone(&shared.statistics.room)),
+            expected_bytes: 0,
+            ready_bytes: 0,
+            expectation: Expectation::default(),
+            head: None,
+            head_end: None,
+            shared,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// True if a further command may be under way, as far as its number and arguments go.
+    pub(super) fn may_start(&self) -> bool {
+        self.waiting.len() < COMMANDS_MAX && self.argument_bytes < ARGUMENT_BYTES_MAX
+    }
+
+    /// Collects what the engine has answered.
+    pub(super) fn collect(&mut self, context: &mut Context<'_>, unwritten: usize) {
+        let mut done = std::mem::take(&mut self.done);
+        self.tasks.poll_done(context, &mut done);
+        // All are taken before any begins again: it may get the place of another one.
+        let mut ended = std::mem::take(&mut self.ended);
+        ended.extend(
+            done.drain(..).map(|(at, executed)| {
+                (self.running[at].take().expect("a task ends once"), executed)
+            }),
+        );
+        for (running, executed) in ended.drain(..) {
+            self.end(running, executed, unwritten);
+        }
+        (self.done, self.ended) = (done, ended);
+    }
+
+    fn end(&mut self, running: Running, executed: Executed, unwritten: usize) {
+        self.argument_bytes -= running.argument_bytes;
+        self.expected_bytes -= running.reply_bytes;
+        match executed {
+            Executed::Done(replies) => {
+                if running.reads_values {
+                    self.expectation.note(replies.iter().map(Reply::len_bytes).sum());
+                }
+                self.settle(&running.places, replies);
+            }
+            Executed::Short { command, reply_bytes, value_bytes } => {
+                self.expectation.grow(value_bytes);
+                let place = running.places[0];
+                if self.head == Some(place) {
+                    // It has grown since its size was asked for.
+                    self.head = None;
+                    self.room.end_head();
+                }
+                let footprint = running.footprint;
+                let deferred = Deferred { place, footprint, command, reply_bytes };
+                // What is larger than a connection's share never takes from the shared room.
+                let wanted = self.used(unwritten) + reply_bytes;
+                if wanted <= limits::CLIENT_CONNECTION_BYTES_MAX && self.room.try_hold(wanted) {
+                    self.start_again(deferred);
+                } else {
+                    *self.at(place) = Place::Deferred;
+                    self.deferred.push(deferred);
+                }
+            }
+        }
+    }
+
+    fn at(&mut self, place: u64) -> &mut Place {
+        let at = usize::try_from(place - self.first_place).expect("a place in memory");
+        &mut self.waiting[at]
+    }
+
+    fn settle(&mut self, places: &[u64], replies: Vec<Reply>) {
+        assert_eq!(places.len(), replies.len(), "each command has one reply");
+        for (place, reply) in places.iter().zip(replies) {
+            let bytes = reply.len_bytes();
+            self.ready_bytes += bytes;
+            if self.head == Some(*place) {
+                self.room.shrink_head(bytes);
+            }
+            *self.at(*place) = Place::Ready(reply);
+        }
+    }
+
+    /// Bytes that this connection's replies hold or will hold.
+    fn used(&self, unwritten: usize) -> usize {
+        self.expected_bytes + self.ready_bytes + unwritten
+    }
+
+    /// True if the connection may hold `more` beside what it does. What never has room here is read as
+    /// the connection's next one, with room of its own: no client takes the others' part.
+    fn has_room(&self, more: usize, unwritten: usize) -> bool {
+        self.used(unwritten) + more <= limits::CLIENT_CONNECTION_BYTES_MAX
+    }
+
+    /// Plans a command; gives it back if it has to wait: for room, or behind what it must follow.
+    pub(super) fn admit(
+        &mut self,
+        context: &mut Context<'_>,
+        command: Command,
+        unwritten: usize,
+    ) -> Option<Command> {
+        if !self.deferred.is_empty() {
+            // What comes behind it would only take room while that waits. Nor does it keep a place in
+            // the queue, where it would be in the way of others.
+            self.room.stop_waiting();
+            return Some(command);
+        }
+        let reply_bytes = match &command {
+            // At most the longest argument, or a line for each of all clients: far less than this.
+            Command::Local(local) => local_bytes(local, || self.shared.clients_now())
+                .min(limits::CLIENT_CONNECTION_BYTES_MAX),
+            command => self.expectation.reply_bytes(command),
+        };
+        if reply_bytes > limits::CLIENT_CONNECTION_BYTES_MAX {
+            self.room.stop_waiting();
+            return self.defer(command, reply_bytes);
+        }
+        let wanted = self.used(unwritten) + reply_bytes;
+        if !self.has_room(reply_bytes, unwritten) {
+            self.room.stop_waiting();
+            return Some(command);
+        }
+        if !self.room.poll_hold(context, wanted) {
+            return Some(command);
+        }
+        match command {
+            Command::Local(local) => {
+                self.waiting.push_back(Place::Local(local, reply_bytes));
+            }
+            command => {
+                if let Some(command) = self.plan(command, reply_bytes) {
+                    return Some(command);
+                }
+            }
+        }
+        self.expected_bytes += reply_bytes;
+        None
+    }
+
+    /// Gives a command its place; it gets its room when it is next to be written.
+    fn defer(&mut self, command: Command, reply_bytes: usize) -> Option<Command> {
+        let footprint = Footprint::of(&command);
+        let is_walk = command.is_walk();
+        if self.is_blocked(&footprint, is_walk)
+            || self.planned.iter().any(|other| conflict(other, &footprint, is_walk))
+        {
+            return Some(command);
+        }
+        let place = self.first_place + self.waiting.len() as u64;
+        self.waiting.push_back(Place::Deferred);
+        self.deferred.push(Deferred { place, footprint, command, reply_bytes });
+        None
+    }
+
+    /// True if something that runs has to end before a command of this footprint begins.
+    fn is_blocked(&self, footprint: &Footprint, is_walk: bool) -> bool {
+        let mut running = self.running.iter().flatten();
+        running.any(|other| other.footprint.conflicts(footprint) || (is_walk && other.is_walk))
+    }
+
+    fn plan(&mut self, command: Command, reply_bytes: usize) -> Option<Command> {
+        let footprint = Footprint::of(&command);
+        let is_walk = command.is_walk();
+        if self.is_blocked(&footprint, is_walk) {
+            return Some(command);
+        }
+        let place = self.first_place + self.waiting.len() as u64;
+        let earlier = self.planned.iter_mut().find(|other| conflict(other, &footprint, is_walk));
+        match earlier {
+            None => self.planned.push(Planned::new(command, place, reply_bytes)),
+            Some(earlier) => {
+                if let Some(command) = earlier.merge(command, place, reply_bytes) {
+                    return Some(command);
+                }
+            }
+        }
+        self.waiting.push_back(Place::Running);
+        None
+    }
+
+    /// Polls the planned commands for the first time, in their order: that is the order in which
+    /// they enter their shards.
+    pub(super) fn start_planned(&mut self, unwritten: usize) {
+        let mut planned = std::mem::take(&mut self.planned);
+        for Planned { footprint, places, work, reply_bytes } in planned.drain(..) {
+            let engine = self.shared.engine.clone();
+            let argument_bytes = work_bytes(&work);
+            let (is_walk, reads_values) = match &work {
+                Work::Command(command) => (command.is_walk(), command.reads_values()),
+                Work::Writes(_) => (false, false),
+            };
+            let task: Task<Executed> = match work {
+                Work::Writes(writes) => {
+                    Box::pin(async move { Executed::Done(write_together(&engine, writes).await) })
+                }
+                Work::Command(command) => {
+                    Box::pin(async move { execute(&engine, command, reply_bytes).await })
+                }
+            };
+            let running =
+                Running { footprint, places, argument_bytes, reply_bytes, is_walk, reads_values };
+            self.launch(running, task, unwritten);
+        }
+        self.planned = planned;
+    }
+
+    fn launch(&mut self, running: Running, task: Task<Executed>, unwritten: usize) {
+        self.argument_bytes += running.argument_bytes;
+        match self.tasks.start(task) {
+            Started::Done(executed) => self.end(running, executed, unwritten),
+            Started::Running(at) => {
+                self.running.resize_with(self.running.len().max(at + 1), || None);
+                self.running[at] = Some(running);
+            }
+        }
+    }
+
+    /// Runs a command again, with room of the size that its reply was seen to have.
+    fn start_again(&mut self, deferred: Deferred) {
+        let Deferred { place, footprint, command, reply_bytes } = deferred;
+        self.expected_bytes += reply_bytes;
+        *self.at(place) = Place::Running;
+        let engine = self.shared.engine.clone();
+        let running = Running {
+            footprint,
+            places: vec![place],
+            argument_bytes: 0,
+            reply_bytes,
+            is_walk: command.is_walk(),
+            reads_values: command.reads_values(),
+        };
+        // Not polled here: it could end at once, too short again, and begin again without an end.
+        let task = Box::pin(async move {
+            tokio::task::yield_now().await;
+            execute(&engine, command, reply_bytes).await
+        });
+        self.launch(running, task, 0);
+    }
+
+    /// Gets on with the reply that is next to be written, if it waits for room.
+    pub(super) fn serve_head(&mut self, context: &mut Context<'_>) -> bool {
+        if self.head.is_some() || !matches!(self.waiting.front(), Some(Place::Deferred)) {
+            return false;
+        }
+        let first = self.first_place;
+        let at = self.deferred.iter().position(|deferred| deferred.place == first);
+        let at = at.expect("a deferred place has its command");
+        if !self.room.poll_head(context, self.deferred[at].reply_bytes) {
+            return false;
+        }
+        let deferred = self.deferred.swap_remove(at);
+        self.head = Some(deferred.place);
+        self.start_again(deferred);
+        true
+    }
+
+    /// Bytes of the node's room that the connection has.
+    pub(super) fn room_bytes(&self) -> usize {
+        self.room.bytes()
+    }
+
+    /// The next reply, or the local command to be answered, if its turn has come.
+    pub(super) fn take_next(&mut self) -> Option<Next> {
+        let next = match self.waiting.pop_front()? {
+            Place::Ready(reply) => {
+                self.ready_bytes -= reply.len_bytes();
+                Next::Reply(reply)
+            }
+            Place::Local(local, bytes) => {
+                self.expected_bytes -= bytes;
+                Next::Local(local)
+            }
+            place @ (Place::Running | Place::Deferred) => {
+                self.waiting.push_front(place);
+                return None;
+            }
+        };
+        self.first_place += 1;
+        Some(next)
+    }
+
+    /// The reply taken last is in the output, up to `end`, and `unwritten` bytes are there.
+    pub(super) fn note_appended(&mut self, end: u64, unwritten: usize) {
+        if self.head.is_some_and(|head| head < self.first_place) && self.head_end.is_none() {
+            self.head_end = Some(end);
+            self.room.shrink_head(unwritten);
+        }
+    }
+
+    /// The output is written up to `written`, and `unwritten` bytes are left.
+    pub(super) fn note_written(&mut self, written: u64, unwritten: usize) {
+        if self.head_end.is_some_and(|end| written >= end) {
+            self.head = None;
+            self.head_end = None;
+            self.room.end_head();
+        }
+        let used = self.used(unwritten);
+        self.room.shrink(used);
+    }
+
+    /// Replies taken so far.
+    pub(super) fn answered(&self) -> u64 {
+        self.first_place
+    }
+}
+
+fn conflict(earlier: &Planned, footprint: &Footprint, is_walk: bool) -> bool {
+    earlier.footprint.conflicts(footprint) || (is_walk && earlier.is_walk())
+}
+
+fn work_bytes(work: &Work) -> usize {
+    match work {
+        Work::Writes(writes) => writes.iter().map(SingleWrite::len_bytes).sum(),
+        Work::Command(Command::SetMany(pairs)) => {
+            pairs.iter().map(|(key, value)| key.len() + value.len()).sum()
+        }
+        Work::Command(
+            Command::GetMany(keys) | Command::Exists(keys) | Command::DeleteMany(keys),
+        ) => keys.iter().map(bytes::Bytes::len).sum(),
+        Work::Command(_) => 64,
+    }
+}

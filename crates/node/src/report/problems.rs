@@ -1,0 +1,184 @@
+//! What is wrong with a cluster, as sentences with a remedy.
+
+use quorate::{Lag, NodeId, NodeState, Note, Problem, Reason, ShardId};
+
+use super::reasons::{self, nodes, reason, reason_elsewhere, shards};
+
+/// Most pairs of nodes that are named one by one.
+const PAIRS_NAMED_MAX: usize = 8;
+
+/// A sentence each, in the order given; of many pairs of nodes that do not hear each other some, and
+/// how many more there are.
+pub(super) fn sentences(problems: &[Problem]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut pairs = 0;
+    for (place, problem) in problems.iter().enumerate() {
+        let is_pair = |problem: &Problem| matches!(problem, Problem::NodesApart { .. });
+        pairs += usize::from(is_pair(problem));
+        if !is_pair(problem) || pairs <= PAIRS_NAMED_MAX {
+            sentences.push(sentence(problem));
+        }
+        let is_last_pair = is_pair(problem) && !problems.get(place + 1).is_some_and(is_pair);
+        if is_last_pair && pairs > PAIRS_NAMED_MAX {
+            let left_out = pairs - PAIRS_NAMED_MAX;
+            sentences.push(format!("{left_out} more pairs of nodes do not hear each other"));
+        }
+    }
+    sentences
+}
+
+fn sentence(problem: &Problem) -> String {
+    match problem {
+        Problem::NodeNotUp { node, state, address, reason } => {
+            not_up(*node, *state, address, reason.as_ref())
+        }
+        Problem::ShardsUnseen(found) => format!(
+            "{}: no replica answers; bring back the nodes that do not answer",
+            shards(found)
+        ),
+        Problem::ShardsLeaderless(found) => format!(
+            "{}: no leader; an election takes about two seconds, after that it means that a \
+             majority of the replicas is out of reach: bring their nodes back",
+            shards(found)
+        ),
+        Problem::NodesApart { nodes, reasons } => apart(nodes, reasons),
+        Problem::ReplicasOutOfReach(found) => {
+            let have = if found.len() == 1 { "has a replica" } else { "have replicas" };
+            format!(
+                "{} {have} out of reach: they serve, and another failure may end that",
+                shards(found)
+            )
+        }
+        Problem::ReplicasBehind { node, lag, shards, leaders } => {
+            behind(*node, *lag, shards, leaders)
+        }
+        Problem::Warning { node, warning } => {
+            format!("node {node}: {}", reasons::warning(warning))
+        }
+        // The engine may learn of more.
+        other => format!("{other:?}"),
+    }
+}
+
+fn not_up(node: NodeId, state: NodeState, address: &str, why: Option<&Reason>) -> String {
+    let told = why.map_or_else(|| "why is not known".to_owned(), reason);
+    match state {
+        NodeState::Founding => format!("the cluster is being founded: node {node} {told}"),
+        NodeState::Up | NodeState::Stalled => format!("node {node} serves nothing: {told}"),
+        NodeState::Failed => {
+            format!("node {node} has stopped serving: {told}; mend the cause, then restart it")
+        }
+        // One that is refused has been reached, and the reason says what to do.
+        NodeState::Unreachable if matches!(why, Some(Reason::NotAdmitted(_))) => {
+            format!("node {node} is kept out: {told}")
+        }
+        NodeState::Unreachable => format!(
+            "node {node} at {address} does not answer: {told}; start it, or mend the network"
+        ),
+    }
+}
+
+fn apart(nodes: &[(NodeId, String); 2], reasons: &[(NodeId, Reason)]) -> String {
+    let [(low, low_address), (high, high_address)] = nodes;
+    let says = |(node, reason): &(NodeId, Reason)| {
+        format!("node {node} says: {}", reason_elsewhere(reason))
+    };
+    let says: Vec<String> = reasons.iter().map(says).collect();
+    format!(
+        "nodes {low} and {high} do not hear each other, though both answer others ({}): let \
+         UDP pass both ways between {low_address} and {high_address}; until then their requests take \
+         the way over a third node, and of shards that one of them leads the other's replica gets \
+         nothing",
+        says.join("; "),
+    )
+}
+
+fn behind(node: NodeId, lag: Lag, found: &[ShardId], leaders: &[NodeId]) -> String {
+    let shards = shards(found);
+    let link = match leaders {
+        [] => String::new(),
+        leaders => format!("the link between it and {}", nodes(leaders)),
+    };
+    match lag {
+        Lag::Leaderless => format!(
+            "node {node} gets nothing of {shards}: its replicas hear no leader, though there is \
+             one; mend {link}, or another failure may end their service"
+        ),
+        Lag::Stuck => format!(
+            "node {node} stands still with {shards}, behind of what is committed; look at its \
+             disk and processor{}",
+            if link.is_empty() { link } else { format!(", and at {link}") }
+        ),
+        Lag::CatchingUp => format!(
+            "node {node} is behind with {shards} and catches up; if that takes long, it gets less \
+             than is written: look at its disk and processor"
+        ),
+    }
+}
+
+/// What is worth knowing, though nothing is wrong.
+pub(super) fn note(note: &Note) -> String {
+    match note {
+        Note::LeadersNotSpread { led, most, fewest, moves } => format!(
+            "leaders are not spread: of {led} shards, node {} leads {} and node {} leads {}; \
+             `quorate balance leaders` moves {moves} of them, each stands still for a moment",
+            most.0, most.1, fewest.0, fewest.1
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreachable(reason: Reason) -> Problem {
+        Problem::NodeNotUp {
+            node: NodeId(3),
+            state: NodeState::Unreachable,
+            address: "a:1".to_owned(),
+            reason: Some(reason),
+        }
+    }
+
+    /// Goal: a node that was refused has been reached: it is told what the refusal says to do, and not
+    /// to start it. Method: the same words, as a refusal and as a broken connection.
+    #[test]
+    fn a_node_that_is_kept_out_is_not_to_be_started() {
+        let words = || "its clock is wrong: set it".to_owned();
+        let told = sentences(&[
+            unreachable(Reason::NotAdmitted(words())),
+            unreachable(Reason::Disconnected(words())),
+        ]);
+        assert_eq!(told[0], "node 3 is kept out: its clock is wrong: set it");
+        assert_eq!(
+            told[1],
+            "node 3 at a:1 does not answer: its clock is wrong: set it; start it, or mend the network"
+        );
+    }
+
+    /// Goal: of many pairs some are named, and the rest is counted behind them.
+    #[test]
+    fn many_pairs_are_counted() {
+        let pair = |high| Problem::NodesApart {
+            nodes: [(NodeId(1), "a:1".to_owned()), (NodeId(high), "a:2".to_owned())],
+            reasons: vec![(NodeId(1), Reason::AddressUnknown)],
+        };
+        let mut problems: Vec<Problem> = (2..13).map(pair).collect();
+        problems.push(Problem::ReplicasOutOfReach(vec![ShardId(0)]));
+        let told = sentences(&problems);
+        assert_eq!(told.len(), PAIRS_NAMED_MAX + 2, "{told:?}");
+        assert!(told[0].contains("(node 1 says: its address is not known there)"), "{}", told[0]);
+        assert_eq!(told[PAIRS_NAMED_MAX], "3 more pairs of nodes do not hear each other");
+        assert!(told[PAIRS_NAMED_MAX + 1].starts_with("the meta shard has a replica out of reach"));
+    }
+
+    /// Goal: leaders that are not spread are told with the figures and the remedy.
+    #[test]
+    fn the_note_has_its_remedy() {
+        let (most, fewest) = ((NodeId(1), 19), (NodeId(3), 0));
+        let note = note(&Note::LeadersNotSpread { led: 25, most, fewest, moves: 12 });
+        assert!(note.contains("of 25 shards, node 1 leads 19 and node 3 leads 0"), "{note}");
+        assert!(note.contains("`quorate balance leaders`"), "{note}");
+    }
+}
