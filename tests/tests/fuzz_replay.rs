@@ -16,7 +16,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use quorate_host::{AppliedRecord, Envelope, KvCommand, KvReply, SessionId, SessionStamp};
+use quorate_machine::{AppliedRecord, Envelope, KvCommand, KvReply, SessionId, SessionStamp};
 use quorate_raft::{Body, EntryKind, Member, Membership, Message, Run, RunDraft, TransferOf};
 use quorate_tests::power_loss::Random;
 use quorate_transport::{

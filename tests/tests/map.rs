@@ -7,7 +7,7 @@ use quorate::{
     Bootstrap, ClusterAuthority, ClusterId, Engine, Health, NodeId, NodeState, ReadLevel, ShardId,
     ShardState,
 };
-use quorate_host::AppliedRecord;
+use quorate_machine::AppliedRecord;
 use quorate_tests::cluster::{ClusterSpec, READY, close, introduce, key};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);

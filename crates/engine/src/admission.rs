@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use quorate_host::NodeRecord;
+use quorate_machine::NodeRecord;
 use quorate_transport::{PeerHello, Rejection};
 use quorate_types::{NodeId, NodeLife, WallMillis, limits};
 

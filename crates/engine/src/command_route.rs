@@ -1,6 +1,6 @@
 //! The way of a key-value command: to the one shard that owns all of its keys.
 
-use quorate_host::KvCommand;
+use quorate_machine::KvCommand;
 use quorate_router::ShardDescriptor;
 use quorate_types::ShardId;
 

@@ -115,8 +115,8 @@ pub use engine::{Engine, Location, NotAnInteger, NotReady};
 pub use entries::{CommittedEntries, CommittedEntry, CommittedKind, EntriesError};
 pub use error::{Doubt, FatalError, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError};
 pub use position::Position;
-pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_log::SyncMode;
+pub use quorate_machine::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_router::{Replica, ShardDescriptor};
 pub use quorate_transport::{
     BindError, CertificateError, ClusterAuthority, NodeTls, PemRole, Validity, WallClock, utc,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
-use quorate_host::{MetaCommand, MetaMap, MetaReply, NodeRecord};
+use quorate_machine::{MetaCommand, MetaMap, MetaReply, NodeRecord};
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, limits};
 

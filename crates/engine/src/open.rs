@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use quorate_host::{Host, HostConfig, MetaMachine, MetaMap, NodeRecord, ReplicaInit};
+use quorate_host::{Host, HostConfig, ReplicaInit};
 use quorate_log::{LogStore, LogWriter, RecoveredReplica};
+use quorate_machine::{MetaMachine, MetaMap, NodeRecord};
 use quorate_transport::{Bound, Transport, TransportConfig};
 use quorate_types::{NodeLife, limits};
 use rustc_hash::FxHashMap;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use quorate_host::liveness::{Control, StandingChange, SupportEpoch};
+use quorate_liveness::{Control, StandingChange, SupportEpoch};
 use quorate_raft::{Committed, EntryKind, Loss, Membership, Message, Restored, RoleState, Write};
 use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, Term};
 

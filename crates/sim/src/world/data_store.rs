@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_host::{AppliedRecord, ApplyTarget, OrderedMap};
+use quorate_machine::{AppliedRecord, ApplyTarget, OrderedMap};
 use quorate_raft::EntryKind;
 use quorate_types::LogId;
 

@@ -2,7 +2,7 @@
 //! their replies are judged by.
 
 use bytes::Bytes;
-use quorate_host::{OrderedMap, StateMachine};
+use quorate_machine::{OrderedMap, StateMachine};
 use quorate_types::ShardId;
 
 use crate::linearizability::{ClientId, History};
