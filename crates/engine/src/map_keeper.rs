@@ -187,11 +187,7 @@ impl MapKeeper {
         let newer = |own: &ShardDescriptor| {
             // What was learnt of a shard here went into the routes at the start; so compare with
             // what the meta shard has said last.
-            core.map.reported(own.shard).is_none_or(|known| {
-                own.epoch != known
-                    && own.epoch.version >= known.version
-                    && own.epoch.membership >= known.membership
-            })
+            core.map.reported(own.shard).is_none_or(|known| own.epoch > known)
         };
         let led = core.shards.all().into_iter().filter(|s| s.leader() == Some(core.node));
         let mut news: Vec<ShardDescriptor> = led.map(|s| s.descriptor()).filter(newer).collect();

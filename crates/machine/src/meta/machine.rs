@@ -1,5 +1,6 @@
 //! The interpreter of [`MetaCommand`]s.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use quorate_router::ShardDescriptor;
 use quorate_types::ShardId;
 
 use super::command::MetaCommand;
-use super::descriptor::{Newness, decode_descriptor, encode_descriptor, is_empty_range, newness};
+use super::descriptor::{decode_descriptor, encode_descriptor};
 use super::error::MetaError;
 use super::head::{Head, node_key, shard_key};
 use super::node::NodeRecord;
@@ -86,7 +87,8 @@ fn register(
     Ok(MetaReply::Done { revision: head.revision })
 }
 
-/// Takes what is news, all or nothing. A founding is a report to a map that holds nothing, and a
+/// Takes what is news, all or nothing, by the rule by which `RouteMap::update` judges: nothing gets in
+/// here that readers would refuse. A founding is a report to a map that holds nothing, and a
 /// change even if it brings no shard.
 fn report(
     head: &mut Head,
@@ -96,17 +98,20 @@ fn report(
     let mut news: BTreeMap<ShardId, ShardDescriptor> = BTreeMap::new();
     for found in shards {
         let shard = found.shard;
-        let judged = match news.get(&shard) {
-            _ if is_empty_range(&found) => Newness::Contradiction,
-            Some(earlier) => newness(earlier, &found),
-            None => held(shard, map)?.map_or(Newness::Newer, |held| newness(&held, &found)),
+        let newness = match news.get(&shard) {
+            _ if found.is_range_empty() => None,
+            Some(earlier) => found.compare(earlier),
+            None => match held(shard, map)? {
+                Some(held) => found.compare(&held),
+                None => Some(Ordering::Greater),
+            },
         };
-        match judged {
-            Newness::Older | Newness::Same => {}
-            Newness::Newer => {
+        match newness {
+            Some(Ordering::Less | Ordering::Equal) => {}
+            Some(Ordering::Greater) => {
                 news.insert(shard, found);
             }
-            Newness::Contradiction => return Ok(MetaReply::Contradiction { shard }),
+            None => return Ok(MetaReply::Contradiction { shard }),
         }
     }
     let founding = head.revision == 0;
