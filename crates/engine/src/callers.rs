@@ -2,6 +2,7 @@
 
 use quorate_host::Ticket;
 use quorate_types::ShardId;
+use slab::Slab;
 
 use crate::call::Completion;
 
@@ -14,27 +15,14 @@ pub(crate) struct Caller {
     pub(crate) reads: bool,
 }
 
-/// A slab: tickets are places, reused once they are free.
+/// Tickets are places, reused once they are free.
 #[derive(Default)]
-pub(crate) struct Callers {
-    places: Vec<Option<Caller>>,
-    free: Vec<usize>,
-}
+pub(crate) struct Callers(Slab<Caller>);
 
 impl Callers {
     /// Keeps `caller` until it is answered.
     pub(crate) fn insert(&mut self, caller: Caller) -> Ticket {
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.places[place] = Some(caller);
-                place
-            }
-            None => {
-                self.places.push(Some(caller));
-                self.places.len() - 1
-            }
-        };
-        Ticket(place as u64)
+        Ticket(self.0.insert(caller) as u64)
     }
 
     /// A caller who still waits.
@@ -42,8 +30,7 @@ impl Callers {
     /// # Panics
     /// If the ticket was given back before.
     pub(crate) fn get(&self, ticket: Ticket) -> &Caller {
-        let place = usize::try_from(ticket.0).expect("tickets are places");
-        self.places[place].as_ref().expect("a ticket is answered once")
+        self.0.get(place(ticket)).expect("a ticket is answered once")
     }
 
     /// Gives a caller back.
@@ -51,15 +38,15 @@ impl Callers {
     /// # Panics
     /// If the ticket was given back before: a caller would be answered twice.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Caller {
-        let place = usize::try_from(ticket.0).expect("tickets are places");
-        let caller = self.places[place].take().expect("a ticket is answered once");
-        self.free.push(place);
-        caller
+        self.0.try_remove(place(ticket)).expect("a ticket is answered once")
     }
 
     /// Gives every caller back.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Caller> + '_ {
-        self.free.clear();
-        self.places.drain(..).flatten()
+        self.0.drain()
     }
+}
+
+fn place(ticket: Ticket) -> usize {
+    usize::try_from(ticket.0).expect("tickets are places")
 }
