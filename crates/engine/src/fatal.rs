@@ -2,10 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
-use quorate_log::LogStore;
+use quorate_log::{FirstFault, LogStore};
 use tokio::sync::Notify;
 
 use crate::data::DataStore;
@@ -15,8 +13,7 @@ use crate::inbox::{Inbox, Input};
 /// Set once, read everywhere.
 #[derive(Default)]
 pub(crate) struct Fatal {
-    set: AtomicBool,
-    error: Mutex<Option<FatalError>>,
+    first: FirstFault<FatalError>,
     changed: Notify,
     /// Of the workers, who have to be woken: an idle one would go on leading.
     inboxes: Vec<Arc<Inbox>>,
@@ -39,13 +36,14 @@ impl Fatal {
 
     /// Keeps the first error, and ends the workers; later errors are its consequences. Never blocks.
     pub(crate) fn latch(&self, error: FatalError) {
-        let mut first = self.error.lock();
-        if first.is_some() {
+        let mut is_first = false;
+        let error = self.first.close(|| {
+            is_first = true;
+            error
+        });
+        if !is_first {
             return;
         }
-        *first = Some(error.clone());
-        self.set.store(true, Ordering::Release);
-        drop(first);
         self.inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
         self.changed.notify_waiters();
         // Last, and without harm: what latches may be a log that panics.
@@ -54,11 +52,11 @@ impl Fatal {
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.set.load(Ordering::Acquire)
+        self.first.get().is_some()
     }
 
     pub(crate) fn get(&self) -> Option<FatalError> {
-        if self.is_set() { self.error.lock().clone() } else { None }
+        self.first.get().cloned()
     }
 
     /// Ends when the latch is set.
