@@ -8,6 +8,7 @@ use quorate::{
     Bootstrap, ClusterAuthority, ClusterId, Engine, EngineBuilder, FatalError, NodeId, OpenError,
     ShardId,
 };
+use quorate_types::SPREAD;
 
 /// Longest wait for every shard to have a leader.
 pub const READY: Duration = Duration::from_secs(30);
@@ -140,7 +141,7 @@ pub async fn identity_error(engine: &Engine) -> String {
 /// A key that is spread over the slots by `number`.
 #[must_use]
 pub fn key(number: u64) -> Vec<u8> {
-    let slot = u16::try_from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50).expect("14 bits");
+    let slot = u16::try_from(number.wrapping_mul(SPREAD) >> 50).expect("14 bits");
     let mut key = slot.to_be_bytes().to_vec();
     key.extend_from_slice(format!("key-{number}").as_bytes());
     key

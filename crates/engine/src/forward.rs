@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use quorate_host::Refusal as HostRefusal;
 use quorate_machine::{decode_descriptor, encode_descriptor};
-use quorate_types::{Index, LogId, NodeId, ShardId, Term};
+use quorate_types::{CutShort, Index, LogId, NodeId, ShardId, Term};
 
 use crate::call::Outcome;
 use crate::progress::Stage;
@@ -65,6 +65,12 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("forwarded bytes are malformed: {0}")]
 pub(crate) struct ForwardError(pub(crate) &'static str);
+
+impl From<CutShort> for ForwardError {
+    fn from(_: CutShort) -> Self {
+        ForwardError("cut short")
+    }
+}
 
 pub(crate) fn encode_request(request: &Request) -> Bytes {
     let mut bytes = Vec::with_capacity(REQUEST_HEADER_BYTES + request.body.len());

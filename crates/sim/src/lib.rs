@@ -57,12 +57,10 @@ pub mod marks;
 pub mod mutants;
 pub mod observation;
 pub mod properties;
-mod random;
 pub mod report;
 pub mod timeline;
 mod world;
 
-pub use random::Random;
 pub use report::Report;
 pub use world::{
     Ask, Character, Clocks, Failure, Finished, KvWorkload, Moment, Outcome, Workload, World,

@@ -1,7 +1,7 @@
 //! One reader of fixed and length-prefixed fields from bytes that may be cut short or senseless, and
 //! the writers of what it reads. Numbers are little-endian.
 
-use bytes::{Buf, TryGetError};
+use bytes::{Buf, Bytes, TryGetError};
 
 /// The bytes ended before the field did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +73,12 @@ impl<B: Buf> ByteReader<B> {
         Ok(self.0.try_get_u128_le()?)
     }
 
+    /// How many bytes were not read.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.0.remaining()
+    }
+
     /// True once everything is read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -119,6 +125,37 @@ impl<'a> ByteReader<&'a [u8]> {
     }
 }
 
+/// Fields of shared bytes share their memory.
+impl ByteReader<Bytes> {
+    /// The next `len` bytes.
+    ///
+    /// # Errors
+    /// As [`ByteReader::u8`].
+    pub fn slice(&mut self, len: usize) -> Result<Bytes, CutShort> {
+        if len > self.0.len() { Err(CutShort) } else { Ok(self.0.split_to(len)) }
+    }
+
+    /// A field behind a u32 length.
+    ///
+    /// # Errors
+    /// As [`ByteReader::u8`].
+    pub fn field(&mut self) -> Result<Bytes, CutShort> {
+        let len = self.u32()? as usize;
+        self.slice(len)
+    }
+
+    /// A field behind a u32 length, or nothing, behind one byte that says which.
+    ///
+    /// # Errors
+    /// As [`ByteReader::u8`].
+    pub fn optional_field(&mut self) -> Result<Option<Bytes>, CutShort> {
+        match self.u8()? {
+            0 => Ok(None),
+            _ => self.field().map(Some),
+        }
+    }
+}
+
 /// Writes how many items follow, or how many bytes.
 ///
 /// # Panics
@@ -156,6 +193,16 @@ pub fn put_optional_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
 mod tests {
     use super::*;
 
+    type Fields<'a> = (&'a [u8], Option<&'a [u8]>, Option<&'a [u8]>);
+
+    fn read_fields<'a>(reader: &mut ByteReader<&'a [u8]>) -> Result<Fields<'a>, CutShort> {
+        Ok((reader.field()?, reader.optional_field()?, reader.optional_field()?))
+    }
+
+    fn read_numbers(reader: &mut ByteReader<&[u8]>) -> Result<(u8, u16, u32), CutShort> {
+        Ok((reader.u8()?, reader.u16()?, reader.u32()?))
+    }
+
     /// Goal: what is written is read again, and every cut is told. Method: one of each kind.
     #[test]
     fn fields_survive_their_bytes_and_every_cut_is_told() {
@@ -164,16 +211,19 @@ mod tests {
         put_optional_field(&mut bytes, None);
         put_optional_field(&mut bytes, Some(b""));
         bytes.extend_from_slice(&[1, 2, 0, 3, 0, 0, 0]);
-        let read = |bytes| {
-            let mut reader = ByteReader::new(bytes);
-            let fields = (reader.field()?, reader.optional_field()?, reader.optional_field()?);
-            let numbers = (reader.u8()?, reader.u16()?, reader.u32()?);
-            Ok((fields, numbers, reader.is_empty()))
-        };
-        let fields = (&b"key"[..], None, Some(&b""[..]));
-        assert_eq!(read(&bytes[..]), Ok((fields, (1, 2, 3), true)));
+        let mut reader = ByteReader::new(&bytes[..]);
+        assert_eq!(read_fields(&mut reader), Ok((&b"key"[..], None, Some(&b""[..]))));
+        assert_eq!(read_numbers(&mut reader), Ok((1, 2, 3)));
+        assert!(reader.is_empty());
         for cut in 0..bytes.len() {
-            assert_eq!(read(&bytes[..cut]), Err(CutShort));
+            let mut reader = ByteReader::new(&bytes[..cut]);
+            let read = read_fields(&mut reader).and_then(|_| read_numbers(&mut reader));
+            assert_eq!(read, Err(CutShort));
         }
+        let mut shared = ByteReader::new(Bytes::from(bytes));
+        assert_eq!(shared.field(), Ok(Bytes::from_static(b"key")));
+        assert_eq!((shared.optional_field(), shared.u8()), (Ok(None), Ok(1)));
+        assert_eq!((shared.field(), shared.remaining()), (Ok(Bytes::new()), 7));
+        assert_eq!(shared.slice(8), Err(CutShort));
     }
 }
