@@ -4,6 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quorate_benches::Cluster;
+use quorate_types::SPREAD;
 
 fn end_to_end(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -33,7 +34,7 @@ async fn write_all(cluster: &Cluster, round: u64, outstanding: u64) {
     let mut tasks = Vec::new();
     for number in 0..outstanding {
         // A multiplicative hash spreads the keys over the shards and over a million keys.
-        let mixed = (round * outstanding + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (round * outstanding + number).wrapping_mul(SPREAD);
         let prefix = u16::try_from(mixed >> 50).expect("14 bits");
         let mut key = prefix.to_be_bytes().to_vec();
         key.extend_from_slice(&(mixed % 1_000_000).to_be_bytes());

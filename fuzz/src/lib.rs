@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_host::{
+use quorate_machine::{
     AppliedRecord, ApplyContext, Envelope, KvMachine, KvReply, OrderedMap, RecordError,
     StateMachine,
 };

@@ -9,6 +9,7 @@ use quorate::{
     ShardId,
 };
 use quorate_node::redis::protocol::slot::split_keys;
+use quorate_types::SPREAD;
 
 /// Longest wait for every shard to have a leader.
 pub const READY: Duration = Duration::from_secs(30);
@@ -148,7 +149,7 @@ pub fn even(nodes: &[NodeId], shards: u32) -> Bootstrap {
 /// A key that is spread over the slots by `number`.
 #[must_use]
 pub fn key(number: u64) -> Vec<u8> {
-    let slot = u16::try_from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50).expect("14 bits");
+    let slot = u16::try_from(number.wrapping_mul(SPREAD) >> 50).expect("14 bits");
     let mut key = slot.to_be_bytes().to_vec();
     key.extend_from_slice(format!("key-{number}").as_bytes());
     key

@@ -16,15 +16,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use quorate_host::{AppliedRecord, Envelope, KvCommand, KvReply, SessionId, SessionStamp};
+use quorate_machine::{AppliedRecord, Envelope, KvCommand, KvReply, SessionId, SessionStamp};
 use quorate_raft::{Body, EntryKind, Member, Membership, Message, Run, RunDraft, TransferOf};
-use quorate_tests::power_loss::Random;
 use quorate_transport::{
     EncodedFrame, Forward, ForwardKind, Hello, ShardMessage, encode_forwards, encode_messages,
 };
 use quorate_types::{
-    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, StoreId,
-    Term, WallMillis,
+    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, SplitMix64,
+    StoreId, Term, WallMillis,
 };
 
 /// Mutations of each file.
@@ -94,7 +93,7 @@ fn every_file_and_its_mutations_pass() {
         let mut accepted = 0;
         for (place, (name, bytes)) in corpus.iter().enumerate() {
             checked(check, &format!("{target}/{name}"), bytes);
-            let mut random = Random::new(place as u64);
+            let mut random = SplitMix64::new(place as u64);
             for number in 0..MUTATIONS {
                 let other = others[random.below(others.len() as u64) as usize];
                 let mutated = mutate(bytes, other, &mut random);
@@ -143,15 +142,15 @@ fn checked(check: Check, name: &str, bytes: &[u8]) -> bool {
 }
 
 /// A few small changes; `other` gives parts that are sound in another place.
-fn mutate(bytes: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
+fn mutate(bytes: &[u8], other: &[u8], random: &mut SplitMix64) -> Vec<u8> {
     let mut mutated = bytes.to_vec();
     for _ in 0..=random.below(CHANGES_MAX) {
         let at = random.below(mutated.len() as u64 + 1) as usize;
         match random.below(7) {
             0 if at < mutated.len() => mutated[at] ^= 1 << random.below(8),
-            1 if at < mutated.len() => mutated[at] = random.next_u64() as u8,
+            1 if at < mutated.len() => mutated[at] = random.bits() as u8,
             2 => mutated.truncate(at),
-            3 => mutated.insert(at, random.next_u64() as u8),
+            3 => mutated.insert(at, random.bits() as u8),
             4 => {
                 let end = at + random.below((mutated.len() - at) as u64 + 1) as usize;
                 mutated.drain(at..end);

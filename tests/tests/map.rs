@@ -7,7 +7,7 @@ use quorate::{
     Bootstrap, ClusterAuthority, ClusterId, Engine, Health, NodeId, NodeState, ReadLevel, ShardId,
     ShardState,
 };
-use quorate_host::AppliedRecord;
+use quorate_machine::AppliedRecord;
 use quorate_node::report::ClusterReport;
 use quorate_tests::cluster::{ClusterSpec, READY, close, introduce, key};
 

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use bytes::Bytes;
-use quorate_host::liveness::{
+use quorate_liveness::{
     AuditSample, BucketNumber, ChangeNumber, Datagram, Heartbeat, HeartbeatSequence, SupportEpoch,
 };
 use quorate_raft::{Body, Membership, Message, Run};

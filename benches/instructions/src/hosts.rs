@@ -1,7 +1,8 @@
 //! Three hosts with the same shards, instant disks and a post that loses nothing.
 
 use bytes::Bytes;
-use quorate_host::{Event, Host, HostConfig, KvCommand, ReplicaInit, Ticket, Turn};
+use quorate_host::{Event, Host, HostConfig, ReplicaInit, Ticket, Turn};
+use quorate_machine::KvCommand;
 use quorate_types::{
     Duration, Incarnation, Index, Monotonic, NodeId, ReplicaId, ShardId, WallMillis,
 };

@@ -67,8 +67,8 @@ pub use cluster::map::MapView;
 pub use error::{
     FatalError, Indeterminate, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError,
 };
-pub use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_log::SyncMode;
+pub use quorate_machine::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
 pub use quorate_router::{Replica, ShardDescriptor};
 pub use quorate_transport::{
     BindError, CertificateError, ClusterAuthority, NodeTls, PemRole, Validity, WallClock, utc,

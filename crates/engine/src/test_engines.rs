@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_host::{KvMachine, StateMachine};
+use quorate_machine::{KvMachine, StateMachine};
 use quorate_transport::ClusterAuthority;
 use quorate_types::{ClusterId, NodeId, ShardId};
 use tempfile::TempDir;

@@ -1,9 +1,8 @@
 //! What a host is configured with, and how it learns of its replicas.
 
+use quorate_liveness::Standings;
 use quorate_raft::{Config, Restored};
 use quorate_types::{Duration, Incarnation, Mutation, NodeId, ReplicaId, ShardId, limits};
-
-use crate::liveness::Standings;
 
 /// Fixed for the life of a host.
 #[derive(Clone, Debug)]
@@ -35,8 +34,8 @@ pub struct HostConfig {
     /// by less than `limits::DRIFT_MARGIN` in one support, pauses that CLOCK_BOOTTIME misses
     /// included. Otherwise every read costs a round, and nothing else changes.
     pub lease_reads: bool,
-    /// Whether the driver answers [`Turn::snapshots`](crate::Turn::snapshots). Otherwise the host itself says each time that
-    /// it failed, and the kernel tries the log again after a while.
+    /// Whether the driver answers [`Turn::snapshots`](crate::Turn::snapshots). Otherwise the host
+    /// itself says each time that it failed, and the kernel tries the log again after a while.
     pub sends_snapshots: bool,
     /// Adjusts the configuration of each kernel, which is of `limits` otherwise.
     pub shape: fn(&mut Config),

@@ -1,4 +1,7 @@
-//! The host: many shards, one turn.
+//! The host of all shards of one worker: it takes events in and gives one turn out.
+//!
+//! Here are the events, the timers and the turn; the files below add what else a host does for its
+//! shards, each on its own part of the state.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -8,52 +11,57 @@ use quorate_raft::{
     TransferError,
 };
 use quorate_types::{
-    Index, Monotonic, Mutant, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber,
+    Index, Monotonic, Mutant, NodeId, ReplicaId, SPREAD, ShardId, WallMillis, WriteNumber,
 };
 use rustc_hash::FxHashMap;
 
-use crate::attendance::{HostLiveness, ShardLiveness};
 use crate::config::{HostConfig, ReplicaInit};
-use crate::shard::{NewWrite, Shard};
-use crate::stall::Stalls;
-use crate::totals::Totals;
+use crate::shard::{NewWrite, Shard, ShardLiveness};
 use crate::turn::{
-    Answer, Event, Refusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot, Ticket, Turn,
+    Answer, Apply, Arrived, Event, Refusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot,
+    Ticket, Turn,
 };
-use crate::upkeep::Arrived;
+
+mod bindings;
+mod leases;
+mod liveness;
+mod slots;
+mod stalls;
+mod totals;
+mod upkeep;
+mod view;
+
+use liveness::HostLiveness;
+use slots::{Slot, Slots};
+use stalls::Stalls;
+use totals::Totals;
+pub use view::ShardView;
 
 /// Read contexts of one incarnation; the incarnation fills the bits above.
 const READ_CONTEXT_BITS: u32 = 40;
-/// The multiplier of splitmix64: spreads the seeds of neighbouring shards and nodes.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A turn's write on its way to the disk.
 struct InFlight {
     turn: u64,
     taken: Monotonic,
-    writes: Vec<(usize, WriteNumber)>,
+    writes: Vec<(Slot, WriteNumber)>,
 }
 
 /// All shards of one worker. See the crate's documentation.
 pub struct Host {
-    pub(crate) config: HostConfig,
-    pub(crate) shards: Vec<Shard>,
-    /// Slots of shards that were given up.
-    vacant: Vec<usize>,
+    config: HostConfig,
+    shards: Slots,
     /// The newest replica of each shard that was given up in this life.
-    pub(crate) removed: FxHashMap<ShardId, ReplicaId>,
-    pub(crate) liveness: Option<HostLiveness>,
-    /// Looked up, never iterated: hash order must not reach any output.
-    pub(crate) by_id: FxHashMap<ShardId, usize>,
-    dirty: Vec<usize>,
-    timers: BinaryHeap<Reverse<(Monotonic, usize)>>,
+    removed: FxHashMap<ShardId, ReplicaId>,
+    liveness: Option<HostLiveness>,
+    dirty: Vec<Slot>,
+    timers: BinaryHeap<Reverse<(Monotonic, Slot)>>,
     in_flight: VecDeque<InFlight>,
     turn_last: u64,
-    pub(crate) stalls: Stalls,
-    pub(crate) totals: Totals,
-    evict_next: usize,
+    stalls: Stalls,
+    totals: Totals,
     /// Gathers what events bring about until the turn is taken.
-    pub(crate) turn: Turn,
+    turn: Turn,
 }
 
 impl Host {
@@ -63,21 +71,18 @@ impl Host {
         let standings = config.standings.take();
         // Nodes with one seed must not wake in step.
         let seed = config.seed.wrapping_mul(SPREAD) ^ config.node.0;
-        let totals = Totals::new(config.window_peer_bytes_max);
+        let totals = Totals::new(&config);
         Host {
             config,
-            shards: Vec::new(),
-            vacant: Vec::new(),
+            shards: Slots::default(),
             removed: FxHashMap::default(),
             liveness: standings.map(|standings| HostLiveness::new(standings, seed)),
-            by_id: FxHashMap::default(),
             dirty: Vec::new(),
             timers: BinaryHeap::new(),
             in_flight: VecDeque::new(),
             turn_last: 0,
             stalls: Stalls::default(),
             totals,
-            evict_next: 0,
             turn: Turn::default(),
         }
     }
@@ -101,22 +106,15 @@ impl Host {
         if let Some(liveness) = &self.liveness {
             kernel.handle_silence(liveness.standings.silent_until());
         }
-        let slot = self.vacant.pop().unwrap_or(self.shards.len());
-        let clash = self.by_id.insert(init.shard, slot);
-        assert!(clash.is_none(), "shard {} is hosted already", init.shard);
         let (version, replica) = (init.descriptor_version, init.replica);
         let mut shard = Shard::new(init.shard, replica, kernel, version, applied);
         shard.liveness = self.liveness.as_ref().map(|_| Box::new(ShardLiveness::new(replica)));
-        if slot == self.shards.len() {
-            self.shards.push(shard);
-        } else {
-            self.shards[slot] = shard;
-        }
+        let slot = self.shards.insert(shard);
         self.mark(slot);
     }
 
     /// Gives up a replica that has lost what it had acknowledged, with all that it was about to say.
-    fn end_replica(&mut self, now: Monotonic, slot: usize, loss: Loss) {
+    fn end_replica(&mut self, now: Monotonic, slot: Slot, loss: Loss) {
         let (shard, replica) = (self.shards[slot].id, self.shards[slot].replica);
         self.remove(now, shard);
         self.turn.silence(shard);
@@ -124,17 +122,14 @@ impl Host {
     }
 
     /// Frees the slot of a replica that was given up.
-    pub(crate) fn vacate(&mut self, slot: usize) {
-        self.forget_applies(slot);
-        self.uncount(slot);
-        let shard = std::mem::replace(&mut self.shards[slot], Shard::vacant());
-        let id = shard.id;
-        self.by_id.remove(&id);
+    fn vacate(&mut self, slot: Slot) {
+        self.stalls.forget(&self.shards[slot]);
+        self.totals.uncount(slot, &mut self.shards[slot]);
+        self.shards.remove(slot);
         self.dirty.retain(|dirty| *dirty != slot);
         for flight in &mut self.in_flight {
             flight.writes.retain(|(written, _)| *written != slot);
         }
-        self.vacant.push(slot);
     }
 
     /// Takes an event in. Its effects show in the next turn.
@@ -147,10 +142,10 @@ impl Host {
                 if let Some(slot) = self.slot_for(shard, ticket, descriptor_version) {
                     self.handle_request(now, slot);
                     let write = NewWrite { ticket, session, command: &command, progress };
-                    let room_bytes = self.proposal_room_bytes(slot);
-                    let times = (now, wall);
-                    if self.shards[slot].write(times, write, room_bytes, &mut self.turn) {
-                        self.count(slot);
+                    let shard = &mut self.shards[slot];
+                    let room_bytes = self.totals.proposal_room_bytes(shard);
+                    if shard.write((now, wall), write, room_bytes, &mut self.turn) {
+                        self.totals.count(slot, shard);
                     }
                     self.mark(slot);
                 }
@@ -164,12 +159,11 @@ impl Host {
             }
             Event::Persisted { turn } => self.handle_persisted(now, turn),
             Event::Applied { shard, index } => {
-                let slot = self.slot(shard).expect("only hosted shards are applied");
+                let slot = self.shards.find(shard).expect("only hosted shards are applied");
                 self.handle_applied(now, slot, index);
-                self.mark(slot);
             }
             Event::Fetched { shard, reader, runs } => {
-                let slot = self.slot(shard).expect("only hosted shards fetch");
+                let slot = self.shards.find(shard).expect("only hosted shards fetch");
                 self.shards[slot].kernel.handle_fetched(reader, runs);
                 self.mark(slot);
             }
@@ -180,7 +174,7 @@ impl Host {
                 self.change_membership(now, shard, ticket, (&expected, &target));
             }
             Event::SnapshotEnded { shard, to, outcome } => {
-                if let Some(slot) = self.slot(shard) {
+                if let Some(slot) = self.shards.find(shard) {
                     self.shards[slot].kernel.handle_snapshot_report(to, outcome);
                     self.mark(slot);
                 }
@@ -201,17 +195,20 @@ impl Host {
 
     /// Time passed: runs every timer that is due.
     pub fn handle_timeouts(&mut self, now: Monotonic) {
-        self.watch_stalls(now);
+        if self.stalls.look(now, self.oldest_write()) {
+            self.resign_all(now);
+        }
         self.take_wakes(now);
         while let Some(Reverse((deadline, slot))) = self.timers.peek().copied() {
             if deadline > now {
                 return;
             }
             self.timers.pop();
-            // A later arming for an earlier time left this one behind.
-            if self.shards[slot].armed == deadline {
-                self.shards[slot].armed = Monotonic(u64::MAX);
-                if self.shards[slot].kernel.poll_timeout() <= now {
+            // A later arming for an earlier time left this one behind, or another shard that is gone.
+            let shard = self.shards.get_mut(slot).filter(|shard| shard.armed == deadline);
+            if let Some(shard) = shard {
+                shard.armed = Monotonic(u64::MAX);
+                if shard.kernel.poll_timeout() <= now {
                     if self.is_unfit() {
                         self.shards[slot].kernel.resign(now);
                     }
@@ -229,7 +226,7 @@ impl Host {
     pub fn poll_timeout(&self) -> Option<Monotonic> {
         let timer = self.timers.peek().map(|Reverse((deadline, _))| *deadline);
         let wake = self.liveness.as_ref().and_then(|liveness| liveness.wakes.poll_timeout());
-        timer.into_iter().chain(self.stall_deadline()).chain(wake).min()
+        timer.into_iter().chain(self.stalls.deadline(self.oldest_write())).chain(wake).min()
     }
 
     /// Everything that the shards want done since the last turn. `now` is read after the last event
@@ -241,15 +238,15 @@ impl Host {
         let mut dirty = std::mem::take(&mut self.dirty).into_iter();
         // Those that wait for room come after all others, whose news may have given it.
         while let Some(slot) = dirty.next().or_else(|| self.next_waiting()) {
-            self.shards[slot].dirty = false;
-            let room_bytes = self.proposal_room_bytes(slot);
-            self.shards[slot].submit(now, room_bytes, &mut self.turn);
+            let shard = &mut self.shards[slot];
+            shard.dirty = false;
+            shard.submit(now, self.totals.proposal_room_bytes(shard), &mut self.turn);
             self.confirm_by_lease(now, slot);
-            let room_bytes = self.apply_room_bytes();
+            let room_bytes = self.totals.apply_room_bytes();
             let kernel = &mut self.shards[slot].kernel;
             let mut ready = kernel.take_ready_within(&mut self.totals.windows, room_bytes);
             if let Some(write) = ready.write.take() {
-                self.shards[slot].submitted_turn = number;
+                self.shards[slot].handle_write_taken(number);
                 flight.writes.push((slot, write.number));
                 writes.push((self.shards[slot].id, write));
             }
@@ -270,7 +267,7 @@ impl Host {
     }
 
     /// Routes one shard's wishes into the turn.
-    fn take_shard(&mut self, now: Monotonic, slot: usize, ready: Ready, number: u64) {
+    fn take_shard(&mut self, now: Monotonic, slot: Slot, ready: Ready, number: u64) {
         let id = self.shards[slot].id;
         for (node, message) in ready.send_now {
             self.turn.push_message(node, id, message);
@@ -281,9 +278,10 @@ impl Host {
         if let Some(committed) = ready.committed {
             let mutation = self.config.mutation;
             let answers = &mut self.turn.answers;
-            let tickets = self.shards[slot].take_tickets(&committed, answers, mutation);
-            self.expect_applied(now, slot, committed.range.end.previous());
-            self.turn.applies.push(crate::turn::Apply { shard: id, committed, tickets });
+            let shard = &mut self.shards[slot];
+            let tickets = shard.take_tickets(&committed, answers, mutation);
+            self.stalls.expect_applied(now, shard, committed.range.end.previous());
+            self.turn.applies.push(Apply { shard: id, committed, tickets });
         }
         for read in ready.reads {
             self.shards[slot].end_read(read.context, read.index, &mut self.turn.answers);
@@ -304,10 +302,10 @@ impl Host {
             self.follow_role(now, slot, &role);
             self.turn.roles.push(ShardRole { shard: id, role });
         }
-        self.count(slot);
+        self.totals.count(slot, &mut self.shards[slot]);
     }
 
-    fn take_snapshot_request(&mut self, slot: usize, request: SnapshotRequest) {
+    fn take_snapshot_request(&mut self, slot: Slot, request: SnapshotRequest) {
         let shard = &mut self.shards[slot];
         if self.config.sends_snapshots {
             let (id, from, term) = (shard.id, shard.replica, shard.kernel.role().term);
@@ -323,13 +321,11 @@ impl Host {
 
     /// RULE 2: what waits for a sync leaves with the newest write of its shard, and at once only
     /// where the shard has none under way. `number` is the turn's.
-    fn hold(&mut self, slot: usize, node: NodeId, message: Message, number: u64) {
+    fn hold(&mut self, slot: Slot, node: NodeId, message: Message, number: u64) {
         let shard = &mut self.shards[slot];
         // Turns complete in their order.
         let oldest = self.in_flight.front().map_or(number, |flight| flight.turn);
-        if shard.submitted_turn >= oldest {
-            shard.held.push(shard.submitted_turn, node, message);
-        } else {
+        if let Err(message) = shard.hold(oldest, node, message) {
             self.turn.push_message(node, shard.id, message);
         }
     }
@@ -342,7 +338,7 @@ impl Host {
         mut message: Message,
     ) {
         // A peer may be ahead of us in what lives here; it will ask again.
-        let Some(slot) = self.slot(shard) else {
+        let Some(slot) = self.shards.find(shard) else {
             return;
         };
         let kernel = &mut self.shards[slot].kernel;
@@ -368,12 +364,13 @@ impl Host {
         assert!(turn <= self.turn_last, "turn {turn} was never taken");
         while self.in_flight.front().is_some_and(|flight| flight.turn <= turn) {
             let flight = self.in_flight.pop_front().expect("looked at just now");
-            self.stalls.disk.handle_progress(now);
+            self.stalls.handle_write_done(now);
             for (slot, number) in flight.writes {
                 let shard = &mut self.shards[slot];
                 shard.handle_persisted(number);
-                for (node, message) in shard.held.release(flight.turn) {
-                    self.turn.push_message(node, shard.id, message);
+                let id = shard.id;
+                for (node, message) in shard.release_held(flight.turn) {
+                    self.turn.push_message(node, id, message);
                 }
                 self.mark(slot);
             }
@@ -381,7 +378,7 @@ impl Host {
     }
 
     fn transfer_leader(&mut self, now: Monotonic, shard: ShardId, ticket: Ticket, to: NodeId) {
-        let Some(slot) = self.slot(shard) else {
+        let Some(slot) = self.shards.find(shard) else {
             self.refuse(ticket, Refusal::NoReplica);
             return;
         };
@@ -404,14 +401,31 @@ impl Host {
         self.mark(slot);
     }
 
+    /// A state machine has applied everything up to and with `index`.
+    fn handle_applied(&mut self, now: Monotonic, slot: Slot, index: Index) {
+        let shard = &mut self.shards[slot];
+        self.stalls.handle_applied(now, shard, |shard| {
+            shard.handle_applied(index, &mut self.turn.answers);
+        });
+        self.totals.count(slot, shard);
+        self.mark(slot);
+    }
+
+    /// The next shard that has waited for room to be handed entries, if there is any.
+    fn next_waiting(&mut self) -> Option<Slot> {
+        let slot = self.totals.take_waiting()?;
+        self.shards[slot].counted.waits = false;
+        Some(slot)
+    }
+
     /// When the oldest write that is under way was taken.
-    pub(crate) fn oldest_write(&self) -> Option<Monotonic> {
+    fn oldest_write(&self) -> Option<Monotonic> {
         self.in_flight.front().map(|flight| flight.taken)
     }
 
     /// Nothing here leads or campaigns for a while: the disk hangs, or the node is to stop.
     pub fn resign_all(&mut self, now: Monotonic) {
-        for slot in 0..self.shards.len() {
+        for slot in self.shards.all() {
             self.shards[slot].kernel.resign(now);
             self.mark(slot);
             self.arm(slot);
@@ -422,7 +436,7 @@ impl Host {
     /// is not enough what waits to be committed or applied, which is read back when its time comes.
     fn evict(&mut self) {
         if self.totals.cached_bytes > self.config.entry_cache_bytes_max {
-            self.evict_below(|shard| shard.applied.next());
+            self.evict_below(|shard| shard.applied().next());
         }
         if self.totals.cached_bytes > self.config.entry_cache_bytes_max {
             self.evict_below(|_| Index(u64::MAX));
@@ -433,40 +447,30 @@ impl Host {
     fn evict_below(&mut self, index: impl Fn(&Shard) -> Index) {
         let low_water = self.config.entry_cache_bytes_max / 4 * 3;
         for _ in 0..self.shards.len() {
-            let slot = self.evict_next % self.shards.len();
-            self.evict_next = slot + 1;
+            let Some(slot) = self.shards.next_around() else { return };
             let shard = &mut self.shards[slot];
-            if shard.is_vacant {
-                continue;
-            }
             shard.kernel.evict_below(index(shard));
-            self.count(slot);
+            self.totals.count(slot, shard);
             if self.totals.cached_bytes <= low_water {
                 return;
             }
         }
     }
 
-    pub(crate) fn arm(&mut self, slot: usize) {
-        if self.shards[slot].is_vacant {
-            return;
-        }
+    fn arm(&mut self, slot: Slot) {
+        let Some(shard) = self.shards.get_mut(slot) else { return };
         let grain = u64::try_from(self.config.timer_grain.as_nanos()).expect("a short grain");
-        let wanted = self.shards[slot].kernel.poll_timeout().0;
+        let wanted = shard.kernel.poll_timeout().0;
         let deadline = Monotonic(wanted.checked_next_multiple_of(grain.max(1)).unwrap_or(wanted));
-        if deadline < self.shards[slot].armed {
-            self.shards[slot].armed = deadline;
+        if deadline < shard.armed {
+            shard.armed = deadline;
             self.timers.push(Reverse((deadline, slot)));
         }
     }
 
-    pub(crate) fn slot(&self, shard: ShardId) -> Option<usize> {
-        self.by_id.get(&shard).copied()
-    }
-
     /// The slot of a request, unless it has to be refused.
-    fn slot_for(&mut self, shard: ShardId, ticket: Ticket, version: u64) -> Option<usize> {
-        let Some(slot) = self.slot(shard) else {
+    fn slot_for(&mut self, shard: ShardId, ticket: Ticket, version: u64) -> Option<Slot> {
+        let Some(slot) = self.shards.find(shard) else {
             self.refuse(ticket, Refusal::NoReplica);
             return None;
         };
@@ -482,9 +486,9 @@ impl Host {
         self.turn.answers.push((ticket, Answer::Refused(refusal)));
     }
 
-    pub(crate) fn mark(&mut self, slot: usize) {
-        if !self.shards[slot].dirty && !self.shards[slot].is_vacant {
-            self.shards[slot].dirty = true;
+    fn mark(&mut self, slot: Slot) {
+        if let Some(shard) = self.shards.get_mut(slot).filter(|shard| !shard.dirty) {
+            shard.dirty = true;
             self.dirty.push(slot);
         }
     }

@@ -6,9 +6,8 @@
 //! (RULE 2). The engine drives it with threads, disks and sockets; the simulator drives the same
 //! code with a seed.
 //!
-//! The crate also holds what a committed entry means: the command [`Envelope`], the
-//! [`StateMachine`] trait, the pure machines (the key-value store and the meta shard's directory),
-//! and [`apply_committed`], which both drivers run.
+//! What a committed entry means is the part of `quorate-machine`, which both drivers run; the rules of
+//! support, bindings and leases are those of [`quorate_liveness`].
 //!
 //! ```text
 //!  messages, writes, reads ─┐               ┌─ send      at once, per peer
@@ -21,7 +20,8 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use quorate_host::{Event, Host, HostConfig, KvCommand, ReplicaInit, Ticket};
+//! use quorate_host::{Event, Host, HostConfig, ReplicaInit, Ticket};
+//! use quorate_machine::KvCommand;
 //! use quorate_raft::{HardState, Member, Membership, Restored};
 //! use quorate_types::{
 //!     Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,
@@ -69,41 +69,14 @@
 //! What it is not: it has no thread, clock, socket, disk or random source, and knows no caller but
 //! by [`Ticket`].
 
-mod applied;
-mod apply;
-mod attendance;
-mod bytes_reader;
-mod command;
 mod config;
-mod held;
 mod host;
-mod kv;
-mod leases;
-pub mod liveness;
-mod machine;
-mod meta;
 mod shard;
-mod stall;
-#[cfg(test)]
-mod test_map;
-mod totals;
 mod turn;
-mod upkeep;
-mod view;
 
-pub use applied::{AppliedRecord, RecordError};
-pub use apply::{ApplyOutcome, apply_committed};
-pub use command::{Envelope, EnvelopeError, SessionId, SessionStamp};
 pub use config::{HostConfig, ReplicaInit};
-pub use host::Host;
-pub use kv::{CommandError, KvCommand, KvMachine, KvReply};
-pub use machine::{ApplyContext, ApplyTarget, OrderedMap, StateMachine};
-pub use meta::{
-    IdKind, MetaCommand, MetaError, MetaMachine, MetaMap, MetaReply, NodeRecord, decode_descriptor,
-    encode_descriptor,
-};
+pub use host::{Host, ShardView};
 pub use turn::{
     Answer, Apply, Event, Refusal, ShardFetch, ShardLoss, ShardPurge, ShardRole, ShardSnapshot,
     Ticket, Turn,
 };
-pub use view::ShardView;

@@ -2,20 +2,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use quorate_machine::{Envelope, SessionStamp};
 use quorate_raft::{
-    Committed, Config, EntryKind, HardState, Kernel, Membership, ProposeError, ReadError, Restored,
-    Role, RunDraft,
+    Committed, EntryKind, Kernel, Message, ProposeError, ReadError, Role, RunDraft,
 };
 use quorate_types::{
-    Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId, Term, WallMillis,
-    WriteNumber, limits,
+    Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber,
+    limits, mix,
 };
 
-use crate::attendance::ShardLiveness;
-use crate::command::{Envelope, SessionStamp};
-use crate::held::HeldMessages;
-use crate::totals::Counted;
 use crate::turn::{Answer, Refusal, Ticket, Turn};
+
+mod held;
+mod liveness;
+
+use held::HeldMessages;
+pub(crate) use liveness::{Leadership, ShardLiveness};
 
 /// Entries that this node proposed together and that wait to be committed.
 struct Pending {
@@ -44,6 +46,16 @@ pub(crate) struct NewWrite<'a> {
     pub(crate) progress: bool,
 }
 
+/// A shard's part of the sums of its host, as it was last counted.
+#[derive(Default)]
+pub(crate) struct Counted {
+    pub(crate) cached_bytes: usize,
+    pub(crate) uncommitted_bytes: usize,
+    pub(crate) apply_bytes: usize,
+    /// It stands in the queue for room to be handed entries.
+    pub(crate) waits: bool,
+}
+
 /// A kernel with its waiting callers.
 pub(crate) struct Shard {
     pub(crate) id: ShardId,
@@ -51,21 +63,20 @@ pub(crate) struct Shard {
     pub(crate) kernel: Kernel,
     /// Its part in node liveness, where that is on.
     pub(crate) liveness: Option<Box<ShardLiveness>>,
-    /// The replica is gone; the slot waits for another.
-    pub(crate) is_vacant: bool,
     pub(crate) descriptor_version: u64,
-    pub(crate) applied: Index,
-    /// Handed over to be applied, up to and with this.
-    pub(crate) handed: Index,
-    /// Waits for a sync.
-    pub(crate) held: HeldMessages,
-    /// Number of the newest turn that holds a write of this shard; 0 before the first.
-    pub(crate) submitted_turn: u64,
     /// When the host's timer heap will look at this shard.
     pub(crate) armed: Monotonic,
+    /// It stands in the host's list of shards that the next turn looks at.
     pub(crate) dirty: bool,
     /// Its part of the host's sums.
     pub(crate) counted: Counted,
+    applied: Index,
+    /// Handed over to be applied, up to and with this.
+    handed: Index,
+    /// Waits for a sync.
+    held: HeldMessages,
+    /// Number of the newest turn that holds a write of this shard; 0 before the first.
+    write_turn: u64,
     draft: RunDraft,
     draft_tickets: Vec<Ticket>,
     /// Places in `draft_tickets` of those whose place in the log is to be told.
@@ -89,15 +100,14 @@ impl Shard {
             replica,
             kernel,
             liveness: None,
-            is_vacant: false,
             descriptor_version,
-            applied,
-            handed: applied,
-            held: HeldMessages::default(),
-            submitted_turn: 0,
             armed: Monotonic(u64::MAX),
             dirty: false,
             counted: Counted::default(),
+            applied,
+            handed: applied,
+            held: HeldMessages::default(),
+            write_turn: 0,
             draft: RunDraft::new(),
             draft_tickets: Vec::new(),
             draft_progress: Vec::new(),
@@ -108,22 +118,14 @@ impl Shard {
         }
     }
 
-    /// A slot without a replica: a kernel of nobody, which holds nothing and is never asked.
-    pub(crate) fn vacant() -> Shard {
-        let base = LogId::new(Term(0), Index(1));
-        let restored = Restored {
-            hard_state: HardState::default(),
-            base,
-            base_membership: Membership::default(),
-            terms: Vec::new(),
-            memberships: Vec::new(),
-            last: base,
-            applied: base.index,
-        };
-        let nobody = ReplicaId(0);
-        let kernel = Kernel::new(Config::new(nobody, 0, 0), restored, Monotonic(0));
-        let vacant = Shard::new(ShardId(u64::MAX), nobody, kernel, 0, base.index);
-        Shard { is_vacant: true, ..vacant }
+    /// The last entry that is applied.
+    pub(crate) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// Entries through `last` were handed over to be applied.
+    pub(crate) fn handle_handed(&mut self, last: Index) {
+        self.handed = self.handed.max(last);
     }
 
     /// True while the state machine has entries to apply.
@@ -360,7 +362,51 @@ impl Shard {
         pending.sum::<usize>() + reads.map(Vec::len).sum::<usize>()
     }
 
+    /// The turn of this number holds a write of this shard.
+    pub(crate) fn handle_write_taken(&mut self, turn: u64) {
+        self.write_turn = turn;
+    }
+
     pub(crate) fn handle_persisted(&mut self, number: WriteNumber) {
         self.kernel.handle_persisted(number);
+    }
+
+    /// Keeps a message that waits for a sync until the newest write of this shard is durable, or gives
+    /// it back if it has none under way. `oldest_turn` is the oldest whose write is.
+    pub(crate) fn hold(
+        &mut self,
+        oldest_turn: u64,
+        node: NodeId,
+        message: Message,
+    ) -> Result<(), Message> {
+        if self.write_turn < oldest_turn {
+            return Err(message);
+        }
+        self.held.push(self.write_turn, node, message);
+        Ok(())
+    }
+
+    /// What waited for the writes through `turn`, in order.
+    pub(crate) fn release_held(&mut self, turn: u64) -> impl Iterator<Item = (NodeId, Message)> {
+        self.held.release(turn)
+    }
+
+    /// Messages that wait for a sync.
+    pub(crate) fn held_messages(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What it has while it leads and node liveness is on.
+    pub(crate) fn leadership(&mut self) -> Option<&mut Leadership> {
+        self.liveness.as_mut()?.leadership.as_mut()
+    }
+
+    /// How many other voters are to campaign before this one when the leader at `lost` is lost. The
+    /// order differs by shard, so that the shards of one node are spread over those that are left.
+    pub(crate) fn rank(&self, lost: NodeId) -> u32 {
+        let place = |replica: ReplicaId| mix(self.id.0 ^ mix(replica.0));
+        let voters = self.kernel.membership().voters.iter().filter(|voter| voter.node != lost);
+        let before = voters.filter(|voter| place(voter.replica) < place(self.replica)).count();
+        u32::try_from(before).expect("groups are small")
     }
 }

@@ -3,14 +3,13 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use quorate_liveness::{Control, LivenessNote, StandingChange, SupportHeld};
+use quorate_machine::SessionStamp;
 use quorate_raft::{
     ChangeError, Committed, InstallError, Loss, Membership, Message, Reader, RoleState, Run,
     SnapshotOutcome, Write,
 };
 use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, Term};
-
-use crate::command::SessionStamp;
-use crate::liveness::{Control, LivenessNote, StandingChange, SupportHeld};
 
 /// Names a waiting caller; chosen by the driver, opaque to the host, answered exactly once: by an
 /// [`Answer`], or by the reply to the applied entry it is handed along with in [`Apply`].
@@ -158,6 +157,16 @@ pub enum Event {
         /// The other node.
         peer: NodeId,
     },
+}
+
+/// A snapshot that has arrived, as [`Event::Install`] has it.
+pub(crate) struct Arrived {
+    pub(crate) to: ReplicaId,
+    pub(crate) from: ReplicaId,
+    pub(crate) term: Term,
+    pub(crate) base: LogId,
+    pub(crate) membership: Membership,
+    pub(crate) descriptor_version: u64,
 }
 
 /// Why a request was refused. It did not happen.

@@ -2,9 +2,8 @@
 //! only such a write does. Method: a cluster of one whose disk is instant.
 
 use bytes::Bytes;
-use quorate_host::{
-    Answer, Event, Host, HostConfig, KvCommand, Refusal, ReplicaInit, Ticket, Turn,
-};
+use quorate_host::{Answer, Event, Host, HostConfig, Refusal, ReplicaInit, Ticket, Turn};
+use quorate_machine::KvCommand;
 use quorate_raft::{HardState, Member, Membership, Restored};
 use quorate_types::{
     Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,

@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_host::{
-    Answer, Event, Host, HostConfig, KvCommand, Refusal, ReplicaInit, ShardFetch, Ticket,
-};
+use quorate_host::{Answer, Event, Host, HostConfig, Refusal, ReplicaInit, ShardFetch, Ticket};
+use quorate_machine::KvCommand;
 use quorate_raft::{Body, HardState, Member, Membership, Message, Restored, Role, Run};
 use quorate_types::{
     Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use rocksdb::Options;
 use rustc_hash::FxHashSet;
 
-use quorate_types::ShardId;
+use quorate_types::{SPREAD, ShardId};
 
 use crate::options::LogOptions;
 use crate::record::Family;
@@ -98,7 +98,7 @@ impl Families {
             return Family::Dedicated(shard);
         }
         // Fibonacci hashing: shard ids come in sequences, often with a stride.
-        let hash = shard.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let hash = shard.0.wrapping_mul(SPREAD) >> 32;
         Family::Pooled(hash % self.pooled)
     }
 }

@@ -11,8 +11,8 @@
 
 use quorate_raft::{HardState, Membership};
 use quorate_types::{
-    ClusterId, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, SpaceId, StoreId,
-    Term,
+    ByteReader, ClusterId, CutShort, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId,
+    ShardId, SpaceId, StoreId, Term,
 };
 
 use crate::keys::RecordKey;
@@ -34,6 +34,12 @@ pub(crate) enum RecordError {
     Version { found: u8, supported: u8 },
     #[error("record is malformed: {what}")]
     Malformed { what: &'static str },
+}
+
+impl From<CutShort> for RecordError {
+    fn from(_: CutShort) -> Self {
+        RecordError::Malformed { what: "cut short" }
+    }
 }
 
 /// Wraps `body` for storage under `key`.
@@ -89,11 +95,11 @@ pub(crate) fn encode_identity(cluster: ClusterId, node: NodeId, store: StoreId) 
 
 /// Reads [`encode_identity`].
 pub(crate) fn decode_identity(body: &[u8]) -> Result<(ClusterId, NodeId, StoreId), RecordError> {
-    let mut fields = Fields(body);
-    let cluster = ClusterId(u128::from_le_bytes(fields.take()?));
+    let mut fields = ByteReader::new(body);
+    let cluster = ClusterId(fields.u128()?);
     let node = NodeId(fields.u64()?);
-    let store = StoreId(u128::from_le_bytes(fields.take()?));
-    fields.end()?;
+    let store = StoreId(fields.u128()?);
+    end(&fields)?;
     Ok((cluster, node, store))
 }
 
@@ -108,27 +114,27 @@ pub(crate) fn encode_life(life: NodeLife) -> Vec<u8> {
 
 /// Reads [`encode_life`].
 pub(crate) fn decode_life(body: &[u8]) -> Result<NodeLife, RecordError> {
-    let mut fields = Fields(body);
-    let store = StoreId(u128::from_le_bytes(fields.take()?));
+    let mut fields = ByteReader::new(body);
+    let store = StoreId(fields.u128()?);
     let incarnation = Incarnation(fields.u64()?);
     let nonce = fields.u64()?;
-    fields.end()?;
+    end(&fields)?;
     Ok(NodeLife { store, incarnation, nonce })
 }
 
 /// Reads a body of one u64: [`RecordKey::Incarnation`], [`RecordKey::Spaces`].
 pub(crate) fn decode_u64(body: &[u8]) -> Result<u64, RecordError> {
-    let mut fields = Fields(body);
+    let mut fields = ByteReader::new(body);
     let value = fields.u64()?;
-    fields.end()?;
+    end(&fields)?;
     Ok(value)
 }
 
 /// Reads a body of one u32: [`RecordKey::Format`].
 pub(crate) fn decode_u32(body: &[u8]) -> Result<u32, RecordError> {
-    let mut fields = Fields(body);
-    let value = u32::from_le_bytes(fields.take()?);
-    fields.end()?;
+    let mut fields = ByteReader::new(body);
+    let value = fields.u32()?;
+    end(&fields)?;
     Ok(value)
 }
 
@@ -162,10 +168,10 @@ impl Family {
     }
 
     pub(crate) fn decode(body: &[u8]) -> Result<Family, RecordError> {
-        let mut fields = Fields(body);
+        let mut fields = ByteReader::new(body);
         let kind = fields.u8()?;
         let number = fields.u64()?;
-        fields.end()?;
+        end(&fields)?;
         match kind {
             0 => Ok(Family::Dedicated(ShardId(number))),
             1 => Ok(Family::Pooled(number)),
@@ -201,12 +207,12 @@ impl ReplicaRecord {
     }
 
     pub(crate) fn decode(body: &[u8]) -> Result<ReplicaRecord, RecordError> {
-        let mut fields = Fields(body);
+        let mut fields = ByteReader::new(body);
         let replica = ReplicaId(fields.u64()?);
         let space = SpaceId(fields.u64()?);
-        let tombstone = fields.flag()?;
+        let tombstone = flag(&mut fields)?;
         let base = LogId::new(Term(fields.u64()?), Index(fields.u64()?));
-        let base_membership = Membership::decode(fields.0)
+        let base_membership = Membership::decode(fields.rest())
             .map_err(|error| RecordError::Malformed { what: error.what })?;
         Ok(ReplicaRecord { replica, space, tombstone, base, base_membership })
     }
@@ -224,49 +230,29 @@ pub(crate) fn encode_hard_state(state: &HardState) -> [u8; 25] {
 
 /// Reads [`encode_hard_state`].
 pub(crate) fn decode_hard_state(body: &[u8]) -> Result<HardState, RecordError> {
-    let mut fields = Fields(body);
+    let mut fields = ByteReader::new(body);
     let term = Term(fields.u64()?);
-    let voted = fields.flag()?;
+    let voted = flag(&mut fields)?;
     let vote = ReplicaId(fields.u64()?);
     let committed = Index(fields.u64()?);
-    fields.end()?;
+    end(&fields)?;
     if !voted && vote != ReplicaId(0) {
         return Err(RecordError::Malformed { what: "a vote that was not cast" });
     }
     Ok(HardState { term, vote: voted.then_some(vote), committed })
 }
 
-/// The rest of a body, eaten from the front.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], RecordError> {
-        let cut_short = RecordError::Malformed { what: "cut short" };
-        let (field, rest) = self.0.split_first_chunk::<BYTES>().ok_or(cut_short)?;
-        self.0 = rest;
-        Ok(*field)
+fn flag(body: &mut ByteReader<&[u8]>) -> Result<bool, RecordError> {
+    match body.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(RecordError::Malformed { what: "a flag that is neither 0 nor 1" }),
     }
+}
 
-    fn u8(&mut self) -> Result<u8, RecordError> {
-        Ok(self.take::<1>()?[0])
-    }
-
-    fn u64(&mut self) -> Result<u64, RecordError> {
-        Ok(u64::from_le_bytes(self.take()?))
-    }
-
-    fn flag(&mut self) -> Result<bool, RecordError> {
-        match self.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(RecordError::Malformed { what: "a flag that is neither 0 nor 1" }),
-        }
-    }
-
-    fn end(&self) -> Result<(), RecordError> {
-        let trailing = RecordError::Malformed { what: "trailing bytes" };
-        if self.0.is_empty() { Ok(()) } else { Err(trailing) }
-    }
+fn end(body: &ByteReader<&[u8]>) -> Result<(), RecordError> {
+    let trailing = RecordError::Malformed { what: "trailing bytes" };
+    if body.is_empty() { Ok(()) } else { Err(trailing) }
 }
 
 #[cfg(test)]

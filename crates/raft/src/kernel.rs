@@ -1,7 +1,9 @@
 //! The kernel: one replica of one group. State, public interface, dispatch; each part of the
 //! protocol has a file of its own.
 
-use quorate_types::{Index, LogId, Monotonic, Mutant, NodeId, ReplicaId, Term, WriteNumber};
+use quorate_types::{
+    Index, LogId, Monotonic, Mutant, NodeId, ReplicaId, SplitMix64, Term, WriteNumber,
+};
 
 use crate::apply::ApplyCursor;
 use crate::config::Config;
@@ -13,7 +15,6 @@ use crate::loss::Acknowledgements;
 use crate::membership::{Member, Membership};
 use crate::message::{Body, Message};
 use crate::outbox::{Lane, Outbox};
-use crate::random::Random;
 use crate::reads::Reads;
 use crate::ready::{
     Fetch, HardState, Install, Loss, Reader, Restored, Role, RoleState, SnapshotRequest,
@@ -31,7 +32,7 @@ const TERM_JUMP_MAX: u64 = 1 << 32;
 /// One replica's consensus.
 pub struct Kernel {
     pub(crate) config: Config,
-    pub(crate) random: Random,
+    pub(crate) random: SplitMix64,
     /// The newest reading of the clock that came in.
     pub(crate) now: Monotonic,
     pub(crate) term: Term,
@@ -89,7 +90,7 @@ impl Kernel {
         let term = term.max(log.base().term);
         let acknowledgements = Acknowledgements::restored(term, log.last());
         let mut kernel = Kernel {
-            random: Random::new(config.seed),
+            random: SplitMix64::new(config.seed),
             now,
             term,
             vote,

@@ -83,7 +83,6 @@ mod outbox;
 mod output;
 mod progress;
 mod quorum;
-mod random;
 mod reads;
 mod ready;
 mod replication;

@@ -1,6 +1,6 @@
 //! Who belongs to a group. A membership lives in the log (or in the base state) and nowhere else.
 
-use quorate_types::{NodeId, ReplicaId};
+use quorate_types::{ByteReader, CutShort, NodeId, ReplicaId};
 
 /// Members of one list. Every voter more makes each commit wait for more disks, so groups are small;
 /// the bound keeps a forged membership cheap to refuse.
@@ -125,25 +125,22 @@ impl Membership {
     /// [`MembershipError`] for anything else, also for trailing bytes. Never panics.
     pub fn decode(bytes: &[u8]) -> Result<Membership, MembershipError> {
         let error = |what| MembershipError { found: bytes.len(), what };
-        let (version, mut rest) = bytes.split_first().ok_or(error("empty"))?;
-        if *version != 1 {
-            return Err(error("unknown version"));
+        let cut_short = |CutShort| error("cut short");
+        let mut reader = ByteReader::new(bytes);
+        match reader.u8() {
+            Ok(1) => {}
+            Ok(_) => return Err(error("unknown version")),
+            Err(CutShort) => return Err(error("empty")),
         }
         let mut lists = [Vec::new(), Vec::new(), Vec::new()];
         for list in &mut lists {
-            let (count, after) = rest.split_first_chunk::<2>().ok_or(error("cut short"))?;
-            rest = after;
-            for _ in 0..u16::from_le_bytes(*count) {
-                let (replica, after) = rest.split_first_chunk::<8>().ok_or(error("cut short"))?;
-                let (node, after) = after.split_first_chunk::<8>().ok_or(error("cut short"))?;
-                rest = after;
-                list.push(Member {
-                    replica: ReplicaId(u64::from_le_bytes(*replica)),
-                    node: NodeId(u64::from_le_bytes(*node)),
-                });
+            for _ in 0..reader.u16().map_err(cut_short)? {
+                let replica = ReplicaId(reader.u64().map_err(cut_short)?);
+                let node = NodeId(reader.u64().map_err(cut_short)?);
+                list.push(Member { replica, node });
             }
         }
-        if !rest.is_empty() {
+        if !reader.is_empty() {
             return Err(error("trailing bytes"));
         }
         let [voters, outgoing, learners] = lists;

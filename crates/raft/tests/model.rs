@@ -13,7 +13,7 @@ mod support;
 use std::collections::{BTreeMap, HashMap};
 
 use quorate_raft::{Config, Membership, Message, Preference, Role, SnapshotOutcome};
-use quorate_types::{Index, LogId, Monotonic, Mutation, ReplicaId, Term};
+use quorate_types::{Index, LogId, Monotonic, Mutation, ReplicaId, SplitMix64, Term};
 use support::{BASE, Disk, Site, commands, member};
 
 const SEEDS: u64 = 300;
@@ -24,24 +24,8 @@ const CALM_MS: u64 = 15_000;
 /// Applied entries that the data store of a site forgets in a crash, at most.
 const APPLIES_LOST_MAX: u64 = 3;
 
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn chance(&mut self, per_mille: u64) -> bool {
-        self.below(1_000) < per_mille
-    }
-}
-
 struct World {
-    dice: Dice,
+    dice: SplitMix64,
     mutation: Mutation,
     now_ms: u64,
     /// In force at the base.
@@ -129,7 +113,7 @@ impl Changes {
 
 impl World {
     fn new(seed: u64, mutation: Mutation) -> World {
-        let mut dice = Dice(seed);
+        let mut dice = SplitMix64::new(seed);
         let ids = |range: std::ops::RangeInclusive<u64>| range.map(member).collect::<Vec<_>>();
         let founders = match dice.below(5) {
             0 => Membership::of_voters(ids(1..=2)),

@@ -1,5 +1,7 @@
 //! What the router believes about one shard.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use quorate_types::{Epoch, NodeId, ReplicaId, ShardId};
 
@@ -32,6 +34,25 @@ impl ShardDescriptor {
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start <= key && is_before(key, self.end.as_deref())
+    }
+
+    /// How this descriptor stands to `other`, of the same shard: the newer one is the greater. `None`:
+    /// they can't both have been in force, because their epochs have no order, or because one version
+    /// has one range and one epoch has one list of members.
+    #[must_use]
+    pub fn compare(&self, other: &ShardDescriptor) -> Option<Ordering> {
+        let order = self.epoch.partial_cmp(&other.epoch)?;
+        let is_one_version = self.epoch.version == other.epoch.version;
+        let is_one_range = (&self.start, &self.end) == (&other.start, &other.end);
+        let is_one_list = self.members == other.members;
+        let is_sound = (!is_one_version || is_one_range) && (order.is_ne() || is_one_list);
+        is_sound.then_some(order)
+    }
+
+    /// True if no key lies in the range: no shard is like that.
+    #[must_use]
+    pub fn is_range_empty(&self) -> bool {
+        !is_before(&self.start, self.end.as_deref())
     }
 
     /// True if the range shares a key with `[start, end)`; an `end` of `None` is the end of the

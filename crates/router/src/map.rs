@@ -1,5 +1,6 @@
 //! The map itself: descriptors that never overlap, sorted by where they start.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -181,10 +182,14 @@ impl RouteMap {
     pub fn update(&mut self, descriptor: ShardDescriptor) -> Result<Updated, UpdateError> {
         check_range(&descriptor)?;
         if let Some(known) = self.get(descriptor.shard) {
-            match compare_to_known(known, &descriptor)? {
-                Newness::Older => return Ok(Updated::Stale),
-                Newness::Same => return Ok(Updated::Unchanged),
-                Newness::Newer => {}
+            match descriptor.compare(known) {
+                Some(Ordering::Less) => return Ok(Updated::Stale),
+                Some(Ordering::Equal) => return Ok(Updated::Unchanged),
+                Some(Ordering::Greater) => {}
+                None => {
+                    let (shard, found) = (descriptor.shard, descriptor.epoch);
+                    return Err(UpdateError::Contradiction { shard, known: known.epoch, found });
+                }
             }
         }
         let mut evicted = Vec::new();
@@ -194,9 +199,9 @@ impl RouteMap {
                 continue;
             }
             match other.epoch.version.cmp(&descriptor.epoch.version) {
-                std::cmp::Ordering::Less => evicted.push(other.shard),
-                std::cmp::Ordering::Equal => return Err(overlap(&descriptor, other)),
-                std::cmp::Ordering::Greater => stale = true,
+                Ordering::Less => evicted.push(other.shard),
+                Ordering::Equal => return Err(overlap(&descriptor, other)),
+                Ordering::Greater => stale = true,
             }
         }
         if stale {
@@ -257,41 +262,11 @@ fn prefix(key: &[u8]) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-enum Newness {
-    Older,
-    Same,
-    Newer,
-}
-
-/// Orders two descriptors of one shard. A log applies one change after another and each raises a
-/// part of the epoch, so of two true epochs one is at least the other in both parts.
-fn compare_to_known(
-    known: &ShardDescriptor,
-    found: &ShardDescriptor,
-) -> Result<Newness, UpdateError> {
-    let contradiction = || UpdateError::Contradiction {
-        shard: found.shard,
-        known: known.epoch,
-        found: found.epoch,
-    };
-    let version = found.epoch.version.cmp(&known.epoch.version);
-    let membership = found.epoch.membership.cmp(&known.epoch.membership);
-    if version.is_eq() && (&found.start, &found.end) != (&known.start, &known.end) {
-        return Err(contradiction());
-    }
-    match (version.then(membership), membership.then(version)) {
-        (std::cmp::Ordering::Equal, _) if found.members == known.members => Ok(Newness::Same),
-        (std::cmp::Ordering::Less, std::cmp::Ordering::Less) => Ok(Newness::Older),
-        (std::cmp::Ordering::Greater, std::cmp::Ordering::Greater) => Ok(Newness::Newer),
-        _ => Err(contradiction()),
-    }
-}
-
 fn check_range(descriptor: &ShardDescriptor) -> Result<(), UpdateError> {
-    if is_before(&descriptor.start, descriptor.end.as_deref()) {
-        Ok(())
-    } else {
+    if descriptor.is_range_empty() {
         Err(UpdateError::EmptyRange { shard: descriptor.shard })
+    } else {
+        Ok(())
     }
 }
 
@@ -306,9 +281,9 @@ fn overlap(refused: &ShardDescriptor, held: &ShardDescriptor) -> UpdateError {
 
 fn overlap_in_list(left: &ShardDescriptor, right: &ShardDescriptor) -> UpdateError {
     match left.epoch.version.cmp(&right.epoch.version) {
-        std::cmp::Ordering::Equal => overlap(left, right),
-        std::cmp::Ordering::Less => UpdateError::Mixed { shard: left.shard, other: right.shard },
-        std::cmp::Ordering::Greater => UpdateError::Mixed { shard: right.shard, other: left.shard },
+        Ordering::Equal => overlap(left, right),
+        Ordering::Less => UpdateError::Mixed { shard: left.shard, other: right.shard },
+        Ordering::Greater => UpdateError::Mixed { shard: right.shard, other: left.shard },
     }
 }
 

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_host::{ApplyContext, OrderedMap, StateMachine};
+use quorate_machine::{ApplyContext, OrderedMap, StateMachine};
 use quorate_sim::linearizability::ClientId;
 use quorate_sim::{Ask, Moment, Outcome, Workload, World, WorldConfig};
 use quorate_types::ShardId;

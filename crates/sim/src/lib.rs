@@ -3,7 +3,7 @@
 //! # Fault model
 //!
 //! The world runs the very [`Host`](quorate_host::Host) and
-//! [`NodeLiveness`](quorate_host::liveness::NodeLiveness) that the engine runs, over a network, disks
+//! [`NodeLiveness`](quorate_liveness::NodeLiveness) that the engine runs, over a network, disks
 //! and clocks that are made up from a seed. No thread, no real time, no hash order. Each seed has a
 //! [`Character`]: how many nodes and shards, which kinds of faults, and how often.
 //!
@@ -57,12 +57,10 @@ pub mod marks;
 pub mod mutants;
 pub mod observation;
 pub mod properties;
-mod random;
 pub mod report;
 pub mod timeline;
 mod world;
 
-pub use random::Random;
 pub use report::Report;
 pub use world::{
     Ask, Character, Clocks, Failure, Finished, KvWorkload, Moment, Outcome, Workload, World,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_host::liveness::{Control, StandingCause, StandingChange};
+use quorate_liveness::{Control, StandingCause, StandingChange};
 use quorate_raft::{Body, Membership, Message, Role, RoleState, Run, Write};
 use quorate_types::{LogId, NodeId, ReplicaId, ShardId, Term};
 

@@ -6,9 +6,9 @@
 
 use std::fmt;
 
-use quorate_host::liveness::{Control, StandingChange, SupportEpoch};
+use quorate_liveness::{Control, StandingChange, SupportEpoch};
 use quorate_raft::{Committed, EntryKind, Loss, Membership, Message, Restored, RoleState, Write};
-use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, Term};
+use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, SplitMix64, Term};
 
 /// Simulated true time in nanoseconds since the world began. No node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -331,23 +331,21 @@ pub struct NodeMemory {
 /// A hash of an entry's contents, the same on every machine.
 #[must_use]
 pub fn entry_hash(kind: EntryKind, payload: &[u8]) -> u64 {
-    let mut hash = mix(kind as u64 ^ (payload.len() as u64) << 8);
+    let mut hash = scramble(kind as u64 ^ (payload.len() as u64) << 8);
     let mut chunks = payload.chunks_exact(8);
     for chunk in &mut chunks {
-        hash = mix(hash ^ u64::from_le_bytes(chunk.try_into().expect("eight bytes")));
+        hash = scramble(hash ^ u64::from_le_bytes(chunk.try_into().expect("eight bytes")));
     }
     let mut tail = [0; 8];
     tail[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    mix(hash ^ u64::from_le_bytes(tail))
+    scramble(hash ^ u64::from_le_bytes(tail))
 }
 
-/// The finalizer of splitmix64 behind its increment: a permutation that leaves no bit where it was.
+/// A permutation of 64 bits that leaves none where it was, for hashes that have to be the same on every
+/// machine.
 #[must_use]
-pub(crate) fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
+pub(crate) fn scramble(value: u64) -> u64 {
+    SplitMix64::new(value).bits()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::ops::{Add, AddAssign};
 
 use quorate_types::{ShardId, Term};
 
-use crate::observation::{FaultKind, Observation, OperationEnd, SimTime, mix};
+use crate::observation::{FaultKind, Observation, OperationEnd, SimTime, scramble};
 
 const FAULT_KINDS: usize = FaultKind::ALL.len();
 /// What a seed has to have done to be worth its time.
@@ -206,7 +206,7 @@ impl Reporter {
     pub fn observe(&mut self, at: SimTime, observation: &Observation<'_>) {
         self.report.observations += 1;
         self.report.simulated_nanos = at.0;
-        self.report.history = mix(self.report.history ^ digest(at, observation));
+        self.report.history = scramble(self.report.history ^ digest(at, observation));
         let report = &mut self.report;
         match *observation {
             Observation::Acknowledged { .. } => report.acknowledged += 1,
@@ -237,7 +237,7 @@ impl Reporter {
 
     /// Lets something of the history into its hash that no observation shows.
     pub fn stir(&mut self, value: u64) {
-        self.report.history = mix(self.report.history ^ value);
+        self.report.history = scramble(self.report.history ^ value);
     }
 }
 
@@ -273,7 +273,7 @@ fn digest(at: SimTime, observation: &Observation<'_>) -> u64 {
         Observation::NodeStarted { node, incarnation } => (9, node.0, incarnation.0, 0),
         _ => (0, 0, 0, 0),
     };
-    mix(mix(mix(mix(at.0 ^ kind) ^ a) ^ b) ^ c)
+    scramble(scramble(scramble(scramble(at.0 ^ kind) ^ a) ^ b) ^ c)
 }
 
 #[cfg(test)]

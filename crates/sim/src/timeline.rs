@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_host::liveness::{Control, StandingCause};
+use quorate_liveness::{Control, StandingCause};
 use quorate_raft::{Body, Membership, Message, Role, RoleState, Run, Write};
 use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, Term};
 

@@ -26,7 +26,9 @@
 //! Integers are little-endian. Who dials has heard no question when it writes its hello: it answers
 //! in its [`Welcome`].
 
-use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits};
+use quorate_types::{
+    ByteReader, ClusterId, CutShort, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits,
+};
 
 /// Oldest protocol version spoken.
 pub const VERSION_MIN: u16 = 1;
@@ -258,25 +260,7 @@ impl Hello {
         if Hello::decode_length(head)? != bytes.len() {
             return Err(malformed("its length field does not match"));
         }
-        Ok(Hello {
-            version_min: u16::from_le_bytes(field(bytes, 6)),
-            version_max: u16::from_le_bytes(field(bytes, 8)),
-            append_lanes: u16::from_le_bytes(field(bytes, 10)),
-            frame_bytes_max: u32::from_le_bytes(field(bytes, 12)),
-            frame_messages_max: u32::from_le_bytes(field(bytes, 16)),
-            first_map: u32::from_le_bytes(field(bytes, 20)),
-            cluster: ClusterId(u128::from_le_bytes(field(bytes, 24))),
-            node: NodeId(u64::from_le_bytes(field(bytes, 56))),
-            life: NodeLife {
-                store: StoreId(u128::from_le_bytes(field(bytes, 40))),
-                incarnation: Incarnation(u64::from_le_bytes(field(bytes, 64))),
-                nonce: u64::from_le_bytes(field(bytes, 72)),
-            },
-            wall: WallMillis(u64::from_le_bytes(field(bytes, 80))),
-            asks: decode_start(field(bytes, 88)),
-            answer: decode_start(field(bytes, 96))
-                .map(|start| (start, u64::from_le_bytes(field(bytes, 104)))),
-        })
+        read_hello(bytes).map_err(|CutShort| malformed("cut short"))
     }
 
     /// Length of the whole hello, from its first bytes; within its bounds.
@@ -285,7 +269,7 @@ impl Hello {
         if head[0..4] != MAGIC {
             return Err(malformed("it does not begin with QRH1"));
         }
-        let length = usize::from(u16::from_le_bytes(field(head, 4)));
+        let length = usize::from(u16::from_le_bytes([head[4], head[5]]));
         if !(HELLO_BYTES..=HELLO_BYTES_MAX).contains(&length) {
             return Err(malformed("its length is out of bounds"));
         }
@@ -362,11 +346,9 @@ impl Welcome {
             let what = "the dialer's welcome begins with another byte";
             return Err(Refusal::Malformed { found: WELCOME_BYTES, what });
         }
-        let nonce = u64::from_le_bytes(field(bytes, 9));
-        Ok(Welcome {
-            is_admitted: bytes[0] == b'!',
-            answer: decode_start(field(bytes, 1)).map(|start| (start, nonce)),
-        })
+        let mut reader = ByteReader::new(&bytes[1..]);
+        let answer = read_answer(&mut reader).expect("it has its length");
+        Ok(Welcome { is_admitted: bytes[0] == b'!', answer })
     }
 
     /// As in [`PeerHello::descent`], for who asked `asked`.
@@ -380,13 +362,45 @@ fn descent(asked: Option<Incarnation>, answer: Option<(Incarnation, u64)>) -> Op
     answer.filter(|(start, _)| asked == Some(*start)).map(|(_, nonce)| nonce)
 }
 
-/// Starts are counted from 1.
-fn decode_start(bytes: [u8; 8]) -> Option<Incarnation> {
-    Some(Incarnation(u64::from_le_bytes(bytes))).filter(|start| start.0 > 0)
+/// The fields behind the magic and the length, in their order.
+fn read_hello(bytes: &[u8]) -> Result<Hello, CutShort> {
+    let mut reader = ByteReader::new(bytes);
+    reader.slice(HELLO_HEAD_BYTES)?;
+    let (version_min, version_max) = (reader.u16()?, reader.u16()?);
+    let append_lanes = reader.u16()?;
+    let (frame_bytes_max, frame_messages_max) = (reader.u32()?, reader.u32()?);
+    let first_map = reader.u32()?;
+    let (cluster, store) = (ClusterId(reader.u128()?), StoreId(reader.u128()?));
+    let node = NodeId(reader.u64()?);
+    let life = NodeLife { store, incarnation: Incarnation(reader.u64()?), nonce: reader.u64()? };
+    let wall = WallMillis(reader.u64()?);
+    let asks = read_start(&mut reader)?;
+    let answer = read_answer(&mut reader)?;
+    Ok(Hello {
+        version_min,
+        version_max,
+        append_lanes,
+        frame_bytes_max,
+        frame_messages_max,
+        first_map,
+        cluster,
+        node,
+        life,
+        wall,
+        asks,
+        answer,
+    })
 }
 
-fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes[at..at + N].try_into().expect("a slice of N bytes")
+/// Starts are counted from 1.
+fn read_start(reader: &mut ByteReader<&[u8]>) -> Result<Option<Incarnation>, CutShort> {
+    Ok(Some(Incarnation(reader.u64()?)).filter(|start| start.0 > 0))
+}
+
+/// A start and its nonce, which says nothing without the start.
+fn read_answer(reader: &mut ByteReader<&[u8]>) -> Result<Option<(Incarnation, u64)>, CutShort> {
+    let (start, nonce) = (read_start(reader)?, reader.u64()?);
+    Ok(start.map(|start| (start, nonce)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use quorate_raft::Body;
-use quorate_types::{ShardId, limits};
+use quorate_types::{SPREAD, ShardId, limits};
 use tokio::sync::Notify;
 
 use crate::frame::{Forward, ITEM_BYTES_MAX, Item, ShardMessage};
@@ -315,7 +315,7 @@ fn lane_of(message: &ShardMessage) -> usize {
 
 /// Spreads consecutive shard ids; both directions of a shard may use different lanes.
 fn append_lane(shard: ShardId) -> usize {
-    let mixed = shard.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let mixed = shard.0.wrapping_mul(SPREAD) >> 32;
     mixed as usize % limits::APPEND_LANES
 }
 

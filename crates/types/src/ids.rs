@@ -1,5 +1,6 @@
 //! Identifiers: one newtype per noun, so that two bare numbers never stand side by side.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 /// Declares a newtype over an unsigned integer with a short display prefix.
@@ -147,13 +148,29 @@ impl fmt::Display for LogId {
 }
 
 /// A version of a shard's descriptor: `membership` counts configuration changes, `version` counts
-/// changes of the range. Ordered for display only; compare the parts that matter.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// changes of the range.
+///
+/// A shard's log applies one change after another, and each raises a part. So of two epochs that were
+/// both in force one is at least the other in both parts: that is their order. Where each is newer in
+/// one part they have none, and one of them is not of this shard's log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Epoch {
     /// Raised by every change of members.
     pub membership: u64,
     /// Raised by every change of the range; commands carry this one.
     pub version: u64,
+}
+
+impl PartialOrd for Epoch {
+    fn partial_cmp(&self, other: &Epoch) -> Option<Ordering> {
+        let membership = self.membership.cmp(&other.membership);
+        let version = self.version.cmp(&other.version);
+        match (membership, version) {
+            (membership, Ordering::Equal) => Some(membership),
+            (Ordering::Equal, version) => Some(version),
+            (membership, version) => (membership == version).then_some(version),
+        }
+    }
 }
 
 impl fmt::Debug for Epoch {
@@ -231,6 +248,17 @@ mod tests {
     fn a_newer_term_outranks_a_longer_log() {
         assert!(LogId::new(Term(2), Index(1)) > LogId::new(Term(1), Index(9)));
         assert!(LogId::new(Term(2), Index(2)) > LogId::new(Term(2), Index(1)));
+    }
+
+    #[test]
+    fn epochs_are_ordered_by_both_parts() {
+        let epoch = |membership, version| Epoch { membership, version };
+        assert!(
+            epoch(2, 2) > epoch(1, 1) && epoch(2, 1) > epoch(1, 1) && epoch(1, 2) > epoch(1, 1)
+        );
+        assert!(epoch(1, 1) >= epoch(1, 1) && epoch(1, 1) < epoch(1, 2));
+        assert_eq!(epoch(2, 1).partial_cmp(&epoch(1, 2)), None);
+        assert_eq!(epoch(1, 2).partial_cmp(&epoch(2, 1)), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Identifiers, time and limits that every floor of Quorate shares.
+//! What every floor of Quorate shares: identifiers, time, limits, a byte reader and a seeded generator.
 //!
-//! Floor 0: no logic, no I/O, no clock. A number that means something has a type of its own here,
-//! so that a shard can never be taken for a replica, nor a term for an index.
+//! Floor 0: nothing here knows of consensus, and nothing does I/O or has a clock. A number that means
+//! something has a type of its own, so that a shard can never be taken for a replica, nor a term for
+//! an index.
 //!
 //! ```
 //! use quorate_types::{Index, LogId, Term};
@@ -9,14 +10,18 @@
 //! assert!(id > LogId::new(Term(2), Index(90)), "a newer term wins over a longer log");
 //! ```
 
+mod byte_reader;
 mod ids;
 pub mod limits;
 mod mutation;
+mod splitmix;
 mod time;
 
+pub use byte_reader::{ByteReader, CutShort, put_count, put_field, put_optional_field};
 pub use ids::{
     ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ParseIdError, ReplicaId,
     ShardId, SpaceId, StoreId, Term, WriteNumber,
 };
 pub use mutation::{Mutant, Mutation};
+pub use splitmix::{SPREAD, SplitMix64, mix};
 pub use time::{Duration, Monotonic, WallMillis};

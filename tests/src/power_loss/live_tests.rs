@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Entries, Journal, Loss, Model, Random, Recording, Shim, copy_tree};
+use super::{Entries, Journal, Loss, Model, Recording, Shim, copy_tree};
+use quorate_types::SplitMix64;
 
 const THREADS: u64 = 4;
 
@@ -111,9 +112,9 @@ fn child() {
 
 /// Bytes that name their place.
 fn pattern(thread: u64, operation: u64) -> Vec<u8> {
-    let mut random = Random::new(thread << 32 | operation);
+    let mut random = SplitMix64::new(thread << 32 | operation);
     let length = 1 + random.below(6000);
-    (0..length).map(|_| random.next_u64() as u8 | 1).collect()
+    (0..length).map(|_| random.bits() as u8 | 1).collect()
 }
 
 /// Appends to a log in every way there is, and replaces a small file by renaming; after each sync
@@ -222,7 +223,7 @@ fn broken_rounds(scene: &Scene, rounds: u64) -> u64 {
 /// As [`broken_rounds`], at records from the one that `first` names.
 fn broken_rounds_from(scene: &Scene, rounds: u64, first: impl FnOnce(&Journal) -> usize) -> u64 {
     let journal = Journal::open(&scene.recording.journal).unwrap();
-    let mut random = Random::new(1);
+    let mut random = SplitMix64::new(1);
     let first = first(&journal);
     let range = (journal.records() - first) as u64 + 1;
     let mut cuts: Vec<usize> = (0..rounds).map(|_| first + random.below(range) as usize).collect();

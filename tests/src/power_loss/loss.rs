@@ -1,6 +1,6 @@
 //! What survives of one file's unsynced changes.
 
-use super::random::Random;
+use quorate_types::SplitMix64;
 
 /// The unit that a disk writes as a whole.
 const SECTOR_BYTES: u64 = 512;
@@ -82,7 +82,7 @@ pub(crate) struct Survivors {
 
 /// Chooses what survives of `unsynced` in a file whose durable contents are `durable_length` long.
 pub(crate) fn choose(
-    random: &mut Random,
+    random: &mut SplitMix64,
     loss: Loss,
     durable_length: u64,
     unsynced: &[Change],
@@ -112,13 +112,13 @@ fn prefix(durable_length: u64, unsynced: &[Change], count: usize) -> Survivors {
 }
 
 /// A random number of changes and, every other time, a torn piece of the next one.
-fn tail(random: &mut Random, durable_length: u64, unsynced: &[Change]) -> Survivors {
+fn tail(random: &mut SplitMix64, durable_length: u64, unsynced: &[Change]) -> Survivors {
     let count = random.below(unsynced.len() as u64 + 1) as usize;
     let mut survivors = prefix(durable_length, unsynced, count);
     let Some(next @ Change::Write { offset, length, .. }) = unsynced.get(count) else {
         return survivors;
     };
-    if random.chance(1, 2) {
+    if random.below(2) == 0 {
         return survivors;
     }
     let grown = next.length_after(survivors.length);
@@ -128,7 +128,7 @@ fn tail(random: &mut Random, durable_length: u64, unsynced: &[Change]) -> Surviv
         survivors.torn = usize::from(piece.written() < *length);
         survivors.changes.push(piece);
     }
-    if random.chance(1, 2) {
+    if random.below(2) == 0 {
         // The length is on the disk, the data is not.
         survivors.length = grown;
     }
@@ -138,7 +138,7 @@ fn tail(random: &mut Random, durable_length: u64, unsynced: &[Change]) -> Surviv
 /// Any set of blocks. Truncations keep their order, because they pass through the file system's own
 /// journal: a prefix of them survives.
 fn scattered(
-    random: &mut Random,
+    random: &mut SplitMix64,
     durable_length: u64,
     unsynced: &[Change],
     block_bytes: u64,
@@ -161,7 +161,7 @@ fn scattered(
         let mut kept = 0;
         let mut block = offset / block_bytes * block_bytes;
         while block < offset + length {
-            if random.chance(odds, 16)
+            if random.below(16) < odds
                 && let Some(piece) = change.part(block, block + block_bytes)
             {
                 kept += piece.written();

@@ -13,7 +13,7 @@ use super::journal::Journal;
 use super::loss::{self, Change, Loss};
 use super::model::{Contents, Model};
 use super::names::{self, Names, Node, ROOT};
-use super::random::Random;
+use quorate_types::SplitMix64;
 
 /// Writes that follow each other are gathered up to this many bytes.
 const GATHERED_BYTES_MAX: u64 = 1 << 20;
@@ -51,7 +51,7 @@ impl Model<'_> {
     ///
     /// When `output` exists, or a file cannot be read or written.
     pub fn materialise(&self, output: &Path, seed: u64, loss: Loss) -> Result<Report> {
-        let mut random = Random::new(seed);
+        let mut random = SplitMix64::new(seed);
         let survivors = self.tree.lose(&mut random, loss);
         let left = names::reachable(&survivors.directories);
         let lost = self.tree.named().into_iter().filter(|node| !left.contains(node));
@@ -96,7 +96,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
 struct Writer<'model> {
     model: &'model Model<'model>,
     directories: &'model HashMap<Node, Names>,
-    random: Random,
+    random: SplitMix64,
     loss: Loss,
     /// Where each file was written first; its further names are links.
     written: HashMap<Node, PathBuf>,

@@ -75,7 +75,6 @@ mod loss;
 mod materialise;
 mod model;
 mod names;
-mod random;
 mod recording;
 
 pub use journal::{Journal, Mark};
@@ -83,7 +82,6 @@ pub use loss::Loss;
 pub use materialise::{Report, copy_tree};
 pub use model::Model;
 pub use names::Entries;
-pub use random::Random;
 pub use recording::{Recording, Shim};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::loss::Loss;
-use super::random::Random;
+use quorate_types::SplitMix64;
 
 /// A file or directory, whatever its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,7 +175,7 @@ impl Tree {
     }
 
     /// The tree after a power loss.
-    pub(crate) fn lose(&self, random: &mut Random, loss: Loss) -> Survivors {
+    pub(crate) fn lose(&self, random: &mut SplitMix64, loss: Loss) -> Survivors {
         let mut counts: BTreeMap<Node, u64> = BTreeMap::new();
         for directory in self.unsynced.iter().flat_map(Operation::directories) {
             *counts.entry(directory).or_default() += 1;

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use rocksdb::{DB, DBRecoveryMode, Options, WriteBatch, WriteOptions};
 
 use super::live_tests::{Scene, Task, assert_same_tree};
-use super::{Entries, Journal, Loss, Model, Random, copy_tree};
+use super::{Entries, Journal, Loss, Model, copy_tree};
+use quorate_types::SplitMix64;
 
 const CHILD: &str = "power_loss::rocksdb_tests::child";
 const THREADS: u64 = 2;
@@ -29,9 +30,9 @@ fn options(recovery: DBRecoveryMode) -> Options {
 }
 
 fn value(thread: u64, batch: u64, key: u64) -> Vec<u8> {
-    let mut random = Random::new(thread << 48 | batch << 8 | key);
+    let mut random = SplitMix64::new(thread << 48 | batch << 8 | key);
     let length = 1 + random.below(300);
-    (0..length).map(|_| random.next_u64() as u8).collect()
+    (0..length).map(|_| random.bits() as u8).collect()
 }
 
 fn key(thread: u64, batch: u64, key: u64) -> Vec<u8> {
@@ -129,7 +130,7 @@ fn cuts(journal: &Journal, rounds: u64) -> Vec<usize> {
     let end = journal.records();
     let first = journal.marks(0..end).unwrap()[0].record + 1;
     let renames = journal.renames();
-    let mut random = Random::new(rounds);
+    let mut random = SplitMix64::new(rounds);
     let mut cuts = Vec::new();
     for round in 0..rounds {
         let any = first + random.below((end - first) as u64 + 1) as usize;
@@ -202,7 +203,7 @@ fn acknowledgements_before_the_sync_are_found_out() {
 #[test]
 fn a_chain_of_losses_keeps_every_round() {
     let mut scene = Scene::new(None, None);
-    let mut random = Random::new(7);
+    let mut random = SplitMix64::new(7);
     let mut promises = Vec::new();
     let mut tally = Tally::default();
     let mut image: Option<PathBuf> = None;

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use quorate::{Engine, NodeId, Observer, ShardId, SyncMode, Term};
 use quorate_raft::{Body, Message};
 use quorate_tests::cluster::{ClusterSpec, READY, close, introduce, key};
-use quorate_tests::power_loss::Random;
+use quorate_types::SplitMix64;
 
 /// Shards of the cluster, all on all three nodes.
 pub(crate) const SHARDS: u32 = 8;
@@ -26,10 +26,10 @@ const TRANSFER_PAUSE: Duration = Duration::from_millis(40);
 
 /// The only value that is ever written under `key(number)`.
 pub(crate) fn value(number: u64) -> Vec<u8> {
-    let mut random = Random::new(number);
+    let mut random = SplitMix64::new(number);
     let length = random.below(600);
     let mut value = number.to_be_bytes().to_vec();
-    value.extend((0..length).map(|_| random.next_u64() as u8));
+    value.extend((0..length).map(|_| random.bits() as u8));
     value
 }
 
@@ -177,7 +177,7 @@ impl Load {
 
     /// Makes terms and votes by handing leaderships around.
     async fn transfer(self: Arc<Self>, engines: Vec<Engine>, until: u64, seed: u64) {
-        let mut random = Random::new(seed);
+        let mut random = SplitMix64::new(seed);
         while self.goes_on(until) {
             let shard = ShardId(1 + random.below(u64::from(SHARDS)));
             let to = engines[random.below(engines.len() as u64) as usize].node();

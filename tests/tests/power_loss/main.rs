@@ -21,7 +21,8 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate_tests::power_loss::{Entries, Journal, Loss, Model, Random, Recording, Shim};
+use quorate_tests::power_loss::{Entries, Journal, Loss, Model, Recording, Shim};
+use quorate_types::SplitMix64;
 use tempfile::TempDir;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -140,7 +141,7 @@ impl fmt::Display for Round {
 fn rounds(journal: &Journal, count: u64) -> Vec<Round> {
     let records = journal.records();
     let renames = journal.renames();
-    let mut random = Random::new(count);
+    let mut random = SplitMix64::new(count);
     let mut cuts: Vec<usize> = (0..count)
         .map(|round| {
             let rename = renames[random.below(renames.len() as u64) as usize];

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate::{Engine, NodeId};
-use quorate_tests::power_loss::Random;
 use quorate_tests::process::{AnyPort, Client, ProcessCluster, ProcessSpec, READY, Recorder};
+use quorate_types::SplitMix64;
 use tokio::task::JoinHandle;
 
 use crate::{CLUSTER, chaos, random, turn};
@@ -69,7 +69,7 @@ fn start_clients(
     engine: &Engine,
     recorder: &Recorder,
     stop: &Arc<AtomicBool>,
-    random: &mut Random,
+    random: &mut SplitMix64,
 ) -> Vec<JoinHandle<()>> {
     let start = |id: u64, seed: u64| {
         let client = match usize::try_from(id).expect("small") {
@@ -78,9 +78,9 @@ fn start_clients(
             }
             _ => Client::Engine(engine.clone()),
         };
-        tokio::spawn(run_client(id, client, recorder.clone(), stop.clone(), Random::new(seed)))
+        tokio::spawn(run_client(id, client, recorder.clone(), stop.clone(), SplitMix64::new(seed)))
     };
-    (0..REDIS_CLIENTS + ENGINE_CLIENTS).map(|id| start(id, random.next_u64())).collect()
+    (0..REDIS_CLIENTS + ENGINE_CLIENTS).map(|id| start(id, random.bits())).collect()
 }
 
 async fn run_client(
@@ -88,11 +88,11 @@ async fn run_client(
     mut client: Client,
     recorder: Recorder,
     stop: Arc<AtomicBool>,
-    mut random: Random,
+    mut random: SplitMix64,
 ) {
     while !stop.load(Ordering::Relaxed) {
         let key = Bytes::from(format!("key-{}", random.below(KEYS)));
-        if random.chance(1, 2) {
+        if random.below(2) == 0 {
             recorder.set(id, &mut client, key).await;
         } else {
             recorder.get(id, &mut client, key).await;
@@ -102,7 +102,7 @@ async fn run_client(
 }
 
 /// One node mostly, two now and then, seldom all.
-fn draw_victims(random: &mut Random) -> Vec<NodeId> {
+fn draw_victims(random: &mut SplitMix64) -> Vec<NodeId> {
     let mut victims = ProcessCluster::NODES.to_vec();
     let keep = match random.below(6) {
         0 => 3,

@@ -26,8 +26,8 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use quorate_tests::power_loss::Random;
 use quorate_tests::process::ProcessSpec;
+use quorate_types::SplitMix64;
 
 /// The program `quorate`, as Cargo has built it for these tests.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_quorate_process");
@@ -53,13 +53,13 @@ fn chaos(unless_set: Duration) -> Duration {
 }
 
 /// Choices of victims and moments; the seed is printed.
-fn random() -> Random {
+fn random() -> SplitMix64 {
     let seed = environment("QUORATE_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.expect("it is after 1970").subsec_nanos().into()
     });
     println!("QUORATE_SEED={seed}");
-    Random::new(seed)
+    SplitMix64::new(seed)
 }
 
 fn environment(name: &str) -> Option<u64> {

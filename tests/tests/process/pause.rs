@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate::NodeId;
-use quorate_tests::power_loss::Random;
 use quorate_tests::process::{AnyPort, Client, ProcessCluster, Recorder, busiest_leader};
+use quorate_types::SplitMix64;
 use tokio::task::JoinHandle;
 
 use crate::{CLUSTER, chaos, random, turn};
@@ -52,7 +52,7 @@ async fn a_leader_that_slept_gives_no_stale_answer() {
 
 /// Lets the leader of most shards sleep, sends readers to it meanwhile, wakes it up, and waits until
 /// they are answered.
-async fn put_to_sleep(cluster: &ProcessCluster, recorder: &Recorder, random: &mut Random) {
+async fn put_to_sleep(cluster: &ProcessCluster, recorder: &Recorder, random: &mut SplitMix64) {
     let status = cluster.wait_led(NodeId(1)).await;
     let (sleeper, led) = busiest_leader(&status).expect("somebody leads");
     cluster.process(sleeper).pause();
@@ -85,12 +85,12 @@ fn start_clients(
     cluster: &ProcessCluster,
     recorder: &Recorder,
     stop: &Arc<AtomicBool>,
-    random: &mut Random,
+    random: &mut SplitMix64,
 ) -> Vec<JoinHandle<()>> {
     let servers = cluster.redis().into_iter().flat_map(|port| [port; CLIENTS_PER_PORT]);
     let start = |(id, server): (u64, SocketAddr)| {
         let client = Client::Redis(AnyPort::new(&[server], 0, PATIENCE));
-        let random = Random::new(random.next_u64());
+        let random = SplitMix64::new(random.bits());
         tokio::spawn(run_client(id, client, recorder.clone(), stop.clone(), random))
     };
     (0..).zip(servers).map(start).collect()
@@ -101,11 +101,11 @@ async fn run_client(
     mut client: Client,
     recorder: Recorder,
     stop: Arc<AtomicBool>,
-    mut random: Random,
+    mut random: SplitMix64,
 ) {
     while !stop.load(Ordering::Relaxed) {
         let key = key(&mut random);
-        if random.chance(1, 2) {
+        if random.below(2) == 0 {
             recorder.set(id, &mut client, key).await;
         } else {
             recorder.get(id, &mut client, key).await;
@@ -119,6 +119,6 @@ async fn read_once(id: u64, server: SocketAddr, recorder: Recorder, key: Bytes) 
     recorder.get(id, &mut client, key).await
 }
 
-fn key(random: &mut Random) -> Bytes {
+fn key(random: &mut SplitMix64) -> Bytes {
     Bytes::from(format!("key-{}", random.below(KEYS)))
 }

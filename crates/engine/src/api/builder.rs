@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use quorate_host::StateMachine;
 use quorate_log::SyncMode;
+use quorate_machine::StateMachine;
 use quorate_transport::{NodeTls, WallClock};
 use quorate_types::{ClusterId, NodeId, ShardId};
 

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use quorate_host::Envelope;
 use quorate_log::{LogStore, ReadError};
+use quorate_machine::Envelope;
 use quorate_raft::{EntryKind, Run};
 use quorate_types::{Index, LogId, ShardId, WallMillis};
 

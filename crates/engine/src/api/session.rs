@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use quorate_host::{KvCommand, KvReply};
+use quorate_machine::{KvCommand, KvReply};
 use quorate_types::ShardId;
 
 use crate::api::engine::Engine;

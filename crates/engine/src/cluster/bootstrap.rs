@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use quorate_host::encode_descriptor;
+use quorate_machine::encode_descriptor;
 use quorate_router::{Replica, ShardDescriptor};
 use quorate_types::{Epoch, NodeId, ReplicaId, ShardId};
 

@@ -4,7 +4,7 @@
 //! stale here costs a refused request that brings the newer descriptor along, never a wrong one.
 
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
-use quorate_host::{MetaMap, NodeRecord};
+use quorate_machine::{MetaMap, NodeRecord};
 use quorate_router::{RouteMap, ShardDescriptor, UpdateError, Updated};
 use quorate_types::{Epoch, NodeId, ShardId};
 use tokio::sync::{Notify, watch};

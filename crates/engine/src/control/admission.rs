@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use quorate_host::NodeRecord;
 use quorate_log::LogStore;
+use quorate_machine::NodeRecord;
 use quorate_transport::{PeerHello, Rejection, WallClock};
 use quorate_types::{Incarnation, NodeId, NodeLife, WallMillis, limits};
 

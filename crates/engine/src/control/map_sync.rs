@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quorate_host::{MetaCommand, MetaMap, MetaReply, NodeRecord};
 use quorate_log::LogStore;
+use quorate_machine::{MetaCommand, MetaMap, MetaReply, NodeRecord};
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, limits};
 
@@ -195,11 +195,7 @@ impl MapSync {
         let newer = |own: &ShardDescriptor| {
             // What was learnt of a shard here went into the routes at the start; so compare with
             // what the meta shard has said last.
-            self.map().reported(own.shard).is_none_or(|known| {
-                own.epoch != known
-                    && own.epoch.version >= known.version
-                    && own.epoch.membership >= known.membership
-            })
+            self.map().reported(own.shard).is_none_or(|known| own.epoch > known)
         };
         let led = self
             .dispatch()

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_host::{Host, HostConfig, MetaMachine, NodeRecord, ReplicaInit};
+use quorate_host::{Host, HostConfig, ReplicaInit};
 use quorate_log::{LogStore, LogWriter, RecoveredReplica};
+use quorate_machine::{MetaMachine, NodeRecord};
 use quorate_transport::{Bound, Transport};
 use quorate_types::{NodeId, NodeLife, limits};
 use rustc_hash::FxHashMap;

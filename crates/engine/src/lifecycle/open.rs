@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use quorate_host::MetaMap;
 use quorate_log::LogStore;
+use quorate_machine::MetaMap;
 use quorate_transport::{Bound, Transport, TransportConfig};
 use quorate_types::NodeLife;
 

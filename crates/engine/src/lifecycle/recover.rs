@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use quorate_host::AppliedRecord;
 use quorate_log::{LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery};
+use quorate_machine::AppliedRecord;
 use quorate_raft::{HardState, Member, Membership, Restored};
 use quorate_router::ShardDescriptor;
 use quorate_types::{Index, LogId, NodeId, NodeLife, StoreId, Term, WallMillis};

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use quorate_host::{KvMachine, MetaCommand, NodeRecord, StateMachine};
 use quorate_log::SyncMode;
+use quorate_machine::{KvMachine, MetaCommand, NodeRecord, StateMachine};
 use quorate_transport::{NodeTls, WallClock};
 use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, limits};
 

@@ -7,8 +7,9 @@
 //! `encode_outcome`; stage: see `encode_stage`. Little-endian.
 
 use bytes::Bytes;
-use quorate_host::{Refusal as HostRefusal, decode_descriptor, encode_descriptor};
-use quorate_types::{Index, LogId, NodeId, ShardId, Term};
+use quorate_host::Refusal as HostRefusal;
+use quorate_machine::{decode_descriptor, encode_descriptor};
+use quorate_types::{CutShort, Index, LogId, NodeId, ShardId, Term};
 
 use crate::call::call::Applied;
 use crate::call::call::Outcome;
@@ -64,6 +65,12 @@ pub(crate) struct PeerRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("forwarded bytes are malformed: {0}")]
 pub(crate) struct ForwardError(pub(crate) &'static str);
+
+impl From<CutShort> for ForwardError {
+    fn from(_: CutShort) -> Self {
+        ForwardError("cut short")
+    }
+}
 
 pub(crate) fn encode_request(request: &PeerRequest) -> Bytes {
     let mut bytes = Vec::with_capacity(REQUEST_HEADER_BYTES + request.body.len());

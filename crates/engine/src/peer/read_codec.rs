@@ -12,7 +12,7 @@
 //! optional field; 5 lengths, a list of optional u64; 6 as 2, keys alone. Little-endian.
 
 use bytes::Bytes;
-use quorate_types::limits;
+use quorate_types::{ByteReader, CutShort, limits, put_count, put_field, put_optional_field};
 
 use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};
 use crate::peer::codec::ForwardError;
@@ -25,72 +25,22 @@ const _: () = assert!(
     "a page of the shortest pairs can be read"
 );
 
-fn put_field(out: &mut Vec<u8>, field: &[u8]) {
-    out.extend_from_slice(&u32::try_from(field.len()).expect("bounded").to_le_bytes());
-    out.extend_from_slice(field);
+/// A bound, as many as fit the machine if it is more.
+fn read_size(reader: &mut ByteReader<Bytes>) -> Result<usize, ForwardError> {
+    Ok(usize::try_from(reader.u64()?).unwrap_or(usize::MAX))
 }
 
-fn put_optional(out: &mut Vec<u8>, field: Option<&Bytes>) {
-    out.push(u8::from(field.is_some()));
-    if let Some(field) = field {
-        put_field(out, field);
+/// A count that the rest of the bytes can hold, at one byte an element or more.
+fn read_count(reader: &mut ByteReader<Bytes>) -> Result<usize, ForwardError> {
+    let count = reader.u32()? as usize;
+    if count > ELEMENTS_MAX || count > reader.remaining() {
+        return Err(ForwardError("more elements than bytes"));
     }
+    Ok(count)
 }
 
-fn put_count(out: &mut Vec<u8>, count: usize) {
-    out.extend_from_slice(&u32::try_from(count).expect("bounded").to_le_bytes());
-}
-
-/// Takes fields off the front of shared bytes.
-struct Reader<'a>(&'a mut Bytes);
-
-impl Reader<'_> {
-    fn take(&mut self, len: usize) -> Result<Bytes, ForwardError> {
-        if len > self.0.len() {
-            return Err(ForwardError("cut short"));
-        }
-        Ok(self.0.split_to(len))
-    }
-
-    fn u8(&mut self) -> Result<u8, ForwardError> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn u32(&mut self) -> Result<usize, ForwardError> {
-        let bytes = self.take(4)?;
-        Ok(u32::from_le_bytes(bytes[..].try_into().expect("four bytes")) as usize)
-    }
-
-    fn u64(&mut self) -> Result<u64, ForwardError> {
-        let bytes = self.take(8)?;
-        Ok(u64::from_le_bytes(bytes[..].try_into().expect("eight bytes")))
-    }
-
-    fn size(&mut self) -> Result<usize, ForwardError> {
-        Ok(usize::try_from(self.u64()?).unwrap_or(usize::MAX))
-    }
-
-    fn field(&mut self) -> Result<Bytes, ForwardError> {
-        let len = self.u32()?;
-        self.take(len)
-    }
-
-    fn optional(&mut self) -> Result<Option<Bytes>, ForwardError> {
-        if self.u8()? == 0 { Ok(None) } else { self.field().map(Some) }
-    }
-
-    /// A count that the rest of the bytes can hold, at one byte an element or more.
-    fn count(&mut self) -> Result<usize, ForwardError> {
-        let count = self.u32()?;
-        if count > ELEMENTS_MAX || count > self.0.len() {
-            return Err(ForwardError("more elements than bytes"));
-        }
-        Ok(count)
-    }
-}
-
-fn finish<T>(rest: &Bytes, value: T) -> Result<T, ForwardError> {
-    if rest.is_empty() { Ok(value) } else { Err(ForwardError("trailing bytes")) }
+fn finish<T>(reader: &ByteReader<Bytes>, value: T) -> Result<T, ForwardError> {
+    if reader.is_empty() { Ok(value) } else { Err(ForwardError("trailing bytes")) }
 }
 
 pub(crate) fn encode_request(request: &ReadRequest, level: ReadLevel) -> Bytes {
@@ -109,7 +59,7 @@ pub(crate) fn encode_request(request: &ReadRequest, level: ReadLevel) -> Bytes {
         ReadRequest::Scan { start, end, limit, bytes_max, values } => {
             out.extend_from_slice(&[2, level]);
             put_field(&mut out, start);
-            put_optional(&mut out, end.as_ref());
+            put_optional_field(&mut out, end.as_deref());
             out.extend_from_slice(&(*limit as u64).to_le_bytes());
             out.extend_from_slice(&(*bytes_max as u64).to_le_bytes());
             out.push(u8::from(*values));
@@ -117,7 +67,7 @@ pub(crate) fn encode_request(request: &ReadRequest, level: ReadLevel) -> Bytes {
         ReadRequest::Count { start, end } => {
             out.extend_from_slice(&[3, level]);
             put_field(&mut out, start);
-            put_optional(&mut out, end.as_ref());
+            put_optional_field(&mut out, end.as_deref());
         }
         ReadRequest::Map { known } => {
             out.extend_from_slice(&[4, level]);
@@ -127,8 +77,8 @@ pub(crate) fn encode_request(request: &ReadRequest, level: ReadLevel) -> Bytes {
     Bytes::from(out)
 }
 
-pub(crate) fn decode_request(mut bytes: Bytes) -> Result<(ReadRequest, ReadLevel), ForwardError> {
-    let mut reader = Reader(&mut bytes);
+pub(crate) fn decode_request(bytes: Bytes) -> Result<(ReadRequest, ReadLevel), ForwardError> {
+    let mut reader = ByteReader::new(bytes);
     let kind = reader.u8()?;
     let level = match reader.u8()? {
         0 => ReadLevel::Linearizable,
@@ -137,23 +87,23 @@ pub(crate) fn decode_request(mut bytes: Bytes) -> Result<(ReadRequest, ReadLevel
     };
     let request = match kind {
         1 => {
-            let bytes_max = reader.size()?;
-            let count = reader.count()?;
-            let keys: Result<_, _> = (0..count).map(|_| reader.field()).collect();
+            let bytes_max = read_size(&mut reader)?;
+            let count = read_count(&mut reader)?;
+            let keys: Result<_, CutShort> = (0..count).map(|_| reader.field()).collect();
             ReadRequest::Get { keys: keys?, bytes_max }
         }
         2 => ReadRequest::Scan {
             start: reader.field()?,
-            end: reader.optional()?,
-            limit: reader.size()?,
-            bytes_max: reader.size()?,
+            end: reader.optional_field()?,
+            limit: read_size(&mut reader)?,
+            bytes_max: read_size(&mut reader)?,
             values: reader.u8()? != 0,
         },
-        3 => ReadRequest::Count { start: reader.field()?, end: reader.optional()? },
+        3 => ReadRequest::Count { start: reader.field()?, end: reader.optional_field()? },
         4 => ReadRequest::Map { known: reader.u64()? },
         _ => return Err(ForwardError("unknown kind of read")),
     };
-    finish(&bytes, (request, level))
+    finish(&reader, (request, level))
 }
 
 /// Bytes of the answer, near enough to make room for it at once.
@@ -178,7 +128,7 @@ pub(crate) fn encode_response(response: &ReadResponse) -> Bytes {
         ReadResponse::Values(values) => {
             out.push(1);
             put_count(&mut out, values.len());
-            values.iter().for_each(|value| put_optional(&mut out, value.as_ref()));
+            values.iter().for_each(|value| put_optional_field(&mut out, value.as_deref()));
         }
         ReadResponse::Pairs { pairs, more } => {
             out.extend_from_slice(&[2, u8::from(*more)]);
@@ -191,11 +141,11 @@ pub(crate) fn encode_response(response: &ReadResponse) -> Bytes {
         ReadResponse::Count { keys, next } => {
             out.push(3);
             out.extend_from_slice(&keys.to_le_bytes());
-            put_optional(&mut out, next.as_ref());
+            put_optional_field(&mut out, next.as_deref());
         }
         ReadResponse::Map(map) => {
             out.push(4);
-            put_optional(&mut out, map.as_ref());
+            put_optional_field(&mut out, map.as_deref());
         }
         ReadResponse::Lengths(lengths) => {
             out.push(5);
@@ -216,41 +166,41 @@ pub(crate) fn encode_response(response: &ReadResponse) -> Bytes {
     Bytes::from(out)
 }
 
-pub(crate) fn decode_response(mut bytes: Bytes) -> Result<ReadResponse, ForwardError> {
-    let mut reader = Reader(&mut bytes);
+pub(crate) fn decode_response(bytes: Bytes) -> Result<ReadResponse, ForwardError> {
+    let mut reader = ByteReader::new(bytes);
     let response = match reader.u8()? {
         1 => {
-            let count = reader.count()?;
-            let values: Result<_, _> = (0..count).map(|_| reader.optional()).collect();
+            let count = read_count(&mut reader)?;
+            let values: Result<_, CutShort> = (0..count).map(|_| reader.optional_field()).collect();
             ReadResponse::Values(values?)
         }
         2 => {
             let more = reader.u8()? != 0;
-            let count = reader.count()?;
-            let pairs: Result<_, _> =
+            let count = read_count(&mut reader)?;
+            let pairs: Result<_, CutShort> =
                 (0..count).map(|_| Ok((reader.field()?, reader.field()?))).collect();
             ReadResponse::Pairs { pairs: pairs?, more }
         }
-        3 => ReadResponse::Count { keys: reader.u64()?, next: reader.optional()? },
-        4 => ReadResponse::Map(reader.optional()?),
+        3 => ReadResponse::Count { keys: reader.u64()?, next: reader.optional_field()? },
+        4 => ReadResponse::Map(reader.optional_field()?),
         5 => {
-            let count = reader.count()?;
-            let length = |reader: &mut Reader<'_>| match reader.u8()? {
+            let count = read_count(&mut reader)?;
+            let length = |reader: &mut ByteReader<Bytes>| match reader.u8()? {
                 0 => Ok(None),
                 _ => reader.u64().map(Some),
             };
-            let lengths: Result<_, _> = (0..count).map(|_| length(&mut reader)).collect();
+            let lengths: Result<_, CutShort> = (0..count).map(|_| length(&mut reader)).collect();
             ReadResponse::Lengths(lengths?)
         }
         6 => {
             let more = reader.u8()? != 0;
-            let count = reader.count()?;
-            let keys: Result<_, _> = (0..count).map(|_| reader.field()).collect();
+            let count = read_count(&mut reader)?;
+            let keys: Result<_, CutShort> = (0..count).map(|_| reader.field()).collect();
             ReadResponse::Keys { keys: keys?, more }
         }
         _ => return Err(ForwardError("unknown kind of answer to a read")),
     };
-    finish(&bytes, response)
+    finish(&reader, response)
 }
 
 #[cfg(test)]

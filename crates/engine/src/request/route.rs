@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_host::KvCommand;
+use quorate_machine::KvCommand;
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, ShardId, limits};
 

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
-use quorate_host::{ApplyContext, KvMachine, OrderedMap, StateMachine};
+use quorate_machine::{ApplyContext, KvMachine, OrderedMap, StateMachine};
 use quorate_transport::Receiver;
 use quorate_types::NodeId;
 use tokio::sync::Semaphore;

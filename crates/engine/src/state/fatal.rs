@@ -1,17 +1,14 @@
 //! The engine's latch: the first fatal error ends its service for ever (RULE 8).
 
+use quorate_log::FirstFault;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::error::FatalError;
 
 /// Set once, read everywhere.
 pub(crate) struct Fatal {
-    set: AtomicBool,
-    error: Mutex<Option<FatalError>>,
+    first: FirstFault<FatalError>,
     changed: Notify,
     /// Wakes the workers: an idle one would go on leading.
     wake: Box<dyn Fn() + Send + Sync>,
@@ -27,19 +24,20 @@ impl Default for Fatal {
 impl Fatal {
     /// A latch that calls `wake` once, when it is set. It must not block.
     pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Fatal {
-        let (set, error, changed) = (AtomicBool::new(false), Mutex::default(), Notify::new());
-        Fatal { set, error, changed, wake: Box::new(wake) }
+        Fatal { first: FirstFault::new(), changed: Notify::new(), wake: Box::new(wake) }
     }
 
-    /// Keeps the first error, and wakes the workers, who end; later errors are its consequences. Never blocks.
+    /// Keeps the first error, and wakes the workers, who end; later errors are its consequences. Never
+    /// blocks.
     pub(crate) fn latch(&self, error: FatalError) {
-        let mut first = self.error.lock();
-        if first.is_some() {
+        let mut is_first = false;
+        let error = self.first.close(|| {
+            is_first = true;
+            error
+        });
+        if !is_first {
             return;
         }
-        *first = Some(error.clone());
-        self.set.store(true, Ordering::Release);
-        drop(first);
         (self.wake)();
         self.changed.notify_waiters();
         // Last, and without harm: what latches may be a log that panics.
@@ -48,11 +46,11 @@ impl Fatal {
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.set.load(Ordering::Acquire)
+        self.first.get().is_some()
     }
 
     pub(crate) fn get(&self) -> Option<FatalError> {
-        if self.is_set() { self.error.lock().clone() } else { None }
+        self.first.get().cloned()
     }
 
     /// Ends when the latch is set.

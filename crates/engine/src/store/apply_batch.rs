@@ -6,7 +6,7 @@
 //! batch out first, which happens only if the key read may be among those written.
 
 use bytes::Bytes;
-use quorate_host::{AppliedRecord, ApplyTarget, OrderedMap};
+use quorate_machine::{AppliedRecord, ApplyTarget, OrderedMap};
 use quorate_types::{ShardId, SpaceId};
 use rocksdb::WriteBatch;
 use rustc_hash::{FxBuildHasher, FxHashSet};

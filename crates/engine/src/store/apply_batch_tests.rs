@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use quorate_host::{ApplyContext, KvCommand, KvMachine, KvReply, StateMachine};
+use quorate_machine::{ApplyContext, KvCommand, KvMachine, KvReply, StateMachine};
 use quorate_raft::{Member, Membership};
 use quorate_types::{Epoch, Index, LogId, NodeId, ReplicaId, Term, WallMillis};
 

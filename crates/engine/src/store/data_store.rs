@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_host::{AppliedRecord, RecordError};
 use quorate_log::FirstFault;
+use quorate_machine::{AppliedRecord, RecordError};
 use quorate_types::{ShardId, SpaceId};
 use rocksdb::event_listener::{DBBackgroundErrorReason, EventListener, MutableStatus};
 use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions};

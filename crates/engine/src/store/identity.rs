@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use quorate_types::{ClusterId, NodeId, StoreId};
+use quorate_types::{ByteReader, ClusterId, CutShort, NodeId, StoreId};
 
 /// Whose store this is: the same three in log and data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,20 +40,18 @@ impl StoreIdentity {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<StoreIdentity, IdentityError> {
         let error = IdentityError { found: bytes.len() };
-        let fixed: &[u8; IDENTITY_BYTES] = bytes.try_into().map_err(|_| error)?;
-        let (checksum, body) = fixed.split_first_chunk::<4>().expect("it is longer");
-        if u32::from_le_bytes(*checksum) != crc32c::crc32c(body) || body[0] != IDENTITY_FORMAT {
-            return Err(error);
+        StoreIdentity::read(bytes).map_err(|CutShort| error)?.ok_or(error)
+    }
+
+    fn read(bytes: &[u8]) -> Result<Option<StoreIdentity>, CutShort> {
+        let mut reader = ByteReader::new(bytes);
+        let checksum = reader.u32()?;
+        let is_sound = bytes.len() == IDENTITY_BYTES && checksum == crc32c::crc32c(&bytes[4..]);
+        if !is_sound || reader.u8()? != IDENTITY_FORMAT {
+            return Ok(None);
         }
-        let wide = |at: usize| {
-            u128::from_le_bytes(body[at..at + 16].try_into().expect("a slice of 16 bytes"))
-        };
-        let node = u64::from_le_bytes(body[17..25].try_into().expect("a slice of 8 bytes"));
-        Ok(StoreIdentity {
-            cluster: ClusterId(wide(1)),
-            node: NodeId(node),
-            store: StoreId(wide(25)),
-        })
+        let (cluster, node) = (ClusterId(reader.u128()?), NodeId(reader.u64()?));
+        Ok(Some(StoreIdentity { cluster, node, store: StoreId(reader.u128()?) }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a question finds in the data store. Blocks for as long as the disk does.
 
 use bytes::Bytes;
-use quorate_host::MetaMap;
+use quorate_machine::MetaMap;
 use quorate_types::{SpaceId, limits};
 
 use crate::call::read::{ReadRequest, ReadResponse};

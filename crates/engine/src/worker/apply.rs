@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_host::{AppliedRecord, ApplyOutcome, StateMachine, apply_committed};
+use quorate_machine::{AppliedRecord, ApplyOutcome, StateMachine, apply_committed};
 use quorate_raft::Committed;
 use quorate_types::{Index, LogId, ShardId};
 use rustc_hash::FxHashMap;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use quorate_host::{Envelope, KvCommand, KvMachine};
+use quorate_machine::{Envelope, KvCommand, KvMachine};
 use quorate_raft::{EntryKind, Membership, RunDraft};
 use quorate_router::ShardDescriptor;
 use quorate_types::{Epoch, ReplicaId, SpaceId, Term, WallMillis};

@@ -2,6 +2,7 @@
 
 use quorate_host::Ticket;
 use quorate_types::ShardId;
+use slab::Slab;
 
 use crate::call::call::Completion;
 
@@ -14,27 +15,14 @@ pub(crate) struct PendingCall {
     pub(crate) reads: bool,
 }
 
-/// A slab: tickets are places, reused once they are free.
+/// Tickets are places, reused once they are free.
 #[derive(Default)]
-pub(crate) struct PendingCalls {
-    places: Vec<Option<PendingCall>>,
-    free: Vec<usize>,
-}
+pub(crate) struct PendingCalls(Slab<PendingCall>);
 
 impl PendingCalls {
     /// Keeps `caller` until it is answered.
     pub(crate) fn insert(&mut self, caller: PendingCall) -> Ticket {
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.places[place] = Some(caller);
-                place
-            }
-            None => {
-                self.places.push(Some(caller));
-                self.places.len() - 1
-            }
-        };
-        Ticket(place as u64)
+        Ticket(self.0.insert(caller) as u64)
     }
 
     /// A caller who still waits.
@@ -42,8 +30,7 @@ impl PendingCalls {
     /// # Panics
     /// If the ticket was given back before.
     pub(crate) fn get(&self, ticket: Ticket) -> &PendingCall {
-        let place = usize::try_from(ticket.0).expect("tickets are places");
-        self.places[place].as_ref().expect("a ticket is answered once")
+        self.0.get(place(ticket)).expect("a ticket is answered once")
     }
 
     /// Gives a caller back.
@@ -51,15 +38,15 @@ impl PendingCalls {
     /// # Panics
     /// If the ticket was given back before: a caller would be answered twice.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> PendingCall {
-        let place = usize::try_from(ticket.0).expect("tickets are places");
-        let caller = self.places[place].take().expect("a ticket is answered once");
-        self.free.push(place);
-        caller
+        self.0.try_remove(place(ticket)).expect("a ticket is answered once")
     }
 
     /// Gives every caller back.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = PendingCall> + '_ {
-        self.free.clear();
-        self.places.drain(..).flatten()
+        self.0.drain()
     }
+}
+
+fn place(ticket: Ticket) -> usize {
+    usize::try_from(ticket.0).expect("tickets are places")
 }

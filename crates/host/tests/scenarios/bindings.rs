@@ -1,6 +1,6 @@
 //! A follower bound to leader 1: whom it helps, what frees it, what a start means.
 
-use quorate_host::liveness::{Control, StandingCause};
+use quorate_liveness::{Control, StandingCause};
 use quorate_raft::{Body, TransferOf};
 use quorate_types::{Duration, Index, LogId, Monotonic, NodeId, ReplicaId, Term, limits};
 

@@ -1,7 +1,8 @@
 //! What a caller is told whose write or read the host can't finish.
 
 use bytes::Bytes;
-use quorate_host::{Answer, Event, KvCommand, Refusal, Ticket};
+use quorate_host::{Answer, Event, Refusal, Ticket};
+use quorate_machine::KvCommand;
 use quorate_raft::{Body, InstallError};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 

@@ -2,11 +2,11 @@
 //! test says in their name.
 
 use bytes::Bytes;
-use quorate_host::liveness::{
+use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardLoss, ShardView, Ticket};
+use quorate_liveness::{
     BindRequest, Binding, ChangeNumber, Control, Standing, StandingCause, StandingChange,
     Standings, SupportEpoch, SupportHeld,
 };
-use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardLoss, ShardView, Ticket};
 use quorate_raft::{
     Body, EntryKind, HardState, InstallError, Member, Membership, Message, Restored, Run, RunDraft,
 };

@@ -2,7 +2,8 @@
 //! knows nothing of.
 
 use bytes::Bytes;
-use quorate_host::{Answer, Event, KvCommand, Refusal, Ticket};
+use quorate_host::{Answer, Event, Refusal, Ticket};
+use quorate_machine::KvCommand;
 use quorate_raft::Body;
 use quorate_types::{Index, Monotonic, Term};
 

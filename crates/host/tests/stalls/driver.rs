@@ -2,9 +2,8 @@
 //! the test says so.
 
 use bytes::Bytes;
-use quorate_host::{
-    Answer, Event, Host, HostConfig, KvCommand, ReplicaInit, ShardFetch, Ticket, Turn,
-};
+use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardFetch, Ticket, Turn};
+use quorate_machine::KvCommand;
 use quorate_raft::{Body, HardState, Member, Membership, Message, Restored, Role, Run};
 use quorate_types::{
     Duration, Incarnation, Index, LogId, Monotonic, NodeId, ReplicaId, ShardId, Term, WallMillis,

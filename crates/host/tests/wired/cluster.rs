@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_host::liveness::{
-    AskerEvent, AuditList, Control, Datagram, LivenessConfig, LivenessEvent, NodeLiveness,
-};
 use quorate_host::{
     Answer, Event, Host, HostConfig, ReplicaInit, ShardFetch, ShardView, Ticket, Turn,
+};
+use quorate_liveness::{
+    AskerEvent, AuditList, Control, Datagram, LivenessConfig, LivenessEvent, NodeLiveness,
 };
 use quorate_raft::{ChangeError, Message};
 use quorate_types::{

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use quorate::{Engine, KvCommand, ReadLevel};
+use quorate_types::SplitMix64;
 
 use super::config::{BenchConfig, ClientPlace, Mode};
 use super::host;
@@ -97,7 +98,7 @@ pub(super) async fn run(config: &BenchConfig, engines: &[Engine]) -> anyhow::Res
 
 /// One caller: the next operation begins when the one before has ended.
 async fn call(shared: Arc<Shared>, number: usize) {
-    let mut random = Random(number as u64);
+    let mut random = SplitMix64::new(number as u64);
     let group = &shared.latencies[number % shared.latencies.len()];
     while !shared.stopping.load(Ordering::Relaxed) {
         let key = key_of(random.below(KEYS));
@@ -132,7 +133,7 @@ async fn call(shared: Arc<Shared>, number: usize) {
 }
 
 impl Shared {
-    fn engine_for(&self, key: &[u8], random: &mut Random) -> &Engine {
+    fn engine_for(&self, key: &[u8], random: &mut SplitMix64) -> &Engine {
         let any = &self.engines[random.below(self.engines.len() as u64) as usize];
         if self.client == ClientPlace::Any {
             return any;
@@ -179,24 +180,7 @@ fn key_of(number: u64) -> Bytes {
 }
 
 fn slot_of(number: u64) -> u16 {
-    (Random(number).next() % u64::from(SLOTS)) as u16
-}
-
-/// splitmix64: small, seeded, and good enough to spread keys.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
+    SplitMix64::new(number).below(u64::from(SLOTS)) as u16
 }
 
 struct Totals {

@@ -90,22 +90,10 @@ pub(super) fn meant(schema: &Schema, unknown: &str) -> Meant {
     if elsewhere.is_empty() { Meant::Nothing } else { Meant::Elsewhere(elsewhere) }
 }
 
-/// How many letters have to be put in, left out or changed to make one word the other
-/// (Levenshtein); upper and lower case are alike.
+/// How many letters have to be put in, left out or changed to make one word the other; upper and lower
+/// case are alike.
 fn distance(one: &str, other: &str) -> usize {
-    let (one, other) = (one.to_lowercase(), other.to_lowercase());
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (above, letter) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (column, wanted) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *wanted);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
+    strsim::levenshtein(&one.to_lowercase(), &other.to_lowercase())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Runs seeds of the simulated world: `quorate-sim seed N`, `quorate-sim many N [--first M]`.
+//! The binary `quorate-sim`: runs seeds of the simulated world.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -6,33 +6,45 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use clap::Parser;
 use quorate_sim::marks::Marks;
 use quorate_sim::{Finished, Report, World, WorldConfig};
 
-const USAGE: &str = "usage: quorate-sim seed N | many N [--first M] | mutants [NAME]";
 /// Failures that are printed in full; the others are listed by their seeds.
 const FAILURES_SHOWN: usize = 3;
 /// A sign of life after so many seeds.
 const SEEDS_PER_SIGN: u64 = 500;
 
+/// Runs seeds of the simulated world.
+#[derive(Parser)]
+enum Command {
+    /// One seed, told in full.
+    Seed {
+        /// Its number.
+        seed: u64,
+    },
+    /// Many seeds, on all cores.
+    Many {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+    },
+    /// Hunts deliberate bugs; they are in builds with the feature `mutants`.
+    Mutants {
+        /// Those whose name contains this.
+        #[arg(default_value = "")]
+        name: String,
+    },
+}
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let number = |text: &str| text.parse::<u64>().ok();
-    match words[..] {
-        ["seed", seed] => number(seed).map(run_one),
-        ["many", count] => number(count).map(|count| run_many(0, count)),
-        ["many", count, "--first", first] => {
-            number(count).zip(number(first)).map(|(count, first)| run_many(first, count))
-        }
-        ["mutants"] => Some(run_mutants("")),
-        ["mutants", name] => Some(run_mutants(name)),
-        _ => None,
+    match Command::parse() {
+        Command::Seed { seed } => run_one(seed),
+        Command::Many { count, first } => run_many(first, count),
+        Command::Mutants { name } => run_mutants(&name),
     }
-    .unwrap_or_else(|| {
-        eprintln!("{USAGE}");
-        ExitCode::from(2)
-    })
 }
 
 /// A world's end, or why there is none. A kernel that meets a broken invariant panics: a failure like

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{ClientId, History, Operation, Reply, Value, apply};
-use crate::random::Random;
+use quorate_types::SplitMix64;
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub(super) enum End {
 
 /// Runs the clients of `workload`; the operations are in the order in which they took effect.
 pub(super) fn simulate(seed: u64, workload: &Workload) -> Vec<Simulated> {
-    let mut random = Random::new(seed);
+    let mut random = SplitMix64::new(seed);
     let mut idle_since = vec![0; usize::try_from(workload.clients).expect("few clients")];
     let mut operations: Vec<Simulated> = (0..workload.operations)
         .map(|number| {
@@ -100,8 +100,8 @@ pub(super) fn simulate(seed: u64, workload: &Workload) -> Vec<Simulated> {
     operations
 }
 
-fn operation(random: &mut Random, mix: Mix, number: u64) -> Operation {
-    let small = |random: &mut Random| Bytes::from(random.below(4).to_string());
+fn operation(random: &mut SplitMix64, mix: Mix, number: u64) -> Operation {
+    let small = |random: &mut SplitMix64| Bytes::from(random.below(4).to_string());
     match (mix, random.below(10)) {
         (_, 0..5) => Operation::Get,
         (Mix::Register, _) => Operation::Set(Bytes::from(number.to_string())),

@@ -12,9 +12,9 @@ use quorate_raft::{
     Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Restored, Role, Run,
     RunDraft, Write,
 };
-use quorate_types::{Duration, Index, LogId, Monotonic, Mutation, NodeId, ReplicaId, Term, limits};
-
-use crate::random::Random;
+use quorate_types::{
+    Duration, Index, LogId, Monotonic, Mutation, NodeId, ReplicaId, SplitMix64, Term, limits,
+};
 
 const BASE: LogId = LogId::new(Term(1), Index(1));
 /// Histories, each of its own seed.
@@ -69,7 +69,7 @@ struct Site {
 }
 
 struct Group {
-    random: Random,
+    random: SplitMix64,
     mutation: Mutation,
     now: Monotonic,
     sites: Vec<Site>,
@@ -105,7 +105,7 @@ fn start(place: usize, disk: &Disk, mutation: Mutation, now: Monotonic) -> Kerne
 impl Group {
     /// Replica 1 leads. The one that will be rolled back begins with a tail that nobody else has.
     fn new(seed: u64, mutation: Mutation) -> Group {
-        let mut random = Random::new(seed);
+        let mut random = SplitMix64::new(seed);
         let now = Monotonic(0);
         let disk = |entries: u64, term: u64| {
             let hard_state = HardState { term: Term(term), vote: None, committed: BASE.index };

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_host::liveness::{Standing, StandingCause, StandingChange, SupportEpoch};
+use quorate_liveness::{Standing, StandingCause, StandingChange, SupportEpoch};
 use quorate_raft::{Body, Message};
 use quorate_types::{NodeId, ShardId, limits};
 

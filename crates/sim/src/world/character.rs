@@ -1,11 +1,10 @@
 //! What a seed is like: how large its cluster is, which faults it has and how often. Seeds that all
 //! had every fault at a middling rate would be one seed many times.
 
-use quorate_types::limits;
+use quorate_types::{SplitMix64, limits};
 
 use super::MILLI;
 use crate::observation::FaultKind;
-use crate::random::Random;
 
 /// How far clocks stray.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +77,7 @@ const SCHEDULED: [(FaultKind, u64); 22] = [
 impl Character {
     /// The character of a seed.
     #[must_use]
-    pub fn of(random: &mut Random) -> Character {
+    pub fn of(random: &mut SplitMix64) -> Character {
         let nodes = random.place(5) + 3;
         let clocks = if random.chance(600) { Clocks::WithinMargin } else { Clocks::BeyondMargin };
         let has_liveness = random.chance(850);

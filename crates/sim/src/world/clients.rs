@@ -1,7 +1,8 @@
 //! Clients: each has one request under way, goes to the node that it takes for the leader's, tries
 //! again what certainly did not happen, and gives up after a while.
 
-use quorate_host::{Answer, ApplyOutcome, Event, Refusal, Ticket};
+use quorate_host::{Answer, Event, Refusal, Ticket};
+use quorate_machine::ApplyOutcome;
 use quorate_types::{Index, LogId, ShardId};
 
 use super::node::{Node, number_of};

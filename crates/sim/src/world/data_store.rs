@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_host::{AppliedRecord, ApplyTarget, OrderedMap};
+use quorate_machine::{AppliedRecord, ApplyTarget, OrderedMap};
 use quorate_raft::EntryKind;
 use quorate_types::LogId;
 
-use crate::observation::{entry_hash, mix};
+use crate::observation::{entry_hash, scramble};
 
 /// A place for the data of one replica; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +59,7 @@ impl Space {
         let pairs = self.map.iter();
         pairs.fold(0, |digest, (key, value)| {
             let of = |bytes: &Bytes| entry_hash(EntryKind::Command, bytes);
-            mix(digest ^ mix(of(key)) ^ of(value))
+            scramble(digest ^ scramble(of(key)) ^ of(value))
         })
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_host::{KvCommand, KvMachine, KvReply, StateMachine};
+use quorate_machine::{KvCommand, KvMachine, KvReply, StateMachine};
 use quorate_types::ShardId;
 
 use super::workload::{Ask, Moment, Outcome, Workload};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_host::liveness::{LivenessConfig, NodeLiveness};
-use quorate_host::{AppliedRecord, Host, HostConfig, ReplicaInit};
+use quorate_host::{Host, HostConfig, ReplicaInit};
+use quorate_liveness::{LivenessConfig, NodeLiveness};
+use quorate_machine::AppliedRecord;
 use quorate_raft::{Config, Member, Membership};
 use quorate_types::{
     ClusterId, Epoch, Incarnation, Index, LogId, Mutant, ReplicaId, ShardId, Term, WallMillis,

@@ -1,7 +1,7 @@
 //! The heartbeat thread of a node: it drives the node's liveness and tells the worker.
 
 use quorate_host::Event;
-use quorate_host::liveness::{AuditList, Datagram, LivenessEvent, LivenessNote, Unfit, Verdict};
+use quorate_liveness::{AuditList, Datagram, LivenessEvent, LivenessNote, Unfit, Verdict};
 use quorate_types::limits;
 
 use super::character::Clocks;

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use quorate_host::Ticket;
 use quorate_raft::Membership;
-use quorate_types::{Index, Mutant, Mutation, ShardId};
+use quorate_types::{Index, Mutant, Mutation, ShardId, SplitMix64};
 
 pub use character::{Character, Clocks};
 pub use kv_workload::KvWorkload;
@@ -45,7 +45,6 @@ use self::operator::Operator;
 use self::schedule::{Happening, Schedule};
 use self::watch::Watch;
 use crate::observation::Observation;
-use crate::random::Random;
 
 /// Nanoseconds of a millisecond.
 pub(crate) const MILLI: u64 = 1_000_000;
@@ -86,7 +85,7 @@ pub struct World {
     character: Character,
     /// True time in nanoseconds.
     now: u64,
-    random: Random,
+    random: SplitMix64,
     schedule: Schedule,
     network: Network,
     nodes: Vec<Node>,
@@ -123,15 +122,15 @@ impl World {
     /// A world at its beginning.
     #[must_use]
     pub fn new(config: WorldConfig) -> World {
-        let mut random = Random::new(config.seed);
+        let mut random = SplitMix64::new(config.seed);
         let mut character = Character::of(&mut random);
         (config.shape)(&mut character);
         World::with_character(config, character, random)
     }
 
     /// A world of a given character.
-    fn with_character(config: WorldConfig, character: Character, mut random: Random) -> World {
-        let clock = |random: &mut Random| Clock::new(random.below(1_000 * SECOND), 0);
+    fn with_character(config: WorldConfig, character: Character, mut random: SplitMix64) -> World {
+        let clock = |random: &mut SplitMix64| Clock::new(random.below(1_000 * SECOND), 0);
         let nodes = (0..character.nodes).map(|n| Node::new(n, clock(&mut random))).collect();
         World {
             config,

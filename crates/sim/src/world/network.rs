@@ -8,7 +8,7 @@
 use smallvec::SmallVec;
 
 use super::MILLI;
-use crate::random::Random;
+use quorate_types::SplitMix64;
 
 /// Votes, leadership, bindings.
 pub(crate) const LANE_CONTROL: usize = 0;
@@ -58,7 +58,7 @@ impl Network {
     /// A message goes out on a lane: gives the times at which it arrives, none if it is lost.
     pub(crate) fn send(
         &mut self,
-        random: &mut Random,
+        random: &mut SplitMix64,
         now: u64,
         (from, to): (usize, usize),
         lane: usize,
@@ -91,7 +91,7 @@ impl Network {
     /// overtaken in every world.
     pub(crate) fn send_datagram(
         &mut self,
-        random: &mut Random,
+        random: &mut SplitMix64,
         now: u64,
         (from, to): (usize, usize),
         is_calm: bool,

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_host::liveness::{NodeLiveness, SupportHeld};
-use quorate_host::{Apply, Event, Host, StateMachine, Ticket};
+use quorate_host::{Apply, Event, Host, Ticket};
+use quorate_liveness::{NodeLiveness, SupportHeld};
+use quorate_machine::StateMachine;
 use quorate_types::{Index, Monotonic, NodeId, ReplicaId, ShardId, WallMillis};
 
 use super::MILLI;

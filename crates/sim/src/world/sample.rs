@@ -1,6 +1,6 @@
 //! What the world looks at from time to time, because nothing that happens tells of it.
 
-use quorate_host::liveness::NodeLiveness;
+use quorate_liveness::NodeLiveness;
 use quorate_raft::{Member, Role};
 use quorate_types::{ReplicaId, ShardId, Term};
 

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use quorate_host::liveness::{AuditList, Control, Datagram};
 use quorate_host::{Event, ShardFetch};
+use quorate_liveness::{AuditList, Control, Datagram};
 use quorate_raft::{Message, Run};
 use quorate_types::{ReplicaId, ShardId};
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use quorate_host::{AppliedRecord, Event, ShardSnapshot, Turn};
+use quorate_host::{Event, ShardSnapshot, Turn};
+use quorate_machine::AppliedRecord;
 use quorate_raft::SnapshotOutcome;
 use quorate_types::{LogId, Mutant, ReplicaId, ShardId, Term};
 

@@ -1,6 +1,7 @@
 //! A node's turn: what its host wants done is carried out, as the engine's threads would.
 
-use quorate_host::{Apply, ApplyOutcome, Event, ShardFetch, ShardLoss, Turn, apply_committed};
+use quorate_host::{Apply, Event, ShardFetch, ShardLoss, Turn};
+use quorate_machine::{ApplyOutcome, apply_committed};
 use quorate_raft::{EntryKind, Run};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, ShardId};
 

@@ -2,18 +2,17 @@
 //! their replies are judged by.
 
 use bytes::Bytes;
-use quorate_host::{OrderedMap, StateMachine};
-use quorate_types::ShardId;
+use quorate_machine::{OrderedMap, StateMachine};
+use quorate_types::{ShardId, SplitMix64};
 
 use crate::linearizability::{ClientId, History};
-use crate::random::Random;
 
 /// When and where something is asked or answered.
 pub struct Moment<'a> {
     /// Simulated true time in nanoseconds.
     pub now: u64,
     /// The world's source of chance; there may be no other.
-    pub random: &'a mut Random,
+    pub random: &'a mut SplitMix64,
     /// The world's history of reads and writes of keys, checked at the end. A workload with a model
     /// of its own leaves it alone.
     pub history: &'a mut History,

@@ -1,0 +1,79 @@
+//! What keeps a replica alive beside its callers: other members, snapshots, a shorter log, its end.
+
+use quorate_liveness::{Heard, Judgement};
+use quorate_raft::{ChangeError, InstallError, Membership};
+use quorate_types::{Index, Monotonic, ShardId};
+
+use super::Host;
+use crate::turn::{Arrived, ShardPurge, Ticket};
+
+impl Host {
+    pub(super) fn change_membership(
+        &mut self,
+        now: Monotonic,
+        shard: ShardId,
+        ticket: Ticket,
+        (expected, target): (&Membership, &Membership),
+    ) {
+        let Some(slot) = self.shards.find(shard) else {
+            self.turn.changes.push((ticket, Err(ChangeError::NotLeader { leader: None })));
+            return;
+        };
+        let change = self.shards[slot].kernel.change_membership(now, expected, target);
+        self.turn.changes.push((ticket, change));
+        self.mark(slot);
+    }
+
+    /// Begins a shard's log anew behind a snapshot. Callers whose entries it may hold are told that
+    /// the outcome is unknown: their entries are not seen here any more.
+    pub(super) fn install(&mut self, now: Monotonic, shard: ShardId, arrived: Arrived) {
+        let Arrived { to, from, term, base, membership, descriptor_version } = arrived;
+        let slot = self.shards.find(shard).filter(|slot| self.shards[*slot].replica == to);
+        let Some(slot) = slot else {
+            self.turn.installs.push((shard, Err(InstallError::NoReplica)));
+            return;
+        };
+        // Only an elected leader sends one.
+        if self.judge(now, slot, from, term, Heard::Leader) == Judgement::Drop {
+            let term = self.shards[slot].kernel.role().term;
+            let dropped = InstallError::Superseded { sent_in: term, term };
+            self.turn.installs.push((shard, Err(dropped)));
+            return;
+        }
+        let installed = self.shards[slot].kernel.install(now, term, base, membership);
+        if installed.is_ok() {
+            self.shards[slot].descriptor_version = descriptor_version;
+            self.shards[slot].jump(base.index, &mut self.turn.answers);
+            self.stalls.expect_applied(now, &mut self.shards[slot], base.index);
+            // The log begins further on than any purge of this turn would have it.
+            self.turn.purges.retain(|purge| purge.shard != shard);
+        }
+        self.turn.installs.push((shard, installed.map(|()| base)));
+        self.mark(slot);
+    }
+
+    /// Gives up what a shard's log holds and nobody needs.
+    pub(super) fn purge(&mut self, shard: ShardId, to: Index) {
+        let Some(slot) = self.shards.find(shard) else { return };
+        let kernel = &mut self.shards[slot].kernel;
+        let before = kernel.base();
+        let base = kernel.purge(to);
+        if base != before {
+            let membership = kernel.base_membership().clone();
+            self.turn.purges.push(ShardPurge { shard, base, membership });
+        }
+        self.mark(slot);
+    }
+
+    /// Gives a replica up: it was destroyed on proof, or has lost what it had promised (RULES 5 and
+    /// 15). Its callers are answered with the next turn, nothing of it that waits for a sync leaves
+    /// any more, and its slot is free. The driver drops what is on its way to this replica: applied
+    /// and fetched events must not reach another one of the same shard.
+    pub fn remove(&mut self, now: Monotonic, shard: ShardId) {
+        let Some(slot) = self.shards.find(shard) else { return };
+        self.forget_liveness(now, slot);
+        self.shards[slot].end(&mut self.turn.answers);
+        self.removed.insert(shard, self.shards[slot].replica);
+        self.vacate(slot);
+    }
+}

@@ -1,0 +1,71 @@
+//! Node liveness, bindings and leases as pure state: heartbeats in, support out, for one pair of
+//! nodes what would otherwise be one heartbeat per shard.
+//!
+//! A node supports another ([`SupportGiver`], [`SupportAsker`]); replicas bind themselves to a
+//! leader for as long as that support stands ([`BoundReplica`]); a leader whose quorum is bound and
+//! supporting has a [`Lease`]: nobody else can be elected, so it reads without asking, and its
+//! followers run no timers. The nearest relative is CockroachDB's store liveness with leader
+//! fortification.
+//!
+//! ```text
+//!   node L                                              node F
+//!   SupportAsker ──── Heartbeat (incarnation, epoch) ───▶ SupportGiver
+//!        ▲ ◀───────── HeartbeatAnswer ──────────────────       │ Standings: "epoch e stands"
+//!        │ SupportHeld: until                                  ▼
+//!   Lease ─────────── BindRequest (term, epoch) ────────▶ BoundReplica  judges every message
+//!     ▲ └◀─────────── Binding ──────────────────────────       │
+//!     │                                                        ▼
+//!   BoundThere ◀───── one bucket on each heartbeat ──────  BoundHere    audit, 64 buckets
+//!   WakeIndex         whom a loss or return wakes          WakeIndex
+//! ```
+//!
+//! [`NodeLiveness`] holds what belongs to a node; [`BoundReplica`], [`Lease`] and [`LeaderWatch`]
+//! belong to a replica, [`WakeIndex`] to a worker.
+//!
+//! Two nodes, one of which supports the other:
+//!
+//! ```
+//! use quorate_liveness::{Datagram, LivenessConfig, NodeLiveness};
+//! use quorate_types::{ClusterId, Incarnation, Monotonic, NodeId, limits};
+//!
+//! let (one, two, now) = (NodeId(1), NodeId(2), Monotonic::from_millis(1_000));
+//! let support = limits::SUPPORT;
+//! let begin = |peer| {
+//!     let peers = vec![peer];
+//!     // Both have a support of this length on their disks: they may give as much at once.
+//!     let (cluster, incarnation, longest_durable) = (ClusterId(7), Incarnation(1), support);
+//!     let config = LivenessConfig { cluster, incarnation, support, longest_durable, peers };
+//!     NodeLiveness::new(now, &config)
+//! };
+//! let (mut first, mut second) = (begin(two), begin(one));
+//! for (_, heartbeat) in first.handle_timeout(now) {
+//!     let answer = second.handle_datagram(now, one, &heartbeat).expect("it is supported");
+//!     first.handle_datagram(now, two, &Datagram::Answer(answer));
+//! }
+//! assert!(first.held(two).is_some_and(|held| held.until > now));
+//! assert!(second.supported_until(one) > first.held(two).map(|held| held.until));
+//! ```
+//!
+//! What it is not: it has no clock, thread or socket; it sends nothing, and wakes nothing, itself.
+//! Safety of writes does not rest on it: terms and logs alone decide what is committed.
+
+mod audit;
+mod binding;
+mod node;
+mod support;
+mod wake_index;
+
+pub use audit::{
+    AuditKey, AuditList, AuditSample, BoundHere, BoundThere, BucketNumber, ChangeNumber, Comparison,
+};
+pub use binding::{
+    BindRequest, Binding, Bound, BoundReplica, Control, Followed, Heard, Judgement, LeaderFacts,
+    LeaderWatch, Lease, LeaseEnd, LivenessNote, StepDown, latest_of_quorum,
+};
+pub use node::{LivenessConfig, LivenessEvent, NodeLiveness};
+pub use support::{
+    AskerEvent, Datagram, DatagramError, Heartbeat, HeartbeatAnswer, HeartbeatSequence, Standing,
+    StandingCause, StandingChange, Standings, SupportAsker, SupportEpoch, SupportGiver,
+    SupportHeld, Suspicion, Unfit, Verdict,
+};
+pub use wake_index::{Wake, WakeIndex};
