@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     lost.shutdown().await;
     println!("node 3 is gone");
     engines[0].put("colour", "green").await?;
-    let visits = engines[1].increment("visits", 1).await??;
+    let visits = engines[1].increment("visits", 1).await?;
     println!("two of three go on: colour is green, visits is {visits}");
 
     let back = open(&authority, directory.path(), NODES[2], address)?;

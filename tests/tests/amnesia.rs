@@ -185,7 +185,7 @@ async fn a_missing_log_is_not_made_anew() {
     let second = directory.path().join("node-2");
     let mut engines = spec.open_all().await;
     for _time in 0..100 {
-        engines[0].increment(key(1), 1).await.expect("up").expect("a number");
+        engines[0].increment(key(1), 1).await.expect("up, and a number");
     }
     // Applied by node 2 itself when it answers.
     value(&engines[1], 1, ReadLevel::Linearizable).await;

@@ -63,7 +63,7 @@ async fn increments_from_everywhere_count_once_each() {
         })
         .collect();
     for add in adds {
-        add.await.expect("no panic").expect("up").expect("an integer");
+        add.await.expect("no panic").expect("up, and an integer");
     }
     let sum = engines[2].get(&key(1), ReadLevel::Linearizable).await.expect("up");
     assert_eq!(sum.as_deref(), Some(&b"600"[..]));

@@ -18,6 +18,21 @@ pub enum WriteError {
     OutcomeUnknown(Indeterminate),
 }
 
+/// Why an increment gave no sum.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IncrementError {
+    /// As of any write.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The stored value is no 64-bit decimal integer. Nothing was changed.
+    #[error("the value is not a 64-bit integer")]
+    NotAnInteger,
+    /// Adding would overflow. Nothing was changed.
+    #[error("the sum would overflow a 64-bit integer")]
+    WouldOverflow,
+}
+
 /// Why a read gave no answer. Reads change nothing, so trying again is always safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not read: {0}")]
@@ -29,6 +44,7 @@ pub struct ReadError(
 
 /// A definite no, with what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The request itself is wrong; retrying it unchanged can't help.
     #[error(transparent)]
@@ -40,6 +56,17 @@ pub enum Refusal {
         shard: ShardId,
         /// The last leader heard of.
         leader: Option<NodeId>,
+        /// How long to wait before the next try.
+        wait: Duration,
+    },
+    /// The shard's leader can't be reached from here, nor over another node. Retry after `wait`, or ask
+    /// another node.
+    #[error("node {node}, which leads shard {shard}, can't be reached; ask another node")]
+    Unreachable {
+        /// The shard.
+        shard: ShardId,
+        /// Who leads it, as far as this node knows.
+        node: NodeId,
         /// How long to wait before the next try.
         wait: Duration,
     },
@@ -66,6 +93,18 @@ pub enum Refusal {
     /// No shard owns the key.
     #[error("no shard owns this key")]
     NoShard,
+    /// Leadership can't be given to a node that has no voter of the shard, or to the leader itself.
+    #[error("node {node} has no other voter of shard {shard}, so it can't lead it")]
+    NotAVoter {
+        /// The shard.
+        shard: ShardId,
+        /// The node that was to lead.
+        node: NodeId,
+    },
+    /// The state machine's version on some replica does not know the command, and every replica has
+    /// refused it alike. Upgrade all nodes, then try again.
+    #[error("the command is not known to every node's version; upgrade all nodes, then try again")]
+    UnknownCommand,
     /// A queue is full. Retry after `wait`.
     #[error("{what} is full; wait {wait:?}")]
     Busy {
@@ -74,24 +113,12 @@ pub enum Refusal {
         /// How long to wait before the next try.
         wait: Duration,
     },
-    /// The deadline passed before the request reached a log.
-    #[error("deadline of {after:?} passed")]
-    DeadlinePassed {
-        /// Time spent.
-        after: Duration,
-    },
     /// The answer of a replica on another node can't be carried or read. Retrying can't help; a node
     /// with a replica of its own can.
     #[error("the answer of shard {shard} can't be carried from its node; ask a node that has it")]
     Unreadable {
         /// The shard.
         shard: ShardId,
-    },
-    /// The interface is there, but what it asks for is not built yet; retrying can't help.
-    #[error("{what} are not built yet")]
-    NotBuilt {
-        /// What is missing.
-        what: &'static str,
     },
     /// The engine is shutting down, or has met a fatal error.
     #[error("the engine is stopped: {0}")]
@@ -100,6 +127,7 @@ pub enum Refusal {
 
 /// A request that no state of the cluster could accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Invalid {
     /// Key longer than `limits::KEY_BYTES_MAX`.
     #[error("key of {found} bytes; at most {max} are allowed")]
@@ -148,6 +176,7 @@ pub enum Invalid {
 
 /// Why the outcome of a write is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Indeterminate {
     /// The deadline passed after the command had entered a log or left for another node.
     #[error("no answer within {after:?}")]
@@ -206,6 +235,7 @@ fn join(faults: &[OpenFault]) -> String {
 
 /// One reason why an engine did not open.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenFault {
     /// A setting is missing or senseless.
     #[error("setting `{setting}`: {what}")]
@@ -280,6 +310,7 @@ pub enum OpenFault {
 
 /// The first failure that ended an engine's service (RULE 8). It is for ever: open it again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FatalError {
     /// A write or sync of the log failed.
     #[error("log: {0}")]
@@ -320,4 +351,19 @@ pub enum FatalError {
         /// The panic's message, or what else ended it.
         reason: String,
     },
+}
+
+impl FatalError {
+    /// True if this directory must not go on under its node's name: another process may bear it by
+    /// right, and needs its ports.
+    #[must_use]
+    pub fn forfeits_identity(&self) -> bool {
+        match self {
+            FatalError::Identity(_) | FatalError::RolledBack { .. } => true,
+            FatalError::Log(_)
+            | FatalError::Data(_)
+            | FatalError::Panic { .. }
+            | FatalError::Task { .. } => false,
+        }
+    }
 }

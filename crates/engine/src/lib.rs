@@ -55,9 +55,8 @@ mod test_engines;
 mod worker;
 
 pub use api::builder::EngineBuilder;
-pub use api::engine::{Engine, Location, NotAnInteger, NotReady};
+pub use api::engine::{Engine, Location, NotReady};
 pub use api::entries::{CommittedEntries, CommittedEntry, CommittedKind, EntriesError};
-pub use api::session::{Session, SessionError};
 pub use api::submission::Submission;
 pub use api::watches::{LeaderWatch, MapWatch, PositionWatch};
 pub use call::call::Applied;
@@ -65,7 +64,8 @@ pub use call::read::ReadLevel;
 pub use cluster::bootstrap::{Bootstrap, BootstrapShard};
 pub use cluster::map::MapView;
 pub use error::{
-    FatalError, Indeterminate, Invalid, OpenError, OpenFault, ReadError, Refusal, WriteError,
+    FatalError, IncrementError, Indeterminate, Invalid, OpenError, OpenFault, ReadError, Refusal,
+    WriteError,
 };
 pub use quorate_log::SyncMode;
 pub use quorate_machine::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};

@@ -17,18 +17,15 @@ use crate::api::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
 use crate::call::call::{Call, CallKind, Completion, Outcome};
 use crate::call::read::ReadLevel;
 use crate::control::balance::Balancer;
-use crate::error::{FatalError, Indeterminate, Invalid, ReadError, Refusal, WriteError};
+use crate::error::{
+    FatalError, IncrementError, Indeterminate, Invalid, ReadError, Refusal, WriteError,
+};
 use crate::lifecycle::running::Running;
 use crate::request::range_reads::{KeyPage, PageSize, ScanPage};
 use crate::state::budget::Budget;
 use crate::status::cluster_status::{Balanced, ClusterStatus, Drained, Readiness};
 use crate::status::node_status::Status;
 use crate::store::data_store::{DataStatistics, Found};
-
-/// The stored value is no 64-bit decimal integer, or adding would overflow. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the value is not a 64-bit integer, or would overflow")]
-pub struct NotAnInteger;
 
 /// What a node knows about the place of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,16 +101,13 @@ impl Engine {
     /// Adds `by` to the decimal integer under `key`; an absent key counts as 0. Gives the sum.
     ///
     /// # Errors
-    /// As [`Engine::put`]; the inner one if the value is no integer.
-    pub async fn increment(
-        &self,
-        key: impl Into<Bytes>,
-        by: i64,
-    ) -> Result<Result<i64, NotAnInteger>, WriteError> {
+    /// [`IncrementError`], which tells a value that is no integer from a write that failed.
+    pub async fn increment(&self, key: impl Into<Bytes>, by: i64) -> Result<i64, IncrementError> {
         match self.execute(KvCommand::Increment { key: key.into(), by }).await? {
-            KvReply::Integer(sum) => Ok(Ok(sum)),
-            KvReply::NotAnInteger | KvReply::WouldOverflow => Ok(Err(NotAnInteger)),
-            reply => Err(unexpected(&reply)),
+            KvReply::Integer(sum) => Ok(sum),
+            KvReply::NotAnInteger => Err(IncrementError::NotAnInteger),
+            KvReply::WouldOverflow => Err(IncrementError::WouldOverflow),
+            reply => Err(unexpected(&reply).into()),
         }
     }
 
@@ -266,12 +260,11 @@ impl Engine {
     /// [`Refusal`]: nothing was done.
     pub async fn transfer_leader(&self, shard: ShardId, to: NodeId) -> Result<(), Refusal> {
         let dispatch = self.running.dispatch();
-        let no_leader = |leader| Refusal::NoLeader { shard, leader, wait: limits::HEARTBEAT };
-        let state = dispatch.shards().get(shard).ok_or_else(|| no_leader(None))?;
+        let descriptor_version = dispatch.replica(shard)?.version();
         let (sender, receiver) = oneshot::channel();
         let call = Call {
             shard,
-            descriptor_version: state.version(),
+            descriptor_version,
             kind: CallKind::TransferLeader(to),
             completion: Completion::Local(sender),
         };
@@ -281,9 +274,16 @@ impl Engine {
         };
         match outcome {
             Outcome::TransferBegun => Ok(()),
-            Outcome::Refused(HostRefusal::NotLeader { leader }) => Err(no_leader(leader)),
+            Outcome::Refused(HostRefusal::NotLeader { leader })
+            | Outcome::LeaderChanged { leader } => {
+                Err(Refusal::NoLeader { shard, leader, wait: limits::HEARTBEAT })
+            }
             Outcome::Refused(HostRefusal::Busy) => {
                 Err(Refusal::Busy { what: "leadership transfer", wait: limits::TRANSFER_TIMEOUT })
+            }
+            Outcome::Refused(HostRefusal::NotAVoter) => Err(Refusal::NotAVoter { shard, node: to }),
+            Outcome::Stale(current) => {
+                Err(Refusal::StaleRoute { routed: descriptor_version, current })
             }
             Outcome::Refused(_) => Err(Refusal::NoShard),
             _ => Err(dispatch.stopped()),
@@ -418,9 +418,7 @@ impl Engine {
 /// by every replica alike; anything else was applied.
 fn unexpected(reply: &KvReply) -> WriteError {
     match reply {
-        KvReply::Unknown => WriteError::DidNotHappen(Refusal::Stopped(
-            "the command is not known to the state machine's version".to_owned(),
-        )),
+        KvReply::Unknown => WriteError::DidNotHappen(Refusal::UnknownCommand),
         reply => unreadable(format!("{reply:?}")),
     }
 }

@@ -30,6 +30,7 @@ pub struct CommittedEntry {
 
 /// What a committed entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CommittedKind {
     /// Opens a leader's term; changes nothing.
     Blank,
@@ -52,6 +53,7 @@ pub enum CommittedKind {
 
 /// Why a subscription gives no more entries.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EntriesError {
     /// The log on this node no longer holds the entry: take the state from elsewhere, and subscribe
     /// from `first_available` or later.

@@ -3,6 +3,5 @@
 pub(crate) mod builder;
 pub(crate) mod engine;
 pub(crate) mod entries;
-pub(crate) mod session;
 pub(crate) mod submission;
 pub(crate) mod watches;

@@ -96,6 +96,11 @@ pub(crate) enum Outcome {
         /// The leader, if known.
         leader: Option<NodeId>,
     },
+    /// It did not happen: this node has no connection to `node`, nor to another that would send it on.
+    Unreachable {
+        /// Whom it was for.
+        node: NodeId,
+    },
     /// It did not happen: the state machine's version does not know the command.
     Malformed,
     /// It did not happen: the node that was asked is stopping.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub enum ReadLevel {
     /// Sees every write that was answered before the read began (ReadIndex, thesis 6.4). Works on
     /// any replica; costs one round between leader and quorum, shared by all waiting reads.

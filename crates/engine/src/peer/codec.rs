@@ -183,6 +183,8 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
         Outcome::Refused(HostRefusal::Busy) => Bytes::from_static(&[7]),
         Outcome::Refused(HostRefusal::NotAVoter) => Bytes::from_static(&[8]),
         Outcome::LeaderChanged { leader } => with_number(9, node(leader)),
+        // Whom a third node reaches is for that node to know: for the asker nobody there leads.
+        Outcome::Unreachable { .. } => with_number(5, NO_NODE),
         Outcome::Malformed => Bytes::from_static(&[10]),
         Outcome::Stopping => Bytes::from_static(&[11]),
         Outcome::UnknownLeaderChanged => Bytes::from_static(&[12]),

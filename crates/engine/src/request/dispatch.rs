@@ -125,7 +125,7 @@ impl Dispatch {
         let sent = self.send_request(node, &request, progress);
         self.0.state.counters.forwards_sent.add(1);
         sent.map_err(|error| match error {
-            NotSent::Unreachable => Outcome::Refused(HostRefusal::NotLeader { leader: None }),
+            NotSent::Unreachable => Outcome::Unreachable { node },
             NotSent::Full => Outcome::Refused(HostRefusal::Busy),
         })
     }

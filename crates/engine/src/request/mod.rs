@@ -5,6 +5,8 @@ pub(crate) mod key_reads;
 pub(crate) mod local_reads;
 pub(crate) mod range_reads;
 pub(crate) mod reads;
+#[cfg(test)]
+mod refusals_tests;
 pub(crate) mod retry;
 pub(crate) mod route;
 pub(crate) mod writes;

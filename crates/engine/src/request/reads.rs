@@ -48,44 +48,51 @@ impl Reads {
             if self.dispatch.is_stopped() {
                 return Err(self.dispatch.stopped());
             }
-            let leader = match self.try_read(route, request, level, &retry).await {
+            let next = match self.try_read(route, request, level, &retry).await {
                 Ok(response) => {
                     self.dispatch.counters().reads_served.add(1);
                     return Ok(response);
                 }
-                Err(Outcome::Stale(current)) => {
-                    self.dispatch.map().learn((*current).clone());
-                    if self.dispatch.is_old(route) {
-                        let routed = route.descriptor_version;
-                        return Err(Refusal::StaleRoute { routed, current });
-                    }
-                    let stale = Next::Descriptor(current);
-                    if let Err(refusal) = retry.prepare(&self.dispatch, route, stale).await {
-                        self.dispatch.counters().reads_refused.add(1);
-                        return Err(refusal);
-                    }
-                    continue;
-                }
-                Err(
-                    Outcome::Refused(HostRefusal::NotLeader { leader })
-                    | Outcome::LeaderChanged { leader },
-                ) => leader,
-                // Another try would be answered alike.
-                Err(
-                    Outcome::Malformed | Outcome::UnknownStopped | Outcome::ReplyTooLarge { .. },
-                ) => {
-                    self.dispatch.counters().reads_refused.add(1);
-                    return Err(match self.dispatch.is_stopped() {
-                        true => self.dispatch.stopped(),
-                        false => Refusal::Unreadable { shard: route.shard },
-                    });
-                }
-                Err(_) => None,
+                Err(outcome) => self.next_step(route, outcome),
             };
-            if let Err(refusal) = retry.pause(&self.dispatch, route, leader).await {
-                self.dispatch.counters().reads_refused.add(1);
+            let ready = match next {
+                Ok(next) => retry.prepare(&self.dispatch, route, next).await,
+                Err(refusal) => Err(refusal),
+            };
+            if let Err(refusal) = ready {
+                let is_rerouted = matches!(refusal, Refusal::StaleRoute { .. });
+                if !(is_rerouted && self.dispatch.is_old(route)) {
+                    self.dispatch.counters().reads_refused.add(1);
+                }
                 return Err(refusal);
             }
+        }
+    }
+
+    /// Whether another try may help, and what is known for it.
+    fn next_step(&self, route: &Route, outcome: Outcome) -> Result<Next, Refusal> {
+        match outcome {
+            Outcome::Stale(current) => {
+                self.dispatch.map().learn((*current).clone());
+                if self.dispatch.is_old(route) {
+                    // Whoever asks splits its request anew.
+                    let routed = route.descriptor_version;
+                    return Err(Refusal::StaleRoute { routed, current });
+                }
+                Ok(Next::Descriptor(current))
+            }
+            Outcome::Refused(HostRefusal::NotLeader { leader })
+            | Outcome::LeaderChanged { leader } => Ok(Next::Leader(leader)),
+            Outcome::Refused(HostRefusal::Busy) => Ok(Next::Busy),
+            Outcome::Unreachable { node } => Ok(Next::Unreachable(node)),
+            // Another try would be answered alike.
+            Outcome::Malformed | Outcome::UnknownStopped | Outcome::ReplyTooLarge { .. } => {
+                Err(match self.dispatch.is_stopped() {
+                    true => self.dispatch.stopped(),
+                    false => Refusal::Unreadable { shard: route.shard },
+                })
+            }
+            _ => Ok(Next::Leader(None)),
         }
     }
 
@@ -105,9 +112,8 @@ impl Reads {
             Target::Node(node) => (node, RequestKind::Read),
             Target::Via(node) => (node, RequestKind::RelayedRead),
             // Looked at again when the next try begins.
-            Target::Here | Target::Nowhere => {
-                return Err(Outcome::Refused(HostRefusal::NotLeader { leader: None }));
-            }
+            Target::Here => return Err(Target::nowhere(None)),
+            Target::Nowhere { unreached } => return Err(Target::nowhere(unreached)),
         };
         let body = read_codec::encode_request(request, level);
         let mut pending = self.dispatch.forward(route, node, kind, body, None)?;

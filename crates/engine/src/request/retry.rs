@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_host::Refusal as HostRefusal;
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, limits};
 use tokio::sync::oneshot;
@@ -26,14 +27,30 @@ pub(crate) enum Target {
     Node(NodeId),
     /// To the leader, which can't be reached, by way of this node.
     Via(NodeId),
-    /// Nobody is known to lead.
-    Nowhere,
+    /// Nobody is known to lead, or who does is `unreached`, by anybody.
+    Nowhere {
+        unreached: Option<NodeId>,
+    },
+}
+
+impl Target {
+    /// The outcome of a try that goes nowhere.
+    pub(crate) fn nowhere(unreached: Option<NodeId>) -> Outcome {
+        match unreached {
+            Some(node) => Outcome::Unreachable { node },
+            None => Outcome::Refused(HostRefusal::NotLeader { leader: None }),
+        }
+    }
 }
 
 /// What is known for another try.
 pub(crate) enum Next {
     /// Where the leader is said to be.
     Leader(Option<NodeId>),
+    /// Who was asked is there, and has no room.
+    Busy,
+    /// This node can't be reached.
+    Unreachable(NodeId),
     /// What the shard is now.
     Descriptor(Box<ShardDescriptor>),
 }
@@ -109,11 +126,11 @@ impl Retry {
             Some(node) if is_reached(node) => Target::Node(node),
             // An election may be under way, of which others know no more.
             None if !route.local.as_ref().is_some_and(|state| dispatch.is_cut_off(state)) => {
-                Target::Nowhere
+                Target::Nowhere { unreached: None }
             }
             unreached => {
                 let relay = dispatch.relay(route.shard, unreached, self.count as usize);
-                relay.map_or(Target::Nowhere, Target::Via)
+                relay.map_or(Target::Nowhere { unreached }, Target::Via)
             }
         }
     }
@@ -131,7 +148,6 @@ impl Retry {
         next: Next,
     ) -> Result<(), Refusal> {
         match next {
-            Next::Leader(leader) => self.pause(dispatch, route, leader).await,
             Next::Descriptor(current) => {
                 dispatch.map().learn((*current).clone());
                 if dispatch.is_old(route) {
@@ -140,31 +156,42 @@ impl Retry {
                 }
                 // A replica that is behind the map; it will catch up, if anything is right.
                 let routed = route.descriptor_version;
-                let waited = self.pause(dispatch, route, None).await;
+                let waited = self.pause(dispatch, route, Next::Leader(None)).await;
                 waited.map_err(|refusal| match refusal {
                     Refusal::NoLeader { .. } => Refusal::StaleRoute { routed, current },
                     refusal => refusal,
                 })
             }
+            next => self.pause(dispatch, route, next).await,
         }
     }
 
-    /// Waits until another try makes sense, or says that the time is up.
-    pub(crate) async fn pause(
+    /// Waits until another try makes sense, or says that the time is up, and why the last one failed.
+    async fn pause(
         &mut self,
         dispatch: &Dispatch,
         route: &Route,
-        leader: Option<NodeId>,
+        next: Next,
     ) -> Result<(), Refusal> {
         if dispatch.is_stopped() {
             return Err(dispatch.stopped());
         }
         self.count += 1;
-        self.hint = leader;
+        self.hint = match next {
+            Next::Leader(leader) => leader,
+            Next::Busy | Next::Unreachable(_) | Next::Descriptor(_) => None,
+        };
         let wait = (RETRY_WAIT * self.count.min(50)).min(RETRY_WAIT_MAX);
         if Instant::now() + wait >= self.deadline {
-            let leader = route.local.as_ref().and_then(|state| state.leader());
-            return Err(Refusal::NoLeader { shard: route.shard, leader, wait: RETRY_WAIT_MAX });
+            let (shard, wait) = (route.shard, RETRY_WAIT_MAX);
+            return Err(match next {
+                Next::Busy => Refusal::Busy { what: "the queue of the shard's leader", wait },
+                Next::Unreachable(node) => Refusal::Unreachable { shard, node, wait },
+                Next::Leader(_) | Next::Descriptor(_) => {
+                    let leader = route.local.as_ref().and_then(|state| state.leader());
+                    Refusal::NoLeader { shard, leader, wait }
+                }
+            });
         }
         match &route.local {
             // The role's change is announced; the time bound covers the race with it.

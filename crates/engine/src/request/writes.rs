@@ -81,7 +81,7 @@ impl Dispatch {
         sink: Option<ProgressSink>,
     ) -> Result<Outcome, Duration> {
         match target {
-            Target::Nowhere => Ok(Outcome::Refused(HostRefusal::NotLeader { leader: None })),
+            Target::Nowhere { unreached } => Ok(Target::nowhere(unreached)),
             Target::Here => {
                 let (end, receiver) = oneshot::channel();
                 let completion = match sink {
@@ -125,6 +125,8 @@ impl Dispatch {
         match outcome {
             Outcome::Refused(HostRefusal::NotLeader { leader })
             | Outcome::LeaderChanged { leader } => Ok(Next::Leader(leader)),
+            Outcome::Refused(HostRefusal::Busy) => Ok(Next::Busy),
+            Outcome::Unreachable { node } => Ok(Next::Unreachable(node)),
             Outcome::Refused(_) => Ok(Next::Leader(None)),
             Outcome::Stale(current) => Ok(Next::Descriptor(current)),
             Outcome::Stopping if self.is_stopped() => Err(WriteError::DidNotHappen(self.stopped())),
@@ -139,9 +141,7 @@ impl Dispatch {
             Outcome::UnknownConnectionLost { node } => {
                 unknown(Indeterminate::ConnectionLost { node })
             }
-            Outcome::Malformed => Err(WriteError::DidNotHappen(Refusal::Stopped(
-                "the command is not known to every node's version".to_owned(),
-            ))),
+            Outcome::Malformed => Err(WriteError::DidNotHappen(Refusal::UnknownCommand)),
             // Never from this version's code; but another node's bytes must not stop this one.
             Outcome::Applied(_)
             | Outcome::Reply(_)

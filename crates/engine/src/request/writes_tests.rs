@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::api::engine::Engine;
 use crate::call::read::ReadLevel;
-use crate::error::{Indeterminate, WriteError};
+use crate::error::{IncrementError, Indeterminate, WriteError};
 use crate::test_engines::{HANG, KEY, SHARD, TestEngines};
 
 /// Stands before every command of the shard.
@@ -64,7 +64,7 @@ async fn increment(
     asker: &Engine,
     gate: &Gate,
     arrivals: u32,
-) -> tokio::task::JoinHandle<Result<Result<i64, crate::api::engine::NotAnInteger>, WriteError>> {
+) -> tokio::task::JoinHandle<Result<i64, IncrementError>> {
     let asker = asker.clone();
     let asked = tokio::spawn(async move { asker.increment(KEY.to_vec(), 1).await });
     let arrived = tokio::time::timeout(HANG, gate.arrived.acquire_many(arrivals)).await;
@@ -88,10 +88,8 @@ async fn a_forwarded_write_is_not_sent_again_when_the_connection_is_lost() {
     // A second one would be applied as well, and its answer would be taken for the first one's.
     opener.0.set_open(true);
     let end = tokio::time::timeout(HANG, asked).await.expect("answered").expect("no panic");
-    assert_eq!(
-        end,
-        Err(WriteError::OutcomeUnknown(Indeterminate::ConnectionLost { node: leader }))
-    );
+    let lost = WriteError::OutcomeUnknown(Indeterminate::ConnectionLost { node: leader });
+    assert_eq!(end, Err(lost.into()));
     assert_counted_once(asker).await;
     cluster.stop().await;
 }
@@ -106,7 +104,8 @@ async fn a_forwarded_write_is_not_sent_again_when_the_leader_changes() {
     leader.transfer_leader(SHARD, target.node()).await.expect("all are up");
     let end = tokio::time::timeout(HANG, asked).await.expect("answered").expect("no panic");
     opener.0.set_open(true);
-    assert_eq!(end, Err(WriteError::OutcomeUnknown(Indeterminate::LeaderChanged { shard: SHARD })));
+    let changed = WriteError::OutcomeUnknown(Indeterminate::LeaderChanged { shard: SHARD });
+    assert_eq!(end, Err(changed.into()));
     assert_counted_once(asker).await;
     cluster.stop().await;
 }

@@ -53,7 +53,7 @@ impl PeerService {
             let target = match retry.target(&self.dispatch, &route) {
                 // Asking whoever asks would be a circle.
                 Target::Node(node) if node == from => break,
-                Target::Via(_) | Target::Nowhere => break,
+                Target::Via(_) | Target::Nowhere { .. } => break,
                 target => target,
             };
             outcome = match self.dispatch.try_at(target, &route, &command, &retry, None).await {

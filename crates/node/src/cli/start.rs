@@ -96,13 +96,7 @@ async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
 /// finds the same disk. It does not stay if the cluster refuses this node, or if it is a copy: another
 /// process may bear its name by right, and needs its ports.
 fn outlives(error: &FatalError) -> bool {
-    match error {
-        FatalError::Identity(_) | FatalError::RolledBack { .. } => false,
-        FatalError::Log(_)
-        | FatalError::Data(_)
-        | FatalError::Panic { .. }
-        | FatalError::Task { .. } => true,
-    }
+    !error.forfeits_identity()
 }
 
 /// The first signal asks for a stop; the second one ends the process, which is as safe as a power

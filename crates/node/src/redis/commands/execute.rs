@@ -314,17 +314,17 @@ impl Patience {
         let wait = match &refusal {
             Refusal::Busy { wait, .. } if in_time => *wait,
             Refusal::StaleRoute { .. } if in_time => Duration::from_millis(1),
-            Refusal::NoLeader { wait, .. } if waited < LEADER_HOLD => *wait,
+            Refusal::NoLeader { wait, .. } | Refusal::Unreachable { wait, .. }
+                if waited < LEADER_HOLD =>
+            {
+                *wait
+            }
             Refusal::NoShard if waited < LEADER_HOLD => Duration::from_millis(50),
-            Refusal::NoLeader { .. } | Refusal::NoShard => return Err(CLUSTERDOWN),
+            Refusal::NoLeader { .. } | Refusal::Unreachable { .. } | Refusal::NoShard => {
+                return Err(CLUSTERDOWN);
+            }
             Refusal::Invalid(invalid) => return Err(invalid_reply(invalid)),
-            Refusal::Busy { .. }
-            | Refusal::StaleRoute { .. }
-            | Refusal::DeadlinePassed { .. }
-            | Refusal::NotHere { .. }
-            | Refusal::Unreadable { .. }
-            | Refusal::NotBuilt { .. }
-            | Refusal::Stopped(_) => return Err(Reply::Error(format!("ERR {refusal}").into())),
+            _ => return Err(Reply::Error(format!("ERR {refusal}").into())),
         };
         tokio::time::sleep(wait.clamp(Duration::from_millis(1), LEADER_HOLD)).await;
         Ok(())
