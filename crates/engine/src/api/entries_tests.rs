@@ -12,7 +12,7 @@ use quorate_types::{
 
 use super::*;
 use crate::state::fatal::Fatal;
-use crate::state::shards::ShardState;
+use crate::state::shards::LocalShard;
 use crate::state::shutdown::Shutdown;
 
 const SHARD: ShardId = ShardId(1);
@@ -20,7 +20,7 @@ const BASE: LogId = LogId::new(Term(1), Index(1));
 
 struct Fixture {
     log: Arc<LogStore>,
-    state: Arc<ShardState>,
+    state: Arc<LocalShard>,
     shutdown: Arc<Shutdown>,
     writes: u64,
 }
@@ -45,7 +45,7 @@ fn open(directory: &Path) -> Fixture {
         epoch: Epoch { membership: 1, version: 1 },
         members: Vec::new(),
     };
-    let state = ShardState::new(descriptor, ReplicaId(1), SpaceId(1), 0, BASE.index);
+    let state = LocalShard::new(descriptor, ReplicaId(1), SpaceId(1), 0, BASE.index);
     let shutdown = Arc::new(Shutdown::new(Arc::new(Fatal::default())));
     Fixture { log: Arc::new(log), state: Arc::new(state), shutdown, writes: 0 }
 }

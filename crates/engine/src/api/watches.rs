@@ -13,7 +13,7 @@ use crate::cluster::map::{ClusterMap, MapView};
 use crate::error::Refusal;
 use crate::state::fatal::Fatal;
 use crate::state::position::Position;
-use crate::state::shards::{Leadership, ShardState};
+use crate::state::shards::{Leadership, LocalShard};
 use crate::state::shutdown::Shutdown;
 
 impl Engine {
@@ -105,13 +105,13 @@ impl MapWatch {
 
 /// Shows how far one shard has come here. Made by [`Engine::watch_position`].
 pub struct PositionWatch {
-    state: Arc<ShardState>,
+    state: Arc<LocalShard>,
     shutdown: Arc<Shutdown>,
     seen: Position,
 }
 
 impl PositionWatch {
-    pub(crate) fn new(state: Arc<ShardState>, shutdown: Arc<Shutdown>) -> PositionWatch {
+    pub(crate) fn new(state: Arc<LocalShard>, shutdown: Arc<Shutdown>) -> PositionWatch {
         state.position.register();
         let seen = state.position.get();
         PositionWatch { state, shutdown, seen }
@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    fn shard() -> (Arc<ShardState>, Arc<Shutdown>) {
+    fn shard() -> (Arc<LocalShard>, Arc<Shutdown>) {
         let descriptor = ShardDescriptor {
             shard: ShardId(1),
             start: Bytes::new(),
@@ -206,7 +206,7 @@ mod tests {
             epoch: Epoch { membership: 1, version: 1 },
             members: Vec::new(),
         };
-        let state = ShardState::new(descriptor, ReplicaId(1), SpaceId(1), 0, Index(1));
+        let state = LocalShard::new(descriptor, ReplicaId(1), SpaceId(1), 0, Index(1));
         (Arc::new(state), Arc::new(Shutdown::new(Arc::new(Fatal::default()))))
     }
 

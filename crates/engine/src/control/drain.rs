@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::call::call::{Call, CallKind, Completion};
 use crate::request::dispatch::Dispatch;
-use crate::state::shards::ShardState;
+use crate::state::shards::LocalShard;
 use crate::status::cluster_status::Drained;
 
 /// Longest wait for one round of transfers; a transfer gives up by itself after about as long.
@@ -27,7 +27,7 @@ impl Dispatch {
             let asked: Vec<_> =
                 led.iter().filter_map(|s| Some((s, self.target(s, round)?))).collect();
             if asked.is_empty() || Instant::now() >= deadline {
-                let taken = |state: &&Arc<ShardState>| {
+                let taken = |state: &&Arc<LocalShard>| {
                     state.leader().is_some_and(|leader| leader != self.node())
                 };
                 let handed = led_first.iter().filter(taken).count();
@@ -41,13 +41,13 @@ impl Dispatch {
         }
     }
 
-    fn led(&self) -> Vec<Arc<ShardState>> {
+    fn led(&self) -> Vec<Arc<LocalShard>> {
         let all = self.shards().all().into_iter();
         all.filter(|state| state.leader() == Some(self.node())).cloned().collect()
     }
 
     /// The node to lead next: the connected members in turn, so that one does not get all.
-    fn target(&self, state: &ShardState, round: u64) -> Option<NodeId> {
+    fn target(&self, state: &LocalShard, round: u64) -> Option<NodeId> {
         let members = state.descriptor().members;
         let others: Vec<NodeId> = members
             .iter()
@@ -69,7 +69,7 @@ impl Dispatch {
     }
 
     /// Ends when this node leads none of `led` any more, or at `deadline`.
-    async fn wait_given(&self, led: &[Arc<ShardState>], deadline: Instant) {
+    async fn wait_given(&self, led: &[Arc<LocalShard>], deadline: Instant) {
         for state in led {
             loop {
                 let changed = state.leader_changed();

@@ -27,7 +27,7 @@ use crate::serve::peer_service::PeerService;
 use crate::serve::receiver::{Inbound, Targets};
 use crate::state::engine_state::EngineState;
 use crate::state::fatal::Fatal;
-use crate::state::shards::{ShardState, Shards};
+use crate::state::shards::{LocalShard, Shards};
 use crate::status::collect::ClusterReporter;
 use crate::status::node_status::{StatusParts, StatusReporter};
 use crate::status::resources::Resources;
@@ -176,10 +176,10 @@ fn fatal(inboxes: &[Arc<Inbox>], log: &LogStore, data: &DataStore) -> Arc<Fatal>
     fatal
 }
 
-fn state_of(replica: &Replica) -> Arc<ShardState> {
+fn state_of(replica: &Replica) -> Arc<LocalShard> {
     let RecoveredReplica { replica: id, space, .. } = replica.recovered;
     let applied = replica.record.applied.index;
-    Arc::new(ShardState::new(replica.descriptor(), id, space, replica.worker, applied))
+    Arc::new(LocalShard::new(replica.descriptor(), id, space, replica.worker, applied))
 }
 
 /// Takes `shared`, because nothing but the threads may hold the writer once they run: it is theirs to

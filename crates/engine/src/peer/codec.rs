@@ -3,7 +3,7 @@
 //! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress, 5 write and 6 read to be sent on
 //! once if need be, 7 transfer of leadership), shard u64, descriptor version u64, then the command of a
 //! write, the question of a read, or the node u64 that is to lead. A write with progress is answered by
-//! stages before its answer, each at most once and in order; they may be missing. Answer: see
+//! stages before its answer, each at most once and in order; they may be missing. PeerReply: see
 //! `encode_outcome`; stage: see `encode_stage`. Little-endian.
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ const PLACED_BYTES: usize = 17;
 pub(crate) enum RequestKind {
     /// Replicate the command in the body.
     Write,
-    /// Answer the read in the body.
+    /// PeerReply the read in the body.
     Read,
     /// Tell about the node itself; shard, version and body mean nothing.
     Status,
@@ -45,7 +45,7 @@ pub(crate) enum RequestKind {
 
 /// What comes back for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum PeerReply {
     /// More will come.
     Stage(Stage),
     /// The end.
@@ -140,16 +140,16 @@ pub(crate) fn encode_stage(stage: Stage) -> Bytes {
     }
 }
 
-pub(crate) fn decode_answer(bytes: &Bytes) -> Result<Answer, ForwardError> {
+pub(crate) fn decode_reply(bytes: &Bytes) -> Result<PeerReply, ForwardError> {
     let stage = match bytes.first() {
         Some(&ACCEPTED) => Stage::Accepted(place_of(bytes)?),
         Some(&COMMITTED) => Stage::Committed(place_of(bytes)?),
-        _ => return decode_outcome(bytes).map(Answer::End),
+        _ => return decode_outcome(bytes).map(PeerReply::End),
     };
     if bytes.len() != PLACED_BYTES {
         return Err(ForwardError("a stage has a wrong length"));
     }
-    Ok(Answer::Stage(stage))
+    Ok(PeerReply::Stage(stage))
 }
 
 /// One byte of kind, then for some kinds a u64, a descriptor, a place (term and index, u64 each), or
@@ -271,10 +271,10 @@ mod tests {
         ];
         for outcome in outcomes {
             let bytes = encode_outcome(&outcome);
-            assert_eq!(decode_answer(&bytes), Ok(Answer::End(outcome)));
+            assert_eq!(decode_reply(&bytes), Ok(PeerReply::End(outcome)));
         }
         for stage in [Stage::Accepted(PLACE), Stage::Committed(PLACE)] {
-            assert_eq!(decode_answer(&encode_stage(stage)), Ok(Answer::Stage(stage)));
+            assert_eq!(decode_reply(&encode_stage(stage)), Ok(PeerReply::Stage(stage)));
         }
     }
 
@@ -289,10 +289,10 @@ mod tests {
         for kind in [15, 16, 17] {
             for cut in 1..PLACED_BYTES {
                 let cut = Bytes::from(bytes(kind, b"")).slice(..cut);
-                assert!(decode_answer(&cut).is_err(), "{cut:?}");
+                assert!(decode_reply(&cut).is_err(), "{cut:?}");
             }
         }
-        assert!(decode_answer(&bytes(16, b"x").into()).is_err(), "a stage has no more bytes");
+        assert!(decode_reply(&bytes(16, b"x").into()).is_err(), "a stage has no more bytes");
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod tests {
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let bytes = Bytes::from(bytes);
             let _ = decode_request(&bytes);
-            let _ = decode_answer(&bytes);
+            let _ = decode_reply(&bytes);
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::call::call::Outcome;
 use crate::call::progress::ProgressSink;
-use crate::peer::codec::{self, Answer, PeerRequest};
+use crate::peer::codec::{self, PeerReply, PeerRequest};
 
 /// Who waits for the end of a request, and hears of what comes before it.
 struct Waiter {
@@ -118,20 +118,20 @@ impl Forwarder {
 
     /// Hands what `peer` says of a request to whoever waits for it.
     pub(crate) fn handle_reply(&self, peer: NodeId, id: u64, payload: &Bytes) {
-        let answer = codec::decode_answer(payload).unwrap_or_else(|error| {
+        let answer = codec::decode_reply(payload).unwrap_or_else(|error| {
             tracing::warn!(%peer, %error, "answer can't be read");
-            Answer::End(Outcome::UnknownConnectionLost { node: peer })
+            PeerReply::End(Outcome::UnknownConnectionLost { node: peer })
         });
         let waiting = self.waiting(peer);
         let known = match answer {
-            Answer::Stage(stage) => {
+            PeerReply::Stage(stage) => {
                 // Told outside of the lock: it wakes whoever waits.
                 let progress = waiting
                     .as_ref()
                     .and_then(|all| all.lock().get(&id).and_then(|waiter| waiter.progress.clone()));
                 progress.map(|progress| progress.tell(stage))
             }
-            Answer::End(outcome) => {
+            PeerReply::End(outcome) => {
                 let waiter = waiting.and_then(|all| all.lock().remove(&id));
                 // Who stopped waiting just now is not an error.
                 waiter.map(|waiter| drop(waiter.end.send(outcome)))

@@ -15,7 +15,7 @@ use crate::request::local_reads::ReadRoom;
 use crate::request::retry::{Next, Retry, Target};
 use crate::request::route::Route;
 use crate::state::fatal::Fatal;
-use crate::state::shards::ShardState;
+use crate::state::shards::LocalShard;
 use crate::store::data_store::DataStore;
 
 /// What reads need: the way to a shard, and what lies here.
@@ -104,7 +104,7 @@ impl Reads {
         retry: &Retry,
     ) -> Result<ReadResponse, Outcome> {
         let may_serve =
-            |state: &Arc<ShardState>| level == ReadLevel::Stale || !self.dispatch.is_cut_off(state);
+            |state: &Arc<LocalShard>| level == ReadLevel::Stale || !self.dispatch.is_cut_off(state);
         if route.local.as_ref().is_some_and(may_serve) {
             return self.read_here(route.shard, route.descriptor_version, request, level).await;
         }

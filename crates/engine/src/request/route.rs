@@ -8,7 +8,7 @@ use quorate_types::{NodeId, ShardId, limits};
 
 use crate::error::{Invalid, Refusal};
 use crate::request::dispatch::Dispatch;
-use crate::state::shards::ShardState;
+use crate::state::shards::LocalShard;
 
 /// Where a key's shard is, as far as this node knows.
 #[derive(Clone)]
@@ -16,7 +16,7 @@ pub(crate) struct Route {
     pub(crate) shard: ShardId,
     pub(crate) descriptor_version: u64,
     /// Set if a replica lives here.
-    pub(crate) local: Option<Arc<ShardState>>,
+    pub(crate) local: Option<Arc<LocalShard>>,
     pub(crate) members: Vec<NodeId>,
 }
 
@@ -67,7 +67,7 @@ impl Dispatch {
     }
 
     /// The shard's replica on this node.
-    pub(crate) fn replica(&self, shard: ShardId) -> Result<&Arc<ShardState>, Refusal> {
+    pub(crate) fn replica(&self, shard: ShardId) -> Result<&Arc<LocalShard>, Refusal> {
         if self.is_stopped() {
             return Err(self.stopped());
         }
@@ -82,7 +82,7 @@ impl Dispatch {
 
     /// True if this node's replica has a leader that it can't reach, or has heard of none for longer
     /// than any election: then others may know better.
-    pub(crate) fn is_cut_off(&self, state: &ShardState) -> bool {
+    pub(crate) fn is_cut_off(&self, state: &LocalShard) -> bool {
         match state.leader() {
             Some(leader) => leader != self.node() && !self.is_connected(leader),
             None => state.leaderless_for() >= limits::LEADERLESS_RELAY,

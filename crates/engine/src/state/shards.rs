@@ -26,7 +26,7 @@ pub struct Leadership {
 }
 
 /// One shard as callers and threads see it without asking its worker.
-pub(crate) struct ShardState {
+pub(crate) struct LocalShard {
     pub(crate) shard: ShardId,
     pub(crate) replica: ReplicaId,
     pub(crate) space: SpaceId,
@@ -46,15 +46,15 @@ pub(crate) struct ShardState {
     leadership: watch::Sender<Leadership>,
 }
 
-impl ShardState {
+impl LocalShard {
     pub(crate) fn new(
         descriptor: ShardDescriptor,
         replica: ReplicaId,
         space: SpaceId,
         worker: usize,
         applied: Index,
-    ) -> ShardState {
-        ShardState {
+    ) -> LocalShard {
+        LocalShard {
             shard: descriptor.shard,
             replica,
             space,
@@ -125,20 +125,20 @@ impl ShardState {
 
 /// Every shard that lives here.
 pub(crate) struct Shards {
-    by_id: FxHashMap<ShardId, Arc<ShardState>>,
+    by_id: FxHashMap<ShardId, Arc<LocalShard>>,
 }
 
 impl Shards {
-    pub(crate) fn new(states: Vec<Arc<ShardState>>) -> Shards {
+    pub(crate) fn new(states: Vec<Arc<LocalShard>>) -> Shards {
         Shards { by_id: states.into_iter().map(|state| (state.shard, state)).collect() }
     }
 
-    pub(crate) fn get(&self, shard: ShardId) -> Option<&Arc<ShardState>> {
+    pub(crate) fn get(&self, shard: ShardId) -> Option<&Arc<LocalShard>> {
         self.by_id.get(&shard)
     }
 
     /// The shards that live here, ascending.
-    pub(crate) fn all(&self) -> Vec<&Arc<ShardState>> {
+    pub(crate) fn all(&self) -> Vec<&Arc<LocalShard>> {
         let mut all: Vec<_> = self.by_id.values().collect();
         all.sort_by_key(|state| state.shard);
         all

@@ -11,7 +11,7 @@ use crate::call::call::{Applied, Completion, Outcome};
 use crate::error::FatalError;
 use crate::peer::replies::Replies;
 use crate::state::engine_state::EngineState;
-use crate::state::shards::ShardState;
+use crate::state::shards::LocalShard;
 use crate::store::apply_batch::ApplyBatch;
 use crate::store::data_store::{DataError, DataStore};
 use crate::worker::inbox::{Inbox, Input};
@@ -28,7 +28,7 @@ pub(crate) struct ApplyJob {
 
 /// One shard's interpreter and how far it has come.
 pub(crate) struct Applier {
-    pub(crate) state: Arc<ShardState>,
+    pub(crate) state: Arc<LocalShard>,
     pub(crate) machine: Box<dyn StateMachine>,
     pub(crate) record: AppliedRecord,
 }
@@ -163,7 +163,7 @@ impl Drop for ApplyThread {
     }
 }
 
-fn end_of(id: LogId, outcome: ApplyOutcome, state: &ShardState) -> Outcome {
+fn end_of(id: LogId, outcome: ApplyOutcome, state: &LocalShard) -> Outcome {
     match outcome {
         ApplyOutcome::Reply(reply) => Outcome::Applied(Applied { id, reply }),
         ApplyOutcome::StaleVersion { .. } => Outcome::Stale(Box::new(state.descriptor())),

@@ -44,7 +44,7 @@ fn appliers(store: &Arc<DataStore>) -> Appliers {
         epoch: record(1).epoch,
         members: Vec::new(),
     };
-    let state = ShardState::new(descriptor, ReplicaId(1), SpaceId(1), 0, Index(1));
+    let state = LocalShard::new(descriptor, ReplicaId(1), SpaceId(1), 0, Index(1));
     let record = match store.record(SHARD).expect("readable") {
         None => record(1),
         Some(record) => record.expect("sound"),
