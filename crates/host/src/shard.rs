@@ -247,7 +247,7 @@ impl Shard {
         answers: &mut Vec<(Ticket, Answer)>,
         mutation: Mutation,
     ) -> Vec<(Index, Ticket)> {
-        let is_rash = mutation.is(Mutant::CallerByIndex);
+        let mutated = mutation.is(Mutant::CallerByIndex);
         let mut taken = Vec::new();
         for run in &committed.runs {
             while let Some(front) = self.pending.front_mut() {
@@ -256,7 +256,7 @@ impl Shard {
                     break;
                 }
                 let ticket = front.tickets[front.answered];
-                if (front.first.term == run.term() || is_rash) && index >= run.first() {
+                if (front.first.term == run.term() || mutated) && index >= run.first() {
                     taken.push((index, ticket));
                 } else if index >= committed.range.start {
                     answers.push((ticket, Answer::Overwritten));
@@ -320,7 +320,11 @@ impl Shard {
     /// The log begins behind `base` from now on. Callers who waited for entries up to there are
     /// answered: whether theirs are among them is not known here. Readers wait until the state is in
     /// force, which comes as applied.
-    pub(crate) fn jump(&mut self, base: Index, answers: &mut Vec<(Ticket, Answer)>) {
+    pub(crate) fn reset_after_snapshot(
+        &mut self,
+        base: Index,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
         while let Some(front) = self.pending.front_mut() {
             while front.answered < front.tickets.len() && front.next() <= base {
                 answers.push((front.tickets[front.answered], Answer::OutcomeUnknown));

@@ -300,7 +300,7 @@ fn what_is_under_way_to_a_peer_is_bounded_for_the_node() {
     // What a leader had under way counts no more when it leads no more.
     driver.write(ShardId(1), 9_999);
     assert!(driver.host.window_bytes(NodeId(2)) > 0);
-    driver.host.resign_all(driver.now);
+    driver.host.step_down_all(driver.now);
     driver.turn();
     assert_eq!(driver.host.window_bytes(NodeId(2)), 0);
 }

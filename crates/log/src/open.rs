@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rocksdb::{ColumnFamilyDescriptor, ErrorKind, IteratorMode};
 
 use quorate_raft::HardState;
-use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, StoreId};
+use quorate_types::{ClusterId, NodeId, NodeInstance, ShardId, StoreId};
 
 use crate::directory::make_durably;
 use crate::error::OpenError;
@@ -18,8 +18,8 @@ use crate::keys::RecordKey;
 use crate::latch::Latch;
 use crate::options::LogOptions;
 use crate::record::{
-    FORMAT, Family, RecordError, ReplicaRecord, decode_hard_state, decode_identity, decode_life,
-    decode_u32, decode_u64, unseal,
+    FORMAT, Family, RecordError, ReplicaRecord, decode_hard_state, decode_identity,
+    decode_instance, decode_u32, decode_u64, unseal,
 };
 use crate::settings::{self, Db};
 use crate::wal_repair::{Damage, NewestFile};
@@ -33,7 +33,7 @@ pub(crate) struct Records {
     pub(crate) spaces: Option<u64>,
     pub(crate) families: BTreeMap<ShardId, Family>,
     pub(crate) replicas: BTreeMap<ShardId, ReplicaRecord>,
-    pub(crate) peers: BTreeMap<NodeId, NodeLife>,
+    pub(crate) peers: BTreeMap<NodeId, NodeInstance>,
     pub(crate) founded: bool,
     pub(crate) map: Option<Vec<u8>>,
     pub(crate) first_map: Option<u32>,
@@ -183,7 +183,7 @@ impl Records {
                 self.replicas.insert(shard, ReplicaRecord::decode(body)?);
             }
             RecordKey::Peer(node) => {
-                self.peers.insert(node, decode_life(body)?);
+                self.peers.insert(node, decode_instance(body)?);
             }
             RecordKey::Founded => self.founded = true,
             RecordKey::Map => self.map = Some(body.to_vec()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{HardState, Restored};
-use quorate_types::{NodeId, NodeLife, ReplicaId, ShardId, SpaceId};
+use quorate_types::{NodeId, NodeInstance, ReplicaId, ShardId, SpaceId};
 
 use crate::open::{Opened, Records};
 use crate::record::{Identity, RecordError, ReplicaRecord};
@@ -16,9 +16,9 @@ pub struct Recovery {
     pub identity: Identity,
     /// Every replica that was ever here, by shard.
     pub replicas: Vec<RecoveredReplica>,
-    /// The newest life of every node that [`LogStore::record_peer`](crate::LogStore::record_peer)
+    /// The newest instance of every node that [`LogStore::record_peer`](crate::LogStore::record_peer)
     /// was told of.
-    pub peers: BTreeMap<NodeId, NodeLife>,
+    pub peers: BTreeMap<NodeId, NodeInstance>,
     /// True after [`LogStore::record_founded`](crate::LogStore::record_founded).
     pub founded: bool,
     /// What [`LogStore::record_map`](crate::LogStore::record_map) was given last.

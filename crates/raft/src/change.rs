@@ -33,7 +33,7 @@ impl Kernel {
         target.voters.sort();
         target.learners.sort();
         self.check_may_change(expected)?;
-        // A quiet group hears nobody: whether its members answer is known again in a round.
+        // A quiesced group hears nobody: whether its members answer is known again in a round.
         self.wake();
         self.check_target(&target)?;
         let in_force = self.log.membership();
@@ -111,7 +111,7 @@ impl Kernel {
             let follower = leading.follower(voter.replica);
             voter.replica == self.config.replica
                 || follower.is_some_and(|follower| {
-                    self.now.since(follower.heard_at) < self.config.election_timeout
+                    self.now.since(follower.last_contact) < self.config.election_timeout
                         && follower.pace == Pace::Replicate
                         && self.lag(follower) <= self.config.promotion_lag_entries_max
                 })

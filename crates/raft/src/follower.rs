@@ -59,8 +59,8 @@ impl Kernel {
         self.acknowledgements.match_through(matched);
         let accepted = self.accepted.map_or(matched, |(_, earlier)| earlier.max(matched));
         self.accepted = Some((from, accepted));
-        let is_rash = self.breaks(Mutant::CommitUnverified);
-        let verified = if is_rash { self.log.last().index } else { verified };
+        let mutated = self.breaks(Mutant::CommitUnverified);
+        let verified = if mutated { self.log.last().index } else { verified };
         self.commit = self.commit.max(commit.min(verified));
     }
 
@@ -111,8 +111,8 @@ impl Kernel {
     /// sync of every write so far: the entries may be in any of them (RULE 2).
     pub(crate) fn acknowledge(&mut self) {
         if let Some((leader, matched)) = self.accepted.take() {
-            let is_rash = self.breaks(Mutant::AcceptedAtOnce) && !self.log.is_dirty();
-            let lane = if is_rash { Lane::Now } else { Lane::AfterSync };
+            let mutated = self.breaks(Mutant::AcceptedAtOnce) && !self.log.is_dirty();
+            let lane = if mutated { Lane::Now } else { Lane::AfterSync };
             self.acknowledgements.send(matched);
             self.send(lane, leader, Body::Accepted { matched });
         }

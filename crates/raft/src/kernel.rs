@@ -44,7 +44,7 @@ pub struct Kernel {
     pub(crate) write_last: WriteNumber,
     pub(crate) role: Role,
     pub(crate) leader: Option<ReplicaId>,
-    pub(crate) leader_heard_at: Option<Monotonic>,
+    pub(crate) last_leader_contact: Option<Monotonic>,
     /// The node stays with that leader until it says otherwise.
     pub(crate) is_bound: bool,
     pub(crate) election: Election,
@@ -99,7 +99,7 @@ impl Kernel {
             write_last: WriteNumber(0),
             role: Role::Follower,
             leader: None,
-            leader_heard_at: None,
+            last_leader_contact: None,
             is_bound: false,
             election: Election::new(),
             log,
@@ -239,15 +239,6 @@ impl Kernel {
     ) -> Result<LogId, ChangeError> {
         self.advance_clock(now);
         self.begin_change(expected, target)
-    }
-
-    /// Gives up leading or campaigning at once, and campaigns for two election timeouts at least
-    /// neither by itself nor when told to: for a replica whose disk hangs, or whose node is to stop.
-    /// A leader becomes a follower in the same term that knows of no leader; its reads end
-    /// unconfirmed. It still votes.
-    pub fn resign(&mut self, now: Monotonic) {
-        self.advance_clock(now);
-        self.step_aside();
     }
 
     /// The write of this number, and so every one before it, is durable.
@@ -393,7 +384,7 @@ impl Kernel {
         self.config.mutation.is(mutant)
     }
 
-    fn advance_clock(&mut self, now: Monotonic) {
+    pub(crate) fn advance_clock(&mut self, now: Monotonic) {
         self.now = self.now.max(now);
     }
 

@@ -158,10 +158,10 @@ impl Kernel {
             return;
         }
         let own = self.config.replica;
-        let is_rash = self.breaks(Mutant::ReadByMinority);
+        let mutated = self.breaks(Mutant::ReadByMinority);
         let confirmed = quorum::agreed(&self.log.deciding(self.config.mutation), |replica| {
             let round = leading.follower(replica).map_or(0, |f| f.round);
-            if replica == own || is_rash { u64::MAX } else { round }
+            if replica == own || mutated { u64::MAX } else { round }
         });
         while let Some(round) = self.reads.rounds.front()
             && round.number <= confirmed

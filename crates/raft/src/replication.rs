@@ -135,7 +135,7 @@ impl Kernel {
     pub(crate) fn hear_follower(&mut self, replica: ReplicaId) {
         let now = self.now;
         if let Some(follower) = self.leading.as_mut().and_then(|l| l.follower_mut(replica)) {
-            follower.heard_at = now;
+            follower.last_contact = now;
             if follower.attendance == Attendance::Down {
                 follower.attendance = Attendance::Awake;
                 self.wake();
@@ -331,15 +331,15 @@ impl Kernel {
     /// at which a quorum had been heard. Its followers may elect another from then on.
     pub(crate) fn quorum_deadline(&self, leading: &Leading) -> Monotonic {
         let own = self.config.replica;
-        let heard_at = quorum::agreed(self.log.membership(), |replica| {
-            let heard = leading.follower(replica).map_or(0, |f| f.heard_at.0);
+        let last_contact = quorum::agreed(self.log.membership(), |replica| {
+            let heard = leading.follower(replica).map_or(0, |f| f.last_contact.0);
             if replica == own { u64::MAX } else { heard }
         });
-        Monotonic(heard_at) + self.config.election_timeout
+        Monotonic(last_contact) + self.config.election_timeout
     }
 
     pub(crate) fn leader_deadline(&self, leading: &Leading) -> Monotonic {
-        if leading.rest == Rest::Quiet {
+        if leading.rest == Rest::Quiesced {
             return Monotonic(u64::MAX);
         }
         let mut deadline = self.quorum_deadline(leading);
@@ -355,7 +355,7 @@ impl Kernel {
 
     pub(crate) fn handle_leader_timeout(&mut self) {
         let Some(leading) = &self.leading else { return };
-        if leading.rest == Rest::Quiet {
+        if leading.rest == Rest::Quiesced {
             return;
         }
         if self.quorum_deadline(leading) <= self.now {
@@ -371,13 +371,13 @@ impl Kernel {
         leading.heartbeat_at = now + self.config.heartbeat;
         for follower in leading.followers.iter_mut().filter(|follower| !follower.is_down()) {
             follower.beat();
-            if now.since(follower.heard_at) >= silence_max {
+            if now.since(follower.last_contact) >= silence_max {
                 follower.suspend();
             }
         }
-        let is_silent = |follower: &Progress| now.since(follower.heard_at) >= silence_max;
+        let is_silent = |follower: &Progress| now.since(follower.last_contact) >= silence_max;
         leading.followers.retain(|follower| follower.left_at.is_none() || !is_silent(follower));
-        if !self.fall_quiet() {
+        if !self.quiesce() {
             self.send_heartbeats();
         }
     }

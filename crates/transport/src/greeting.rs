@@ -31,7 +31,7 @@ use crate::guard::ask_blocking;
 use crate::hello::{
     HELLO_HEAD_BYTES, Hello, PeerHello, Refusal, Rejection, WELCOME_BYTES, Welcome,
 };
-use crate::session::{CODE_DISOWNED, CODE_FORKED, code_of_peer, describe, failed, refuse};
+use crate::session::{CODE_FORKED, CODE_IDENTITY_REJECTED, code_of_peer, describe, failed, refuse};
 use crate::transport::{Receiver, Shared};
 
 /// What the acceptor says once it has admitted the dialer.
@@ -51,8 +51,8 @@ pub(crate) struct NotGreeted {
 /// What a peer, whose word counts, takes this node for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// As [`Rejection::Disowned`].
-    Disowned,
+    /// As [`Rejection::IdentityRejected`].
+    IdentityRejected,
     /// As [`Rejection::Forked`].
     Forked,
 }
@@ -65,7 +65,7 @@ impl NotGreeted {
     /// The peer was believed up to the point where it ended the connection.
     fn told(peer: NodeId, connection: &Connection, reason: String) -> NotGreeted {
         let verdict = match code_of_peer(connection) {
-            Some(CODE_DISOWNED) => Some(Verdict::Disowned),
+            Some(CODE_IDENTITY_REJECTED) => Some(Verdict::IdentityRejected),
             Some(CODE_FORKED) => Some(Verdict::Forked),
             _ => None,
         };
@@ -231,7 +231,7 @@ async fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, Refusal> {
 /// As in [`PeerHello::has_rival`]. A process that was killed says nothing any more; that it was heard
 /// late costs its successor another attempt.
 async fn has_rival(shared: &Shared, newcomer: &PeerHello) -> bool {
-    let Some(former) = shared.connection_of_another_life(newcomer) else {
+    let Some(former) = shared.connection_of_another_instance(newcomer) else {
         return false;
     };
     let heard = former.stats().udp_rx.datagrams;

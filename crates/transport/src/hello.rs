@@ -27,7 +27,7 @@
 //! in its [`Welcome`].
 
 use quorate_types::{
-    ByteReader, ClusterId, CutShort, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits,
+    ByteReader, ClusterId, CutShort, Incarnation, NodeId, NodeInstance, StoreId, WallMillis, limits,
 };
 
 /// Oldest protocol version spoken.
@@ -50,7 +50,7 @@ pub struct PeerHello {
     /// Its cluster, the same as ours.
     pub cluster: ClusterId,
     /// Its directory, its start, its process.
-    pub life: NodeLife,
+    pub instance: NodeInstance,
     /// Its wall clock when it wrote the hello, at most a few round trips ago.
     pub wall: WallMillis,
     /// Digest of the first map of the cluster that it was made for; 0: it was given none.
@@ -84,7 +84,7 @@ pub struct Hello {
     /// The sender.
     pub node: NodeId,
     /// The sender's directory, start and process.
-    pub life: NodeLife,
+    pub instance: NodeInstance,
     /// The sender's wall clock.
     pub wall: WallMillis,
     /// Digest of the first map that the sender was made with.
@@ -191,7 +191,7 @@ pub enum Rejection {
     NotNow(String),
     /// It is not the node whose name it bears, and must not try again as such (RULE 5).
     #[error("{0}")]
-    Disowned(String),
+    IdentityRejected(String),
     /// Its directory does not descend from a start that was met: proof that it is a copy, which has
     /// forgotten what it promised since, or that one runs. It must never speak again (RULE 17).
     #[error("{0}")]
@@ -207,7 +207,12 @@ pub(crate) fn tells_not_admitted(reason: &str) -> bool {
 impl Hello {
     /// This build's hello.
     #[must_use]
-    pub fn new(cluster: ClusterId, node: NodeId, life: NodeLife, wall: WallMillis) -> Hello {
+    pub fn new(
+        cluster: ClusterId,
+        node: NodeId,
+        instance: NodeInstance,
+        wall: WallMillis,
+    ) -> Hello {
         Hello {
             version_min: VERSION_MIN,
             version_max: VERSION_MAX,
@@ -216,7 +221,7 @@ impl Hello {
             frame_messages_max: limits::FRAME_MESSAGES_MAX as u32,
             cluster,
             node,
-            life,
+            instance,
             wall,
             first_map: 0,
             asks: None,
@@ -237,10 +242,10 @@ impl Hello {
         bytes.extend_from_slice(&self.frame_messages_max.to_le_bytes());
         bytes.extend_from_slice(&self.first_map.to_le_bytes());
         bytes.extend_from_slice(&self.cluster.0.to_le_bytes());
-        bytes.extend_from_slice(&self.life.store.0.to_le_bytes());
+        bytes.extend_from_slice(&self.instance.store.0.to_le_bytes());
         bytes.extend_from_slice(&self.node.0.to_le_bytes());
-        bytes.extend_from_slice(&self.life.incarnation.0.to_le_bytes());
-        bytes.extend_from_slice(&self.life.nonce.to_le_bytes());
+        bytes.extend_from_slice(&self.instance.incarnation.0.to_le_bytes());
+        bytes.extend_from_slice(&self.instance.nonce.to_le_bytes());
         bytes.extend_from_slice(&self.wall.0.to_le_bytes());
         let (start, nonce) = self.answer.unwrap_or_default();
         for field in [self.asks.unwrap_or_default().0, start.0, nonce] {
@@ -309,7 +314,7 @@ impl Hello {
         Ok(PeerHello {
             node: peer.node,
             cluster: peer.cluster,
-            life: peer.life,
+            instance: peer.instance,
             wall: peer.wall,
             first_map: peer.first_map,
             version,
@@ -372,7 +377,8 @@ fn read_hello(bytes: &[u8]) -> Result<Hello, CutShort> {
     let first_map = reader.u32()?;
     let (cluster, store) = (ClusterId(reader.u128()?), StoreId(reader.u128()?));
     let node = NodeId(reader.u64()?);
-    let life = NodeLife { store, incarnation: Incarnation(reader.u64()?), nonce: reader.u64()? };
+    let instance =
+        NodeInstance { store, incarnation: Incarnation(reader.u64()?), nonce: reader.u64()? };
     let wall = WallMillis(reader.u64()?);
     let asks = read_start(&mut reader)?;
     let answer = read_answer(&mut reader)?;
@@ -385,7 +391,7 @@ fn read_hello(bytes: &[u8]) -> Result<Hello, CutShort> {
         first_map,
         cluster,
         node,
-        life,
+        instance,
         wall,
         asks,
         answer,
@@ -409,8 +415,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn hello(node: u64) -> Hello {
-        let life = NodeLife { store: StoreId(0x51), incarnation: Incarnation(4), nonce: 0x99 };
-        let hello = Hello::new(ClusterId(0xC1), NodeId(node), life, WallMillis(0x0102));
+        let instance =
+            NodeInstance { store: StoreId(0x51), incarnation: Incarnation(4), nonce: 0x99 };
+        let hello = Hello::new(ClusterId(0xC1), NodeId(node), instance, WallMillis(0x0102));
         Hello {
             first_map: 0x77,
             asks: Some(Incarnation(2)),

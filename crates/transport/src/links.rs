@@ -43,7 +43,9 @@ impl Shared {
             tracing::debug!(own = %self.hello.node, ?peer, %address, reason, "no connection");
         }
         match (peer, verdict) {
-            (Some(peer), Some(Verdict::Disowned)) => self.receiver.handle_disowned(peer, reason),
+            (Some(peer), Some(Verdict::IdentityRejected)) => {
+                self.receiver.handle_identity_rejected(peer, reason)
+            }
             (Some(peer), Some(Verdict::Forked)) => self.receiver.handle_forked(peer, reason),
             (peer, _) => self.receiver.handle_refused(peer, reason),
         }

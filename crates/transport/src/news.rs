@@ -61,7 +61,7 @@ pub(crate) fn is_of_tls(close: &quinn::ConnectionClose) -> bool {
 
 /// A connection to `peer` stands.
 pub(crate) fn tell_connected(own: NodeId, peer: &Peer, hello: &PeerHello) {
-    let (store, incarnation) = (hello.life.store, hello.life.incarnation);
+    let (store, incarnation) = (hello.instance.store, hello.instance.incarnation);
     if peer.set_missed(false) {
         tracing::warn!(%own, peer = %peer.node, %incarnation, "the peer is back");
     } else {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use quinn::Connection;
-use quorate_types::{NodeId, NodeLife};
+use quorate_types::{NodeId, NodeInstance};
 use tokio::sync::Notify;
 
 use crate::frame::{Forward, ShardMessage};
@@ -36,7 +36,7 @@ pub(crate) struct Peer {
 struct Link {
     connection: Option<Connection>,
     /// The process at the other end of `connection`.
-    life: NodeLife,
+    instance: NodeInstance,
     /// What former connections have counted.
     past: UdpTotals,
     last_failure: Option<String>,
@@ -96,10 +96,13 @@ impl Peer {
         self.link.lock().connection.clone()
     }
 
-    /// The standing connection, if another process than that of `life` holds it.
-    pub(crate) fn connection_of_another_life(&self, life: NodeLife) -> Option<Connection> {
+    /// The standing connection, if another process than that of `instance` holds it.
+    pub(crate) fn connection_of_another_instance(
+        &self,
+        instance: NodeInstance,
+    ) -> Option<Connection> {
         let link = self.link.lock();
-        link.connection.clone().filter(|_| link.life != life)
+        link.connection.clone().filter(|_| link.instance != instance)
     }
 
     /// Numbers a connection that is to be served.
@@ -113,10 +116,10 @@ impl Peer {
     }
 
     /// A connection stands from here on.
-    pub(crate) fn attach(&self, connection: Connection, life: NodeLife) {
+    pub(crate) fn attach(&self, connection: Connection, instance: NodeInstance) {
         let mut link = self.link.lock();
         let before = link.connection.replace(connection);
-        link.life = life;
+        link.instance = instance;
         drop(link);
         assert!(before.is_none(), "one session at a time holds the peer");
         add(&self.counters.connections, 1);

@@ -24,8 +24,8 @@ use crate::validity::{Whose, dates_in_words};
 /// Application code of a close: the peer is not wanted; the reason says why.
 pub(crate) const CODE_REFUSED: VarInt = VarInt::from_u32(1);
 /// As [`CODE_REFUSED`], and for good: the peer is not the node whose name it bears.
-pub(crate) const CODE_DISOWNED: VarInt = VarInt::from_u32(4);
-/// As [`CODE_DISOWNED`], with the proof that the peer's directory is a copy, or that one runs.
+pub(crate) const CODE_IDENTITY_REJECTED: VarInt = VarInt::from_u32(4);
+/// As [`CODE_IDENTITY_REJECTED`], with the proof that the peer's directory is a copy, or that one runs.
 pub(crate) const CODE_FORKED: VarInt = VarInt::from_u32(5);
 /// The peer sent what can't be understood.
 pub(crate) const CODE_MALFORMED: VarInt = VarInt::from_u32(2);
@@ -53,7 +53,7 @@ pub(crate) async fn serve(
         former.close(CODE_REPLACED, REPLACED);
     }
     let _session = peer.session.lock().await;
-    peer.attach(connection.clone(), hello.life);
+    peer.attach(connection.clone(), hello.instance);
     // One that came while this one waited saw the former connection only, or none.
     if peer.is_outdated(arrival) {
         connection.close(CODE_REPLACED, REPLACED);
@@ -289,7 +289,9 @@ async fn read_datagrams(
 pub(crate) fn refuse(connection: &Connection, refusal: &Refusal) -> String {
     let reason = refusal.to_string();
     let code = match refusal {
-        Refusal::NotAdmitted { rejection: Rejection::Disowned(_), .. } => CODE_DISOWNED,
+        Refusal::NotAdmitted { rejection: Rejection::IdentityRejected(_), .. } => {
+            CODE_IDENTITY_REJECTED
+        }
         Refusal::NotAdmitted { rejection: Rejection::Forked(_), .. } => CODE_FORKED,
         _ => CODE_REFUSED,
     };

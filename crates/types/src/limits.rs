@@ -136,7 +136,7 @@ pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// How long one answered heartbeat supports the node that sent it. As long as the shortest election
 /// timeout, so that a dead node is noticed as fast as with heartbeats per shard.
 pub const SUPPORT: Duration = Duration::from_millis(1_000);
-/// Longest support that a node gives to any asker: it stays silent for as long after its next start.
+/// Longest support that a node gives to any requester: it stays silent for as long after its next start.
 /// Longer than this, the drift margin would not cover 1% of drift on either side.
 pub const SUPPORT_MAX: Duration = Duration::from_millis(2_500);
 /// By how much a node ends the support it holds early. Two clocks that each stray by 1% drift apart

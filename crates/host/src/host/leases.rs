@@ -66,7 +66,7 @@ impl Host {
         let lease = Lease::new(own, incarnation, term).with_mutation(self.config.mutation);
         let watch = LeaderWatch::new(now);
         if let Some(replica) = &mut self.shards[slot].liveness {
-            replica.leadership = Some(Leadership { lease, watch, was_quiet: false });
+            replica.leadership = Some(Leadership { lease, watch, was_quiesced: false });
         }
         self.seek_bindings(now, slot);
         self.tell_attendance(now, slot);
@@ -99,21 +99,21 @@ impl Host {
         self.tell_attendance(now, slot);
         let kernel = &self.shards[slot].kernel;
         let (acknowledged, last) = (kernel.acknowledged(), kernel.last().index);
-        let (membership, is_quiet) = (kernel.membership().clone(), kernel.is_quiet());
+        let (membership, is_quiesced) = (kernel.membership().clone(), kernel.is_quiesced());
         let own = Member { replica: self.shards[slot].replica, node: self.config.node };
         let (Some(liveness), Some(leadership)) = (&self.liveness, self.shards[slot].leadership())
         else {
             return;
         };
-        if std::mem::replace(&mut leadership.was_quiet, is_quiet) {
+        if std::mem::replace(&mut leadership.was_quiesced, is_quiesced) {
             leadership.watch = LeaderWatch::new(now);
         }
         let held = |node| liveness.held(node);
         let supported_until = LeaderWatch::supported_until(own, &membership, held);
         let facts = LeaderFacts { supported_until, acknowledged, last };
-        if !is_quiet && leadership.watch.handle_facts(now, facts).is_some() {
-            self.shards[slot].kernel.resign(now);
-            self.mark(slot);
+        if !is_quiesced && leadership.watch.handle_facts(now, facts).is_some() {
+            self.shards[slot].kernel.step_down(now);
+            self.mark_dirty(slot);
         }
     }
 
@@ -189,7 +189,7 @@ impl Host {
             };
             self.shards[slot].kernel.handle_attendance(now, member.replica, attendance);
         }
-        self.mark(slot);
+        self.mark_dirty(slot);
         self.arm(slot);
     }
 
@@ -205,8 +205,8 @@ impl Host {
         // Not once it has let another lead (RULE 6), nor once it is none who would be asked.
         let membership = shard.kernel.membership();
         let votes = membership.voters.iter().any(|voter| voter.replica == shard.replica);
-        let is_rash = self.config.mutation.is(Mutant::LeaseAfterTimeoutNow);
-        if !leads || !votes || (shard.kernel.has_handed_over() && !is_rash) {
+        let mutated = self.config.mutation.is(Mutant::LeaseAfterTimeoutNow);
+        if !leads || !votes || (shard.kernel.has_handed_over() && !mutated) {
             return None;
         }
         leadership.lease.until(membership, |node| liveness.held(node))

@@ -15,8 +15,8 @@ pub(crate) struct ShardLiveness {
 pub(crate) struct Leadership {
     pub(crate) lease: Lease,
     pub(crate) watch: LeaderWatch,
-    /// Was quiet when last looked at: what the watch saw before says nothing of now.
-    pub(crate) was_quiet: bool,
+    /// Was quiesced when last looked at: what the watch saw before says nothing of now.
+    pub(crate) was_quiesced: bool,
 }
 
 impl ShardLiveness {

@@ -6,7 +6,7 @@ mod leader_watch;
 mod lease;
 mod quorum;
 
-pub use bound_replica::{BindRequest, Binding, Bound, BoundReplica, Followed, Heard, Judgement};
+pub use bound_replica::{BindRequest, Binding, Bound, BoundReplica, Decision, Followed, Heard};
 pub use control::{Control, LivenessNote};
 pub use leader_watch::{LeaderFacts, LeaderWatch, StepDown};
 pub use lease::{Lease, LeaseEnd};

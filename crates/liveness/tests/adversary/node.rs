@@ -109,7 +109,7 @@ pub(crate) struct Node {
     pub(crate) standings: Standings,
     pub(crate) changes: Vec<StandingChange>,
     pub(crate) index: WakeIndex,
-    /// For [`super::rules::Broken::EpochKept`]: how far epochs on the wire lie below the giver's.
+    /// For [`super::rules::Broken::EpochKept`]: how far epochs on the wire lie below the supporter's.
     pub(crate) epochs_hidden: BTreeMap<NodeId, u64>,
     /// For [`super::rules::Broken::ReceiveTime`].
     pub(crate) until_by_receipt: BTreeMap<NodeId, Monotonic>,

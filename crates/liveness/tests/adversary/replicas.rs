@@ -1,7 +1,7 @@
 //! What a replica does: a small Raft with whole logs, each message judged by the binding first.
 
 use quorate_liveness::{
-    BindRequest, Binding, ChangeNumber, Followed, Heard, Judgement, LeaderWatch, Lease, LeaseEnd,
+    BindRequest, Binding, ChangeNumber, Decision, Followed, Heard, LeaderWatch, Lease, LeaseEnd,
     SupportEpoch,
 };
 use quorate_raft::TransferOf;
@@ -67,13 +67,13 @@ impl World {
                 return true;
             }
         }
-        match replica.bound.judge(now, sender, term, heard, &this.standings) {
-            Judgement::Pass => true,
-            Judgement::PassUnbound(binding) => {
+        match replica.bound.decide(now, sender, term, heard, &this.standings) {
+            Decision::Pass => true,
+            Decision::PassUnbound(binding) => {
                 self.unbound(node, shard, binding);
                 true
             }
-            Judgement::Refuse => {
+            Decision::Refuse => {
                 self.counts.refusals += 1;
                 if let Said::VoteRequest { pre, .. } = said {
                     let own_term = self.nodes[node].replicas[shard].term;
@@ -82,7 +82,7 @@ impl World {
                 }
                 false
             }
-            Judgement::Drop => false,
+            Decision::Drop => false,
         }
     }
 

@@ -345,7 +345,7 @@ pub(crate) fn shifted(datagram: Datagram, hidden: u64, up: bool) -> Datagram {
     }
 }
 
-/// How long an asker may count on an answer that came at `now`, if it counted from then.
+/// How long a requester may count on an answer that came at `now`, if it counted from then.
 pub(crate) fn until_from(now: Monotonic, support: Duration) -> Monotonic {
     now + (support - limits::DRIFT_MARGIN)
 }

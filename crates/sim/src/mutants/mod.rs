@@ -51,7 +51,7 @@ fn arena_of(mutant: Mutant) -> Arena {
         M::IncarnationIgnored | M::LeaseAfterTimeoutNow => shapes::leased,
         M::NoDriftMargin | M::LeaseBeforeOwnTerm => shapes::leased,
         M::OldRequestUnbinds => shapes::doubled,
-        M::QuietTooSoon => shapes::lossy,
+        M::QuiescedTooSoon => shapes::lossy,
         M::AuditOff => shapes::deaf,
         M::FailedSyncIgnored => shapes::failing,
         M::DamageIsTheEnd => shapes::flipping,

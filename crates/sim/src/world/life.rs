@@ -104,7 +104,7 @@ impl World {
             space,
             machine,
             commit: Index(0),
-            is_quiet: false,
+            is_quiesced: false,
             applying: VecDeque::new(),
             apply_at: 0,
         };

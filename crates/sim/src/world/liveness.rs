@@ -67,10 +67,10 @@ impl World {
             && answer.verdict == Verdict::Supported
             && let Some(until) = until
         {
-            let (giver, asker) = (node_id(to), node_id(from));
+            let (supporter, requester) = (node_id(to), node_id(from));
             let until = SimTime(self.nodes[to].clock.when(until));
             let epoch = answer.epoch;
-            self.observe(Observation::Supported { giver, asker, epoch, until });
+            self.observe(Observation::Supported { supporter, requester, epoch, until });
         }
         self.send_datagram(to, from, Datagram::Answer(answer));
     }
@@ -99,7 +99,7 @@ impl World {
                     self.tell_later(node, Event::Standing(change));
                 }
                 // The worker goes by the support held.
-                LivenessEvent::Asker(_) => {}
+                LivenessEvent::Requester(_) => {}
                 LivenessEvent::Differs { node: peer, list } => {
                     self.send(node, number_of(peer), LANE_CONTROL, Freight::Audit(true, list));
                 }

@@ -184,9 +184,9 @@ impl World {
         self.rest();
         let rest = if self.character.has_idle_shards { heal::REST_IDLE } else { heal::REST };
         self.run_until(self.now + rest)?;
-        // The audit may have woken a shard a moment ago: it gets as long again to get quiet.
+        // The audit may have woken a shard a moment ago: it gets as long again to quiesce.
         for _ in 0..heal::LOOKS_MORE {
-            if !self.character.has_liveness || self.is_all_quiet() {
+            if !self.character.has_liveness || self.is_all_quiesced() {
                 break;
             }
             self.run_until(self.now + SECOND)?;

@@ -21,7 +21,7 @@ pub(crate) struct Live {
     pub(crate) machine: Box<dyn StateMachine>,
     /// The commit index as last shown.
     pub(crate) commit: Index,
-    pub(crate) is_quiet: bool,
+    pub(crate) is_quiesced: bool,
     /// Handed out and not yet applied, oldest first.
     pub(crate) applying: VecDeque<Apply>,
     /// When the last of them is applied.

@@ -265,7 +265,7 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
-        let is_rash = self.breaks(Mutant::InstallBeforeData);
+        let mutated = self.breaks(Mutant::InstallBeforeData);
         let Node { process, data, .. } = &mut self.nodes[node];
         let process = process.as_mut().expect("it lives");
         let Some(receiving) = process.receiving.get_mut(&shard) else { return };
@@ -273,7 +273,7 @@ impl World {
             return;
         }
         let View { map, record } = &*receiving.view;
-        let space = match is_rash {
+        let space = match mutated {
             false => Space::new(map.clone(), record.clone()),
             true => Space::unflushed(map, record),
         };
