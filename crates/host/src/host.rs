@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use crate::config::{HostConfig, ReplicaInit};
 use crate::shard::{NewWrite, Shard, ShardLiveness};
 use crate::turn::{
-    Answer, Apply, Arrived, Event, Refusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot,
+    Answer, Apply, Arrived, Event, HostRefusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot,
     Ticket, Turn,
 };
 
@@ -379,19 +379,19 @@ impl Host {
 
     fn transfer_leader(&mut self, now: Monotonic, shard: ShardId, ticket: Ticket, to: NodeId) {
         let Some(slot) = self.shards.find(shard) else {
-            self.refuse(ticket, Refusal::NoReplica);
+            self.refuse(ticket, HostRefusal::NoReplica);
             return;
         };
         let kernel = &mut self.shards[slot].kernel;
         let target = kernel.membership().members().find(|member| member.node == to);
         let result = match target {
-            None => Err(Refusal::NotAVoter),
+            None => Err(HostRefusal::NotAVoter),
             Some(member) => kernel.transfer_leader(now, member.replica).map_err(|e| match e {
                 TransferError::NotLeader { leader } => {
-                    Refusal::NotLeader { leader: leader.map(|(_, node)| node) }
+                    HostRefusal::NotLeader { leader: leader.map(|(_, node)| node) }
                 }
-                TransferError::NotAVoter { .. } => Refusal::NotAVoter,
-                TransferError::Transferring { .. } => Refusal::Busy,
+                TransferError::NotAVoter { .. } => HostRefusal::NotAVoter,
+                TransferError::Transferring { .. } => HostRefusal::Busy,
             }),
         };
         match result {
@@ -471,18 +471,18 @@ impl Host {
     /// The slot of a request, unless it has to be refused.
     fn slot_for(&mut self, shard: ShardId, ticket: Ticket, version: u64) -> Option<Slot> {
         let Some(slot) = self.shards.find(shard) else {
-            self.refuse(ticket, Refusal::NoReplica);
+            self.refuse(ticket, HostRefusal::NoReplica);
             return None;
         };
         let current = self.shards[slot].descriptor_version;
         if current != version {
-            self.refuse(ticket, Refusal::StaleVersion { current });
+            self.refuse(ticket, HostRefusal::StaleVersion { current });
             return None;
         }
         Some(slot)
     }
 
-    fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
+    fn refuse(&mut self, ticket: Ticket, refusal: HostRefusal) {
         self.turn.answers.push((ticket, Answer::Refused(refusal)));
     }
 

@@ -77,6 +77,6 @@ mod turn;
 pub use config::{HostConfig, ReplicaInit};
 pub use host::{Host, ShardView};
 pub use turn::{
-    Answer, Apply, Event, Refusal, ShardFetch, ShardLoss, ShardPurge, ShardRole, ShardSnapshot,
+    Answer, Apply, Event, HostRefusal, ShardFetch, ShardLoss, ShardPurge, ShardRole, ShardSnapshot,
     Ticket, Turn,
 };

@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_machine::{Envelope, SessionStamp};
 use quorate_raft::{
-    Committed, EntryKind, Kernel, Message, ProposeError, ReadError, Role, RunDraft,
+    Committed, EntryKind, Kernel, Message, ProposeError, ReadIndexError, Role, RunDraft,
 };
 use quorate_types::{
     Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber,
     limits, mix,
 };
 
-use crate::turn::{Answer, Refusal, Ticket, Turn};
+use crate::turn::{Answer, HostRefusal, Ticket, Turn};
 
 mod held;
 mod liveness;
 
 use held::HeldMessages;
-pub(crate) use liveness::{Leadership, ShardLiveness};
+pub(crate) use liveness::{LeaderLiveness, ShardLiveness};
 
 /// Entries that this node proposed together and that wait to be committed.
 struct Pending {
@@ -181,8 +181,8 @@ impl Shard {
             }
             Err(error) => {
                 let refusal = match error {
-                    ReadError::NoLeader => Refusal::NotLeader { leader: None },
-                    ReadError::Full { .. } => Refusal::Busy,
+                    ReadIndexError::NoLeader => HostRefusal::NotLeader { leader: None },
+                    ReadIndexError::Full { .. } => HostRefusal::Busy,
                 };
                 turn.answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
             }
@@ -197,7 +197,7 @@ impl Shard {
         let tickets = std::mem::take(&mut self.draft_tickets);
         let progress = std::mem::take(&mut self.draft_progress);
         if draft.len_bytes() > room_bytes && self.kernel.role().role == Role::Leader {
-            let busy = Answer::Refused(Refusal::Busy);
+            let busy = Answer::Refused(HostRefusal::Busy);
             turn.answers.extend(tickets.into_iter().map(|ticket| (ticket, busy)));
             return;
         }
@@ -212,16 +212,18 @@ impl Shard {
             Err((error, _)) => {
                 let refusal = match error {
                     ProposeError::NotLeader { leader } => {
-                        Refusal::NotLeader { leader: leader.map(|(_, node)| node) }
+                        HostRefusal::NotLeader { leader: leader.map(|(_, node)| node) }
                     }
-                    ProposeError::Transferring { .. } | ProposeError::Full { .. } => Refusal::Busy,
+                    ProposeError::Transferring { .. } | ProposeError::Full { .. } => {
+                        HostRefusal::Busy
+                    }
                 };
                 turn.answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
             }
         }
     }
 
-    /// Proposals of an earlier leadership that this log no longer holds. Another replica may still
+    /// Proposals of an earlier leading that this log no longer holds. Another replica may still
     /// hold them and win an election, so nobody can say that they did not happen.
     fn forget_pending_from(&mut self, index: Index, answers: &mut Vec<(Ticket, Answer)>) {
         while let Some(last) = self.pending.back_mut() {
@@ -340,7 +342,7 @@ impl Shard {
     /// The replica is given up: every caller is answered.
     pub(crate) fn end(&mut self, answers: &mut Vec<(Ticket, Answer)>) {
         let drafted = std::mem::take(&mut self.draft_tickets);
-        let refusal = Answer::Refused(Refusal::NoReplica);
+        let refusal = Answer::Refused(HostRefusal::NoReplica);
         answers.extend(drafted.into_iter().map(|ticket| (ticket, refusal)));
         self.give_up(Answer::OutcomeUnknown, answers);
         let unconfirmed = std::mem::take(&mut self.reads_unconfirmed).into_values();
@@ -401,8 +403,8 @@ impl Shard {
     }
 
     /// What it has while it leads and node liveness is on.
-    pub(crate) fn leadership(&mut self) -> Option<&mut Leadership> {
-        self.liveness.as_mut()?.leadership.as_mut()
+    pub(crate) fn leading(&mut self) -> Option<&mut LeaderLiveness> {
+        self.liveness.as_mut()?.leading.as_mut()
     }
 
     /// How many other voters are to campaign before this one when the leader at `lost` is lost. The

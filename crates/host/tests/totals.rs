@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_host::{Answer, Event, Host, HostConfig, Refusal, ReplicaInit, ShardFetch, Ticket};
+use quorate_host::{Answer, Event, Host, HostConfig, HostRefusal, ReplicaInit, ShardFetch, Ticket};
 use quorate_machine::KvCommand;
 use quorate_raft::{Body, HardState, Member, Membership, Message, Restored, Role, Run};
 use quorate_types::{
@@ -193,7 +193,7 @@ impl Driver {
 
     /// True if the last write was refused because the node is busy.
     fn was_busy(&mut self, ticket: u64) -> bool {
-        let busy = (Ticket(ticket), Answer::Refused(Refusal::Busy));
+        let busy = (Ticket(ticket), Answer::Refused(HostRefusal::Busy));
         match self.answers.pop() {
             None => false,
             Some(answer) => {

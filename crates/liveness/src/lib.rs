@@ -19,7 +19,7 @@
 //!   WakeIndex         whom a loss or return wakes          WakeIndex
 //! ```
 //!
-//! [`NodeLiveness`] holds what belongs to a node; [`BoundReplica`], [`Lease`] and [`LeaderWatch`]
+//! [`NodeLiveness`] holds what belongs to a node; [`BoundReplica`], [`Lease`] and [`LeaderMonitor`]
 //! belong to a replica, [`WakeIndex`] to a worker.
 //!
 //! Two nodes, one of which supports the other:
@@ -59,8 +59,8 @@ pub use audit::{
     AuditKey, AuditList, AuditSample, BoundHere, BoundThere, BucketNumber, ChangeNumber, Comparison,
 };
 pub use binding::{
-    BindRequest, Binding, Bound, BoundReplica, Control, Decision, Followed, Heard, LeaderFacts,
-    LeaderWatch, Lease, LeaseEnd, LivenessNote, StepDown, latest_of_quorum,
+    BindGrant, BindRequest, Binding, BoundReplica, Control, Decision, Followed, Heard, LeaderFacts,
+    LeaderMonitor, Lease, LeaseEnd, LivenessNote, StepDown, latest_of_quorum,
 };
 pub use node::{LivenessConfig, LivenessEvent, NodeLiveness};
 pub use support::{

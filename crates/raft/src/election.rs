@@ -7,7 +7,7 @@ use crate::config::Preference;
 use crate::kernel::Kernel;
 use crate::loss::Acknowledgements;
 use crate::message::{Body, TransferOf};
-use crate::outbox::Lane;
+use crate::outbox::SendAfter;
 use crate::quorum::{self, Tally};
 use crate::ready::Role;
 use crate::replication::Leading;
@@ -133,7 +133,7 @@ impl Kernel {
             return;
         }
         self.role = Role::PreCandidate;
-        self.request_votes(Lane::Now, self.term.next(), true, None);
+        self.request_votes(SendAfter::Nothing, self.term.next(), true, None);
         self.election.record(self.config.replica, true);
         self.count_votes();
     }
@@ -146,8 +146,8 @@ impl Kernel {
         // The requests wait for the sync as the own vote does: a candidate that forgets its term
         // in a crash could otherwise ask for votes in it twice, with two different logs.
         let mutated = self.breaks(Mutant::UnsyncedOwnVote);
-        let lane = if mutated { Lane::Now } else { Lane::AfterSync };
-        self.request_votes(lane, self.term, false, transfer);
+        let after = if mutated { SendAfter::Nothing } else { SendAfter::AllWrites };
+        self.request_votes(after, self.term, false, transfer);
         if mutated {
             self.count_own_vote();
         }
@@ -188,7 +188,7 @@ impl Kernel {
         let granted = term == self.term && is_free && self.is_up_to_date(last);
         if !granted {
             let body = Body::VoteReply { pre: false, granted: false, leader_alive: false };
-            self.send(Lane::Settled, from, body);
+            self.send(SendAfter::HardState, from, body);
             return;
         }
         if self.vote.is_none() {
@@ -198,7 +198,7 @@ impl Kernel {
         self.draw_election_deadline();
         let body = Body::VoteReply { pre: false, granted: true, leader_alive: false };
         let mutated = self.breaks(Mutant::VoteBeforeSync);
-        self.send(if mutated { Lane::Now } else { Lane::AfterSync }, from, body);
+        self.send(if mutated { SendAfter::Nothing } else { SendAfter::AllWrites }, from, body);
     }
 
     /// True if a log that ends with `last` holds everything that this one may have helped to commit
@@ -215,9 +215,9 @@ impl Kernel {
         let granted = !leader_alive && term > self.term && self.is_up_to_date(last);
         let body = Body::VoteReply { pre: true, granted, leader_alive };
         if granted {
-            self.send_in(term, Lane::Now, from, body);
+            self.send_in(term, SendAfter::Nothing, from, body);
         } else {
-            self.send(Lane::Settled, from, body);
+            self.send(SendAfter::HardState, from, body);
         }
     }
 
@@ -270,14 +270,20 @@ impl Kernel {
         transfer.is_some_and(|of| Some(of.leader) == self.leader && of.term == self.term)
     }
 
-    fn request_votes(&mut self, lane: Lane, term: Term, pre: bool, transfer: Option<TransferOf>) {
+    fn request_votes(
+        &mut self,
+        after: SendAfter,
+        term: Term,
+        pre: bool,
+        transfer: Option<TransferOf>,
+    ) {
         let last = self.log.last();
         let own = self.config.replica;
         let membership = self.log.membership().clone();
         let voters = membership.members().filter(|m| membership.is_voter(m.replica));
         for member in voters.filter(|m| m.replica != own) {
             let body = Body::VoteRequest { pre, last, transfer };
-            self.send_in(term, lane, member.replica, body);
+            self.send_in(term, after, member.replica, body);
         }
     }
 

@@ -31,7 +31,7 @@ pub enum ProposeError {
 
 /// Why a read could not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub enum ReadIndexError {
     /// No leader is known.
     #[error("no leader is known")]
     NoLeader,

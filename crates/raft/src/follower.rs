@@ -5,7 +5,7 @@ use quorate_types::{Index, LogId, Mutant, ReplicaId, Term};
 use crate::kernel::Kernel;
 use crate::membership::Membership;
 use crate::message::Body;
-use crate::outbox::Lane;
+use crate::outbox::SendAfter;
 use crate::run::{EntryKind, Run};
 
 /// True if an append can have come from a leader of `term`: contiguous runs, no term that falls or
@@ -47,7 +47,7 @@ impl Kernel {
         // a `previous` down there matches unseen, also below the base where its term is unknown.
         if previous.index > self.commit && !self.log.holds(previous) {
             let hint = self.log.closest(previous);
-            self.send(Lane::Settled, from, Body::Rejected { previous, hint });
+            self.send(SendAfter::HardState, from, Body::Rejected { previous, hint });
             return;
         }
         let verified = runs.last().map_or(previous.index, Run::last);
@@ -82,7 +82,7 @@ impl Kernel {
     pub(crate) fn handle_heartbeat(&mut self, from: ReplicaId, commit: Index, round: u64) {
         self.hear_commit(commit);
         if !self.has_ended() {
-            self.send(Lane::Settled, from, Body::HeartbeatReply { round });
+            self.send(SendAfter::HardState, from, Body::HeartbeatReply { round });
         }
     }
 
@@ -112,9 +112,9 @@ impl Kernel {
     pub(crate) fn acknowledge(&mut self) {
         if let Some((leader, matched)) = self.accepted.take() {
             let mutated = self.breaks(Mutant::AcceptedAtOnce) && !self.log.is_dirty();
-            let lane = if mutated { Lane::Now } else { Lane::AfterSync };
+            let after = if mutated { SendAfter::Nothing } else { SendAfter::AllWrites };
             self.acknowledgements.send(matched);
-            self.send(lane, leader, Body::Accepted { matched });
+            self.send(after, leader, Body::Accepted { matched });
         }
     }
 }

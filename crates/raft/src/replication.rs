@@ -8,7 +8,7 @@ use crate::errors::ProposeError;
 use crate::kernel::Kernel;
 use crate::membership::Member;
 use crate::message::{Body, Message};
-use crate::outbox::Lane;
+use crate::outbox::SendAfter;
 use crate::progress::{Pace, Progress};
 use crate::quorum;
 use crate::ready::{Fetch, Reader};
@@ -206,7 +206,11 @@ impl Kernel {
             let commit = commit.min(follower.matched);
             follower.commit_told = follower.commit_told.max(commit);
             let body = Body::Heartbeat { commit, round };
-            self.outbox.push(Lane::Now, to.node, Message { from, to: to.replica, term, body });
+            self.outbox.push(
+                SendAfter::Nothing,
+                to.node,
+                Message { from, to: to.replica, term, body },
+            );
         }
     }
 
@@ -313,7 +317,7 @@ impl Kernel {
 
     fn send_to(&mut self, to: Member, body: Body) {
         let (from, term) = (self.config.replica, self.term);
-        self.outbox.push(Lane::Now, to.node, Message { from, to: to.replica, term, body });
+        self.outbox.push(SendAfter::Nothing, to.node, Message { from, to: to.replica, term, body });
     }
 
     /// The highest index that a quorum holds durably, whoever's term it is of; 0 where none leads.

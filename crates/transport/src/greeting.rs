@@ -29,7 +29,7 @@ use rustls_pki_types::CertificateDer;
 use crate::certificates::check_names;
 use crate::guard::ask_blocking;
 use crate::hello::{
-    HELLO_HEAD_BYTES, Hello, PeerHello, Refusal, Rejection, WELCOME_BYTES, Welcome,
+    HELLO_HEAD_BYTES, HandshakeError, Hello, PeerHello, Rejection, WELCOME_BYTES, Welcome,
 };
 use crate::session::{CODE_FORKED, CODE_IDENTITY_REJECTED, code_of_peer, describe, failed, refuse};
 use crate::transport::{Receiver, Shared};
@@ -90,7 +90,7 @@ pub(crate) async fn greet_as_dialer(
         hear_acceptor(shared, expected, connection).await.map_err(claimed)?;
     let checked = check_peer(&own, connection, &hello).and_then(|peer| match peer.node {
         found if found == expected => Ok(peer),
-        found => Err(Refusal::Node { found, expected }),
+        found => Err(HandshakeError::Node { found, expected }),
     });
     let admitted = match checked {
         Ok(peer) => admit(shared, peer).await,
@@ -113,7 +113,7 @@ pub(crate) async fn greet_as_dialer(
             return Ok(());
         }
         let what = "the acceptor's last word is another byte";
-        Err(refuse(connection, &Refusal::Malformed { found: word.len(), what }))
+        Err(refuse(connection, &HandshakeError::Malformed { found: word.len(), what }))
     };
     let last_word = last_word.await;
     match admitted {
@@ -159,7 +159,7 @@ pub(crate) async fn greet_as_acceptor(
         let checked = check_peer(&Hello { asks, ..shared.hello() }, connection, &hello);
         let peer = checked.map_err(refuse)?;
         if peer.node == node {
-            return Err(refuse(Refusal::OwnId { own: node }));
+            return Err(refuse(HandshakeError::OwnId { own: node }));
         }
         let answer = answer(shared, hello.asks).await.map_err(refuse)?;
         // Anew, so that the clock is not as old as the look into the log took.
@@ -183,8 +183,8 @@ pub(crate) async fn greet_as_acceptor(
     Err(NotGreeted::told(peer.node, connection, reason))
 }
 
-fn is_fork(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::NotAdmitted { rejection: Rejection::Forked(_), .. })
+fn is_fork(refusal: &HandshakeError) -> bool {
+    matches!(refusal, HandshakeError::NotAdmitted { rejection: Rejection::Forked(_), .. })
 }
 
 async fn read_hello(connection: &Connection, stream: &mut RecvStream) -> Result<Hello, String> {
@@ -199,10 +199,14 @@ async fn read_hello(connection: &Connection, stream: &mut RecvStream) -> Result<
 }
 
 /// Versions, cluster, limits, and that the certificate is the one of the node named.
-fn check_peer(own: &Hello, connection: &Connection, hello: &Hello) -> Result<PeerHello, Refusal> {
+fn check_peer(
+    own: &Hello,
+    connection: &Connection,
+    hello: &Hello,
+) -> Result<PeerHello, HandshakeError> {
     let peer = own.agree(hello)?;
     check_certificate(connection, peer.node, peer.cluster).map_err(|detail| {
-        Refusal::Certificate { node: peer.node, cluster: peer.cluster, detail }
+        HandshakeError::Certificate { node: peer.node, cluster: peer.cluster, detail }
     })?;
     Ok(peer)
 }
@@ -219,12 +223,12 @@ fn check_certificate(
     check_names(chain.first().ok_or("no certificate was presented")?, node, cluster)
 }
 
-async fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, Refusal> {
+async fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, HandshakeError> {
     let (node, own) = (peer.node, shared.hello.node);
     let has_rival = has_rival(shared, &peer).await;
     let peer = PeerHello { has_rival, ..peer };
     let admitted = on_blocking_thread(shared, move |receiver| receiver.admit(&peer).map(|()| peer));
-    let not_admitted = |rejection| Refusal::NotAdmitted { peer: node, own, rejection };
+    let not_admitted = |rejection| HandshakeError::NotAdmitted { peer: node, own, rejection };
     admitted.await.map_err(not_admitted)?.map_err(not_admitted)
 }
 
@@ -245,7 +249,7 @@ async fn has_rival(shared: &Shared, newcomer: &PeerHello) -> bool {
 async fn answer(
     shared: &Shared,
     asked: Option<Incarnation>,
-) -> Result<Option<(Incarnation, u64)>, Refusal> {
+) -> Result<Option<(Incarnation, u64)>, HandshakeError> {
     let Some(start) = asked else {
         return Ok(None);
     };
@@ -254,7 +258,7 @@ async fn answer(
         Ok(nonce) => Ok(nonce.map(|nonce| (start, nonce))),
         Err(rejection) => {
             let own = shared.hello.node;
-            Err(Refusal::NotAdmitted { peer: own, own, rejection })
+            Err(HandshakeError::NotAdmitted { peer: own, own, rejection })
         }
     }
 }

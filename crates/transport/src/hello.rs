@@ -97,7 +97,7 @@ pub struct Hello {
 
 /// Why two nodes don't talk. Its text is what both sides log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum HandshakeError {
     /// The bytes are no hello.
     #[error("hello of {found} bytes is malformed: {what}; is another program at this address?")]
     Malformed {
@@ -258,9 +258,9 @@ impl Hello {
     /// Reads a hello of this or a later version. Never panics.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`].
-    pub fn decode(bytes: &[u8]) -> Result<Hello, Refusal> {
-        let malformed = |what| Refusal::Malformed { found: bytes.len(), what };
+    /// [`HandshakeError::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Hello, HandshakeError> {
+        let malformed = |what| HandshakeError::Malformed { found: bytes.len(), what };
         let head = bytes.first_chunk::<HELLO_HEAD_BYTES>().ok_or(malformed("cut short"))?;
         if Hello::decode_length(head)? != bytes.len() {
             return Err(malformed("its length field does not match"));
@@ -269,8 +269,8 @@ impl Hello {
     }
 
     /// Length of the whole hello, from its first bytes; within its bounds.
-    pub(crate) fn decode_length(head: &[u8; HELLO_HEAD_BYTES]) -> Result<usize, Refusal> {
-        let malformed = |what| Refusal::Malformed { found: head.len(), what };
+    pub(crate) fn decode_length(head: &[u8; HELLO_HEAD_BYTES]) -> Result<usize, HandshakeError> {
+        let malformed = |what| HandshakeError::Malformed { found: head.len(), what };
         if head[0..4] != MAGIC {
             return Err(malformed("it does not begin with QRH1"));
         }
@@ -282,10 +282,10 @@ impl Hello {
     }
 
     /// Whether `self`, this node's own, can talk to `peer`, and in which version.
-    pub(crate) fn agree(&self, peer: &Hello) -> Result<PeerHello, Refusal> {
+    pub(crate) fn agree(&self, peer: &Hello) -> Result<PeerHello, HandshakeError> {
         let version = self.version_max.min(peer.version_max);
         if version < self.version_min.max(peer.version_min) {
-            return Err(Refusal::Version {
+            return Err(HandshakeError::Version {
                 peer: peer.node,
                 peer_min: peer.version_min,
                 peer_max: peer.version_max,
@@ -293,7 +293,7 @@ impl Hello {
             });
         }
         if self.cluster != peer.cluster {
-            return Err(Refusal::Cluster {
+            return Err(HandshakeError::Cluster {
                 peer: peer.node,
                 own: self.node,
                 found: peer.cluster,
@@ -308,7 +308,7 @@ impl Hello {
         for (what, found, expected) in limits {
             if found != expected {
                 let (peer, own) = (peer.node, self.node);
-                return Err(Refusal::Limit { peer, own, what, found, expected });
+                return Err(HandshakeError::Limit { peer, own, what, found, expected });
             }
         }
         Ok(PeerHello {
@@ -346,10 +346,10 @@ impl Welcome {
         bytes
     }
 
-    pub(crate) fn decode(bytes: &[u8; WELCOME_BYTES]) -> Result<Welcome, Refusal> {
+    pub(crate) fn decode(bytes: &[u8; WELCOME_BYTES]) -> Result<Welcome, HandshakeError> {
         if !matches!(bytes[0], b'!' | b'?') {
             let what = "the dialer's welcome begins with another byte";
-            return Err(Refusal::Malformed { found: WELCOME_BYTES, what });
+            return Err(HandshakeError::Malformed { found: WELCOME_BYTES, what });
         }
         let mut reader = ByteReader::new(&bytes[1..]);
         let answer = read_answer(&mut reader).expect("it has its length");
@@ -432,11 +432,13 @@ mod tests {
     fn a_node_that_is_not_admitted_is_recognised() {
         let rejection = Rejection::NotNow("its clock is wrong".to_owned());
         let (peer, own) = (NodeId(3), NodeId(1));
-        let told = Refusal::NotAdmitted { peer, own, rejection }.to_string();
+        let told = HandshakeError::NotAdmitted { peer, own, rejection }.to_string();
         assert!(tells_not_admitted(&told));
         assert!(tells_not_admitted(&format!("closed by the peer: {told}")));
         let (found, expected) = (ClusterId(1), ClusterId(2));
-        assert!(!tells_not_admitted(&Refusal::Cluster { peer, own, found, expected }.to_string()));
+        assert!(!tells_not_admitted(
+            &HandshakeError::Cluster { peer, own, found, expected }.to_string()
+        ));
     }
 
     /// Goal: a change of the layout must show; it is fixed for ever.
@@ -507,7 +509,7 @@ mod tests {
     #[test]
     fn other_clusters_and_limits_are_refused_by_name() {
         let foreign = Hello { cluster: ClusterId(0xC2), ..hello(2) };
-        assert!(matches!(hello(1).agree(&foreign), Err(Refusal::Cluster { .. })));
+        assert!(matches!(hello(1).agree(&foreign), Err(HandshakeError::Cluster { .. })));
         let lanes = Hello { append_lanes: 7, ..hello(2) };
         let text = hello(1).agree(&lanes).unwrap_err().to_string();
         assert!(text.contains("append lanes 7") && text.contains("n1 has 4"), "{text}");

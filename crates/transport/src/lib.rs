@@ -104,8 +104,8 @@ pub use frame::{
     encode_forwards, encode_messages,
 };
 pub use guard::{catch_panic, panic_text};
-pub use hello::{Hello, PeerHello, Refusal, Rejection, VERSION_MAX, VERSION_MIN};
+pub use hello::{HandshakeError, Hello, PeerHello, Rejection, VERSION_MAX, VERSION_MIN};
 pub use lane::SendError;
 pub use statistics::{PeerStatistics, TransportStatistics};
-pub use transport::{BindError, Bound, Receiver, Transport, TransportConfig, WallClock};
+pub use transport::{BindError, BoundSocket, Receiver, Transport, TransportConfig, WallClock};
 pub use validity::{Validity, utc};

@@ -11,13 +11,13 @@ use tokio::sync::Notify;
 
 use crate::frame::{Forward, ShardMessage};
 use crate::hello::tells_not_admitted;
-use crate::lane::{Outbox, SendError};
+use crate::lane::{PeerQueues, SendError};
 use crate::room::LaneRoom;
 use crate::statistics::{Counters, PeerStatistics, UdpTotals, add};
 
 pub(crate) struct Peer {
     pub(crate) node: NodeId,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: PeerQueues,
     pub(crate) counters: Counters,
     /// Held by the session that serves this peer, from before `handle_connected` until after
     /// `handle_disconnected`: a successor waits here, so the receiver sees them in order.
@@ -46,7 +46,7 @@ impl Peer {
     pub(crate) fn new(node: NodeId, room: &Arc<LaneRoom>) -> Peer {
         Peer {
             node,
-            outbox: Outbox::new(room),
+            outbox: PeerQueues::new(room),
             counters: Counters::default(),
             session: tokio::sync::Mutex::new(()),
             arrivals: AtomicU64::new(0),

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::frame::{Frame, Item, decode_frame, frame_count};
 use crate::guard::{ask_blocking, guarded};
-use crate::hello::{PeerHello, Refusal, Rejection};
+use crate::hello::{HandshakeError, PeerHello, Rejection};
 use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
 use crate::news::{is_of_tls, tell_connected, tell_disconnected};
 use crate::peer::Peer;
@@ -286,13 +286,13 @@ async fn read_datagrams(
 }
 
 /// Ends the connection with the reason, which it returns.
-pub(crate) fn refuse(connection: &Connection, refusal: &Refusal) -> String {
+pub(crate) fn refuse(connection: &Connection, refusal: &HandshakeError) -> String {
     let reason = refusal.to_string();
     let code = match refusal {
-        Refusal::NotAdmitted { rejection: Rejection::IdentityRejected(_), .. } => {
+        HandshakeError::NotAdmitted { rejection: Rejection::IdentityRejected(_), .. } => {
             CODE_IDENTITY_REJECTED
         }
-        Refusal::NotAdmitted { rejection: Rejection::Forked(_), .. } => CODE_FORKED,
+        HandshakeError::NotAdmitted { rejection: Rejection::Forked(_), .. } => CODE_FORKED,
         _ => CODE_REFUSED,
     };
     connection.close(code, reason.as_bytes());

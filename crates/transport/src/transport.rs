@@ -166,14 +166,14 @@ pub enum BindError {
 }
 
 /// A claimed port: its address is known, nothing is received yet.
-pub struct Bound {
+pub struct BoundSocket {
     socket: UdpSocket,
     address: SocketAddr,
     config: TransportConfig,
     quic: QuicConfig,
 }
 
-impl Bound {
+impl BoundSocket {
     /// The address with the port that was claimed.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
@@ -216,13 +216,13 @@ impl Transport {
     ///
     /// # Errors
     /// [`BindError`].
-    pub fn bind(config: TransportConfig) -> Result<Bound, BindError> {
+    pub fn bind(config: TransportConfig) -> Result<BoundSocket, BindError> {
         check_identity(&config.tls, config.node, config.cluster)?;
         let quic = quic_config(&config.tls)?;
         let claimed = claim(config.listen).and_then(|socket| Ok((socket.local_addr()?, socket)));
         let (address, socket) =
             claimed.map_err(|error| BindError::Socket { address: config.listen, error })?;
-        Ok(Bound { socket, address, config, quic })
+        Ok(BoundSocket { socket, address, config, quic })
     }
 
     /// Begins to listen and to dial, on `runtime` alone.
@@ -233,11 +233,11 @@ impl Transport {
     /// # Panics
     /// If `runtime` was built without I/O or without time.
     pub fn start(
-        bound: Bound,
+        bound: BoundSocket,
         runtime: &Handle,
         receiver: Arc<dyn Receiver>,
     ) -> Result<Transport, BindError> {
-        let Bound { socket, address, config, quic } = bound;
+        let BoundSocket { socket, address, config, quic } = bound;
         let _context = runtime.enter();
         let failed = |error| BindError::Socket { address, error };
         let quinn_runtime = Arc::new(GuardedRuntime::new(receiver.clone()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quorate_host::{Host, HostConfig, ReplicaInit};
 use quorate_log::{LogStore, LogWriter, RecoveredReplica};
 use quorate_machine::{MetaMachine, NodeRecord};
-use quorate_transport::{Bound, Transport};
+use quorate_transport::{BoundSocket, Transport};
 use quorate_types::{NodeId, NodeInstance, limits};
 use rustc_hash::FxHashMap;
 
@@ -49,7 +49,7 @@ pub(super) struct Parts {
     /// The newest instance of every peer that was ever admitted.
     pub(super) peers: BTreeMap<NodeId, NodeInstance>,
     pub(super) instance: NodeInstance,
-    pub(super) bound: Bound,
+    pub(super) bound: BoundSocket,
 }
 
 /// Starts everything; peers are let in last.

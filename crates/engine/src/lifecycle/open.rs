@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use quorate_log::LogStore;
 use quorate_machine::MetaMap;
-use quorate_transport::{Bound, Transport, TransportConfig};
+use quorate_transport::{BoundSocket, Transport, TransportConfig};
 use quorate_types::NodeInstance;
 
 use crate::cluster::bootstrap::Bootstrap;
@@ -73,7 +73,7 @@ fn bind(
     log: &LogStore,
     instance: NodeInstance,
     first_map: u32,
-) -> Result<Bound, OpenFault> {
+) -> Result<BoundSocket, OpenFault> {
     let identity = log.identity();
     let config = TransportConfig {
         cluster: identity.cluster,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_transport::{
     Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage, Transport,
 };

@@ -201,7 +201,7 @@ impl Host {
         if self.binding(slot).is_some_and(|binding| binding.leader.node == peer) {
             self.ask_leader(now, slot);
         }
-        if self.shards[slot].leadership().is_some() {
+        if self.shards[slot].leading().is_some() {
             self.seek_binding_anew(now, slot, peer);
         }
     }

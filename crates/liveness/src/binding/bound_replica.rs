@@ -67,7 +67,7 @@ pub struct Followed {
 
 /// A request to bind was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct BindGrant {
     /// In force, to be told to the leader.
     pub binding: Binding,
     /// What it took the place of, if that was another one.
@@ -144,7 +144,7 @@ impl BoundReplica {
         request: &BindRequest,
         followed: Followed,
         standings: &Standings,
-    ) -> Option<Bound> {
+    ) -> Option<BindGrant> {
         let leader = request.leader;
         let is_followed = followed.term == request.term && followed.leader == Some(leader.replica);
         if !is_followed
@@ -162,7 +162,7 @@ impl BoundReplica {
             epoch: request.epoch,
         };
         let old = self.binding.replace(binding);
-        Some(Bound { binding, replaced: old.filter(|old| *old != binding) })
+        Some(BindGrant { binding, replaced: old.filter(|old| *old != binding) })
     }
 
     /// Forgets a binding that holds no more, because its epoch was withdrawn or the leader's node

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_liveness::{AuditList, BindRequest, Binding};
 use quorate_liveness::{
-    BoundReplica, ChangeNumber, LeaderWatch, Lease, LivenessConfig, NodeLiveness, StandingChange,
+    BoundReplica, ChangeNumber, LeaderMonitor, Lease, LivenessConfig, NodeLiveness, StandingChange,
     Standings, WakeIndex,
 };
 use quorate_raft::{Member, Membership, TransferOf};
@@ -73,7 +73,7 @@ pub(crate) struct Replica {
     pub(crate) leader: Option<usize>,
     pub(crate) bound: BoundReplica,
     pub(crate) lease: Option<Lease>,
-    pub(crate) watch: Option<LeaderWatch>,
+    pub(crate) watch: Option<LeaderMonitor>,
     pub(crate) matched: Vec<usize>,
     pub(crate) votes: Vec<bool>,
     pub(crate) handed_at: Option<Monotonic>,

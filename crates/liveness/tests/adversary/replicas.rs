@@ -1,7 +1,7 @@
 //! What a replica does: a small Raft with whole logs, each message judged by the binding first.
 
 use quorate_liveness::{
-    BindRequest, Binding, ChangeNumber, Decision, Followed, Heard, LeaderWatch, Lease, LeaseEnd,
+    BindRequest, Binding, ChangeNumber, Decision, Followed, Heard, LeaderMonitor, Lease, LeaseEnd,
     SupportEpoch,
 };
 use quorate_raft::TransferOf;
@@ -323,7 +323,7 @@ impl World {
             lease.handle_own_term_committed();
         }
         replica.lease = Some(lease);
-        replica.watch = Some(LeaderWatch::new(now));
+        replica.watch = Some(LeaderMonitor::new(now));
         self.propose(node, shard);
         for peer in self.others(node) {
             self.nodes[node].index.lead(shard_id(shard), node_id(peer), false);

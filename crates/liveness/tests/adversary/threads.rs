@@ -2,7 +2,7 @@
 //! replicas' timers, and the routing of what arrives.
 
 use quorate_liveness::{
-    Datagram, LeaderFacts, LeaderWatch, LeaseEnd, LivenessEvent, RequesterEvent, StandingCause,
+    Datagram, LeaderFacts, LeaderMonitor, LeaseEnd, LivenessEvent, RequesterEvent, StandingCause,
     Wake,
 };
 use quorate_types::{Index, Monotonic, limits};
@@ -222,7 +222,7 @@ impl World {
         }
         let held = |peer| self.held(node, peer);
         let (own, group) = (member(shard, node), &self.groups[shard]);
-        let supported_until = LeaderWatch::supported_until(own, group, held);
+        let supported_until = LeaderMonitor::supported_until(own, group, held);
         let replica = &mut self.nodes[node].replicas[shard];
         let mut matched = replica.matched.clone();
         matched.sort_unstable();

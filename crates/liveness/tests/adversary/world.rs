@@ -180,7 +180,7 @@ impl World {
         if self.broken == Broken::UnboundCounts && replica.commit > 0 && lease.ended().is_none() {
             let is_open = replica.log[replica.commit - 1] == replica.term;
             let own = member(shard, node);
-            let until = quorate_liveness::LeaderWatch::supported_until(own, group, held);
+            let until = quorate_liveness::LeaderMonitor::supported_until(own, group, held);
             return is_open.then_some(until);
         }
         lease.until(group, held)

@@ -48,7 +48,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.is_healed = true;
         self.network.heal();
-        let is_within = self.character.clocks == Clocks::WithinMargin;
+        let is_within = self.profile.clocks == Clocks::WithinMargin;
         for node in 0..self.nodes.len() {
             let Node { clock, disk, paused_until, hung_until, .. } = &mut self.nodes[node];
             (*paused_until, *hung_until) = (self.now, self.now);
@@ -72,7 +72,7 @@ impl World {
 
     /// The bound of liveness has passed: a write and a read through every node's hint.
     pub(crate) fn probe(&mut self) {
-        if self.character.has_liveness {
+        if self.profile.has_liveness {
             self.sample_quiesced(true);
         }
         for shard in self.shards.clone() {

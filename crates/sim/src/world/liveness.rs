@@ -4,10 +4,10 @@ use quorate_host::Event;
 use quorate_liveness::{AuditList, Datagram, LivenessEvent, LivenessNote, Unfit, Verdict};
 use quorate_types::limits;
 
-use super::character::Clocks;
 use super::log_disk::DiskTurn;
 use super::network::LANE_CONTROL;
 use super::node::{Node, node_id, number_of};
+use super::profile::Clocks;
 use super::schedule::{Freight, Happening};
 use super::{MILLI, World};
 use crate::observation::{Observation, SimTime};
@@ -63,7 +63,7 @@ impl World {
         self.after_liveness(to);
         let Some(answer) = answer else { return };
         // What a clock beyond the margin promises says nothing in true time.
-        if self.character.clocks == Clocks::WithinMargin
+        if self.profile.clocks == Clocks::WithinMargin
             && answer.verdict == Verdict::Supported
             && let Some(until) = until
         {
@@ -122,7 +122,7 @@ impl World {
 
     /// The heartbeats' thread has news for the worker, whose copy lags by as long as that takes.
     fn tell_later(&mut self, node: usize, event: Event) {
-        let at = self.now + self.random.below(self.character.news_lag);
+        let at = self.now + self.random.below(self.profile.news_lag);
         let Node { news_at, life, .. } = &mut self.nodes[node];
         *news_at = at.max(*news_at);
         let (at, life, event) = (*news_at, *life, Box::new(event));

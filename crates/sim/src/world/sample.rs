@@ -13,11 +13,11 @@ impl World {
     /// Looks at leases, and once a second at memory.
     pub(crate) fn sample(&mut self) {
         self.schedule.at(self.now + 50 * MILLI, Happening::Sample);
-        if self.character.has_liveness {
+        if self.profile.has_liveness {
             for place in 0..self.shards.len() {
                 self.sample_leases(self.shards[place]);
             }
-            if self.character.clocks == Clocks::WithinMargin {
+            if self.profile.clocks == Clocks::WithinMargin {
                 self.sample_support();
             }
             // Probes wake what they are sent to: the last look is the one before them.
@@ -35,7 +35,7 @@ impl World {
 
     /// Shows who holds a lease of the shard, each by its own clock.
     pub(crate) fn sample_leases(&mut self, shard: ShardId) {
-        if !self.character.has_liveness || self.character.clocks == Clocks::BeyondMargin {
+        if !self.profile.has_liveness || self.profile.clocks == Clocks::BeyondMargin {
             return;
         }
         let mut holders = Vec::new();
@@ -148,7 +148,7 @@ impl World {
         };
         let node_memory = NodeMemory {
             cached_bytes: process.host.cached_bytes(),
-            cached_bytes_max: self.character.entry_cache_bytes_max,
+            cached_bytes_max: self.profile.entry_cache_bytes_max,
             pinned_bytes: process.host.pinned_bytes(),
         };
         // What a worker that stands still was told shows in its next turn.

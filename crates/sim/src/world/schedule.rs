@@ -71,7 +71,7 @@ pub(crate) enum Happening {
     SnapshotTimer {
         node: usize,
         life: u64,
-        session: u64,
+        transfer: u64,
     },
     Ingested {
         node: usize,
