@@ -74,12 +74,6 @@ pub enum Refusal {
         /// How long to wait before the next try.
         wait: Duration,
     },
-    /// The deadline passed before the request reached a log.
-    #[error("deadline of {after:?} passed")]
-    DeadlinePassed {
-        /// Time spent.
-        after: Duration,
-    },
     /// The answer of a replica on another node can't be carried or read. Retrying can't help; a node
     /// with a replica of its own can.
     #[error("the answer of shard {shard} can't be carried from its node; ask a node that has it")]

@@ -320,7 +320,6 @@ impl Patience {
             Refusal::Invalid(invalid) => return Err(invalid_reply(invalid)),
             Refusal::Busy { .. }
             | Refusal::StaleRoute { .. }
-            | Refusal::DeadlinePassed { .. }
             | Refusal::NotHere { .. }
             | Refusal::Unreadable { .. }
             | Refusal::NotBuilt { .. }
