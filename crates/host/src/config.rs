@@ -1,4 +1,4 @@
-//! What a host is configured with, and how it learns of its replicas.
+//! The configuration of a host, and what it is told of each replica that it takes in.
 
 use quorate_liveness::Standings;
 use quorate_raft::{Config, Restored};

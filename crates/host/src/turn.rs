@@ -1,4 +1,4 @@
-//! What goes into a host and what comes out of it.
+//! The events that a host takes in, and the turn that it gives out.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! Node liveness, bindings and leases as pure state: heartbeats in, support out, for one pair of
-//! nodes what would otherwise be one heartbeat per shard.
+//! Node liveness, bindings and leases as pure state: one heartbeat per pair of nodes takes the
+//! place of one per shard.
 //!
 //! A node supports another ([`Supporter`], [`Requester`]); replicas bind themselves to a
 //! leader for as long as that support stands ([`BoundReplica`]); a leader whose quorum is bound and

@@ -1,4 +1,4 @@
-//! What can go wrong, each with the thing, what was found and what to do about it.
+//! The errors of the log, each with the thing, what was found and what to do about it.
 
 use std::fmt;
 use std::path::PathBuf;

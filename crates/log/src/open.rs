@@ -1,4 +1,4 @@
-//! From a path to an open RocksDB whose records have been read and belong to this node.
+//! Opens the RocksDB of a path and reads its records, which have to belong to this node.
 
 use std::collections::BTreeMap;
 use std::fs;

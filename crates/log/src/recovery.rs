@@ -1,4 +1,4 @@
-//! What a start hands back: every replica's durable state, verified.
+//! The durable state of every replica, verified, as a start of the store gives it back.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub struct RecoveredReplica {
     pub replica: ReplicaId,
     /// Where its data is kept.
     pub space: SpaceId,
-    /// True if it was removed: this id and lower ones are refused for ever (RULE 3).
+    /// True if it was removed: this id and lower ones are refused forever (RULE 3).
     pub tombstone: bool,
     /// `Some` says what of it can't be read or does not fit together. It may have lost a vote or
     /// entries that it acknowledged, so it must not vote, promise or acknowledge again (RULE 5);

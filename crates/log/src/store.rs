@@ -1,4 +1,4 @@
-//! The store: one RocksDB, every shard's runs and records.
+//! The store of all logs of a node: one RocksDB with every shard's runs and records.
 
 use std::ops::{Deref, DerefMut, Range};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What is handed to the state machine: in order, once, bounded, and never beyond what is both
-//! committed and durable here (RULE 4).
+//! Hands committed entries to the state machine: in order, once, bounded, and never beyond what is
+//! both committed and durable here (RULE 4).
 
 use std::collections::VecDeque;
 

@@ -97,8 +97,8 @@ impl Kernel {
         self.check_has_quorum(target)
     }
 
-    /// Committed entries that a follower lacks. What is not committed yet lacks everybody: under load a
-    /// window of it is always under way.
+    /// Committed entries that a follower lacks. Entries that are not committed yet do not count: under
+    /// load every follower lacks some of them.
     fn lag(&self, follower: &Progress) -> u64 {
         self.commit.0.saturating_sub(follower.matched.0)
     }

@@ -126,7 +126,7 @@ impl Kernel {
         if !self.may_campaign() {
             self.role = Role::Follower;
             // One that has no vote waits for a leader and for nothing else: a replica that was never
-            // admitted, or is no member any more, must not tick for ever.
+            // admitted, or is no member any more, must not tick forever.
             if !self.may_be_needed() {
                 self.election.deadline = Monotonic(u64::MAX);
             }

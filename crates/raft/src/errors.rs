@@ -1,4 +1,4 @@
-//! Why the kernel refused something. Whatever is refused here did not happen.
+//! The errors of the kernel. Whatever is refused here did not happen.
 
 use quorate_types::{Index, LogId, NodeId, ReplicaId, Term};
 

@@ -1,4 +1,4 @@
-//! The receiving side of replication.
+//! The follower's side of replication.
 
 use quorate_types::{Index, LogId, Mutant, ReplicaId, Term};
 

@@ -328,7 +328,7 @@ impl Kernel {
         }
         if term < self.term {
             // A leader that was cut off learns the newer term, and a replica whose term ran ahead
-            // gets a new election that takes it along, instead of being deaf for ever.
+            // gets a new election that takes it along, instead of being deaf forever.
             self.send(SendAfter::HardState, from, Body::HeartbeatReply { round: 0 });
             return;
         }

@@ -1,4 +1,4 @@
-//! Messages on their way out, each with what it has to wait for.
+//! The outbox of a kernel: messages on their way out, each with what it has to wait for.
 
 use quorate_types::NodeId;
 

@@ -88,7 +88,7 @@ pub(crate) struct Progress {
     /// Highest commit index that it was told and can follow.
     pub(crate) commit_told: Index,
     /// Where the membership was appended that this replica is no member of any more. It is sent the
-    /// log until it knows that this is committed, so that it does not ask for votes for ever.
+    /// log until it knows that this is committed, so that it does not ask for votes forever.
     pub(crate) left_at: Option<Index>,
     /// What the host knows of its node.
     pub(crate) attendance: Attendance,

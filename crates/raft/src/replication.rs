@@ -1,4 +1,4 @@
-//! The sending side of replication, and what else only a leader does.
+//! The leader's side of replication, and what else only a leader does.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! What the log does not hold any more: snapshots for followers that need it, a new base for who
-//! installed one, and the purge of what nobody needs (Raft paper, section 7; thesis 5).
+//! Snapshots for followers that the log can't help any more, the new base of a replica that
+//! installed one, and the purge of entries that nobody needs (Raft paper, section 7; thesis 5).
 //!
 //! The kernel moves no state. It tells its host whom to send a snapshot, pauses that follower, and
 //! is told how it ended; on the receiving side it is told that the state is there, and begins its

@@ -1,5 +1,5 @@
-//! What the host learns of nodes for all groups at once (node liveness, thesis 6.4.1 for the lease):
-//! the group's own timers, heartbeats and read rounds give way to it.
+//! Node liveness in a kernel (thesis 6.4.1 for the lease): where the host knows of nodes, the
+//! group's own timers, heartbeats and read rounds give way to that.
 //!
 //! A replica that its node has bound to a leader runs no election timer and helps nobody else. A
 //! leader whose followers are bound, or down, and hold everything **quiesces**: no message, no

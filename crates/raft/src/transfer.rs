@@ -1,5 +1,5 @@
-//! Handing leadership over (thesis 3.10): drain, wait until the target has everything, tell it to
-//! campaign. A target that does not take over in time costs a pause of writes, not more.
+//! The transfer of leadership (thesis 3.10): drain, wait until the target has everything, tell it
+//! to campaign. A target that does not take over in time costs a pause of writes, not more.
 
 use quorate_types::{Monotonic, Mutant, ReplicaId};
 

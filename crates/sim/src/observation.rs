@@ -260,7 +260,7 @@ pub enum Observation<'a> {
     /// Whether a leader is quiesced, or a follower bound; sampled, and always at the end. Not shown where
     /// node liveness is off.
     Quiesced { node: NodeId, shard: ShardId, replica: ReplicaId, is_quiesced: bool },
-    /// A client's write was acknowledged: this entry is promised for ever. `payload_hash` as by
+    /// A client's write was acknowledged: this entry is promised forever. `payload_hash` as by
     /// [`entry_hash`] of the entry in the log.
     Acknowledged { shard: ShardId, id: LogId, payload_hash: u64 },
     /// A lease in force was looked at; nothing keeps the replicas in `free` from voting for another.

@@ -1,4 +1,4 @@
-//! The first words on a connection: who is there, and whether either side takes the other in.
+//! The greeting of a connection: both sides say who they are, and each admits the other or not.
 //!
 //! ```text
 //! dialer                                        acceptor
@@ -10,14 +10,14 @@
 //!                       ◀─  `!`
 //! ```
 //!
-//! Both sides have admitted each other before either is connected. Who takes the other for a fork ends
-//! the connection with [`CODE_FORKED`], which ends the other's directory for good; so that word counts
-//! only of one whom the accused would admit. A dialer that accuses says so in its welcome, with its
-//! answer, and hears first whether it is believed: of two lines that have both gone on with nodes of
-//! their own, neither ends the other.
+//! Both sides have admitted each other before either is connected. A side that takes the other for a
+//! fork ends the connection with [`CODE_FORKED`], which ends the other's directory for good. So the
+//! code counts only from a peer that the accused side would admit itself. A dialer that accuses says so
+//! in its welcome, with its answer, and first hears whether it is believed: of two copies of a directory
+//! that have both gone on with nodes of their own, neither ends the other.
 //!
 //! The receiver may block in each of its answers (it reads and syncs), so it is asked on a thread of
-//! its own: the one that carries all connections must not wait behind one peer's disk.
+//! its own: the thread that carries all connections must not wait behind one peer's disk.
 
 use std::time::Duration;
 

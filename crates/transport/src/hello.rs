@@ -1,7 +1,7 @@
-//! The first thing two nodes say: who they are, which versions they speak, which limits they keep.
+//! The hello of a node: who it is, which versions it speaks, which limits it keeps.
 //!
 //! Not rkyv: a hello must be readable by every later version, or two versions could not tell each
-//! other apart. So its layout is fixed for ever, and longer ones are read by their known head.
+//! other apart. So its layout is fixed forever, and longer ones are read by their known head.
 //!
 //! ```text
 //! 0   magic "QRH1"          4 bytes
@@ -23,7 +23,7 @@
 //! 104 nonce of that start   u64      as the sender's directory has it
 //! ```
 //!
-//! Integers are little-endian. Who dials has heard no question when it writes its hello: it answers
+//! Integers are little-endian. A dialer has heard no question yet when it writes its hello: it answers
 //! in its [`Welcome`].
 
 use quorate_types::{
@@ -441,7 +441,7 @@ mod tests {
         ));
     }
 
-    /// Goal: a change of the layout must show; it is fixed for ever.
+    /// Goal: a change of the layout must show; it is fixed forever.
     #[test]
     fn golden_bytes() {
         let hex: String = hello(3).encode().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,5 +1,5 @@
-//! The connections of one node: those that come in, those that are dialed, and what is told of those
-//! that did not come about.
+//! The connections of one node: those that come in, those that are dialed, and the reports of those
+//! that failed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

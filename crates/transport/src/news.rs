@@ -1,6 +1,5 @@
-//! What of the coming and going of peers is worth a line in the log, at the level that is shown
-//! unless asked otherwise: that a peer is gone, that it is back, and what keeps one out. Each once:
-//! a dialer tries for ever.
+//! Decides what about peers is worth a line in the log at the usual level: that a peer is gone,
+//! that it is back, and what keeps one out. Each once: a dialer tries forever.
 
 use quinn::{Connection, ConnectionError, VarInt};
 use quorate_types::NodeId;

@@ -1,4 +1,4 @@
-//! One connection's life after the greeting: a task per lane until it ends.
+//! Serves one connection after the greeting, with a task per lane until it ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -229,7 +229,7 @@ async fn write_items<T: Item>(
             rest = later;
         }
         taken.clear();
-        // One burst must not hold its room for ever.
+        // One burst must not hold its room forever.
         taken.shrink_to(TAKEN_KEPT);
     }
 }

@@ -30,7 +30,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A process that hosts replicas. Given by the operator, unique in a cluster for ever.
+    /// A process that hosts replicas. Given by the operator, unique in a cluster forever.
     NodeId,
     "n"
 );

@@ -1,5 +1,5 @@
-//! Bindings in a host: what replicas are bound to, and who is told. The rules are those of
-//! [`quorate_liveness`]; this is where they meet the kernels.
+//! How a host applies bindings: which messages a bound replica takes, and who is told of a change.
+//! The rules are those of [`quorate_liveness`]; this is where they meet the kernels.
 //!
 //! Every message goes by the binding of its shard before a kernel sees it. A leader asks its
 //! followers to bind, at its heartbeats and whenever a peer is back; while a quorum is bound and

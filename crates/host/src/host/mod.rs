@@ -313,7 +313,7 @@ impl Host {
             let snapshot = ShardSnapshot { shard: id, from, term, to, node, at_least };
             self.turn.snapshots.push(snapshot);
         } else {
-            // Left unanswered, the kernel would wait for ever.
+            // Left unanswered, the kernel would wait forever.
             shard.kernel.handle_snapshot_report(request.to, SnapshotOutcome::Failed);
             self.mark_dirty(slot);
         }

@@ -1,4 +1,4 @@
-//! What keeps a replica alive beside its callers: other members, snapshots, a shorter log, its end.
+//! Changes of members, installed snapshots, purges and removals of a host's replicas.
 
 use quorate_liveness::{Decision, Heard};
 use quorate_raft::{ChangeError, InstallError, Membership};

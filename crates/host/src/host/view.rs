@@ -1,4 +1,4 @@
-//! What a host tells of its shards, for drivers and people.
+//! What a driver may ask of a host: the view of each shard, and sums over all of them.
 
 use quorate_raft::{Membership, RoleState};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ShardId, Term};

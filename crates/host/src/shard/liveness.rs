@@ -1,4 +1,4 @@
-//! A replica's part in node liveness: what it is bound to, and while it leads its lease.
+//! A replica's part in node liveness: its binding to a leader and, while it leads, its lease.
 
 use quorate_liveness::{BoundReplica, LeaderMonitor, Lease};
 use quorate_types::{Monotonic, ReplicaId};

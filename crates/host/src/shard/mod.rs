@@ -1,4 +1,4 @@
-//! One shard's place in a host: its kernel, and the callers who wait for it.
+//! One shard of a host: its kernel, and the callers who wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
 

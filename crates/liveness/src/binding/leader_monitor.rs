@@ -1,4 +1,4 @@
-//! When a leader gives up by itself: it could otherwise lead a shard in which nothing ever commits.
+//! Decides when a leader steps down by itself, because nothing commits in the shard that it leads.
 
 use quorate_raft::{Member, Membership};
 use quorate_types::{Index, Monotonic, NodeId, limits};

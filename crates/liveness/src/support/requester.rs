@@ -1,4 +1,5 @@
-//! The asking side: from whom this node has support, in which epoch, until when on its own clock.
+//! The requester of support: which peers support this node, in which epoch, and until when on its
+//! own clock.
 //!
 //! Support holds until the send time of the newest answered heartbeat, plus d, less the drift
 //! margin. The supporter counts from the receipt, which is later, so it ends later on any two clocks

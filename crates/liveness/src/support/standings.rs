@@ -1,4 +1,4 @@
-//! Support between nodes: the nouns that its two sides share, and what replicas must know of it.
+//! What both sides of support share: epochs, and the standing of each peer that replicas act upon.
 //!
 //! L asks F for support with every heartbeat, under an epoch. F supports (L, epoch) until a time on
 //! its own clock ([`super::Supporter`]); L counts on it until an earlier time on its own
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use quorate_types::{Incarnation, Monotonic, Mutant, Mutation, NodeId};
 
-/// Numbers the supports that one node gives another. A withdrawal ends an epoch for ever.
+/// Numbers the supports that one node gives another. A withdrawal ends an epoch forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SupportEpoch(pub u64);
 

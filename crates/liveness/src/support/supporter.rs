@@ -1,4 +1,4 @@
-//! The giving side: who is supported here, in which epoch, until when on this node's clock.
+//! The supporter: which peers this node supports, in which epoch, and until when on its own clock.
 //!
 //! A heartbeat in an epoch that was not withdrawn supports its sender until receipt + d. Only once
 //! that time has passed may this node withdraw, which is one step: it raises the lowest epoch that

@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// RULE 5: the replica of a node that may have lost something says nothing any more, for ever.
+    /// RULE 5: the replica of a node that may have lost something says nothing any more, forever.
     pub(crate) fn quarantine(&mut self, node: usize, shard: usize) {
         let quarantined = self.nodes.iter().filter(|n| n.replicas[shard].is_quarantined).count();
         let is_first = !self.nodes[node].replicas[shard].is_quarantined;

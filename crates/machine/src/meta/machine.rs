@@ -1,4 +1,4 @@
-//! The interpreter of [`MetaCommand`]s.
+//! The state machine of the meta shard, which interprets [`MetaCommand`]s.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What the cluster knows about one node.
+//! The record of one node in the meta shard.
 
 use std::collections::BTreeMap;
 

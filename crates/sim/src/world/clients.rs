@@ -84,7 +84,7 @@ impl World {
         let request = self.clients[client.0].request.as_ref().expect("a request is under way");
         let (shard, is_read) = (request.shard, request.ask == Ask::Read);
         let hint = self.hints.get(&shard).copied();
-        // Reads go to followers too, and a hint may be wrong for ever.
+        // Reads go to followers too, and a hint may be wrong forever.
         let strays = self.random.chance(if is_read { 300 } else { 50 });
         let node = match hint {
             Some(node) if !strays => node,

@@ -1,4 +1,4 @@
-//! Births and deaths: of shards, processes and replicas.
+//! Starts and ends of shards, processes and replicas.
 
 use std::collections::{BTreeMap, VecDeque};
 

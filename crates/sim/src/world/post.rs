@@ -1,4 +1,4 @@
-//! What travels between nodes: streams, datagrams, and what arrives.
+//! Delivers what travels between nodes: streams and datagrams.
 
 use quorate_host::Event;
 use quorate_raft::{Body, Message};

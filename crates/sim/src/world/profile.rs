@@ -1,5 +1,5 @@
-//! What a seed is like: how large its cluster is, which faults it has and how often. Seeds that all
-//! had every fault at a middling rate would be one seed many times.
+//! The profile of a seed: how large its cluster is, which faults it has and how often. Seeds that
+//! all had every fault at a middling rate would be one seed many times.
 
 use quorate_types::{SplitMix64, limits};
 

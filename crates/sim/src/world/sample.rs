@@ -1,4 +1,4 @@
-//! What the world looks at from time to time, because nothing that happens tells of it.
+//! Samples of state that no event tells of, taken from time to time.
 
 use quorate_liveness::NodeLiveness;
 use quorate_raft::{Member, Role};

@@ -1,4 +1,4 @@
-//! What is going to happen, and when: one queue for the whole world.
+//! The schedule of the world: one queue of everything that is going to happen.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
