@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_machine::{
-    AppliedRecord, ApplyContext, Envelope, KvMachine, KvReply, OrderedMap, RecordError,
+    AppliedRecord, AppliedRecordError, ApplyContext, Envelope, KvMachine, KvReply, OrderedMap,
     StateMachine,
 };
 use quorate_raft::{EntryKind, Membership, Run, RunDraft, RunError};
@@ -158,11 +158,14 @@ fn check_applied_record(bytes: &[u8]) -> bool {
         })
     };
     let mut ended = check(bytes);
-    if let Err(RecordError::Checksum { found, .. }) = ended {
+    if let Err(AppliedRecordError::Checksum { found, .. }) = ended {
         let mut sealed = bytes.to_vec();
         sealed[0..4].copy_from_slice(&found.to_le_bytes());
         ended = check(&sealed);
-        assert!(!matches!(ended, Err(RecordError::Checksum { .. })), "the checksum was computed");
+        assert!(
+            !matches!(ended, Err(AppliedRecordError::Checksum { .. })),
+            "the checksum was computed"
+        );
     }
     ended.is_ok()
 }

@@ -254,7 +254,7 @@ async fn foreign_directories_and_ports_are_refused_by_name() {
         error.faults.remove(0)
     };
     let in_use = fault(spec.builder(NodeId(1), free));
-    assert!(matches!(in_use, OpenFault::Log(quorate_log::OpenError::InUse { .. })), "{in_use}");
+    assert!(matches!(in_use, OpenFault::Log(quorate_log::LogOpenError::InUse { .. })), "{in_use}");
     let taken = fault(spec.builder(NodeId(2), engine.local_address()));
     assert!(matches!(taken, OpenFault::Transport(_)), "{taken}");
     engine.shutdown().await;
@@ -265,13 +265,13 @@ async fn foreign_directories_and_ports_are_refused_by_name() {
     let foreign = fault(spec.builder(NodeId(1), free).cluster(other).tls(tls));
     let text = foreign.to_string();
     assert!(
-        matches!(foreign, OpenFault::Log(quorate_log::OpenError::OtherCluster { .. })),
+        matches!(foreign, OpenFault::Log(quorate_log::LogOpenError::OtherCluster { .. })),
         "{text}"
     );
     let tls = spec.authority.issue(NodeId(7)).expect("a certificate");
     let foreign = fault(spec.builder(NodeId(1), free).node(NodeId(7)).tls(tls));
     assert!(
-        matches!(foreign, OpenFault::Log(quorate_log::OpenError::OtherNode { .. })),
+        matches!(foreign, OpenFault::Log(quorate_log::LogOpenError::OtherNode { .. })),
         "{foreign}"
     );
     let faults = Engine::builder(directory.path()).workers(0).open().err().expect("faults").faults;

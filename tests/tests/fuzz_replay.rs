@@ -22,8 +22,8 @@ use quorate_transport::{
     EncodedFrame, Forward, ForwardKind, Hello, ShardMessage, encode_forwards, encode_messages,
 };
 use quorate_types::{
-    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, SplitMix64,
-    StoreId, Term, WallMillis,
+    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeInstance, ReplicaId, ShardId,
+    SplitMix64, StoreId, Term, WallMillis,
 };
 
 /// Mutations of each file.
@@ -357,8 +357,8 @@ fn records() -> Corpus {
         KvReply::Swapped,
         KvReply::Conflict { actual: Some(key()) },
     ];
-    let life = NodeLife { store: StoreId(9), incarnation: Incarnation(4), nonce: 5 };
-    let hello = Hello::new(ClusterId(7), NodeId(1), life, WallMillis(6)).encode();
+    let instance = NodeInstance { store: StoreId(9), incarnation: Incarnation(4), nonce: 5 };
+    let hello = Hello::new(ClusterId(7), NodeId(1), instance, WallMillis(6)).encode();
     let mut long_hello = [&hello[..], &[9; 20]].concat();
     let length = u16::try_from(long_hello.len()).expect("short");
     long_hello[4..6].copy_from_slice(&length.to_le_bytes());

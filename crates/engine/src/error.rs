@@ -247,7 +247,7 @@ pub enum OpenFault {
     },
     /// The log store refused.
     #[error(transparent)]
-    Log(#[from] quorate_log::OpenError),
+    Log(#[from] quorate_log::LogOpenError),
     /// The log store failed while it was opened.
     #[error(transparent)]
     LogWrite(#[from] quorate_log::LogFault),

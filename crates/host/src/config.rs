@@ -1,4 +1,4 @@
-//! What a host is configured with, and how it learns of its replicas.
+//! The configuration of a host, and what it is told of each replica that it takes in.
 
 use quorate_liveness::Standings;
 use quorate_raft::{Config, Restored};
@@ -27,7 +27,7 @@ pub struct HostConfig {
     /// Bytes that the shards of this host may have under way to one peer together.
     pub window_peer_bytes_max: usize,
     /// How the support that this node gives stands at its start. With it, shards are bound to leaders
-    /// by node liveness: leases, quiet shards, and no vote in the silence after a start. Without it,
+    /// by node liveness: leases, quiesced shards, and no vote in the silence after a start. Without it,
     /// each shard has heartbeats and timers of its own, and every read costs a round.
     pub standings: Option<Standings>,
     /// Whether leaders answer reads by their leases. Only for nodes whose clocks stray from each other

@@ -1,4 +1,4 @@
-//! All shards of one node, still sans-IO: events go in, one [`Turn`] comes out.
+//! The host of all shards of one worker, without I/O: events go in, one [`Turn`] comes out.
 //!
 //! A [`Host`] owns the kernels of the shards that are pinned to one worker. It gathers what all of
 //! them want done into one [`Turn`], so that its driver does one log write, one frame per peer and
@@ -77,6 +77,6 @@ mod turn;
 pub use config::{HostConfig, ReplicaInit};
 pub use host::{Host, ShardView};
 pub use turn::{
-    Answer, Apply, Event, Refusal, ShardFetch, ShardLoss, ShardPurge, ShardRole, ShardSnapshot,
+    Answer, Apply, Event, HostRefusal, ShardFetch, ShardLoss, ShardPurge, ShardRole, ShardSnapshot,
     Ticket, Turn,
 };

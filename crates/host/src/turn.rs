@@ -1,4 +1,4 @@
-//! What goes into a host and what comes out of it.
+//! The events that a host takes in, and the turn that it gives out.
 
 use std::ops::Range;
 
@@ -171,7 +171,7 @@ pub(crate) struct Arrived {
 
 /// Why a request was refused. It did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HostRefusal {
     /// No replica of the shard lives here.
     NoReplica,
     /// The replica here does not lead.
@@ -184,7 +184,7 @@ pub enum Refusal {
         /// Version in force.
         current: u64,
     },
-    /// Too much is under way in this shard, or leadership is being transferred: wait.
+    /// Too much is under way in this shard, or leading is being transferred: wait.
     Busy,
     /// The target of a transfer is no other voter.
     NotAVoter,
@@ -194,19 +194,19 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Nothing was done and nothing will be.
-    Refused(Refusal),
+    Refused(HostRefusal),
     /// The write's place in the log was committed with another entry: it did not happen.
     Overwritten,
     /// The write left this log and nobody here can tell whether it lives on elsewhere.
     OutcomeUnknown,
     /// The read is linearizable now: `index` is applied here.
     ReadAt(Index),
-    /// The read could not be confirmed, because leadership changed; ask again.
+    /// The read could not be confirmed, because leading changed; ask again.
     NotConfirmed {
         /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// The transfer of leadership has begun.
+    /// The transfer of leading has begun.
     TransferBegun,
 }
 

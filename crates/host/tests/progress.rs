@@ -2,7 +2,7 @@
 //! only such a write does. Method: a cluster of one whose disk is instant.
 
 use bytes::Bytes;
-use quorate_host::{Answer, Event, Host, HostConfig, Refusal, ReplicaInit, Ticket, Turn};
+use quorate_host::{Answer, Event, Host, HostConfig, HostRefusal, ReplicaInit, Ticket, Turn};
 use quorate_machine::KvCommand;
 use quorate_raft::{HardState, Member, Membership, Restored};
 use quorate_types::{
@@ -62,7 +62,7 @@ fn the_place_is_told_to_those_who_ask() {
     host.handle(now, WallMillis(0), write(1, true));
     let refused = host.take_turn(now);
     assert!(refused.accepted.is_empty(), "a refused write has no place");
-    let refusal = Answer::Refused(Refusal::NotLeader { leader: None });
+    let refusal = Answer::Refused(HostRefusal::NotLeader { leader: None });
     assert_eq!(refused.answers, [(Ticket(1), refusal)]);
 
     while !step(&mut host, &mut now).roles.iter().any(|role| role.role.serving) {}

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_host::{Answer, Event, Host, HostConfig, Refusal, ReplicaInit, ShardFetch, Ticket};
+use quorate_host::{Answer, Event, Host, HostConfig, HostRefusal, ReplicaInit, ShardFetch, Ticket};
 use quorate_machine::KvCommand;
 use quorate_raft::{Body, HardState, Member, Membership, Message, Restored, Role, Run};
 use quorate_types::{
@@ -193,7 +193,7 @@ impl Driver {
 
     /// True if the last write was refused because the node is busy.
     fn was_busy(&mut self, ticket: u64) -> bool {
-        let busy = (Ticket(ticket), Answer::Refused(Refusal::Busy));
+        let busy = (Ticket(ticket), Answer::Refused(HostRefusal::Busy));
         match self.answers.pop() {
             None => false,
             Some(answer) => {
@@ -300,7 +300,7 @@ fn what_is_under_way_to_a_peer_is_bounded_for_the_node() {
     // What a leader had under way counts no more when it leads no more.
     driver.write(ShardId(1), 9_999);
     assert!(driver.host.window_bytes(NodeId(2)) > 0);
-    driver.host.resign_all(driver.now);
+    driver.host.step_down_all(driver.now);
     driver.turn();
     assert_eq!(driver.host.window_bytes(NodeId(2)), 0);
 }

@@ -1,7 +1,7 @@
-//! The audit: do both ends of a pair of nodes agree on which shards are bound between them?
+//! The audit of a pair of nodes: it finds shards that only one of the two believes to be bound.
 //!
-//! A lost release, or a binding that only one side remembers, would otherwise leave a quiet shard
-//! stuck for ever. Each side keeps the bound shards in 64 buckets, each with count and xor of a
+//! A lost release, or a binding that only one side remembers, would otherwise leave a quiesced shard
+//! stuck forever. Each side keeps the bound shards in 64 buckets, each with count and xor of a
 //! hash of (shard, term). The bound side numbers the changes of a bucket and tells its number with
 //! each binding, so that two digests can be compared at the same point of one history: unequal
 //! digests under one number are a difference, under two numbers only a lag, until that has lasted.

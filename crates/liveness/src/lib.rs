@@ -1,7 +1,7 @@
-//! Node liveness, bindings and leases as pure state: heartbeats in, support out, for one pair of
-//! nodes what would otherwise be one heartbeat per shard.
+//! Node liveness, bindings and leases as pure state: one heartbeat per pair of nodes takes the
+//! place of one per shard.
 //!
-//! A node supports another ([`SupportGiver`], [`SupportAsker`]); replicas bind themselves to a
+//! A node supports another ([`Supporter`], [`Requester`]); replicas bind themselves to a
 //! leader for as long as that support stands ([`BoundReplica`]); a leader whose quorum is bound and
 //! supporting has a [`Lease`]: nobody else can be elected, so it reads without asking, and its
 //! followers run no timers. The nearest relative is CockroachDB's store liveness with leader
@@ -9,17 +9,17 @@
 //!
 //! ```text
 //!   node L                                              node F
-//!   SupportAsker ──── Heartbeat (incarnation, epoch) ───▶ SupportGiver
+//!   Requester ─────── Heartbeat (incarnation, epoch) ───▶ Supporter
 //!        ▲ ◀───────── HeartbeatAnswer ──────────────────       │ Standings: "epoch e stands"
 //!        │ SupportHeld: until                                  ▼
-//!   Lease ─────────── BindRequest (term, epoch) ────────▶ BoundReplica  judges every message
+//!   Lease ─────────── BindRequest (term, epoch) ────────▶ BoundReplica  decides on every message
 //!     ▲ └◀─────────── Binding ──────────────────────────       │
 //!     │                                                        ▼
 //!   BoundThere ◀───── one bucket on each heartbeat ──────  BoundHere    audit, 64 buckets
 //!   WakeIndex         whom a loss or return wakes          WakeIndex
 //! ```
 //!
-//! [`NodeLiveness`] holds what belongs to a node; [`BoundReplica`], [`Lease`] and [`LeaderWatch`]
+//! [`NodeLiveness`] holds what belongs to a node; [`BoundReplica`], [`Lease`] and [`LeaderMonitor`]
 //! belong to a replica, [`WakeIndex`] to a worker.
 //!
 //! Two nodes, one of which supports the other:
@@ -59,13 +59,13 @@ pub use audit::{
     AuditKey, AuditList, AuditSample, BoundHere, BoundThere, BucketNumber, ChangeNumber, Comparison,
 };
 pub use binding::{
-    BindRequest, Binding, Bound, BoundReplica, Control, Followed, Heard, Judgement, LeaderFacts,
-    LeaderWatch, Lease, LeaseEnd, LivenessNote, StepDown, latest_of_quorum,
+    BindGrant, BindRequest, Binding, BoundReplica, Control, Decision, Followed, Heard, LeaderFacts,
+    LeaderMonitor, Lease, LeaseEnd, LivenessNote, StepDown, latest_of_quorum,
 };
 pub use node::{LivenessConfig, LivenessEvent, NodeLiveness};
 pub use support::{
-    AskerEvent, Datagram, DatagramError, Heartbeat, HeartbeatAnswer, HeartbeatSequence, Standing,
-    StandingCause, StandingChange, Standings, SupportAsker, SupportEpoch, SupportGiver,
-    SupportHeld, Suspicion, Unfit, Verdict,
+    Datagram, DatagramError, Heartbeat, HeartbeatAnswer, HeartbeatSequence, Requester,
+    RequesterEvent, Standing, StandingCause, StandingChange, Standings, SupportEpoch, SupportHeld,
+    Supporter, Suspicion, Unfit, Verdict,
 };
 pub use wake_index::{Wake, WakeIndex};

@@ -12,8 +12,8 @@ use quorate_types::{
 use crate::audit::{AuditKey, AuditList, BoundHere, BoundThere, ChangeNumber, Comparison};
 use crate::binding::{Binding, Control, LivenessNote};
 use crate::support::{
-    AskerEvent, Datagram, HeartbeatAnswer, StandingChange, Standings, SupportAsker, SupportGiver,
-    SupportHeld, Suspicion, Unfit,
+    Datagram, HeartbeatAnswer, Requester, RequesterEvent, StandingChange, Standings, SupportHeld,
+    Supporter, Suspicion, Unfit,
 };
 
 /// Fixed for the life of a node's process.
@@ -38,7 +38,7 @@ pub enum LivenessEvent {
     /// for [`crate::StandingCause::Given`], wakes the shards bound to that peer.
     Standing(StandingChange),
     /// Something changed in the support that this node holds.
-    Asker(AskerEvent),
+    Requester(RequesterEvent),
     /// The audit differs: this list goes to the peer on the control lane, for its
     /// [`NodeLiveness::handle_list_of_leader`].
     Differs {
@@ -76,8 +76,8 @@ impl Pair {
 
 /// The liveness of one node and of its peers as it sees them.
 pub struct NodeLiveness {
-    giver: SupportGiver,
-    asker: SupportAsker,
+    supporter: Supporter,
+    requester: Requester,
     suspicion: Suspicion,
     key: AuditKey,
     pairs: BTreeMap<NodeId, Pair>,
@@ -91,8 +91,8 @@ impl NodeLiveness {
     pub fn new(now: Monotonic, config: &LivenessConfig) -> NodeLiveness {
         let (incarnation, support) = (config.incarnation, config.support);
         let mut node = NodeLiveness {
-            giver: SupportGiver::new(now, incarnation, config.longest_durable, support),
-            asker: SupportAsker::new(now, incarnation, support),
+            supporter: Supporter::new(now, incarnation, config.longest_durable, support),
+            requester: Requester::new(now, incarnation, support),
             suspicion: Suspicion::new(),
             key: AuditKey::new(config.cluster),
             pairs: BTreeMap::new(),
@@ -108,14 +108,15 @@ impl NodeLiveness {
     /// The same with a deliberate bug, for the simulator.
     #[must_use]
     pub fn with_mutation(self, mutation: Mutation) -> NodeLiveness {
-        let (giver, asker) = (self.giver, self.asker);
-        let (giver, asker) = (giver.with_mutation(mutation), asker.with_mutation(mutation));
-        NodeLiveness { giver, asker, mutation, ..self }
+        let (supporter, requester) = (self.supporter, self.requester);
+        let (supporter, requester) =
+            (supporter.with_mutation(mutation), requester.with_mutation(mutation));
+        NodeLiveness { supporter, requester, mutation, ..self }
     }
 
     /// Begins to ask a new node for support.
     pub fn add_peer(&mut self, node: NodeId) {
-        self.asker.add_peer(node);
+        self.requester.add_peer(node);
         let key = self.key;
         self.pairs.entry(node).or_insert_with(|| Pair::new(key));
     }
@@ -133,8 +134,8 @@ impl NodeLiveness {
         }
         match datagram {
             Datagram::Heartbeat(heartbeat) => {
-                let before = self.giver.standings().get(from);
-                let answer = self.giver.handle_heartbeat(now, from, heartbeat);
+                let before = self.supporter.standings().get(from);
+                let answer = self.supporter.handle_heartbeat(now, from, heartbeat);
                 let pair = self.pairs.get_mut(&from).expect("looked at above");
                 if before.is_some_and(|before| before.incarnation < heartbeat.incarnation) {
                     pair.here = BoundHere::new(self.key);
@@ -151,7 +152,7 @@ impl NodeLiveness {
                 answer
             }
             Datagram::Answer(answer) => {
-                self.asker.handle_answer(now, from, answer);
+                self.requester.handle_answer(now, from, answer);
                 None
             }
         }
@@ -161,10 +162,10 @@ impl NodeLiveness {
     /// are due. `now` is read before they are sent.
     pub fn handle_timeout(&mut self, now: Monotonic) -> Vec<(NodeId, Datagram)> {
         self.suspicion.handle_timer(self.poll_timeout(), now);
-        self.giver.handle_timeout(now);
-        self.asker.handle_timeout(now);
+        self.supporter.handle_timeout(now);
+        self.requester.handle_timeout(now);
         let pairs = &mut self.pairs;
-        let heartbeats = self.asker.take_heartbeats(now, |peer| {
+        let heartbeats = self.requester.take_heartbeats(now, |peer| {
             pairs.get_mut(&peer).expect("every peer has a pair").here.take_sample()
         });
         let wrap = |(node, heartbeat)| (node, Datagram::Heartbeat(heartbeat));
@@ -174,30 +175,30 @@ impl NodeLiveness {
     /// When [`NodeLiveness::handle_timeout`] wants to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Monotonic {
-        let asker = self.asker.poll_timeout();
-        self.giver.poll_timeout().map_or(asker, |giver| giver.min(asker))
+        let requester = self.requester.poll_timeout();
+        self.supporter.poll_timeout().map_or(requester, |supporter| supporter.min(requester))
     }
 
     /// The node became unfit to lead, or fit again.
     pub fn handle_fitness(&mut self, unfit: Option<Unfit>) {
-        self.asker.handle_fitness(unfit);
+        self.requester.handle_fitness(unfit);
     }
 
     /// The longest support, to be made durable; each value once.
     pub fn take_persist_longest(&mut self) -> Option<Duration> {
-        self.giver.take_persist_longest()
+        self.supporter.take_persist_longest()
     }
 
     /// It is durable.
     pub fn handle_longest_persisted(&mut self, longest: Duration) {
-        self.giver.handle_longest_persisted(longest);
+        self.supporter.handle_longest_persisted(longest);
     }
 
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Vec<LivenessEvent> {
         let mut events: Vec<_> =
-            self.giver.take_changes().into_iter().map(LivenessEvent::Standing).collect();
-        events.extend(self.asker.take_events().into_iter().map(LivenessEvent::Asker));
+            self.supporter.take_changes().into_iter().map(LivenessEvent::Standing).collect();
+        events.extend(self.requester.take_events().into_iter().map(LivenessEvent::Requester));
         let differing = std::mem::take(&mut self.differing);
         events.extend(
             differing.into_iter().map(|(node, list)| LivenessEvent::Differs { node, list }),
@@ -286,19 +287,19 @@ impl NodeLiveness {
     /// How the support that this node gives stands; workers start with a copy.
     #[must_use]
     pub fn standings(&self) -> &Standings {
-        self.giver.standings()
+        self.supporter.standings()
     }
 
     /// Until when `node` is supported, on this node's clock; for people to look at.
     #[must_use]
     pub fn supported_until(&self, node: NodeId) -> Option<Monotonic> {
-        self.giver.supported_until(node)
+        self.supporter.supported_until(node)
     }
 
     /// The support that `node` gives this one.
     #[must_use]
     pub fn held(&self, node: NodeId) -> Option<SupportHeld> {
-        self.asker.held(node)
+        self.requester.held(node)
     }
 
     /// Whether `node` is late enough to be suspected: a reason to prepare, never to act.

@@ -1,5 +1,6 @@
-//! Whom to wake: shards by the node of the leader they are bound to, and shards by the peer at which
-//! they are not bound. A loss or a return costs what it concerns, not what the node hosts.
+//! The index of shards to wake when a node is lost or returns: by the node of the leader they are
+//! bound to, and by the peers at which they are not bound. A loss or a return costs what it
+//! concerns, not what the node hosts.
 //!
 //! Wakes are spread at random, so that the candidates of one shard on two nodes seldom meet, and
 //! rate limited, so that ten thousand shards do not fill one turn.

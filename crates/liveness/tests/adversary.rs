@@ -8,7 +8,7 @@
 //!
 //! Checked in every millisecond: no two leases of one shard overlap, also not those of paused
 //! processes; no lease lacks a committed entry; whoever votes or grants a pre-vote is counted by no
-//! lease; what an asker counts on ends before what its giver promised; no support is shortened; one
+//! lease; what a requester counts on ends before what its supporter promised; no support is shortened; one
 //! leader a term, which has what is committed. After the heal every shard has a lease again within
 //! a bound. Then each rule is broken, and some check has to see it.
 //!

@@ -1,4 +1,4 @@
-//! Directories that are still there after a power cut, and whether a database is in them.
+//! Makes directories that survive a power cut, and tells whether a database is in one.
 
 use std::fs::{self, File};
 use std::io;

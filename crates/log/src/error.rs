@@ -1,4 +1,4 @@
-//! What can go wrong, each with the thing, what was found and what to do about it.
+//! The errors of the log, each with the thing, what was found and what to do about it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ impl fmt::Display for Holder {
 
 /// Why a directory could not be opened as a log.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum LogOpenError {
     /// A living process has it.
     #[error("log directory {} is in use by {holder}, or use another directory", dir.display())]
     InUse {
@@ -189,7 +189,7 @@ pub enum CreateError {
 
 /// Why entries could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub enum LogReadError {
     /// No living replica of the shard is here.
     #[error("shard {shard} has no living replica in this log: ask the node that has one")]
     Unknown {

@@ -1,5 +1,5 @@
-//! Which family holds a shard's runs. Nothing else knows: every key begins with its shard in all
-//! families, so the rest of the crate asks for a name and uses it.
+//! The choice of the RocksDB family that holds a shard's runs. Nothing else knows it: every key
+//! begins with its shard in all families, so the rest of the crate asks for a name and uses it.
 //!
 //! A family of its own lets a shard's purged runs leave with their memtable. But each family costs
 //! memory and time at start (10,000: 23 s to open, about 1 GB), so only the first shards get one

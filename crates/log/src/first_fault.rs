@@ -1,4 +1,4 @@
-//! The first fault of a store, and who is told of it (RULE 8).
+//! A latch that keeps the first fault of a store, and tells a listener of it (RULE 8).
 
 use std::fmt;
 use std::sync::OnceLock;

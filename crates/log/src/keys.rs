@@ -51,7 +51,7 @@ pub(crate) enum RecordKey {
     Replica(ShardId),
     /// A replica's term, vote and commit.
     HardState(ShardId),
-    /// The newest life of another node.
+    /// The newest instance of another node.
     Peer(NodeId),
     /// Set once every founder of the cluster has met this directory.
     Founded,

@@ -1,4 +1,4 @@
-//! The first failure, kept for good (RULE 8).
+//! The latch of the log: it keeps the first fault for the life of the store (RULE 8).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -89,7 +89,7 @@ mod wal_repair;
 mod writer;
 
 pub use directory::{holds_database, make_durably};
-pub use error::{CreateError, Holder, LogFault, OpenError, ReadError};
+pub use error::{CreateError, Holder, LogFault, LogOpenError, LogReadError};
 pub use first_fault::FirstFault;
 pub use options::{LogOptions, SyncMode, WriteHook};
 pub use record::Identity;

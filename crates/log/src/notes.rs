@@ -3,21 +3,21 @@
 
 use rocksdb::WriteBatch;
 
-use quorate_types::{Incarnation, NodeId, NodeLife};
+use quorate_types::{Incarnation, NodeId, NodeInstance};
 
 use crate::error::LogFault;
 use crate::keys::RecordKey;
-use crate::record::{decode_u64, encode_life, unseal};
+use crate::record::{decode_u64, encode_instance, unseal};
 use crate::store::LogStore;
 
 impl LogStore {
-    /// Remembers the newest life of another node, so that an older one of it, or another directory
+    /// Remembers the newest instance of another node, so that an older one of it, or another directory
     /// under its id, is known as such after a restart too (RULES 5 and 9). One sync.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
-    pub fn record_peer(&self, node: NodeId, life: NodeLife) -> Result<(), LogFault> {
-        self.note(RecordKey::Peer(node), &encode_life(life))
+    pub fn record_peer(&self, node: NodeId, instance: NodeInstance) -> Result<(), LogFault> {
+        self.note(RecordKey::Peer(node), &encode_instance(instance))
     }
 
     /// Remembers that every founder of the cluster has met this directory: from now on its replicas

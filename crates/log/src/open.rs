@@ -1,4 +1,4 @@
-//! From a path to an open RocksDB whose records have been read and belong to this node.
+//! Opens the RocksDB of a path and reads its records, which have to belong to this node.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,17 +9,17 @@ use std::sync::Arc;
 use rocksdb::{ColumnFamilyDescriptor, ErrorKind, IteratorMode};
 
 use quorate_raft::HardState;
-use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, StoreId};
+use quorate_types::{ClusterId, NodeId, NodeInstance, ShardId, StoreId};
 
 use crate::directory::make_durably;
-use crate::error::OpenError;
+use crate::error::LogOpenError;
 use crate::families::{Families, RECORDS_FAMILY};
 use crate::keys::RecordKey;
 use crate::latch::Latch;
 use crate::options::LogOptions;
 use crate::record::{
-    FORMAT, Family, RecordError, ReplicaRecord, decode_hard_state, decode_identity, decode_life,
-    decode_u32, decode_u64, unseal,
+    FORMAT, Family, RecordError, ReplicaRecord, decode_hard_state, decode_identity,
+    decode_instance, decode_u32, decode_u64, unseal,
 };
 use crate::settings::{self, Db};
 use crate::wal_repair::{Damage, NewestFile};
@@ -33,7 +33,7 @@ pub(crate) struct Records {
     pub(crate) spaces: Option<u64>,
     pub(crate) families: BTreeMap<ShardId, Family>,
     pub(crate) replicas: BTreeMap<ShardId, ReplicaRecord>,
-    pub(crate) peers: BTreeMap<NodeId, NodeLife>,
+    pub(crate) peers: BTreeMap<NodeId, NodeInstance>,
     pub(crate) founded: bool,
     pub(crate) map: Option<Vec<u8>>,
     pub(crate) first_map: Option<u32>,
@@ -55,7 +55,7 @@ pub(crate) fn open(
     dir: &Path,
     options: &LogOptions,
     latch: Arc<Latch>,
-) -> Result<Opened, OpenError> {
+) -> Result<Opened, LogOpenError> {
     let fresh = prepare(dir)?;
     let mut database = settings::database(options, latch);
     database.create_if_missing(fresh);
@@ -70,7 +70,7 @@ pub(crate) fn open(
     let torn = inspect_newest(dir)?.filter(|newest| newest.damage.is_some());
     let db = match (open(), torn) {
         (Err(error), Some(torn)) if error.kind() == ErrorKind::Corruption => {
-            torn.cut().map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+            torn.cut().map_err(|source| LogOpenError::Directory { dir: dir.to_owned(), source })?;
             open()
         }
         (outcome, _) => outcome,
@@ -86,16 +86,16 @@ pub(crate) fn open(
     Ok(Opened { db, records, families })
 }
 
-/// An [`OpenError::Damaged`].
-pub(crate) fn damaged(dir: &Path, what: impl Into<String>) -> OpenError {
-    OpenError::Damaged { dir: dir.to_owned(), what: what.into() }
+/// An [`LogOpenError::Damaged`].
+pub(crate) fn damaged(dir: &Path, what: impl Into<String>) -> LogOpenError {
+    LogOpenError::Damaged { dir: dir.to_owned(), what: what.into() }
 }
 
 /// The newest file of the write-ahead log. Read before RocksDB sees it: some damage it takes for the
 /// end of the file, and would go on without what lies behind.
-fn inspect_newest(dir: &Path) -> Result<Option<NewestFile>, OpenError> {
+fn inspect_newest(dir: &Path) -> Result<Option<NewestFile>, LogOpenError> {
     let newest = NewestFile::inspect(dir)
-        .map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+        .map_err(|source| LogOpenError::Directory { dir: dir.to_owned(), source })?;
     if let Some(NewestFile {
         path, damage: Some(Damage { at, follower: Some(follower) }), ..
     }) = &newest
@@ -108,8 +108,8 @@ fn inspect_newest(dir: &Path) -> Result<Option<NewestFile>, OpenError> {
 }
 
 /// Makes `dir` if need be. True if RocksDB never lived in it.
-fn prepare(dir: &Path) -> Result<bool, OpenError> {
-    let unprepared = |source| OpenError::Directory { dir: dir.to_owned(), source };
+fn prepare(dir: &Path) -> Result<bool, LogOpenError> {
+    let unprepared = |source| LogOpenError::Directory { dir: dir.to_owned(), source };
     make_durably(dir).map_err(unprepared)?;
     let names = names_in(dir).map_err(unprepared)?;
     if names.iter().any(|name| name == "CURRENT") {
@@ -130,19 +130,19 @@ fn names_in(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// What RocksDB's refusal to open means.
-fn refusal(dir: &Path, error: &rocksdb::Error) -> OpenError {
+fn refusal(dir: &Path, error: &rocksdb::Error) -> LogOpenError {
     let detail = error.to_string();
     if let Some(holder) = settings::lock_holder(error, dir) {
-        return OpenError::InUse { dir: dir.to_owned(), holder };
+        return LogOpenError::InUse { dir: dir.to_owned(), holder };
     }
     // A file that the manifest names and the directory lacks is damage like any other.
     if error.kind() == ErrorKind::Corruption || detail.contains("No such file") {
         return damaged(dir, detail);
     }
-    OpenError::Storage { dir: dir.to_owned(), detail }
+    LogOpenError::Storage { dir: dir.to_owned(), detail }
 }
 
-fn read_records(dir: &Path, db: &Db) -> Result<Records, OpenError> {
+fn read_records(dir: &Path, db: &Db) -> Result<Records, LogOpenError> {
     let mut records = Records::default();
     for item in db.iterator(IteratorMode::Start) {
         let (key, value) = item.map_err(|error| refusal(dir, &error))?;
@@ -155,7 +155,7 @@ fn read_records(dir: &Path, db: &Db) -> Result<Records, OpenError> {
         match records.format {
             Some(found) if found > FORMAT => {
                 let dir = dir.to_owned();
-                return Err(OpenError::NewerFormat { dir, found, supported: FORMAT });
+                return Err(LogOpenError::NewerFormat { dir, found, supported: FORMAT });
             }
             Some(_) => {}
             None => return Err(damaged(dir, "the record of the format is missing")),
@@ -183,7 +183,7 @@ impl Records {
                 self.replicas.insert(shard, ReplicaRecord::decode(body)?);
             }
             RecordKey::Peer(node) => {
-                self.peers.insert(node, decode_life(body)?);
+                self.peers.insert(node, decode_instance(body)?);
             }
             RecordKey::Founded => self.founded = true,
             RecordKey::Map => self.map = Some(body.to_vec()),

@@ -1,4 +1,4 @@
-//! What a store is opened with.
+//! The options that a store is opened with.
 
 use std::fmt;
 use std::sync::Arc;

@@ -11,7 +11,7 @@
 
 use quorate_raft::{HardState, Membership};
 use quorate_types::{
-    ByteReader, ClusterId, CutShort, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId,
+    ByteReader, ClusterId, CutShort, Incarnation, Index, LogId, NodeId, NodeInstance, ReplicaId,
     ShardId, SpaceId, StoreId, Term,
 };
 
@@ -104,22 +104,22 @@ pub(crate) fn decode_identity(body: &[u8]) -> Result<(ClusterId, NodeId, StoreId
 }
 
 /// Body of [`RecordKey::Peer`]: store u128, incarnation u64, nonce u64.
-pub(crate) fn encode_life(life: NodeLife) -> Vec<u8> {
+pub(crate) fn encode_instance(instance: NodeInstance) -> Vec<u8> {
     let mut body = Vec::with_capacity(32);
-    body.extend_from_slice(&life.store.0.to_le_bytes());
-    body.extend_from_slice(&life.incarnation.0.to_le_bytes());
-    body.extend_from_slice(&life.nonce.to_le_bytes());
+    body.extend_from_slice(&instance.store.0.to_le_bytes());
+    body.extend_from_slice(&instance.incarnation.0.to_le_bytes());
+    body.extend_from_slice(&instance.nonce.to_le_bytes());
     body
 }
 
-/// Reads [`encode_life`].
-pub(crate) fn decode_life(body: &[u8]) -> Result<NodeLife, RecordError> {
+/// Reads [`encode_instance`].
+pub(crate) fn decode_instance(body: &[u8]) -> Result<NodeInstance, RecordError> {
     let mut fields = ByteReader::new(body);
     let store = StoreId(fields.u128()?);
     let incarnation = Incarnation(fields.u64()?);
     let nonce = fields.u64()?;
     end(&fields)?;
-    Ok(NodeLife { store, incarnation, nonce })
+    Ok(NodeInstance { store, incarnation, nonce })
 }
 
 /// Reads a body of one u64: [`RecordKey::Incarnation`], [`RecordKey::Spaces`].

@@ -1,9 +1,9 @@
-//! What a start hands back: every replica's durable state, verified.
+//! The durable state of every replica, verified, as a start of the store gives it back.
 
 use std::collections::BTreeMap;
 
 use quorate_raft::{HardState, Restored};
-use quorate_types::{NodeId, NodeLife, ReplicaId, ShardId, SpaceId};
+use quorate_types::{NodeId, NodeInstance, ReplicaId, ShardId, SpaceId};
 
 use crate::open::{Opened, Records};
 use crate::record::{Identity, RecordError, ReplicaRecord};
@@ -16,9 +16,9 @@ pub struct Recovery {
     pub identity: Identity,
     /// Every replica that was ever here, by shard.
     pub replicas: Vec<RecoveredReplica>,
-    /// The newest life of every node that [`LogStore::record_peer`](crate::LogStore::record_peer)
+    /// The newest instance of every node that [`LogStore::record_peer`](crate::LogStore::record_peer)
     /// was told of.
-    pub peers: BTreeMap<NodeId, NodeLife>,
+    pub peers: BTreeMap<NodeId, NodeInstance>,
     /// True after [`LogStore::record_founded`](crate::LogStore::record_founded).
     pub founded: bool,
     /// What [`LogStore::record_map`](crate::LogStore::record_map) was given last.
@@ -41,7 +41,7 @@ pub struct RecoveredReplica {
     pub replica: ReplicaId,
     /// Where its data is kept.
     pub space: SpaceId,
-    /// True if it was removed: this id and lower ones are refused for ever (RULE 3).
+    /// True if it was removed: this id and lower ones are refused forever (RULE 3).
     pub tombstone: bool,
     /// `Some` says what of it can't be read or does not fit together. It may have lost a vote or
     /// entries that it acknowledged, so it must not vote, promise or acknowledge again (RULE 5);

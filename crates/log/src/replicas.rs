@@ -1,4 +1,4 @@
-//! Birth, rebirth and death of replicas in the log.
+//! Makes, resets and removes replicas in the log.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ impl LogStore {
         Ok(())
     }
 
-    /// Removes the replica of `shard` for ever: its runs go, its id stays as a tombstone, and
+    /// Removes the replica of `shard` forever: its runs go, its id stays as a tombstone, and
     /// neither it nor a lower one is created here again (RULE 3). The caller has proof that the
     /// group goes on without it (RULE 15). A damaged replica can be buried too. One sync; does
     /// nothing if the shard was never here or is buried already.

@@ -1,4 +1,4 @@
-//! What the store has done so far, for metrics and benches.
+//! Counters and latencies of the store, for metrics and benchmarks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The store: one RocksDB, every shard's runs and records.
+//! The store of all logs of a node: one RocksDB with every shard's runs and records.
 
 use std::ops::{Deref, DerefMut, Range};
 use std::path::Path;
@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use quorate_raft::{Membership, Run, Write};
 use quorate_types::{ClusterId, Incarnation, Index, LogId, NodeId, ShardId, SpaceId, StoreId};
 
-use crate::error::{LogFault, OpenError, ReadError};
+use crate::error::{LogFault, LogOpenError, LogReadError};
 use crate::families::Families;
 use crate::keys::{RUN_KEY_BYTES, RecordKey, run_key};
 use crate::latch::{Latch, PanicGuard};
@@ -98,7 +98,7 @@ impl LogStore {
     /// reads and verifies every run, and raises the incarnation durably before it returns.
     ///
     /// # Errors
-    /// [`OpenError`]. A replica that is damaged on its own is no error of the directory: it is
+    /// [`LogOpenError`]. A replica that is damaged on its own is no error of the directory: it is
     /// reported in [`RecoveredReplica::damaged`].
     pub fn open(
         dir: &Path,
@@ -106,7 +106,7 @@ impl LogStore {
         node: NodeId,
         fresh_store: StoreId,
         options: LogOptions,
-    ) -> Result<(LogStore, Recovery), OpenError> {
+    ) -> Result<(LogStore, Recovery), LogOpenError> {
         let latch = Arc::new(Latch::new(dir));
         let mut opened = open::open(dir, &options, Arc::clone(&latch))?;
         let store = admit(dir, &mut opened, cluster, node, fresh_store)?;
@@ -194,7 +194,7 @@ impl LogStore {
     /// after the run that passes `bytes_max`. Blocks for the disk if the runs left memory.
     ///
     /// # Errors
-    /// [`ReadError::Absent`] if the first entry is not there; damage as [`ReadError::Damaged`].
+    /// [`LogReadError::Absent`] if the first entry is not there; damage as [`LogReadError::Damaged`].
     ///
     /// # Panics
     /// If `range` is empty.
@@ -203,15 +203,16 @@ impl LogStore {
         shard: ShardId,
         range: Range<Index>,
         bytes_max: usize,
-    ) -> Result<Vec<Run>, ReadError> {
+    ) -> Result<Vec<Run>, LogReadError> {
         assert!(range.start < range.end, "nothing to read in {range:?}");
         let index = range.start;
-        let name = self.shards.read().get(&shard).cloned().ok_or(ReadError::Unknown { shard })?;
+        let name =
+            self.shards.read().get(&shard).cloned().ok_or(LogReadError::Unknown { shard })?;
         let place = Place { db: &self.db, family: self.family(&name), shard };
         match place.read(range, bytes_max) {
-            Ok(runs) if runs.is_empty() => Err(ReadError::Absent { shard, index }),
+            Ok(runs) if runs.is_empty() => Err(LogReadError::Absent { shard, index }),
             Ok(runs) => Ok(runs),
-            Err(fault) => Err(ReadError::Damaged { shard, detail: fault.to_string() }),
+            Err(fault) => Err(LogReadError::Damaged { shard, detail: fault.to_string() }),
         }
     }
 
@@ -441,20 +442,20 @@ fn admit(
     cluster: ClusterId,
     node: NodeId,
     fresh_store: StoreId,
-) -> Result<StoreId, OpenError> {
+) -> Result<StoreId, LogOpenError> {
     let dir = dir.to_owned();
     match opened.records.identity {
         Some((found, ..)) if found != cluster => {
-            Err(OpenError::OtherCluster { dir, expected: cluster, found })
+            Err(LogOpenError::OtherCluster { dir, expected: cluster, found })
         }
         Some((_, found, _)) if found != node => {
-            Err(OpenError::OtherNode { dir, expected: node, found })
+            Err(LogOpenError::OtherNode { dir, expected: node, found })
         }
         Some((.., store)) => Ok(store),
         // A crash before the first write leaves a database without records, and nothing else.
         None if opened.records.format.is_none() && opened.families.is_new() => {
             opened.records = make_own(&opened.db, cluster, node, fresh_store)
-                .map_err(|error| OpenError::Storage { dir, detail: error.to_string() })?;
+                .map_err(|error| LogOpenError::Storage { dir, detail: error.to_string() })?;
             Ok(fresh_store)
         }
         None => Err(damaged(&dir, "the record of the identity is missing")),

@@ -1,9 +1,9 @@
-//! Small tables of one family, merged.
+//! Merges the small tables of one family.
 //!
 //! Every start writes what it replayed into a table of each family, and so does a full write-ahead
 //! log. The keys of a family with one shard ascend, so that these tables never overlap, and RocksDB
 //! moves what doesn't overlap down its levels as it is: it would keep thousands of tables of a few
-//! hundred bytes for ever, each of which costs a start time and memory, and may cost a descriptor.
+//! hundred bytes forever, each of which costs a start time and memory, and may cost a descriptor.
 //!
 //! RocksDB's universal compaction would merge them, too, but also rewrite large tables several times,
 //! which the ascending keys make needless.

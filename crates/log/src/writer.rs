@@ -1,4 +1,5 @@
-//! The thread that writes: all workers' turns, gathered into as few syncs as the disk allows.
+//! The writer's thread, which gathers the turns of all workers into as few syncs as the disk
+//! allows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub struct LogWriter {
 impl LogWriter {
     /// Starts the thread. `completed` is called on it, once per batch: with the worker and number
     /// of every turn that is durable now, in the order of submission; or with the store's first
-    /// fault, once per batch that failed, for ever after (RULE 8), a panic of the thread included. It must not block, and must not
+    /// fault, once per batch that failed, forever after (RULE 8), a panic of the thread included. It must not block, and must not
     /// submit.
     ///
     /// # Panics

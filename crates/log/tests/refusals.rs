@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
-use quorate_log::{LogFault, LogOptions, LogStore, OpenError, SyncMode, WriteHook};
+use quorate_log::{LogFault, LogOpenError, LogOptions, LogStore, SyncMode, WriteHook};
 use quorate_types::{ClusterId, Incarnation, Index, NodeId, ShardId};
 use rocksdb::{DBWithThreadMode, MultiThreaded, Options};
 
@@ -108,7 +108,7 @@ fn a_flipped_bit_in_the_write_ahead_log_refuses_the_directory() {
     bytes[middle] ^= 1;
     fs::write(&path, &bytes).expect("written");
     let refused = disk.try_open(options()).map(|_| ()).expect_err("damaged");
-    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert!(matches!(refused, LogOpenError::Damaged { .. }), "{refused}");
     bytes[middle] ^= 1;
     fs::write(&path, &bytes).expect("written");
     let (log, recovery) = disk.open();
@@ -181,7 +181,7 @@ fn a_damaged_length_with_records_behind_it_refuses_the_directory() {
     let before = fs::read(&path).expect("read");
     flip(&path, 5);
     let refused = disk.try_open(options()).map(|_| ()).expect_err("damaged");
-    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert!(matches!(refused, LogOpenError::Damaged { .. }), "{refused}");
     assert_eq!(fs::read(&path).expect("read").len(), before.len(), "nothing is cut");
     flip(&path, 5);
     assert_eq!(recovered(&disk.open().1, 1).restored.last, id(2, 40));
@@ -212,7 +212,7 @@ fn a_missing_table_refuses_the_directory() {
     drop(disk.open());
     fs::remove_file(disk.files(".sst").pop().expect("a table")).expect("removed");
     let refused = disk.try_open(options()).map(|_| ()).expect_err("damaged");
-    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert!(matches!(refused, LogOpenError::Damaged { .. }), "{refused}");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn data_without_a_current_file_is_not_taken_for_a_new_directory() {
     let disk = two_shards();
     fs::remove_file(disk.dir().join("CURRENT")).expect("removed");
     let refused = disk.try_open(options()).map(|_| ()).expect_err("damaged");
-    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    assert!(matches!(refused, LogOpenError::Damaged { .. }), "{refused}");
     assert!(refused.to_string().contains("CURRENT"));
 }
 
@@ -231,10 +231,10 @@ fn foreign_and_newer_directories_are_refused() {
     let other = open(ClusterId(9), NODE).map(|_| ()).expect_err("another cluster");
     let expected = (ClusterId(9), CLUSTER);
     assert!(
-        matches!(other, OpenError::OtherCluster { expected: e, found: f, .. } if (e, f) == expected)
+        matches!(other, LogOpenError::OtherCluster { expected: e, found: f, .. } if (e, f) == expected)
     );
     let other = open(CLUSTER, NodeId(9)).map(|_| ()).expect_err("another node");
-    assert!(matches!(other, OpenError::OtherNode { found: NODE, .. }), "{other}");
+    assert!(matches!(other, LogOpenError::OtherNode { found: NODE, .. }), "{other}");
     let (log, recovery) = disk.open();
     assert_eq!(recovery.identity.incarnation, Incarnation(2), "refusals count for nothing");
     drop(log);
@@ -244,7 +244,7 @@ fn foreign_and_newer_directories_are_refused() {
     record.extend(crc32c::crc32c(&[&key[..], &record].concat()).to_le_bytes());
     tamper(&disk, |db| db.put(key, record).expect("put"));
     let newer = disk.try_open(options()).map(|_| ()).expect_err("a newer format");
-    assert!(matches!(newer, OpenError::NewerFormat { found: 2, supported: 1, .. }), "{newer}");
+    assert!(matches!(newer, LogOpenError::NewerFormat { found: 2, supported: 1, .. }), "{newer}");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn a_directory_in_use_is_refused_by_name() {
     let disk = Disk::new();
     let (_log, _) = disk.open();
     let refused = disk.try_open(options()).map(|_| ()).expect_err("in use");
-    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    assert!(matches!(refused, LogOpenError::InUse { .. }), "{refused}");
     assert!(refused.to_string().contains("in use by this very process"), "{refused}");
     assert!(refused.to_string().contains(&*disk.dir().to_string_lossy()));
 }

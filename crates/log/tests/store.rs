@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use common::*;
-use quorate_log::{CreateError, LogFault, LogOptions, NewReplica, ReadError};
+use quorate_log::{CreateError, LogFault, LogOptions, LogReadError, NewReplica};
 use quorate_raft::{EntryKind, HardState, RunDraft};
 use quorate_types::{Incarnation, Index, ReplicaId, ShardId, SpaceId, Term};
 
@@ -62,11 +62,11 @@ fn reads_are_cut_to_the_range_and_bounded() {
     assert_eq!(entries(&log, 1, 11, 99).len(), 20, "the end of the log ends the read");
     let head = read(12, 31, 1).expect("a head");
     assert_eq!(head.iter().map(|run| run.range()).collect::<Vec<_>>(), [Index(12)..Index(15)]);
-    let absent = |index| Err(ReadError::Absent { shard: ShardId(1), index: Index(index) });
+    let absent = |index| Err(LogReadError::Absent { shard: ShardId(1), index: Index(index) });
     assert_eq!(read(10, 12, 1), absent(10), "the base is no entry");
     assert_eq!(read(31, 32, 1), absent(31));
     let unknown = log.read(ShardId(3), Index(1)..Index(2), 1);
-    assert_eq!(unknown, Err(ReadError::Unknown { shard: ShardId(3) }));
+    assert_eq!(unknown, Err(LogReadError::Unknown { shard: ShardId(3) }));
 }
 
 /// Goal: RULE 7. An overwrite inside a run leaves no dead tail, neither at once, nor after a

@@ -27,7 +27,7 @@ pub struct AppliedRecord {
 
 /// The bytes are no applied record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
+pub enum AppliedRecordError {
     /// Written by a newer version.
     #[error("applied record has format {found}, this version knows {FORMAT}")]
     Format {
@@ -50,9 +50,9 @@ pub enum RecordError {
     },
 }
 
-impl From<CutShort> for RecordError {
+impl From<CutShort> for AppliedRecordError {
     fn from(_: CutShort) -> Self {
-        RecordError::Malformed { what: "cut short".to_owned() }
+        AppliedRecordError::Malformed { what: "cut short".to_owned() }
     }
 }
 
@@ -83,17 +83,17 @@ impl AppliedRecord {
     /// Reads what [`AppliedRecord::encode`] wrote.
     ///
     /// # Errors
-    /// [`RecordError`] for anything else. Never panics.
-    pub fn decode(bytes: &[u8]) -> Result<AppliedRecord, RecordError> {
+    /// [`AppliedRecordError`] for anything else. Never panics.
+    pub fn decode(bytes: &[u8]) -> Result<AppliedRecord, AppliedRecordError> {
         let mut reader = ByteReader::new(bytes);
         let expected = reader.u32()?;
         let found = crc32c::crc32c(&bytes[4..]);
         if expected != found {
-            return Err(RecordError::Checksum { expected, found });
+            return Err(AppliedRecordError::Checksum { expected, found });
         }
         let format = reader.u8()?;
         if format != FORMAT {
-            return Err(RecordError::Format { found: format });
+            return Err(AppliedRecordError::Format { found: format });
         }
         let applied = LogId::new(Term(reader.u64()?), Index(reader.u64()?));
         let epoch = Epoch { membership: reader.u64()?, version: reader.u64()? };
@@ -101,9 +101,9 @@ impl AppliedRecord {
         let start = Bytes::copy_from_slice(reader.field()?);
         let end = reader.optional_field()?.map(Bytes::copy_from_slice);
         let membership = Membership::decode(reader.field()?)
-            .map_err(|error| RecordError::Malformed { what: error.to_string() })?;
+            .map_err(|error| AppliedRecordError::Malformed { what: error.to_string() })?;
         if !reader.is_empty() {
-            return Err(RecordError::Malformed { what: "trailing bytes".to_owned() });
+            return Err(AppliedRecordError::Malformed { what: "trailing bytes".to_owned() });
         }
         Ok(AppliedRecord { applied, epoch, start, end, membership, clock })
     }

@@ -1,4 +1,4 @@
-//! Applying committed entries: the same code under the engine and under the simulator.
+//! Applies committed entries, by the same code under the engine and under the simulator.
 
 use bytes::Bytes;
 use quorate_raft::{Committed, EntryKind, Membership};

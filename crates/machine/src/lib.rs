@@ -82,7 +82,7 @@ mod meta;
 mod plain_map;
 mod state_machine;
 
-pub use applied_record::{AppliedRecord, RecordError};
+pub use applied_record::{AppliedRecord, AppliedRecordError};
 pub use apply::{ApplyOutcome, apply_committed};
 pub use envelope::{Envelope, EnvelopeError, SessionId, SessionStamp};
 pub use kv::{CommandError, KvCommand, KvMachine, KvReply};

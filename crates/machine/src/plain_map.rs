@@ -1,4 +1,4 @@
-//! The plainest [`OrderedMap`], for the tests of what runs over one.
+//! An [`OrderedMap`] in memory, for tests.
 
 use std::collections::BTreeMap;
 

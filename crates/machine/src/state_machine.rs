@@ -1,4 +1,4 @@
-//! What a state machine is, and what it writes into.
+//! The trait of state machines, and the map that they write into.
 
 use bytes::Bytes;
 use quorate_types::{LogId, ShardId, WallMillis};

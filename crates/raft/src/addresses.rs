@@ -1,5 +1,5 @@
-//! Where replicas live: as the memberships say, and for a few that none of them names yet, as their
-//! connections did.
+//! The addresses of replicas: from the memberships and, for a few that no membership names yet,
+//! from their connections.
 
 use quorate_types::{NodeId, ReplicaId};
 

@@ -1,5 +1,5 @@
-//! What is handed to the state machine: in order, once, bounded, and never beyond what is both
-//! committed and durable here (RULE 4).
+//! Hands committed entries to the state machine: in order, once, bounded, and never beyond what is
+//! both committed and durable here (RULE 4).
 
 use std::collections::VecDeque;
 
@@ -47,7 +47,7 @@ impl ApplyCursor {
     }
 
     /// The state machine went on from a snapshot at `index`.
-    pub(crate) fn jump(&mut self, index: Index, is_fetching: bool) {
+    pub(crate) fn reset_after_snapshot(&mut self, index: Index, is_fetching: bool) {
         *self = ApplyCursor { is_fetch_obsolete: is_fetching, ..ApplyCursor::new(index) };
     }
 
@@ -71,8 +71,8 @@ impl Kernel {
     pub(crate) fn take_committed(&mut self, node_room_bytes: usize) -> Option<Committed> {
         self.apply.awaits_room = false;
         let from = self.apply.handed.next();
-        let is_rash = self.breaks(Mutant::ApplyUnsynced);
-        let held = if is_rash { self.log.last().index } else { self.log.durable() };
+        let mutated = self.breaks(Mutant::ApplyUnsynced);
+        let held = if mutated { self.log.last().index } else { self.log.durable() };
         let until = self.commit.min(held).next();
         let runs = if !self.apply.fetched.is_empty() {
             self.apply.fetching_bytes = 0;

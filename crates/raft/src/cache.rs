@@ -1,4 +1,4 @@
-//! What of the log is held in memory, and how it is given up.
+//! The entries of the log that are held in memory, and how they are given up.
 
 use quorate_types::Index;
 

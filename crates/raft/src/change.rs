@@ -33,7 +33,7 @@ impl Kernel {
         target.voters.sort();
         target.learners.sort();
         self.check_may_change(expected)?;
-        // A quiet group hears nobody: whether its members answer is known again in a round.
+        // A quiesced group hears nobody: whether its members answer is known again in a round.
         self.wake();
         self.check_target(&target)?;
         let in_force = self.log.membership();
@@ -97,8 +97,8 @@ impl Kernel {
         self.check_has_quorum(target)
     }
 
-    /// Committed entries that a follower lacks. What is not committed yet lacks everybody: under load a
-    /// window of it is always under way.
+    /// Committed entries that a follower lacks. Entries that are not committed yet do not count: under
+    /// load every follower lacks some of them.
     fn lag(&self, follower: &Progress) -> u64 {
         self.commit.0.saturating_sub(follower.matched.0)
     }
@@ -111,7 +111,7 @@ impl Kernel {
             let follower = leading.follower(voter.replica);
             voter.replica == self.config.replica
                 || follower.is_some_and(|follower| {
-                    self.now.since(follower.heard_at) < self.config.election_timeout
+                    self.now.since(follower.last_contact) < self.config.election_timeout
                         && follower.pace == Pace::Replicate
                         && self.lag(follower) <= self.config.promotion_lag_entries_max
                 })

@@ -1,4 +1,4 @@
-//! What a kernel is configured with.
+//! The configuration of a kernel.
 
 use quorate_types::{Duration, Mutation, ReplicaId, limits};
 

@@ -7,7 +7,7 @@ use crate::config::Preference;
 use crate::kernel::Kernel;
 use crate::loss::Acknowledgements;
 use crate::message::{Body, TransferOf};
-use crate::outbox::Lane;
+use crate::outbox::SendAfter;
 use crate::quorum::{self, Tally};
 use crate::ready::Role;
 use crate::replication::Leading;
@@ -17,9 +17,9 @@ use crate::run::{EntryKind, RunDraft};
 /// that the leader can't reach still asks every few seconds, and disturbs nobody.
 const REFUSAL_DOUBLINGS_MAX: u32 = 3;
 
-/// Election timeouts for which a replica that resigned does not campaign: within two of them every
+/// Election timeouts for which a replica that stepped down does not campaign: within two of them every
 /// other has tried once.
-const RESIGNED_TIMEOUTS: u32 = 2;
+const ABSTAINED_TIMEOUTS: u32 = 2;
 /// The longest wait of a normal replica is twice the election timeout, so this makes it the shortest
 /// of a reluctant one.
 const RELUCTANCE: u32 = 2;
@@ -30,7 +30,7 @@ pub(crate) struct Election {
     pub(crate) deadline: Monotonic,
     /// The random timeout drawn last.
     timeout: Duration,
-    /// Since [`Kernel::resign`] was called it does not campaign before this.
+    /// Since [`Kernel::step_down`] was called it does not campaign before this.
     abstains_until: Monotonic,
     /// The silence after a start of its node: it does not campaign before this either.
     pub(crate) silent_until: Monotonic,
@@ -76,7 +76,7 @@ impl Kernel {
         }
         if term > self.term || leader != self.leader {
             self.fail_asked_reads();
-            self.leader_heard_at = None;
+            self.last_leader_contact = None;
             self.is_bound = false;
         }
         if term > self.term {
@@ -97,14 +97,18 @@ impl Kernel {
         if self.role != Role::Follower || self.leader != Some(leader) {
             self.become_follower(self.term, Some(leader));
         }
-        self.leader_heard_at = Some(self.now);
+        self.last_leader_contact = Some(self.now);
         self.election.refusals = 0;
         self.set_election_deadline();
     }
 
-    /// Gives up whatever it has or seeks, and leaves the next elections to others.
-    pub(crate) fn step_aside(&mut self) {
-        self.election.abstains_until = self.now + self.config.election_timeout * RESIGNED_TIMEOUTS;
+    /// Gives up leading or campaigning at once, and campaigns for two election timeouts at least
+    /// neither by itself nor when told to: for a replica whose disk hangs, or whose node is to stop.
+    /// A leader becomes a follower in the same term that knows of no leader; its reads end
+    /// unconfirmed. It still votes.
+    pub fn step_down(&mut self, now: Monotonic) {
+        self.advance_clock(now);
+        self.election.abstains_until = self.now + self.config.election_timeout * ABSTAINED_TIMEOUTS;
         if self.role != Role::Follower {
             self.become_follower(self.term, None);
         }
@@ -122,14 +126,14 @@ impl Kernel {
         if !self.may_campaign() {
             self.role = Role::Follower;
             // One that has no vote waits for a leader and for nothing else: a replica that was never
-            // admitted, or is no member any more, must not tick for ever.
+            // admitted, or is no member any more, must not tick forever.
             if !self.may_be_needed() {
                 self.election.deadline = Monotonic(u64::MAX);
             }
             return;
         }
         self.role = Role::PreCandidate;
-        self.request_votes(Lane::Now, self.term.next(), true, None);
+        self.request_votes(SendAfter::Nothing, self.term.next(), true, None);
         self.election.record(self.config.replica, true);
         self.count_votes();
     }
@@ -141,10 +145,10 @@ impl Kernel {
         self.vote = Some(self.config.replica);
         // The requests wait for the sync as the own vote does: a candidate that forgets its term
         // in a crash could otherwise ask for votes in it twice, with two different logs.
-        let is_rash = self.breaks(Mutant::UnsyncedOwnVote);
-        let lane = if is_rash { Lane::Now } else { Lane::AfterSync };
-        self.request_votes(lane, self.term, false, transfer);
-        if is_rash {
+        let mutated = self.breaks(Mutant::UnsyncedOwnVote);
+        let after = if mutated { SendAfter::Nothing } else { SendAfter::AllWrites };
+        self.request_votes(after, self.term, false, transfer);
+        if mutated {
             self.count_own_vote();
         }
     }
@@ -184,7 +188,7 @@ impl Kernel {
         let granted = term == self.term && is_free && self.is_up_to_date(last);
         if !granted {
             let body = Body::VoteReply { pre: false, granted: false, leader_alive: false };
-            self.send(Lane::Settled, from, body);
+            self.send(SendAfter::HardState, from, body);
             return;
         }
         if self.vote.is_none() {
@@ -193,8 +197,8 @@ impl Kernel {
         }
         self.draw_election_deadline();
         let body = Body::VoteReply { pre: false, granted: true, leader_alive: false };
-        let is_rash = self.breaks(Mutant::VoteBeforeSync);
-        self.send(if is_rash { Lane::Now } else { Lane::AfterSync }, from, body);
+        let mutated = self.breaks(Mutant::VoteBeforeSync);
+        self.send(if mutated { SendAfter::Nothing } else { SendAfter::AllWrites }, from, body);
     }
 
     /// True if a log that ends with `last` holds everything that this one may have helped to commit
@@ -211,9 +215,9 @@ impl Kernel {
         let granted = !leader_alive && term > self.term && self.is_up_to_date(last);
         let body = Body::VoteReply { pre: true, granted, leader_alive };
         if granted {
-            self.send_in(term, Lane::Now, from, body);
+            self.send_in(term, SendAfter::Nothing, from, body);
         } else {
-            self.send(Lane::Settled, from, body);
+            self.send(SendAfter::HardState, from, body);
         }
     }
 
@@ -258,7 +262,7 @@ impl Kernel {
         let heard = |at| self.now.since(at) < self.config.election_timeout;
         self.role == Role::Leader
             || (self.leader.is_some_and(|leader| leader != candidate)
-                && (self.is_bound || self.leader_heard_at.is_some_and(heard)))
+                && (self.is_bound || self.last_leader_contact.is_some_and(heard)))
     }
 
     /// RULE 6: an override names the leader that gave it, and only who follows that one honours it.
@@ -266,14 +270,20 @@ impl Kernel {
         transfer.is_some_and(|of| Some(of.leader) == self.leader && of.term == self.term)
     }
 
-    fn request_votes(&mut self, lane: Lane, term: Term, pre: bool, transfer: Option<TransferOf>) {
+    fn request_votes(
+        &mut self,
+        after: SendAfter,
+        term: Term,
+        pre: bool,
+        transfer: Option<TransferOf>,
+    ) {
         let last = self.log.last();
         let own = self.config.replica;
         let membership = self.log.membership().clone();
         let voters = membership.members().filter(|m| membership.is_voter(m.replica));
         for member in voters.filter(|m| m.replica != own) {
             let body = Body::VoteRequest { pre, last, transfer };
-            self.send_in(term, lane, member.replica, body);
+            self.send_in(term, after, member.replica, body);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Why the kernel refused something. Whatever is refused here did not happen.
+//! The errors of the kernel. Whatever is refused here did not happen.
 
 use quorate_types::{Index, LogId, NodeId, ReplicaId, Term};
 
@@ -31,7 +31,7 @@ pub enum ProposeError {
 
 /// Why a read could not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub enum ReadIndexError {
     /// No leader is known.
     #[error("no leader is known")]
     NoLeader,

@@ -1,11 +1,11 @@
-//! The receiving side of replication.
+//! The follower's side of replication.
 
 use quorate_types::{Index, LogId, Mutant, ReplicaId, Term};
 
 use crate::kernel::Kernel;
 use crate::membership::Membership;
 use crate::message::Body;
-use crate::outbox::Lane;
+use crate::outbox::SendAfter;
 use crate::run::{EntryKind, Run};
 
 /// True if an append can have come from a leader of `term`: contiguous runs, no term that falls or
@@ -47,7 +47,7 @@ impl Kernel {
         // a `previous` down there matches unseen, also below the base where its term is unknown.
         if previous.index > self.commit && !self.log.holds(previous) {
             let hint = self.log.closest(previous);
-            self.send(Lane::Settled, from, Body::Rejected { previous, hint });
+            self.send(SendAfter::HardState, from, Body::Rejected { previous, hint });
             return;
         }
         let verified = runs.last().map_or(previous.index, Run::last);
@@ -59,8 +59,8 @@ impl Kernel {
         self.acknowledgements.match_through(matched);
         let accepted = self.accepted.map_or(matched, |(_, earlier)| earlier.max(matched));
         self.accepted = Some((from, accepted));
-        let is_rash = self.breaks(Mutant::CommitUnverified);
-        let verified = if is_rash { self.log.last().index } else { verified };
+        let mutated = self.breaks(Mutant::CommitUnverified);
+        let verified = if mutated { self.log.last().index } else { verified };
         self.commit = self.commit.max(commit.min(verified));
     }
 
@@ -82,7 +82,7 @@ impl Kernel {
     pub(crate) fn handle_heartbeat(&mut self, from: ReplicaId, commit: Index, round: u64) {
         self.hear_commit(commit);
         if !self.has_ended() {
-            self.send(Lane::Settled, from, Body::HeartbeatReply { round });
+            self.send(SendAfter::HardState, from, Body::HeartbeatReply { round });
         }
     }
 
@@ -111,10 +111,10 @@ impl Kernel {
     /// sync of every write so far: the entries may be in any of them (RULE 2).
     pub(crate) fn acknowledge(&mut self) {
         if let Some((leader, matched)) = self.accepted.take() {
-            let is_rash = self.breaks(Mutant::AcceptedAtOnce) && !self.log.is_dirty();
-            let lane = if is_rash { Lane::Now } else { Lane::AfterSync };
+            let mutated = self.breaks(Mutant::AcceptedAtOnce) && !self.log.is_dirty();
+            let after = if mutated { SendAfter::Nothing } else { SendAfter::AllWrites };
             self.acknowledgements.send(matched);
-            self.send(lane, leader, Body::Accepted { matched });
+            self.send(after, leader, Body::Accepted { matched });
         }
     }
 }

@@ -8,13 +8,13 @@ use quorate_types::{
 use crate::apply::ApplyCursor;
 use crate::config::Config;
 use crate::election::Election;
-use crate::errors::{ChangeError, ProposeError, ReadError, TransferError};
+use crate::errors::{ChangeError, ProposeError, ReadIndexError, TransferError};
 use crate::follower::is_well_formed;
 use crate::log::Log;
 use crate::loss::Acknowledgements;
 use crate::membership::{Member, Membership};
 use crate::message::{Body, Message};
-use crate::outbox::{Lane, Outbox};
+use crate::outbox::{Outbox, SendAfter};
 use crate::reads::Reads;
 use crate::ready::{
     Fetch, HardState, Install, Loss, Reader, Restored, Role, RoleState, SnapshotRequest,
@@ -44,7 +44,7 @@ pub struct Kernel {
     pub(crate) write_last: WriteNumber,
     pub(crate) role: Role,
     pub(crate) leader: Option<ReplicaId>,
-    pub(crate) leader_heard_at: Option<Monotonic>,
+    pub(crate) last_leader_contact: Option<Monotonic>,
     /// The node stays with that leader until it says otherwise.
     pub(crate) is_bound: bool,
     pub(crate) election: Election,
@@ -99,7 +99,7 @@ impl Kernel {
             write_last: WriteNumber(0),
             role: Role::Follower,
             leader: None,
-            leader_heard_at: None,
+            last_leader_contact: None,
             is_bound: false,
             election: Election::new(),
             log,
@@ -207,8 +207,8 @@ impl Kernel {
     /// on followers and learners (which ask the leader).
     ///
     /// # Errors
-    /// [`ReadError`]; nothing was begun.
-    pub fn read(&mut self, now: Monotonic) -> Result<u64, ReadError> {
+    /// [`ReadIndexError`]; nothing was begun.
+    pub fn read(&mut self, now: Monotonic) -> Result<u64, ReadIndexError> {
         self.advance_clock(now);
         self.begin_read()
     }
@@ -239,15 +239,6 @@ impl Kernel {
     ) -> Result<LogId, ChangeError> {
         self.advance_clock(now);
         self.begin_change(expected, target)
-    }
-
-    /// Gives up leading or campaigning at once, and campaigns for two election timeouts at least
-    /// neither by itself nor when told to: for a replica whose disk hangs, or whose node is to stop.
-    /// A leader becomes a follower in the same term that knows of no leader; its reads end
-    /// unconfirmed. It still votes.
-    pub fn resign(&mut self, now: Monotonic) {
-        self.advance_clock(now);
-        self.step_aside();
     }
 
     /// The write of this number, and so every one before it, is durable.
@@ -337,8 +328,8 @@ impl Kernel {
         }
         if term < self.term {
             // A leader that was cut off learns the newer term, and a replica whose term ran ahead
-            // gets a new election that takes it along, instead of being deaf for ever.
-            self.send(Lane::Settled, from, Body::HeartbeatReply { round: 0 });
+            // gets a new election that takes it along, instead of being deaf forever.
+            self.send(SendAfter::HardState, from, Body::HeartbeatReply { round: 0 });
             return;
         }
         if term > self.term {
@@ -393,7 +384,7 @@ impl Kernel {
         self.config.mutation.is(mutant)
     }
 
-    fn advance_clock(&mut self, now: Monotonic) {
+    pub(crate) fn advance_clock(&mut self, now: Monotonic) {
         self.now = self.now.max(now);
     }
 
@@ -410,16 +401,16 @@ impl Kernel {
         self.leading.as_ref().is_some_and(|leading| self.commit >= leading.term_start)
     }
 
-    pub(crate) fn send(&mut self, lane: Lane, to: ReplicaId, body: Body) {
-        self.send_in(self.term, lane, to, body);
+    pub(crate) fn send(&mut self, after: SendAfter, to: ReplicaId, body: Body) {
+        self.send_in(self.term, after, to, body);
     }
 
     /// Sends with a term that is not the own one: about pre-votes. Nothing is sent to a replica
     /// whose node is unknown; it will ask again.
-    pub(crate) fn send_in(&mut self, term: Term, lane: Lane, to: ReplicaId, body: Body) {
+    pub(crate) fn send_in(&mut self, term: Term, after: SendAfter, to: ReplicaId, body: Body) {
         if let Some(node) = self.node_of(to) {
             let from = self.config.replica;
-            self.outbox.push(lane, node, Message { from, to, term, body });
+            self.outbox.push(after, node, Message { from, to, term, body });
         }
     }
 

@@ -93,7 +93,7 @@ mod transfer;
 mod windows;
 
 pub use config::{Config, Preference};
-pub use errors::{ChangeError, InstallError, ProposeError, ReadError, TransferError};
+pub use errors::{ChangeError, InstallError, ProposeError, ReadIndexError, TransferError};
 pub use kernel::Kernel;
 pub use membership::{Member, Membership, MembershipError};
 pub use message::{Body, Message, TransferOf};

@@ -4,7 +4,7 @@
 //! A leader tells each follower of no commit index beyond what that replica id has acknowledged to it
 //! in its term (`Kernel::send_heartbeats`, `Kernel::replicate`). So a heartbeat of the own term says:
 //! *an acknowledgement of yours through this index has reached me.* A replica that kept what it
-//! promised finds that index in its log, and there what the leader has. Whoever does not has lost it.
+//! promised finds that index in its log, and there what the leader has. One that does not has lost it.
 //!
 //! **No false alarm.** Let an honest replica hear in term T of `commit` = c > 0. It sent `Accepted`
 //! for some m >= c in T, in this life or an earlier one, after the sync of everything so far (RULE 2):

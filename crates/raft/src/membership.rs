@@ -1,4 +1,4 @@
-//! Who belongs to a group. A membership lives in the log (or in the base state) and nowhere else.
+//! The membership of a group. It lives in the log (or in the base state) and nowhere else.
 
 use quorate_types::{ByteReader, CutShort, NodeId, ReplicaId};
 

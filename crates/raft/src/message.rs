@@ -1,4 +1,4 @@
-//! What replicas of one group say to each other.
+//! The messages between replicas of one group.
 
 use quorate_types::{Index, LogId, ReplicaId, Term};
 

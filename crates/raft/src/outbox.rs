@@ -1,4 +1,4 @@
-//! Messages on their way out, each with what it has to wait for.
+//! The outbox of a kernel: messages on their way out, each with what it has to wait for.
 
 use quorate_types::NodeId;
 
@@ -6,27 +6,27 @@ use crate::message::Message;
 
 /// What a message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum SendAfter {
     /// Nothing: it promises nothing that a crash could take back.
-    Now,
+    Nothing,
     /// The hard state: it tells a term, and nothing of the log.
-    Settled,
+    HardState,
     /// Every write so far (RULE 2): it tells of a vote or of entries.
-    AfterSync,
+    AllWrites,
 }
 
 /// Gathers messages until the next `Ready`, in order.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    messages: Vec<(Lane, NodeId, Message)>,
+    messages: Vec<(SendAfter, NodeId, Message)>,
 }
 
 /// Messages with the node that each is meant for.
 pub(crate) type Envelopes = Vec<(NodeId, Message)>;
 
 impl Outbox {
-    pub(crate) fn push(&mut self, lane: Lane, node: NodeId, message: Message) {
-        self.messages.push((lane, node, message));
+    pub(crate) fn push(&mut self, after: SendAfter, node: NodeId, message: Message) {
+        self.messages.push((after, node, message));
     }
 
     /// Nothing of it leaves any more.
@@ -38,11 +38,11 @@ impl Outbox {
     pub(crate) fn take(&mut self, hard_state_is_durable: bool) -> (Envelopes, Envelopes) {
         let mut now = Vec::with_capacity(self.messages.len());
         let mut after_sync = Vec::new();
-        for (lane, node, message) in self.messages.drain(..) {
-            let leaves_now = match lane {
-                Lane::Now => true,
-                Lane::Settled => hard_state_is_durable,
-                Lane::AfterSync => false,
+        for (after, node, message) in self.messages.drain(..) {
+            let leaves_now = match after {
+                SendAfter::Nothing => true,
+                SendAfter::HardState => hard_state_is_durable,
+                SendAfter::AllWrites => false,
             };
             if leaves_now { &mut now } else { &mut after_sync }.push((node, message));
         }

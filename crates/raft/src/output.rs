@@ -1,4 +1,4 @@
-//! Everything that a kernel wants done, in one piece.
+//! Gathers everything that a kernel wants done into one `Ready`.
 
 use quorate_types::Mutant;
 

@@ -82,13 +82,13 @@ pub(crate) struct Progress {
     pub(crate) next: Index,
     pub(crate) pace: Pace,
     /// When the follower last said anything in this term.
-    pub(crate) heard_at: Monotonic,
+    pub(crate) last_contact: Monotonic,
     /// Newest read round that it confirmed.
     pub(crate) round: u64,
     /// Highest commit index that it was told and can follow.
     pub(crate) commit_told: Index,
     /// Where the membership was appended that this replica is no member of any more. It is sent the
-    /// log until it knows that this is committed, so that it does not ask for votes for ever.
+    /// log until it knows that this is committed, so that it does not ask for votes forever.
     pub(crate) left_at: Option<Index>,
     /// What the host knows of its node.
     pub(crate) attendance: Attendance,
@@ -111,7 +111,7 @@ impl Progress {
             matched: Index(0),
             next,
             pace: Pace::Probe { waiting: false },
-            heard_at: now,
+            last_contact: now,
             round: 0,
             commit_told: base,
             left_at: None,

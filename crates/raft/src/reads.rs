@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use quorate_types::{Index, Monotonic, Mutant, ReplicaId};
 
-use crate::errors::ReadError;
+use crate::errors::ReadIndexError;
 use crate::kernel::Kernel;
 use crate::message::Body;
-use crate::outbox::Lane;
+use crate::outbox::SendAfter;
 use crate::quorum;
 use crate::ready::{ReadOutcome, Role};
 
@@ -78,12 +78,12 @@ impl Reads {
 }
 
 impl Kernel {
-    pub(crate) fn begin_read(&mut self) -> Result<u64, ReadError> {
+    pub(crate) fn begin_read(&mut self) -> Result<u64, ReadIndexError> {
         let pending = self.reads.pending;
         if pending >= self.config.reads_pending_max {
-            return Err(ReadError::Full { pending });
+            return Err(ReadIndexError::Full { pending });
         }
-        let leader = self.leader.ok_or(ReadError::NoLeader)?;
+        let leader = self.leader.ok_or(ReadIndexError::NoLeader)?;
         let context = self.reads.next_context;
         self.reads.next_context += 1;
         self.reads.pending += 1;
@@ -92,7 +92,7 @@ impl Kernel {
         } else {
             let deadline = self.now + self.config.election_timeout;
             self.reads.asked.push_back((context, deadline));
-            self.send(Lane::Now, leader, Body::ReadIndex { context });
+            self.send(SendAfter::Nothing, leader, Body::ReadIndex { context });
         }
         Ok(context)
     }
@@ -102,7 +102,7 @@ impl Kernel {
             self.reads.pending += 1;
             self.reads.fresh.push(Asker::Remote { from, context });
         } else {
-            self.send(Lane::Settled, from, Body::ReadIndexReply { context, index: None });
+            self.send(SendAfter::HardState, from, Body::ReadIndexReply { context, index: None });
         }
     }
 
@@ -158,10 +158,10 @@ impl Kernel {
             return;
         }
         let own = self.config.replica;
-        let is_rash = self.breaks(Mutant::ReadByMinority);
+        let mutated = self.breaks(Mutant::ReadByMinority);
         let confirmed = quorum::agreed(&self.log.deciding(self.config.mutation), |replica| {
             let round = leading.follower(replica).map_or(0, |f| f.round);
-            if replica == own || is_rash { u64::MAX } else { round }
+            if replica == own || mutated { u64::MAX } else { round }
         });
         while let Some(round) = self.reads.rounds.front()
             && round.number <= confirmed
@@ -202,7 +202,7 @@ impl Kernel {
             Asker::Local { context } => self.reads.end(context, index),
             Asker::Remote { from, context } => {
                 self.reads.pending -= 1;
-                self.send(Lane::Settled, from, Body::ReadIndexReply { context, index });
+                self.send(SendAfter::HardState, from, Body::ReadIndexReply { context, index });
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a kernel asks of its host, and what it is told at birth.
+//! The types that a kernel and its host exchange: what it starts from, and what it wants done.
 
 use std::ops::Range;
 

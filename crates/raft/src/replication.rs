@@ -1,4 +1,4 @@
-//! The sending side of replication, and what else only a leader does.
+//! The leader's side of replication, and what else only a leader does.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crate::errors::ProposeError;
 use crate::kernel::Kernel;
 use crate::membership::Member;
 use crate::message::{Body, Message};
-use crate::outbox::Lane;
+use crate::outbox::SendAfter;
 use crate::progress::{Pace, Progress};
 use crate::quorum;
 use crate::ready::{Fetch, Reader};
@@ -135,7 +135,7 @@ impl Kernel {
     pub(crate) fn hear_follower(&mut self, replica: ReplicaId) {
         let now = self.now;
         if let Some(follower) = self.leading.as_mut().and_then(|l| l.follower_mut(replica)) {
-            follower.heard_at = now;
+            follower.last_contact = now;
             if follower.attendance == Attendance::Down {
                 follower.attendance = Attendance::Awake;
                 self.wake();
@@ -206,7 +206,11 @@ impl Kernel {
             let commit = commit.min(follower.matched);
             follower.commit_told = follower.commit_told.max(commit);
             let body = Body::Heartbeat { commit, round };
-            self.outbox.push(Lane::Now, to.node, Message { from, to: to.replica, term, body });
+            self.outbox.push(
+                SendAfter::Nothing,
+                to.node,
+                Message { from, to: to.replica, term, body },
+            );
         }
     }
 
@@ -313,7 +317,7 @@ impl Kernel {
 
     fn send_to(&mut self, to: Member, body: Body) {
         let (from, term) = (self.config.replica, self.term);
-        self.outbox.push(Lane::Now, to.node, Message { from, to: to.replica, term, body });
+        self.outbox.push(SendAfter::Nothing, to.node, Message { from, to: to.replica, term, body });
     }
 
     /// The highest index that a quorum holds durably, whoever's term it is of; 0 where none leads.
@@ -331,15 +335,15 @@ impl Kernel {
     /// at which a quorum had been heard. Its followers may elect another from then on.
     pub(crate) fn quorum_deadline(&self, leading: &Leading) -> Monotonic {
         let own = self.config.replica;
-        let heard_at = quorum::agreed(self.log.membership(), |replica| {
-            let heard = leading.follower(replica).map_or(0, |f| f.heard_at.0);
+        let last_contact = quorum::agreed(self.log.membership(), |replica| {
+            let heard = leading.follower(replica).map_or(0, |f| f.last_contact.0);
             if replica == own { u64::MAX } else { heard }
         });
-        Monotonic(heard_at) + self.config.election_timeout
+        Monotonic(last_contact) + self.config.election_timeout
     }
 
     pub(crate) fn leader_deadline(&self, leading: &Leading) -> Monotonic {
-        if leading.rest == Rest::Quiet {
+        if leading.rest == Rest::Quiesced {
             return Monotonic(u64::MAX);
         }
         let mut deadline = self.quorum_deadline(leading);
@@ -355,7 +359,7 @@ impl Kernel {
 
     pub(crate) fn handle_leader_timeout(&mut self) {
         let Some(leading) = &self.leading else { return };
-        if leading.rest == Rest::Quiet {
+        if leading.rest == Rest::Quiesced {
             return;
         }
         if self.quorum_deadline(leading) <= self.now {
@@ -371,13 +375,13 @@ impl Kernel {
         leading.heartbeat_at = now + self.config.heartbeat;
         for follower in leading.followers.iter_mut().filter(|follower| !follower.is_down()) {
             follower.beat();
-            if now.since(follower.heard_at) >= silence_max {
+            if now.since(follower.last_contact) >= silence_max {
                 follower.suspend();
             }
         }
-        let is_silent = |follower: &Progress| now.since(follower.heard_at) >= silence_max;
+        let is_silent = |follower: &Progress| now.since(follower.last_contact) >= silence_max;
         leading.followers.retain(|follower| follower.left_at.is_none() || !is_silent(follower));
-        if !self.fall_quiet() {
+        if !self.quiesce() {
             self.send_heartbeats();
         }
     }

@@ -1,5 +1,5 @@
-//! What the log does not hold any more: snapshots for followers that need it, a new base for who
-//! installed one, and the purge of what nobody needs (Raft paper, section 7; thesis 5).
+//! Snapshots for followers that the log can't help any more, the new base of a replica that
+//! installed one, and the purge of entries that nobody needs (Raft paper, section 7; thesis 5).
 //!
 //! The kernel moves no state. It tells its host whom to send a snapshot, pauses that follower, and
 //! is told how it ended; on the receiving side it is told that the state is there, and begins its
@@ -57,8 +57,8 @@ impl Kernel {
         if term > self.term || self.role != Role::Follower {
             self.become_follower(term, None);
         }
-        let is_rash = self.breaks(Mutant::InstallKeepsLog) && self.log.last().index > base.index;
-        let mut keeps_log = self.log.holds(base) || is_rash;
+        let mutated = self.breaks(Mutant::InstallKeepsLog) && self.log.last().index > base.index;
+        let mut keeps_log = self.log.holds(base) || mutated;
         let verified = self.accepted.filter(|_| keeps_log).map_or(base.index, |(_, index)| index);
         if keeps_log {
             self.log.purge(base.index);
@@ -68,7 +68,7 @@ impl Kernel {
         // It may have become a voter by this.
         self.draw_election_deadline();
         self.commit = base.index;
-        self.apply.jump(base.index, self.fetching.contains(&Reader::Apply));
+        self.apply.reset_after_snapshot(base.index, self.fetching.contains(&Reader::Apply));
         self.accepted = self.leader.map(|leader| (leader, verified.max(base.index)));
         // Its sender led the term that is the own one now.
         self.acknowledgements.match_through(base.index);
@@ -87,7 +87,8 @@ impl Kernel {
         let applied = self.apply.applied().next();
         let Some(leading) = &self.leading else { return applied };
         let bound = self.log.last().index.0.saturating_sub(self.config.kept_entries_max);
-        let is_silent = |f: &Progress| self.now.since(f.heard_at) >= self.config.election_timeout;
+        let is_silent =
+            |f: &Progress| self.now.since(f.last_contact) >= self.config.election_timeout;
         let needed = |follower: &Progress| match follower.pace {
             Pace::Snapshot { at_least } => Some(at_least.next()),
             _ if follower.left_at.is_some() || is_silent(follower) => None,
@@ -105,8 +106,8 @@ impl Kernel {
     /// ([`Kernel::log_needed_from`]); the host says up to where the applied state is durable (RULE
     /// 10). Gives the base from now on, up to which the log store may purge.
     pub fn purge(&mut self, to: Index) -> LogId {
-        let is_rash = self.breaks(Mutant::PurgeUnapplied);
-        let to = if is_rash { self.commit } else { to.min(self.log_needed_from().previous()) };
+        let mutated = self.breaks(Mutant::PurgeUnapplied);
+        let to = if mutated { self.commit } else { to.min(self.log_needed_from().previous()) };
         if to > self.log.base().index {
             self.log.purge(to);
             let followers = self.leading.iter_mut().flat_map(|leading| &mut leading.followers);

@@ -1,8 +1,8 @@
-//! What the host learns of nodes for all groups at once (node liveness, thesis 6.4.1 for the lease):
-//! the group's own timers, heartbeats and read rounds give way to it.
+//! Node liveness in a kernel (thesis 6.4.1 for the lease): where the host knows of nodes, the
+//! group's own timers, heartbeats and read rounds give way to that.
 //!
 //! A replica that its node has bound to a leader runs no election timer and helps nobody else. A
-//! leader whose followers are bound, or down, and hold everything falls **quiet**: no message, no
+//! leader whose followers are bound, or down, and hold everything **quiesces**: no message, no
 //! timer, until something is asked of it or the host says that a follower attends otherwise.
 
 use quorate_types::{Monotonic, Mutant, ReplicaId};
@@ -34,7 +34,7 @@ pub(crate) enum Rest {
     Falling {
         round: u64,
     },
-    Quiet,
+    Quiesced,
 }
 
 impl Kernel {
@@ -56,7 +56,7 @@ impl Kernel {
         self.now = self.now.max(now);
         if self.role == Role::Follower {
             self.is_bound = false;
-            self.leader_heard_at = None;
+            self.last_leader_contact = None;
             self.draw_election_deadline();
         }
     }
@@ -66,7 +66,7 @@ impl Kernel {
     pub fn handle_leader_lost(&mut self, now: Monotonic) {
         self.now = self.now.max(now);
         // Heard since the binding ended: it lives, or another leads.
-        if !self.is_bound && self.leader_heard_at.is_some() {
+        if !self.is_bound && self.last_leader_contact.is_some() {
             return;
         }
         self.handle_unbound(now);
@@ -94,7 +94,7 @@ impl Kernel {
         let Some(leading) = &mut self.leading else { return };
         let Some(follower) = leading.follower_mut(replica) else { return };
         // What this group hears itself counts for more than what was not heard beside it.
-        let is_heard = now.since(follower.heard_at) < silence_max;
+        let is_heard = now.since(follower.last_contact) < silence_max;
         let attendance = match attendance {
             Attendance::Down if is_heard => Attendance::Awake,
             attendance => attendance,
@@ -118,10 +118,10 @@ impl Kernel {
         }
     }
 
-    /// True if this replica sends nothing and no timer of it runs: a leader that has fallen quiet, a
+    /// True if this replica sends nothing and no timer of it runs: a leader that has quiesced, a
     /// bound follower, or one that is no voter and knows no leader.
     #[must_use]
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_quiesced(&self) -> bool {
         self.poll_timeout() == Monotonic(u64::MAX)
     }
 
@@ -129,30 +129,30 @@ impl Kernel {
     pub(crate) fn wake(&mut self) {
         let now = self.now;
         let Some(leading) = &mut self.leading else { return };
-        if std::mem::replace(&mut leading.rest, Rest::Awake) == Rest::Quiet {
+        if std::mem::replace(&mut leading.rest, Rest::Awake) == Rest::Quiesced {
             leading.heartbeat_at = now;
-            leading.followers.iter_mut().for_each(|follower| follower.heard_at = now);
+            leading.followers.iter_mut().for_each(|follower| follower.last_contact = now);
         }
     }
 
     /// At a heartbeat's time: true if none is needed, now or later.
-    pub(crate) fn fall_quiet(&mut self) -> bool {
-        let (is_calm, is_rash) = (self.is_calm(), self.breaks(Mutant::QuietTooSoon));
+    pub(crate) fn quiesce(&mut self) -> bool {
+        let (is_calm, mutated) = (self.is_calm(), self.breaks(Mutant::QuiescedTooSoon));
         let round = self.reads.round;
         let Some(leading) = &mut self.leading else { return false };
         leading.rest = match leading.rest {
             _ if !is_calm => Rest::Awake,
-            _ if is_rash => Rest::Quiet,
+            _ if mutated => Rest::Quiesced,
             Rest::Falling { round } if attendants(&leading.followers).all(|f| f.round >= round) => {
-                Rest::Quiet
+                Rest::Quiesced
             }
             Rest::Falling { round } => Rest::Falling { round },
-            Rest::Awake | Rest::Quiet => {
+            Rest::Awake | Rest::Quiesced => {
                 self.reads.round += 1;
                 Rest::Falling { round: round + 1 }
             }
         };
-        leading.rest == Rest::Quiet
+        leading.rest == Rest::Quiesced
     }
 
     /// True if nothing is under way, and a quorum is bound and holds and knows everything.

@@ -1,12 +1,12 @@
-//! Handing leadership over (thesis 3.10): drain, wait until the target has everything, tell it to
-//! campaign. A target that does not take over in time costs a pause of writes, not more.
+//! The transfer of leadership (thesis 3.10): drain, wait until the target has everything, tell it
+//! to campaign. A target that does not take over in time costs a pause of writes, not more.
 
 use quorate_types::{Monotonic, Mutant, ReplicaId};
 
 use crate::errors::TransferError;
 use crate::kernel::Kernel;
 use crate::message::{Body, TransferOf};
-use crate::outbox::Lane;
+use crate::outbox::SendAfter;
 use crate::ready::Role;
 
 /// A transfer under way.
@@ -50,7 +50,7 @@ impl Kernel {
         let is_warm = leading.followers.iter().any(|f| f.member.replica == to && f.matched == last);
         if is_warm && !transfer.told {
             transfer.told = true;
-            self.send(Lane::Now, to, Body::TimeoutNow);
+            self.send(SendAfter::Nothing, to, Body::TimeoutNow);
         }
     }
 

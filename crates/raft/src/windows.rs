@@ -1,5 +1,5 @@
-//! What is under way to each node, of all groups that a host leads: one group's window is bounded by its
-//! own configuration, the sum of them by the host's.
+//! The bytes under way to each node, summed over all groups that a host leads: one group's window
+//! is bounded by its own configuration, the sum of them by the host's.
 
 use quorate_types::NodeId;
 

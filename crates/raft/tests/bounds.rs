@@ -3,7 +3,9 @@
 
 mod support;
 
-use quorate_raft::{Body, Config, Membership, Message, Preference, ProposeError, ReadError, Role};
+use quorate_raft::{
+    Body, Config, Membership, Message, Preference, ProposeError, ReadIndexError, Role,
+};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 use support::{BASE, Disk, Site, commands, member};
 
@@ -46,11 +48,11 @@ fn proposals_are_refused_while_too_many_bytes_wait() {
 #[test]
 fn reads_are_refused_while_too_many_wait() {
     let mut site = site(1, |config| config.reads_pending_max = 2);
-    assert_eq!(site.kernel.read(Monotonic(0)), Err(ReadError::NoLeader));
+    assert_eq!(site.kernel.read(Monotonic(0)), Err(ReadIndexError::NoLeader));
     elect(&mut site);
     let now = site.now;
     assert_eq!((site.kernel.read(now), site.kernel.read(now)), (Ok(0), Ok(1)));
-    assert_eq!(site.kernel.read(now), Err(ReadError::Full { pending: 2 }));
+    assert_eq!(site.kernel.read(now), Err(ReadIndexError::Full { pending: 2 }));
     assert_eq!(site.take_ready().reads.len(), 2);
     assert_eq!(site.kernel.read(now), Ok(2), "contexts go on");
 }

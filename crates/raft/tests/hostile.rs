@@ -150,7 +150,7 @@ proptest! {
                 20..25 => drop(site.kernel.read(now)),
                 25..30 => drop(site.kernel.transfer_leader(now, ReplicaId(2))),
                 30..35 => site.kernel.evict_below(Index(u64::MAX)),
-                35..38 => site.kernel.resign(now),
+                35..38 => site.kernel.step_down(now),
                 38..50 => {
                     let in_force = site.kernel.membership().clone();
                     let mut target = in_force.clone();

@@ -270,7 +270,7 @@ impl World {
             assert!(begun.is_err() || self.sites[at].kernel.membership().is_voter(to));
         }
         if self.dice.chance(1) && !self.calm {
-            self.sites[at].kernel.resign(now);
+            self.sites[at].kernel.step_down(now);
             let role = self.sites[at].kernel.role();
             assert_eq!(role.role, Role::Follower);
             assert_ne!(role.leader.map(|(leader, _)| leader), Some(id));

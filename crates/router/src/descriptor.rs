@@ -1,4 +1,4 @@
-//! What the router believes about one shard.
+//! The descriptor of one shard: its range, its epoch and its members.
 
 use std::cmp::Ordering;
 

@@ -1,4 +1,4 @@
-//! Key to shard to replicas: an ordered map with epochs.
+//! The route map: from a key to its shard and the replicas, as an ordered map with epochs.
 //!
 //! Floor 1, pure: no clock, no thread, no lock, no hash order. The map is a *belief*: a shard's own
 //! log is the truth about its range and members, and every request carries the version that it was

@@ -5,7 +5,7 @@
 //! The world runs the very [`Host`](quorate_host::Host) and
 //! [`NodeLiveness`](quorate_liveness::NodeLiveness) that the engine runs, over a network, disks
 //! and clocks that are made up from a seed. No thread, no real time, no hash order. Each seed has a
-//! [`Character`]: how many nodes and shards, which kinds of faults, and how often.
+//! [`Profile`]: how many nodes and shards, which kinds of faults, and how often.
 //!
 //! - **Clocks**: each node has its own, which runs up to 1% fast or slow and jumps by a little: any two
 //!   stray by less than the drift margin within one support, and leases are on. Or clocks do what they
@@ -63,6 +63,6 @@ mod world;
 
 pub use report::Report;
 pub use world::{
-    Ask, Character, Clocks, Failure, Finished, KvWorkload, Moment, Outcome, Workload, World,
+    Ask, Clocks, Failure, Finished, KvWorkload, Moment, Outcome, Profile, Workload, World,
     WorldConfig,
 };

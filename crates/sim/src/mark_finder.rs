@@ -25,7 +25,7 @@ pub struct MarkFinder {
     settled: BTreeMap<ShardId, Membership>,
     damaged: BTreeSet<(ShardId, ReplicaId)>,
     stalled: BTreeSet<NodeId>,
-    quiet: BTreeSet<(ShardId, ReplicaId)>,
+    quiesced: BTreeSet<(ShardId, ReplicaId)>,
     /// Questions that reached a leader before it served: leader, asker, context.
     early_reads: BTreeSet<(ShardId, ReplicaId, ReplicaId, u64)>,
 }
@@ -108,10 +108,10 @@ impl MarkFinder {
                 self.marks.reach(Mark::SnapshotBehindPurge);
             }
             Observation::Standing { node, change } => self.standing(node, change),
-            Observation::Quiet { shard, replica, is_quiet, .. } => {
-                if is_quiet && self.quiet.insert((shard, replica)) {
-                    self.marks.reach(Mark::QuietShard);
-                } else if !is_quiet && self.quiet.remove(&(shard, replica)) {
+            Observation::Quiesced { shard, replica, is_quiesced, .. } => {
+                if is_quiesced && self.quiesced.insert((shard, replica)) {
+                    self.marks.reach(Mark::QuiescedShard);
+                } else if !is_quiesced && self.quiesced.remove(&(shard, replica)) {
                     self.marks.reach(Mark::WokenShard);
                 }
             }
@@ -148,7 +148,7 @@ impl MarkFinder {
         }
         let led = before.is_some_and(|old| old.role == Role::Leader && old.term == role.term);
         if led && role.leader.is_none() && self.stalled.contains(&node) {
-            self.marks.reach(Mark::HungDiskResign);
+            self.marks.reach(Mark::HungDiskStepDown);
         }
     }
 
@@ -353,7 +353,7 @@ mod tests {
         finder.observe(&Observation::Fault { kind, node, detail: "" });
         role(&mut finder, 1, Role::Follower, 3);
         let expected =
-            [Mark::TimeoutNowLate, Mark::TransferEndedByOwnElection, Mark::HungDiskResign];
+            [Mark::TimeoutNowLate, Mark::TransferEndedByOwnElection, Mark::HungDiskStepDown];
         assert_eq!(reached(&finder), expected);
     }
 

@@ -53,11 +53,11 @@ pub enum Mark {
     TombstoneRefused,
     /// A sync fails.
     FailedSync,
-    /// A leader resigns while its disk hangs.
-    HungDiskResign,
-    /// A shard becomes quiet.
-    QuietShard,
-    /// A quiet shard is woken.
+    /// A leader steps down while its disk hangs.
+    HungDiskStepDown,
+    /// A shard quiesces.
+    QuiescedShard,
+    /// A quiesced shard is woken.
     WokenShard,
 }
 
@@ -90,8 +90,8 @@ impl Mark {
         Mark::ReplacedAfterDamage,
         Mark::TombstoneRefused,
         Mark::FailedSync,
-        Mark::HungDiskResign,
-        Mark::QuietShard,
+        Mark::HungDiskStepDown,
+        Mark::QuiescedShard,
         Mark::WokenShard,
     ];
 
@@ -122,9 +122,9 @@ impl Mark {
             Mark::ReplacedAfterDamage => "damaged replica replaced",
             Mark::TombstoneRefused => "tombstone refuses a replica id",
             Mark::FailedSync => "failed sync",
-            Mark::HungDiskResign => "leader resigns on a hung disk",
-            Mark::QuietShard => "shard quiet",
-            Mark::WokenShard => "quiet shard woken",
+            Mark::HungDiskStepDown => "leader steps down on a hung disk",
+            Mark::QuiescedShard => "shard quiesced",
+            Mark::WokenShard => "quiesced shard woken",
         }
     }
 }

@@ -248,19 +248,19 @@ pub enum Observation<'a> {
     SnapshotFailed { from: NodeId, to: NodeId, shard: ShardId },
     /// The support that `node` gives to a peer stands otherwise.
     Standing { node: NodeId, change: &'a StandingChange },
-    /// A giver's promise after a heartbeat that it answered with "supported", in true time.
-    Supported { giver: NodeId, asker: NodeId, epoch: SupportEpoch, until: SimTime },
-    /// What an asker counts on, and until when its giver has promised it in the same epoch and lives,
+    /// A supporter's promise after a heartbeat that it answered with "supported", in true time.
+    Supported { supporter: NodeId, requester: NodeId, epoch: SupportEpoch, until: SimTime },
+    /// What a requester counts on, and until when its supporter has promised it in the same epoch and lives,
     /// both in true time as their clocks go now; nothing if it was withdrawn. Sampled.
-    Held { giver: NodeId, asker: NodeId, until: SimTime, given_until: Option<SimTime> },
+    Held { supporter: NodeId, requester: NodeId, until: SimTime, given_until: Option<SimTime> },
     /// Who holds a lease of the shard right now, by its own clock, paused processes included.
     /// Sampled at every [`Observation::Role`] that serves, and every 50 ms. Not shown for a shard
     /// while a clock of its members is known to have jumped beyond the margin.
     Leases { shard: ShardId, holders: &'a [(NodeId, ReplicaId, Term)] },
-    /// Whether a leader is quiet, or a follower bound; sampled, and always at the end. Not shown where
+    /// Whether a leader is quiesced, or a follower bound; sampled, and always at the end. Not shown where
     /// node liveness is off.
-    Quiet { node: NodeId, shard: ShardId, replica: ReplicaId, is_quiet: bool },
-    /// A client's write was acknowledged: this entry is promised for ever. `payload_hash` as by
+    Quiesced { node: NodeId, shard: ShardId, replica: ReplicaId, is_quiesced: bool },
+    /// A client's write was acknowledged: this entry is promised forever. `payload_hash` as by
     /// [`entry_hash`] of the entry in the log.
     Acknowledged { shard: ShardId, id: LogId, payload_hash: u64 },
     /// A lease in force was looked at; nothing keeps the replicas in `free` from voting for another.
@@ -272,9 +272,9 @@ pub enum Observation<'a> {
         membership: &'a Membership,
         free: &'a [ReplicaId],
     },
-    /// A quiet leader was looked at beside a follower whose node supports its own; that one knows
+    /// A quiesced leader was looked at beside a follower whose node supports its own; that one knows
     /// `known` of what is committed.
-    QuietLeader { leader: NodeId, follower: NodeId, shard: ShardId, commit: Index, known: Index },
+    QuiescedLeader { leader: NodeId, follower: NodeId, shard: ShardId, commit: Index, known: Index },
     /// A replica's machine answered the command of this entry.
     Replied { node: NodeId, shard: ShardId, id: LogId, reply_hash: u64 },
     /// A replica's data was looked at as a whole.

@@ -67,7 +67,7 @@ enum Kind {
         cause: StandingCause,
     },
     Lease(Term),
-    Quiet(bool),
+    Quiesced(bool),
     Acknowledged(LogId),
     ReadServed {
         by_lease: bool,
@@ -229,8 +229,8 @@ fn shard_event(observation: &Observation<'_>) -> Option<ShardEvent> {
         Observation::Purged { node, shard, replica, base } => {
             of(node, shard, replica, Kind::Purged(base))
         }
-        Observation::Quiet { node, shard, replica, is_quiet } => {
-            of(node, shard, replica, Kind::Quiet(is_quiet))
+        Observation::Quiesced { node, shard, replica, is_quiesced } => {
+            of(node, shard, replica, Kind::Quiesced(is_quiesced))
         }
         _ => traffic(observation).or_else(|| request(observation)),
     }

@@ -13,7 +13,7 @@ fn mutants_are_caught_and_sound_code_is_not() {
         Mutant::WindowUnbounded,
         Mutant::ReadContextReused,
         Mutant::VoteRequestUnbinds,
-        Mutant::QuietTooSoon,
+        Mutant::QuiescedTooSoon,
         Mutant::DiskLies,
     ];
     for mutant in sample {

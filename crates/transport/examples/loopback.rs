@@ -16,7 +16,7 @@ use quorate_transport::{
     TransportConfig,
 };
 use quorate_types::{
-    ClusterId, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, StoreId, Term,
+    ClusterId, Incarnation, Index, LogId, NodeId, NodeInstance, ReplicaId, ShardId, StoreId, Term,
     WallMillis,
 };
 
@@ -89,7 +89,7 @@ impl Pair {
             let config = TransportConfig {
                 cluster,
                 node: NodeId(node),
-                life: NodeLife {
+                instance: NodeInstance {
                     store: StoreId(node.into()),
                     incarnation: Incarnation(1),
                     nonce: node,

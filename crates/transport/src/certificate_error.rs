@@ -1,4 +1,4 @@
-//! What can be wrong with certificates, in words that name the file and the way out.
+//! The errors of certificates, in words that name the file and the remedy.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Who may speak: one authority per cluster, one certificate per node.
+//! Certificates: one authority per cluster, one certificate per node.
 //!
 //! A certificate names exactly one node of one cluster, as the DNS name
 //! `n<node>.<cluster, 32 hexadecimal digits>.quorate`. A DNS name and no custom extension, because

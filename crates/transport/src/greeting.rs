@@ -1,4 +1,4 @@
-//! The first words on a connection: who is there, and whether either side takes the other in.
+//! The greeting of a connection: both sides say who they are, and each admits the other or not.
 //!
 //! ```text
 //! dialer                                        acceptor
@@ -10,14 +10,14 @@
 //!                       ◀─  `!`
 //! ```
 //!
-//! Both sides have admitted each other before either is connected. Who takes the other for a fork ends
-//! the connection with [`CODE_FORKED`], which ends the other's directory for good; so that word counts
-//! only of one whom the accused would admit. A dialer that accuses says so in its welcome, with its
-//! answer, and hears first whether it is believed: of two lines that have both gone on with nodes of
-//! their own, neither ends the other.
+//! Both sides have admitted each other before either is connected. A side that takes the other for a
+//! fork ends the connection with [`CODE_FORKED`], which ends the other's directory for good. So the
+//! code counts only from a peer that the accused side would admit itself. A dialer that accuses says so
+//! in its welcome, with its answer, and first hears whether it is believed: of two copies of a directory
+//! that have both gone on with nodes of their own, neither ends the other.
 //!
 //! The receiver may block in each of its answers (it reads and syncs), so it is asked on a thread of
-//! its own: the one that carries all connections must not wait behind one peer's disk.
+//! its own: the thread that carries all connections must not wait behind one peer's disk.
 
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ use rustls_pki_types::CertificateDer;
 use crate::certificates::check_names;
 use crate::guard::ask_blocking;
 use crate::hello::{
-    HELLO_HEAD_BYTES, Hello, PeerHello, Refusal, Rejection, WELCOME_BYTES, Welcome,
+    HELLO_HEAD_BYTES, HandshakeError, Hello, PeerHello, Rejection, WELCOME_BYTES, Welcome,
 };
-use crate::session::{CODE_DISOWNED, CODE_FORKED, code_of_peer, describe, failed, refuse};
+use crate::session::{CODE_FORKED, CODE_IDENTITY_REJECTED, code_of_peer, describe, failed, refuse};
 use crate::transport::{Receiver, Shared};
 
 /// What the acceptor says once it has admitted the dialer.
@@ -51,8 +51,8 @@ pub(crate) struct NotGreeted {
 /// What a peer, whose word counts, takes this node for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// As [`Rejection::Disowned`].
-    Disowned,
+    /// As [`Rejection::IdentityRejected`].
+    IdentityRejected,
     /// As [`Rejection::Forked`].
     Forked,
 }
@@ -65,7 +65,7 @@ impl NotGreeted {
     /// The peer was believed up to the point where it ended the connection.
     fn told(peer: NodeId, connection: &Connection, reason: String) -> NotGreeted {
         let verdict = match code_of_peer(connection) {
-            Some(CODE_DISOWNED) => Some(Verdict::Disowned),
+            Some(CODE_IDENTITY_REJECTED) => Some(Verdict::IdentityRejected),
             Some(CODE_FORKED) => Some(Verdict::Forked),
             _ => None,
         };
@@ -90,7 +90,7 @@ pub(crate) async fn greet_as_dialer(
         hear_acceptor(shared, expected, connection).await.map_err(claimed)?;
     let checked = check_peer(&own, connection, &hello).and_then(|peer| match peer.node {
         found if found == expected => Ok(peer),
-        found => Err(Refusal::Node { found, expected }),
+        found => Err(HandshakeError::Node { found, expected }),
     });
     let admitted = match checked {
         Ok(peer) => admit(shared, peer).await,
@@ -113,7 +113,7 @@ pub(crate) async fn greet_as_dialer(
             return Ok(());
         }
         let what = "the acceptor's last word is another byte";
-        Err(refuse(connection, &Refusal::Malformed { found: word.len(), what }))
+        Err(refuse(connection, &HandshakeError::Malformed { found: word.len(), what }))
     };
     let last_word = last_word.await;
     match admitted {
@@ -159,7 +159,7 @@ pub(crate) async fn greet_as_acceptor(
         let checked = check_peer(&Hello { asks, ..shared.hello() }, connection, &hello);
         let peer = checked.map_err(refuse)?;
         if peer.node == node {
-            return Err(refuse(Refusal::OwnId { own: node }));
+            return Err(refuse(HandshakeError::OwnId { own: node }));
         }
         let answer = answer(shared, hello.asks).await.map_err(refuse)?;
         // Anew, so that the clock is not as old as the look into the log took.
@@ -183,8 +183,8 @@ pub(crate) async fn greet_as_acceptor(
     Err(NotGreeted::told(peer.node, connection, reason))
 }
 
-fn is_fork(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::NotAdmitted { rejection: Rejection::Forked(_), .. })
+fn is_fork(refusal: &HandshakeError) -> bool {
+    matches!(refusal, HandshakeError::NotAdmitted { rejection: Rejection::Forked(_), .. })
 }
 
 async fn read_hello(connection: &Connection, stream: &mut RecvStream) -> Result<Hello, String> {
@@ -199,10 +199,14 @@ async fn read_hello(connection: &Connection, stream: &mut RecvStream) -> Result<
 }
 
 /// Versions, cluster, limits, and that the certificate is the one of the node named.
-fn check_peer(own: &Hello, connection: &Connection, hello: &Hello) -> Result<PeerHello, Refusal> {
+fn check_peer(
+    own: &Hello,
+    connection: &Connection,
+    hello: &Hello,
+) -> Result<PeerHello, HandshakeError> {
     let peer = own.agree(hello)?;
     check_certificate(connection, peer.node, peer.cluster).map_err(|detail| {
-        Refusal::Certificate { node: peer.node, cluster: peer.cluster, detail }
+        HandshakeError::Certificate { node: peer.node, cluster: peer.cluster, detail }
     })?;
     Ok(peer)
 }
@@ -219,19 +223,19 @@ fn check_certificate(
     check_names(chain.first().ok_or("no certificate was presented")?, node, cluster)
 }
 
-async fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, Refusal> {
+async fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, HandshakeError> {
     let (node, own) = (peer.node, shared.hello.node);
     let has_rival = has_rival(shared, &peer).await;
     let peer = PeerHello { has_rival, ..peer };
     let admitted = on_blocking_thread(shared, move |receiver| receiver.admit(&peer).map(|()| peer));
-    let not_admitted = |rejection| Refusal::NotAdmitted { peer: node, own, rejection };
+    let not_admitted = |rejection| HandshakeError::NotAdmitted { peer: node, own, rejection };
     admitted.await.map_err(not_admitted)?.map_err(not_admitted)
 }
 
 /// As in [`PeerHello::has_rival`]. A process that was killed says nothing any more; that it was heard
 /// late costs its successor another attempt.
 async fn has_rival(shared: &Shared, newcomer: &PeerHello) -> bool {
-    let Some(former) = shared.connection_of_another_life(newcomer) else {
+    let Some(former) = shared.connection_of_another_instance(newcomer) else {
         return false;
     };
     let heard = former.stats().udp_rx.datagrams;
@@ -245,7 +249,7 @@ async fn has_rival(shared: &Shared, newcomer: &PeerHello) -> bool {
 async fn answer(
     shared: &Shared,
     asked: Option<Incarnation>,
-) -> Result<Option<(Incarnation, u64)>, Refusal> {
+) -> Result<Option<(Incarnation, u64)>, HandshakeError> {
     let Some(start) = asked else {
         return Ok(None);
     };
@@ -254,7 +258,7 @@ async fn answer(
         Ok(nonce) => Ok(nonce.map(|nonce| (start, nonce))),
         Err(rejection) => {
             let own = shared.hello.node;
-            Err(Refusal::NotAdmitted { peer: own, own, rejection })
+            Err(HandshakeError::NotAdmitted { peer: own, own, rejection })
         }
     }
 }

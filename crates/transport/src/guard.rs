@@ -1,4 +1,4 @@
-//! Tasks whose panic is told.
+//! Tasks whose panics are reported.
 //!
 //! A runtime keeps a panic to itself until somebody joins the task, and most tasks here are joined
 //! at the stop only. A dialer that died unseen would leave its link dead for good while everything

@@ -1,9 +1,10 @@
-//! How many connections may be at TLS and hello at once, and whose.
+//! Bounds how many connections are in their handshake at once, TLS and hello, by whether their
+//! sender has proven its address.
 //!
 //! The first packet of QUIC is one datagram whose sender may be invented, and answering it holds a
 //! place for seconds. So a few places are for senders that have proven nothing. While those are taken,
-//! a first packet is answered without keeping anything: a token, which only who receives at the
-//! address can bring back. Who does, a node too, gets one of the other places.
+//! a first packet is answered by a token, without keeping anything. Only a sender that receives at its
+//! address can bring the token back, and gets one of the other places for it.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! The first thing two nodes say: who they are, which versions they speak, which limits they keep.
+//! The hello of a node: who it is, which versions it speaks, which limits it keeps.
 //!
 //! Not rkyv: a hello must be readable by every later version, or two versions could not tell each
-//! other apart. So its layout is fixed for ever, and longer ones are read by their known head.
+//! other apart. So its layout is fixed forever, and longer ones are read by their known head.
 //!
 //! ```text
 //! 0   magic "QRH1"          4 bytes
@@ -23,11 +23,11 @@
 //! 104 nonce of that start   u64      as the sender's directory has it
 //! ```
 //!
-//! Integers are little-endian. Who dials has heard no question when it writes its hello: it answers
+//! Integers are little-endian. A dialer has heard no question yet when it writes its hello: it answers
 //! in its [`Welcome`].
 
 use quorate_types::{
-    ByteReader, ClusterId, CutShort, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits,
+    ByteReader, ClusterId, CutShort, Incarnation, NodeId, NodeInstance, StoreId, WallMillis, limits,
 };
 
 /// Oldest protocol version spoken.
@@ -50,7 +50,7 @@ pub struct PeerHello {
     /// Its cluster, the same as ours.
     pub cluster: ClusterId,
     /// Its directory, its start, its process.
-    pub life: NodeLife,
+    pub instance: NodeInstance,
     /// Its wall clock when it wrote the hello, at most a few round trips ago.
     pub wall: WallMillis,
     /// Digest of the first map of the cluster that it was made for; 0: it was given none.
@@ -84,7 +84,7 @@ pub struct Hello {
     /// The sender.
     pub node: NodeId,
     /// The sender's directory, start and process.
-    pub life: NodeLife,
+    pub instance: NodeInstance,
     /// The sender's wall clock.
     pub wall: WallMillis,
     /// Digest of the first map that the sender was made with.
@@ -97,7 +97,7 @@ pub struct Hello {
 
 /// Why two nodes don't talk. Its text is what both sides log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum HandshakeError {
     /// The bytes are no hello.
     #[error("hello of {found} bytes is malformed: {what}; is another program at this address?")]
     Malformed {
@@ -191,7 +191,7 @@ pub enum Rejection {
     NotNow(String),
     /// It is not the node whose name it bears, and must not try again as such (RULE 5).
     #[error("{0}")]
-    Disowned(String),
+    IdentityRejected(String),
     /// Its directory does not descend from a start that was met: proof that it is a copy, which has
     /// forgotten what it promised since, or that one runs. It must never speak again (RULE 17).
     #[error("{0}")]
@@ -207,7 +207,12 @@ pub(crate) fn tells_not_admitted(reason: &str) -> bool {
 impl Hello {
     /// This build's hello.
     #[must_use]
-    pub fn new(cluster: ClusterId, node: NodeId, life: NodeLife, wall: WallMillis) -> Hello {
+    pub fn new(
+        cluster: ClusterId,
+        node: NodeId,
+        instance: NodeInstance,
+        wall: WallMillis,
+    ) -> Hello {
         Hello {
             version_min: VERSION_MIN,
             version_max: VERSION_MAX,
@@ -216,7 +221,7 @@ impl Hello {
             frame_messages_max: limits::FRAME_MESSAGES_MAX as u32,
             cluster,
             node,
-            life,
+            instance,
             wall,
             first_map: 0,
             asks: None,
@@ -237,10 +242,10 @@ impl Hello {
         bytes.extend_from_slice(&self.frame_messages_max.to_le_bytes());
         bytes.extend_from_slice(&self.first_map.to_le_bytes());
         bytes.extend_from_slice(&self.cluster.0.to_le_bytes());
-        bytes.extend_from_slice(&self.life.store.0.to_le_bytes());
+        bytes.extend_from_slice(&self.instance.store.0.to_le_bytes());
         bytes.extend_from_slice(&self.node.0.to_le_bytes());
-        bytes.extend_from_slice(&self.life.incarnation.0.to_le_bytes());
-        bytes.extend_from_slice(&self.life.nonce.to_le_bytes());
+        bytes.extend_from_slice(&self.instance.incarnation.0.to_le_bytes());
+        bytes.extend_from_slice(&self.instance.nonce.to_le_bytes());
         bytes.extend_from_slice(&self.wall.0.to_le_bytes());
         let (start, nonce) = self.answer.unwrap_or_default();
         for field in [self.asks.unwrap_or_default().0, start.0, nonce] {
@@ -253,9 +258,9 @@ impl Hello {
     /// Reads a hello of this or a later version. Never panics.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`].
-    pub fn decode(bytes: &[u8]) -> Result<Hello, Refusal> {
-        let malformed = |what| Refusal::Malformed { found: bytes.len(), what };
+    /// [`HandshakeError::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Hello, HandshakeError> {
+        let malformed = |what| HandshakeError::Malformed { found: bytes.len(), what };
         let head = bytes.first_chunk::<HELLO_HEAD_BYTES>().ok_or(malformed("cut short"))?;
         if Hello::decode_length(head)? != bytes.len() {
             return Err(malformed("its length field does not match"));
@@ -264,8 +269,8 @@ impl Hello {
     }
 
     /// Length of the whole hello, from its first bytes; within its bounds.
-    pub(crate) fn decode_length(head: &[u8; HELLO_HEAD_BYTES]) -> Result<usize, Refusal> {
-        let malformed = |what| Refusal::Malformed { found: head.len(), what };
+    pub(crate) fn decode_length(head: &[u8; HELLO_HEAD_BYTES]) -> Result<usize, HandshakeError> {
+        let malformed = |what| HandshakeError::Malformed { found: head.len(), what };
         if head[0..4] != MAGIC {
             return Err(malformed("it does not begin with QRH1"));
         }
@@ -277,10 +282,10 @@ impl Hello {
     }
 
     /// Whether `self`, this node's own, can talk to `peer`, and in which version.
-    pub(crate) fn agree(&self, peer: &Hello) -> Result<PeerHello, Refusal> {
+    pub(crate) fn agree(&self, peer: &Hello) -> Result<PeerHello, HandshakeError> {
         let version = self.version_max.min(peer.version_max);
         if version < self.version_min.max(peer.version_min) {
-            return Err(Refusal::Version {
+            return Err(HandshakeError::Version {
                 peer: peer.node,
                 peer_min: peer.version_min,
                 peer_max: peer.version_max,
@@ -288,7 +293,7 @@ impl Hello {
             });
         }
         if self.cluster != peer.cluster {
-            return Err(Refusal::Cluster {
+            return Err(HandshakeError::Cluster {
                 peer: peer.node,
                 own: self.node,
                 found: peer.cluster,
@@ -303,13 +308,13 @@ impl Hello {
         for (what, found, expected) in limits {
             if found != expected {
                 let (peer, own) = (peer.node, self.node);
-                return Err(Refusal::Limit { peer, own, what, found, expected });
+                return Err(HandshakeError::Limit { peer, own, what, found, expected });
             }
         }
         Ok(PeerHello {
             node: peer.node,
             cluster: peer.cluster,
-            life: peer.life,
+            instance: peer.instance,
             wall: peer.wall,
             first_map: peer.first_map,
             version,
@@ -341,10 +346,10 @@ impl Welcome {
         bytes
     }
 
-    pub(crate) fn decode(bytes: &[u8; WELCOME_BYTES]) -> Result<Welcome, Refusal> {
+    pub(crate) fn decode(bytes: &[u8; WELCOME_BYTES]) -> Result<Welcome, HandshakeError> {
         if !matches!(bytes[0], b'!' | b'?') {
             let what = "the dialer's welcome begins with another byte";
-            return Err(Refusal::Malformed { found: WELCOME_BYTES, what });
+            return Err(HandshakeError::Malformed { found: WELCOME_BYTES, what });
         }
         let mut reader = ByteReader::new(&bytes[1..]);
         let answer = read_answer(&mut reader).expect("it has its length");
@@ -372,7 +377,8 @@ fn read_hello(bytes: &[u8]) -> Result<Hello, CutShort> {
     let first_map = reader.u32()?;
     let (cluster, store) = (ClusterId(reader.u128()?), StoreId(reader.u128()?));
     let node = NodeId(reader.u64()?);
-    let life = NodeLife { store, incarnation: Incarnation(reader.u64()?), nonce: reader.u64()? };
+    let instance =
+        NodeInstance { store, incarnation: Incarnation(reader.u64()?), nonce: reader.u64()? };
     let wall = WallMillis(reader.u64()?);
     let asks = read_start(&mut reader)?;
     let answer = read_answer(&mut reader)?;
@@ -385,7 +391,7 @@ fn read_hello(bytes: &[u8]) -> Result<Hello, CutShort> {
         first_map,
         cluster,
         node,
-        life,
+        instance,
         wall,
         asks,
         answer,
@@ -409,8 +415,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn hello(node: u64) -> Hello {
-        let life = NodeLife { store: StoreId(0x51), incarnation: Incarnation(4), nonce: 0x99 };
-        let hello = Hello::new(ClusterId(0xC1), NodeId(node), life, WallMillis(0x0102));
+        let instance =
+            NodeInstance { store: StoreId(0x51), incarnation: Incarnation(4), nonce: 0x99 };
+        let hello = Hello::new(ClusterId(0xC1), NodeId(node), instance, WallMillis(0x0102));
         Hello {
             first_map: 0x77,
             asks: Some(Incarnation(2)),
@@ -425,14 +432,16 @@ mod tests {
     fn a_node_that_is_not_admitted_is_recognised() {
         let rejection = Rejection::NotNow("its clock is wrong".to_owned());
         let (peer, own) = (NodeId(3), NodeId(1));
-        let told = Refusal::NotAdmitted { peer, own, rejection }.to_string();
+        let told = HandshakeError::NotAdmitted { peer, own, rejection }.to_string();
         assert!(tells_not_admitted(&told));
         assert!(tells_not_admitted(&format!("closed by the peer: {told}")));
         let (found, expected) = (ClusterId(1), ClusterId(2));
-        assert!(!tells_not_admitted(&Refusal::Cluster { peer, own, found, expected }.to_string()));
+        assert!(!tells_not_admitted(
+            &HandshakeError::Cluster { peer, own, found, expected }.to_string()
+        ));
     }
 
-    /// Goal: a change of the layout must show; it is fixed for ever.
+    /// Goal: a change of the layout must show; it is fixed forever.
     #[test]
     fn golden_bytes() {
         let hex: String = hello(3).encode().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -500,7 +509,7 @@ mod tests {
     #[test]
     fn other_clusters_and_limits_are_refused_by_name() {
         let foreign = Hello { cluster: ClusterId(0xC2), ..hello(2) };
-        assert!(matches!(hello(1).agree(&foreign), Err(Refusal::Cluster { .. })));
+        assert!(matches!(hello(1).agree(&foreign), Err(HandshakeError::Cluster { .. })));
         let lanes = Hello { append_lanes: 7, ..hello(2) };
         let text = hello(1).agree(&lanes).unwrap_err().to_string();
         assert!(text.contains("append lanes 7") && text.contains("n1 has 4"), "{text}");

@@ -89,16 +89,16 @@ pub enum SendError {
 }
 
 /// All queues of one peer.
-pub(crate) struct Outbox {
+pub(crate) struct PeerQueues {
     messages: [Queue<ShardMessage>; MESSAGE_LANES],
     forwards: Queue<Forward>,
 }
 
-impl Outbox {
+impl PeerQueues {
     /// Empty and closed; what its lanes hold beyond their own is taken from `room`.
-    pub(crate) fn new(room: &Arc<LaneRoom>) -> Outbox {
+    pub(crate) fn new(room: &Arc<LaneRoom>) -> PeerQueues {
         let messages = std::array::from_fn(|_| Queue::new(room));
-        Outbox { messages, forwards: Queue::new(room) }
+        PeerQueues { messages, forwards: Queue::new(room) }
     }
 
     /// Lets everything in, for a new connection.

@@ -38,7 +38,7 @@ fn shards_spread_over_the_append_lanes() {
 /// Goal: append messages past the bound are dropped and counted, control still gets through.
 #[test]
 fn a_full_append_lane_drops_and_leaves_control_alone() {
-    let outbox = Outbox::new(&Arc::default());
+    let outbox = PeerQueues::new(&Arc::default());
     assert_eq!(outbox.push_messages(vec![accepted(1)]).unconnected, 1);
     outbox.open();
     let more = 5;
@@ -55,7 +55,7 @@ fn a_full_append_lane_drops_and_leaves_control_alone() {
 
 #[test]
 fn forwards_are_queued_together_or_not_at_all() {
-    let outbox = Outbox::new(&Arc::default());
+    let outbox = PeerQueues::new(&Arc::default());
     let forward =
         |bytes| Forward { id: 1, kind: ForwardKind::Request, payload: Bytes::from(vec![0; bytes]) };
     let (error, back) = outbox.forwards().push_all(vec![forward(1)]).unwrap_err();
@@ -102,7 +102,7 @@ async fn write_all<T: Item>(queue: &Queue<T>) {
 #[tokio::test]
 async fn what_was_written_is_given_back_whole() {
     let room = Arc::default();
-    let outbox = Outbox::new(&room);
+    let outbox = PeerQueues::new(&room);
     outbox.open();
     let (mut bytes, large) = (0, 3 << 20);
     while bytes < 2 * limits::LANE_BYTES_MAX {
@@ -127,10 +127,10 @@ async fn what_was_written_is_given_back_whole() {
 #[tokio::test]
 async fn stuck_peers_hold_a_bounded_sum_and_nobody_else_up() {
     let room = Arc::default();
-    let stuck: Vec<Outbox> = (0..12).map(|_| Outbox::new(&room)).collect();
+    let stuck: Vec<PeerQueues> = (0..12).map(|_| PeerQueues::new(&room)).collect();
     let item = 4 << 20;
     // One run for all of them: what is counted is what waits, not what is allocated here.
-    stuck.iter().for_each(Outbox::open);
+    stuck.iter().for_each(PeerQueues::open);
     for filler in [append(1, item), append(1, 1 << 10)] {
         for outbox in &stuck {
             while outbox.push_messages(vec![filler.clone()]).full == 0 {}
@@ -143,7 +143,7 @@ async fn stuck_peers_hold_a_bounded_sum_and_nobody_else_up() {
     assert!(sum <= bound, "{sum} bytes wait, {bound} are allowed");
     assert!(stuck.iter().all(|outbox| outbox.waiting().count > 0), "each lane takes one");
 
-    let moving = Outbox::new(&room);
+    let moving = PeerQueues::new(&room);
     moving.open();
     for bytes in [10, limits::ENTRY_BYTES_MAX, 10, item, item] {
         // Small ones come in turns of many.
@@ -167,7 +167,7 @@ async fn stuck_peers_hold_a_bounded_sum_and_nobody_else_up() {
 /// it would end the lane. Method: one run, named often enough.
 #[test]
 fn what_no_frame_can_carry_is_never_queued() {
-    let outbox = Outbox::new(&Arc::default());
+    let outbox = PeerQueues::new(&Arc::default());
     outbox.open();
     let mut large = append(1, limits::ENTRY_BYTES_MAX);
     let Body::Append { runs, .. } = &mut large.message.body else { panic!("an append") };
@@ -182,7 +182,7 @@ fn what_no_frame_can_carry_is_never_queued() {
 /// and one call with a message for each.
 #[tokio::test]
 async fn every_lane_is_woken() {
-    let outbox = Arc::new(Outbox::new(&Arc::default()));
+    let outbox = Arc::new(PeerQueues::new(&Arc::default()));
     outbox.open();
     let shards: Vec<u64> = (0..limits::APPEND_LANES)
         .map(|lane| (0..).find(|shard| append_lane(ShardId(*shard)) == lane).expect("spread"))

@@ -32,14 +32,14 @@
 //!     ClusterAuthority, Forward, PeerHello, Receiver, Rejection, ShardMessage, Transport,
 //!     TransportConfig,
 //! };
-//! use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, StoreId, WallMillis};
+//! use quorate_types::{ClusterId, Incarnation, NodeId, NodeInstance, StoreId, WallMillis};
 //!
 //! struct Printer;
 //!
 //! impl Receiver for Printer {
 //!     fn admit(&self, peer: &PeerHello) -> Result<(), Rejection> {
-//!         match peer.life.store {
-//!             StoreId(0) => Err(Rejection::Disowned("a store has an id".into())),
+//!         match peer.instance.store {
+//!             StoreId(0) => Err(Rejection::IdentityRejected("a store has an id".into())),
 //!             _ => Ok(()),
 //!         }
 //!     }
@@ -62,7 +62,7 @@
 //! let bound = Transport::bind(TransportConfig {
 //!     cluster: ClusterId(7),
 //!     node: NodeId(1),
-//!     life: NodeLife { store: StoreId(1), incarnation: Incarnation(1), nonce: 42 },
+//!     instance: NodeInstance { store: StoreId(1), incarnation: Incarnation(1), nonce: 42 },
 //!     wall_clock: Arc::new(|| WallMillis(1_700_000_000_000)),
 //!     first_map: 0,
 //!     listen: "127.0.0.1:0".parse()?,
@@ -104,8 +104,8 @@ pub use frame::{
     encode_forwards, encode_messages,
 };
 pub use guard::{catch_panic, panic_text};
-pub use hello::{Hello, PeerHello, Refusal, Rejection, VERSION_MAX, VERSION_MIN};
+pub use hello::{HandshakeError, Hello, PeerHello, Rejection, VERSION_MAX, VERSION_MIN};
 pub use lane::SendError;
 pub use statistics::{PeerStatistics, TransportStatistics};
-pub use transport::{BindError, Bound, Receiver, Transport, TransportConfig, WallClock};
+pub use transport::{BindError, BoundSocket, Receiver, Transport, TransportConfig, WallClock};
 pub use validity::{Validity, utc};

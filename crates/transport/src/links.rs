@@ -1,5 +1,5 @@
-//! The connections of one node: those that come in, those that are dialed, and what is told of those
-//! that did not come about.
+//! The connections of one node: those that come in, those that are dialed, and the reports of those
+//! that failed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +43,9 @@ impl Shared {
             tracing::debug!(own = %self.hello.node, ?peer, %address, reason, "no connection");
         }
         match (peer, verdict) {
-            (Some(peer), Some(Verdict::Disowned)) => self.receiver.handle_disowned(peer, reason),
+            (Some(peer), Some(Verdict::IdentityRejected)) => {
+                self.receiver.handle_identity_rejected(peer, reason)
+            }
             (Some(peer), Some(Verdict::Forked)) => self.receiver.handle_forked(peer, reason),
             (peer, _) => self.receiver.handle_refused(peer, reason),
         }

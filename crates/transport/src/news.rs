@@ -1,6 +1,5 @@
-//! What of the coming and going of peers is worth a line in the log, at the level that is shown
-//! unless asked otherwise: that a peer is gone, that it is back, and what keeps one out. Each once:
-//! a dialer tries for ever.
+//! Decides what about peers is worth a line in the log at the usual level: that a peer is gone,
+//! that it is back, and what keeps one out. Each once: a dialer tries forever.
 
 use quinn::{Connection, ConnectionError, VarInt};
 use quorate_types::NodeId;
@@ -61,7 +60,7 @@ pub(crate) fn is_of_tls(close: &quinn::ConnectionClose) -> bool {
 
 /// A connection to `peer` stands.
 pub(crate) fn tell_connected(own: NodeId, peer: &Peer, hello: &PeerHello) {
-    let (store, incarnation) = (hello.life.store, hello.life.incarnation);
+    let (store, incarnation) = (hello.instance.store, hello.instance.incarnation);
     if peer.set_missed(false) {
         tracing::warn!(%own, peer = %peer.node, %incarnation, "the peer is back");
     } else {

@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use quinn::Connection;
-use quorate_types::{NodeId, NodeLife};
+use quorate_types::{NodeId, NodeInstance};
 use tokio::sync::Notify;
 
 use crate::frame::{Forward, ShardMessage};
 use crate::hello::tells_not_admitted;
-use crate::lane::{Outbox, SendError};
+use crate::lane::{PeerQueues, SendError};
 use crate::room::LaneRoom;
 use crate::statistics::{Counters, PeerStatistics, UdpTotals, add};
 
 pub(crate) struct Peer {
     pub(crate) node: NodeId,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: PeerQueues,
     pub(crate) counters: Counters,
     /// Held by the session that serves this peer, from before `handle_connected` until after
     /// `handle_disconnected`: a successor waits here, so the receiver sees them in order.
@@ -36,7 +36,7 @@ pub(crate) struct Peer {
 struct Link {
     connection: Option<Connection>,
     /// The process at the other end of `connection`.
-    life: NodeLife,
+    instance: NodeInstance,
     /// What former connections have counted.
     past: UdpTotals,
     last_failure: Option<String>,
@@ -46,7 +46,7 @@ impl Peer {
     pub(crate) fn new(node: NodeId, room: &Arc<LaneRoom>) -> Peer {
         Peer {
             node,
-            outbox: Outbox::new(room),
+            outbox: PeerQueues::new(room),
             counters: Counters::default(),
             session: tokio::sync::Mutex::new(()),
             arrivals: AtomicU64::new(0),
@@ -96,10 +96,13 @@ impl Peer {
         self.link.lock().connection.clone()
     }
 
-    /// The standing connection, if another process than that of `life` holds it.
-    pub(crate) fn connection_of_another_life(&self, life: NodeLife) -> Option<Connection> {
+    /// The standing connection, if another process than that of `instance` holds it.
+    pub(crate) fn connection_of_another_instance(
+        &self,
+        instance: NodeInstance,
+    ) -> Option<Connection> {
         let link = self.link.lock();
-        link.connection.clone().filter(|_| link.life != life)
+        link.connection.clone().filter(|_| link.instance != instance)
     }
 
     /// Numbers a connection that is to be served.
@@ -113,10 +116,10 @@ impl Peer {
     }
 
     /// A connection stands from here on.
-    pub(crate) fn attach(&self, connection: Connection, life: NodeLife) {
+    pub(crate) fn attach(&self, connection: Connection, instance: NodeInstance) {
         let mut link = self.link.lock();
         let before = link.connection.replace(connection);
-        link.life = life;
+        link.instance = instance;
         drop(link);
         assert!(before.is_none(), "one session at a time holds the peer");
         add(&self.counters.connections, 1);

@@ -1,5 +1,5 @@
-//! What all peers of a node together may hold in memory (RULE 18): bounds per lane and per frame
-//! have a sum, which grows with the peers.
+//! Bounds on what all peers of a node together hold in memory (RULE 18): bounds per lane and per
+//! frame have a sum, which grows with the peers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! One connection's life after the greeting: a task per lane until it ends.
+//! Serves one connection after the greeting, with a task per lane until it ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::frame::{Frame, Item, decode_frame, frame_count};
 use crate::guard::{ask_blocking, guarded};
-use crate::hello::{PeerHello, Refusal, Rejection};
+use crate::hello::{HandshakeError, PeerHello, Rejection};
 use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
 use crate::news::{is_of_tls, tell_connected, tell_disconnected};
 use crate::peer::Peer;
@@ -24,8 +24,8 @@ use crate::validity::{Whose, dates_in_words};
 /// Application code of a close: the peer is not wanted; the reason says why.
 pub(crate) const CODE_REFUSED: VarInt = VarInt::from_u32(1);
 /// As [`CODE_REFUSED`], and for good: the peer is not the node whose name it bears.
-pub(crate) const CODE_DISOWNED: VarInt = VarInt::from_u32(4);
-/// As [`CODE_DISOWNED`], with the proof that the peer's directory is a copy, or that one runs.
+pub(crate) const CODE_IDENTITY_REJECTED: VarInt = VarInt::from_u32(4);
+/// As [`CODE_IDENTITY_REJECTED`], with the proof that the peer's directory is a copy, or that one runs.
 pub(crate) const CODE_FORKED: VarInt = VarInt::from_u32(5);
 /// The peer sent what can't be understood.
 pub(crate) const CODE_MALFORMED: VarInt = VarInt::from_u32(2);
@@ -53,7 +53,7 @@ pub(crate) async fn serve(
         former.close(CODE_REPLACED, REPLACED);
     }
     let _session = peer.session.lock().await;
-    peer.attach(connection.clone(), hello.life);
+    peer.attach(connection.clone(), hello.instance);
     // One that came while this one waited saw the former connection only, or none.
     if peer.is_outdated(arrival) {
         connection.close(CODE_REPLACED, REPLACED);
@@ -229,7 +229,7 @@ async fn write_items<T: Item>(
             rest = later;
         }
         taken.clear();
-        // One burst must not hold its room for ever.
+        // One burst must not hold its room forever.
         taken.shrink_to(TAKEN_KEPT);
     }
 }
@@ -286,11 +286,13 @@ async fn read_datagrams(
 }
 
 /// Ends the connection with the reason, which it returns.
-pub(crate) fn refuse(connection: &Connection, refusal: &Refusal) -> String {
+pub(crate) fn refuse(connection: &Connection, refusal: &HandshakeError) -> String {
     let reason = refusal.to_string();
     let code = match refusal {
-        Refusal::NotAdmitted { rejection: Rejection::Disowned(_), .. } => CODE_DISOWNED,
-        Refusal::NotAdmitted { rejection: Rejection::Forked(_), .. } => CODE_FORKED,
+        HandshakeError::NotAdmitted { rejection: Rejection::IdentityRejected(_), .. } => {
+            CODE_IDENTITY_REJECTED
+        }
+        HandshakeError::NotAdmitted { rejection: Rejection::Forked(_), .. } => CODE_FORKED,
         _ => CODE_REFUSED,
     };
     connection.close(code, reason.as_bytes());

@@ -1,4 +1,4 @@
-//! What quinn and rustls are configured with: mutual TLS, and the measured figures of the wire.
+//! The configuration of quinn and rustls: mutual TLS, and the measured figures of the wire.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quinn::{AsyncUdpSocket, Endpoint, Runtime};
-use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, WallMillis};
+use quorate_types::{ClusterId, Incarnation, NodeId, NodeInstance, WallMillis};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -56,7 +56,7 @@ pub trait Receiver: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Whether this peer may talk to us; node and cluster are proven, its life, its descent and its
+    /// Whether this peer may talk to us; node and cluster are proven, its instance, its descent and its
     /// clock are its word. May block.
     ///
     /// # Errors
@@ -89,14 +89,14 @@ pub trait Receiver: Send + Sync + 'static {
     }
 
     /// As [`Receiver::handle_refused`], and `peer` says that this node is not the one whose name
-    /// it bears ([`Rejection::Disowned`]).
-    fn handle_disowned(&self, peer: NodeId, reason: &str) {
+    /// it bears ([`Rejection::IdentityRejected`]).
+    fn handle_identity_rejected(&self, peer: NodeId, reason: &str) {
         self.handle_refused(Some(peer), reason);
     }
 
-    /// As [`Receiver::handle_disowned`], and `peer` has the proof ([`Rejection::Forked`]).
+    /// As [`Receiver::handle_identity_rejected`], and `peer` has the proof ([`Rejection::Forked`]).
     fn handle_forked(&self, peer: NodeId, reason: &str) {
-        self.handle_disowned(peer, reason);
+        self.handle_identity_rejected(peer, reason);
     }
 
     /// A task of the transport has ended that must not: it panicked, or the socket failed. What it
@@ -118,7 +118,7 @@ pub struct TransportConfig {
     /// This node; its certificate must agree.
     pub node: NodeId,
     /// The directory this node runs from, its start, its process.
-    pub life: NodeLife,
+    pub instance: NodeInstance,
     /// Told to peers, who may refuse a node whose clock is far from theirs.
     pub wall_clock: WallClock,
     /// Told to peers, who may refuse a node that was made for another first map; 0: none.
@@ -166,14 +166,14 @@ pub enum BindError {
 }
 
 /// A claimed port: its address is known, nothing is received yet.
-pub struct Bound {
+pub struct BoundSocket {
     socket: UdpSocket,
     address: SocketAddr,
     config: TransportConfig,
     quic: QuicConfig,
 }
 
-impl Bound {
+impl BoundSocket {
     /// The address with the port that was claimed.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
@@ -216,13 +216,13 @@ impl Transport {
     ///
     /// # Errors
     /// [`BindError`].
-    pub fn bind(config: TransportConfig) -> Result<Bound, BindError> {
+    pub fn bind(config: TransportConfig) -> Result<BoundSocket, BindError> {
         check_identity(&config.tls, config.node, config.cluster)?;
         let quic = quic_config(&config.tls)?;
         let claimed = claim(config.listen).and_then(|socket| Ok((socket.local_addr()?, socket)));
         let (address, socket) =
             claimed.map_err(|error| BindError::Socket { address: config.listen, error })?;
-        Ok(Bound { socket, address, config, quic })
+        Ok(BoundSocket { socket, address, config, quic })
     }
 
     /// Begins to listen and to dial, on `runtime` alone.
@@ -233,11 +233,11 @@ impl Transport {
     /// # Panics
     /// If `runtime` was built without I/O or without time.
     pub fn start(
-        bound: Bound,
+        bound: BoundSocket,
         runtime: &Handle,
         receiver: Arc<dyn Receiver>,
     ) -> Result<Transport, BindError> {
-        let Bound { socket, address, config, quic } = bound;
+        let BoundSocket { socket, address, config, quic } = bound;
         let _context = runtime.enter();
         let failed = |error| BindError::Socket { address, error };
         let quinn_runtime = Arc::new(GuardedRuntime::new(receiver.clone()));
@@ -251,7 +251,7 @@ impl Transport {
         let shared = Arc::new(Shared {
             hello: Hello {
                 first_map: config.first_map,
-                ..Hello::new(config.cluster, config.node, config.life, WallMillis(0))
+                ..Hello::new(config.cluster, config.node, config.instance, WallMillis(0))
             },
             wall_clock: config.wall_clock,
             receiver,
@@ -444,11 +444,11 @@ impl Shared {
     }
 
     /// The standing connection of the newcomer's node, if another process holds it.
-    pub(crate) fn connection_of_another_life(
+    pub(crate) fn connection_of_another_instance(
         &self,
         newcomer: &PeerHello,
     ) -> Option<quinn::Connection> {
-        self.peer(newcomer.node)?.connection_of_another_life(newcomer.life)
+        self.peer(newcomer.node)?.connection_of_another_instance(newcomer.instance)
     }
 
     pub(crate) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {

@@ -1,6 +1,6 @@
-//! From when until when certificates count, and how their dates are told.
+//! The dates between which certificates count, and how they are told.
 //!
-//! TLS speaks of seconds since 1970, or of nothing but an alert. Who has to act needs the date.
+//! TLS gives seconds since 1970, or nothing but an alert. An operator who has to act needs the date.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

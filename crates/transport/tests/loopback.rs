@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::{Event, Node, append, cluster, heartbeat, identities};
 use quorate_raft::Body;
 use quorate_transport::{BindError, Forward, ForwardKind, SendError, Transport, TransportConfig};
-use quorate_types::{ClusterId, NodeId, NodeLife, WallMillis, limits};
+use quorate_types::{ClusterId, NodeId, NodeInstance, WallMillis, limits};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_exchange_messages_in_order() {
@@ -216,7 +216,7 @@ fn a_configuration_against_its_certificate_is_refused() {
     let config = |node, cluster| TransportConfig {
         cluster,
         node,
-        life: NodeLife::default(),
+        instance: NodeInstance::default(),
         wall_clock: std::sync::Arc::new(|| WallMillis(77)),
         first_map: 0,
         listen: "127.0.0.1:0".parse().unwrap(),

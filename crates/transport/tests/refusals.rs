@@ -9,7 +9,7 @@ use common::{CLUSTER, Event, Node, authority, heartbeat, identities};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, Endpoint};
 use quorate_transport::{ClusterAuthority, Hello, NodeTls, Rejection, encode_messages};
-use quorate_types::{ClusterId, Incarnation, NodeId, NodeLife, StoreId, WallMillis, limits};
+use quorate_types::{ClusterId, Incarnation, NodeId, NodeInstance, StoreId, WallMillis, limits};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::oneshot;
@@ -70,8 +70,8 @@ fn hold_admission(node: &Node) -> (oneshot::Receiver<()>, std::sync::mpsc::Sende
 }
 
 fn hello(cluster: ClusterId, node: u64) -> Hello {
-    let life = NodeLife { store: StoreId(1), incarnation: Incarnation(1), nonce: 5 };
-    Hello::new(cluster, NodeId(node), life, WallMillis(77))
+    let instance = NodeInstance { store: StoreId(1), incarnation: Incarnation(1), nonce: 5 };
+    Hello::new(cluster, NodeId(node), instance, WallMillis(77))
 }
 
 fn name_of(node: u64) -> String {
@@ -132,24 +132,24 @@ async fn the_receiver_can_refuse_in_either_role() {
     }
 }
 
-/// Goal: who is disowned hears it as such, who disowns does not, whichever of them dialed.
+/// Goal: whose identity is rejected hears it as such, who rejects it does not, whichever of them dialed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_disowned_node_is_told_so() {
+async fn a_node_whose_identity_is_rejected_is_told_so() {
     let identities = identities(2);
-    for disowning in [0, 1] {
+    for rejecting in [0, 1] {
         let mut nodes: Vec<Node> = (0..2)
             .map(|at| {
-                let refusal = Rejection::Disowned("another directory".to_owned());
-                let refusal = (at == disowning).then_some(refusal);
+                let refusal = Rejection::IdentityRejected("another directory".to_owned());
+                let refusal = (at == rejecting).then_some(refusal);
                 Node::start_at(&identities[at], "127.0.0.1:0".parse().unwrap(), refusal)
             })
             .collect();
         let address = nodes[1].address();
         nodes[0].transport.set_peer(NodeId(2), address);
-        let (_, reason) = nodes[disowning].expect_refused().await;
+        let (_, reason) = nodes[rejecting].expect_refused().await;
         assert!(reason.contains("another directory"), "{reason}");
-        let (peer, reason) = nodes[1 - disowning].expect_disowned().await;
-        assert_eq!(peer, NodeId(disowning as u64 + 1));
+        let (peer, reason) = nodes[1 - rejecting].expect_identity_rejected().await;
+        assert_eq!(peer, NodeId(rejecting as u64 + 1));
         assert!(reason.contains("another directory"), "{reason}");
     }
 }
@@ -254,15 +254,15 @@ async fn a_process_that_lives_keeps_its_place() {
     original.transport.set_peer(NodeId(2), server.address());
     original.expect_connected(NodeId(2)).await;
     server.expect_connected(NodeId(1)).await;
-    let life = NodeLife { store: StoreId(1), incarnation: Incarnation(2), nonce: 6 };
-    let mut copy = Node::start_as(&identities[0], life);
+    let instance = NodeInstance { store: StoreId(1), incarnation: Incarnation(2), nonce: 6 };
+    let mut copy = Node::start_as(&identities[0], instance);
     copy.transport.set_peer(NodeId(2), server.address());
     let (_, reason) = copy.expect_refused().await;
     assert!(reason.contains("another process lives"), "{reason}");
     assert_eq!(server.transport.statistics().peers[&NodeId(1)].connections, 1);
     original.transport.shutdown().await;
     let hello = server.expect_connected(NodeId(1)).await;
-    assert_eq!(hello.life, life);
+    assert_eq!(hello.instance, instance);
 }
 
 /// Goal: every lie in a hello is found, and the liar and the acceptor read the same reason.

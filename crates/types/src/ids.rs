@@ -30,7 +30,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A process that hosts replicas. Given by the operator, unique in a cluster for ever.
+    /// A process that hosts replicas. Given by the operator, unique in a cluster forever.
     NodeId,
     "n"
 );
@@ -230,7 +230,7 @@ wide_id!(
 /// One start of one node from one directory. What peers remember of a node, to tell a restart from
 /// an old process, a copied directory, or an emptied one (RULE 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct NodeLife {
+pub struct NodeInstance {
     /// The directory.
     pub store: StoreId,
     /// How often the directory was started.

@@ -19,7 +19,7 @@ mod time;
 
 pub use byte_reader::{ByteReader, CutShort, put_count, put_field, put_optional_field};
 pub use ids::{
-    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ParseIdError, ReplicaId,
+    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeInstance, ParseIdError, ReplicaId,
     ShardId, SpaceId, StoreId, Term, WriteNumber,
 };
 pub use mutation::{Mutant, Mutation};

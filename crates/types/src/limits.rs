@@ -24,8 +24,6 @@ pub const INBOX_BYTES_MAX: usize = 64 << 20;
 /// Messages of peers that wait for one worker. Apart from the callers' events, so that a flood of
 /// calls can't push out the acknowledgements and heartbeats that would drain it.
 pub const INBOX_MESSAGES_MAX: usize = 65_536;
-/// Events a worker takes from its inbox before it closes the turn.
-pub const TURN_EVENTS_MAX: usize = 8_192;
 
 /// Append messages in flight to one follower of one shard.
 pub const WINDOW_MESSAGES_MAX: usize = 256;
@@ -136,7 +134,7 @@ pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// How long one answered heartbeat supports the node that sent it. As long as the shortest election
 /// timeout, so that a dead node is noticed as fast as with heartbeats per shard.
 pub const SUPPORT: Duration = Duration::from_millis(1_000);
-/// Longest support that a node gives to any asker: it stays silent for as long after its next start.
+/// Longest support that a node gives to any requester: it stays silent for as long after its next start.
 /// Longer than this, the drift margin would not cover 1% of drift on either side.
 pub const SUPPORT_MAX: Duration = Duration::from_millis(2_500);
 /// By how much a node ends the support it holds early. Two clocks that each stray by 1% drift apart
@@ -282,7 +280,6 @@ const _: () = {
     assert!(APPLY_BYTES_MAX <= APPLY_NODE_BYTES_MAX, "one shard may use its bound");
     assert!(WINDOW_BYTES_MAX <= WINDOW_PEER_BYTES_MAX, "one shard may use its window");
     assert!(WINDOW_PEER_BYTES_MAX <= LANE_BYTES_MAX, "what is in flight fits a lane");
-    assert!(TURN_EVENTS_MAX <= INBOX_EVENTS_MAX);
     assert!(APPEND_LANES + 4 < STREAMS_MAX as usize);
     assert!(HEARTBEAT.as_millis() * 5 <= ELECTION_TIMEOUT.as_millis(), "one loss is no election");
     assert!(HEARTBEAT.as_millis() * 5 <= SUPPORT.as_millis(), "four losses are no lapse");

@@ -94,8 +94,8 @@ mutants! {
     TransferForever: "a transfer has a deadline (pitfall 17)", "alive_after_heal";
     /// A follower that lacks what its leader knows it to have acknowledged goes on.
     RollbackUnseen: "a log that lost what it acknowledged ends its replica (RULE 5)", "rolled_back_ends";
-    /// A leader falls quiet although a follower may not know what is committed.
-    QuietTooSoon: "quiet once the commit index is acknowledged (node liveness)", "quiet_when_done";
+    /// A leader quiesces although a follower may not know what is committed.
+    QuiescedTooSoon: "quiesced once the commit index is acknowledged (node liveness)", "quiesced_when_done";
     /// Appends to a follower are sent without bound.
     WindowUnbounded: "the window is bounded in messages and bytes", "window_bounded";
     /// The log is given up as far as it is committed, applied or not.

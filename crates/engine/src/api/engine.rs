@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_machine::{KvCommand, KvReply};
 use quorate_transport::{BindError, NodeTls};
 use quorate_types::{NodeId, ShardId, limits};

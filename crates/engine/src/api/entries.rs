@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use quorate_log::{LogStore, ReadError};
+use quorate_log::{LogReadError, LogStore};
 use quorate_machine::Envelope;
 use quorate_raft::{EntryKind, Run};
 use quorate_types::{Index, LogId, ShardId, WallMillis};
@@ -167,11 +167,11 @@ fn read_batch(
     shard: ShardId,
     range: Range<Index>,
 ) -> Result<VecDeque<Run>, EntriesError> {
-    let damaged = |error: ReadError| EntriesError::Damaged { shard, detail: error.to_string() };
+    let damaged = |error: LogReadError| EntriesError::Damaged { shard, detail: error.to_string() };
     let wanted = range.start;
     match log.read(shard, range.clone(), BATCH_BYTES_MAX) {
         Ok(runs) => Ok(runs.into()),
-        Err(ReadError::Absent { .. }) => {
+        Err(LogReadError::Absent { .. }) => {
             let first_available = first_held(log, shard, range).map_err(damaged)?;
             if first_available == wanted {
                 return Err(EntriesError::Damaged { shard, detail: format!("no entry {wanted}") });
@@ -184,13 +184,13 @@ fn read_batch(
 
 /// The first index of `range` that the log holds, or its end. Logs have no holes (RULE 7), so it can
 /// be searched by halves.
-fn first_held(log: &LogStore, shard: ShardId, range: Range<Index>) -> Result<Index, ReadError> {
+fn first_held(log: &LogStore, shard: ShardId, range: Range<Index>) -> Result<Index, LogReadError> {
     let Range { start: mut low, end: mut high } = range;
     while low < high {
         let middle = low.plus(high.since(low) / 2);
         match log.read(shard, middle..middle.next(), 1) {
             Ok(_) => high = middle,
-            Err(ReadError::Absent { .. }) => low = middle.next(),
+            Err(LogReadError::Absent { .. }) => low = middle.next(),
             Err(error) => return Err(error),
         }
     }

@@ -1,7 +1,7 @@
 //! Calls on their way to a shard, and the ends they can come to.
 
 use bytes::Bytes;
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_router::ShardDescriptor;
 use quorate_types::{Index, LogId, NodeId, ShardId};
 use tokio::sync::oneshot;

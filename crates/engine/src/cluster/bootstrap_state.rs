@@ -25,7 +25,7 @@ pub(crate) struct BootstrapState {
     /// Whether this node waits for them: it is a founder, too.
     waits: bool,
     met: Mutex<BTreeSet<NodeId>>,
-    disowned_by: Mutex<BTreeSet<NodeId>>,
+    rejected_by: Mutex<BTreeSet<NodeId>>,
     founded: AtomicBool,
 }
 
@@ -41,7 +41,7 @@ impl BootstrapState {
             others: founders,
             waits,
             met: Mutex::default(),
-            disowned_by: Mutex::default(),
+            rejected_by: Mutex::default(),
             founded: AtomicBool::new(founded),
         }
     }
@@ -62,7 +62,7 @@ impl BootstrapState {
 
     /// `peer` has admitted this directory: both ends admit before either is connected.
     pub(crate) fn meet(&self, peer: NodeId) {
-        self.disowned_by.lock().remove(&peer);
+        self.rejected_by.lock().remove(&peer);
         self.met.lock().insert(peer);
     }
 
@@ -83,10 +83,10 @@ impl BootstrapState {
     /// `peer` says that this directory is not the one that it knows under this node's id. True if
     /// that ends this node: one word is enough against a directory that never promised anything;
     /// one that did stays until so many refuse it that it can be in no majority.
-    pub(crate) fn disown(&self, peer: NodeId) -> bool {
-        let mut disowned_by = self.disowned_by.lock();
-        disowned_by.insert(peer);
-        let against = disowned_by.intersection(&self.others).count();
+    pub(crate) fn note_rejection_by(&self, peer: NodeId) -> bool {
+        let mut rejected_by = self.rejected_by.lock();
+        rejected_by.insert(peer);
+        let against = rejected_by.intersection(&self.others).count();
         !self.is_founded() || against > self.others.len() / 2
     }
 }
@@ -124,14 +124,14 @@ mod tests {
     #[test]
     fn who_may_end_a_node() {
         let new = BootstrapState::new(NodeId(1), founders(&[1, 2, 3]), false);
-        assert!(new.disown(NodeId(3)));
+        assert!(new.note_rejection_by(NodeId(3)));
         let founded = BootstrapState::new(NodeId(1), founders(&[1, 2, 3, 4, 5]), true);
-        assert!(!founded.disown(NodeId(2)));
-        assert!(!founded.disown(NodeId(2)), "the same word twice is one word");
-        assert!(!founded.disown(NodeId(9)), "no founder");
-        assert!(!founded.disown(NodeId(3)));
+        assert!(!founded.note_rejection_by(NodeId(2)));
+        assert!(!founded.note_rejection_by(NodeId(2)), "the same word twice is one word");
+        assert!(!founded.note_rejection_by(NodeId(9)), "no founder");
+        assert!(!founded.note_rejection_by(NodeId(3)));
         founded.meet(NodeId(2));
-        assert!(!founded.disown(NodeId(4)), "node 2 has taken it back");
-        assert!(founded.disown(NodeId(5)));
+        assert!(!founded.note_rejection_by(NodeId(4)), "node 2 has taken it back");
+        assert!(founded.note_rejection_by(NodeId(5)));
     }
 }

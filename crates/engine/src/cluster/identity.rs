@@ -1,11 +1,11 @@
 //! Who this engine is in its cluster.
 
-use quorate_types::{ClusterId, NodeId, NodeLife};
+use quorate_types::{ClusterId, NodeId, NodeInstance};
 
 /// Which node of which cluster, and which start of which directory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeIdentity {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
-    pub(crate) life: NodeLife,
+    pub(crate) instance: NodeInstance,
 }

@@ -162,7 +162,7 @@ impl ClusterMap {
     }
 
     /// What there is to keep for the next start: the meta shard's words, not what was learnt since,
-    /// so that the next life still sees what has to be reported.
+    /// so that the next instance still sees what has to be reported.
     pub(crate) fn adopted(&self) -> MetaMap {
         self.known.read().adopted.clone()
     }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use quorate_log::LogStore;
 use quorate_machine::NodeRecord;
 use quorate_transport::{PeerHello, Rejection, WallClock};
-use quorate_types::{Incarnation, NodeId, NodeLife, WallMillis, limits};
+use quorate_types::{Incarnation, NodeId, NodeInstance, WallMillis, limits};
 
 use crate::cluster::bootstrap_state::BootstrapState;
 use crate::cluster::identity::NodeIdentity;
@@ -27,18 +27,18 @@ const ADMISSION_WAIT: Duration = Duration::from_secs(1);
 /// keep it alive.
 const NOTE_WAIT: Duration = Duration::from_secs(3);
 
-/// The newest life of every peer that was ever admitted; as durable in the log.
-struct Lives {
-    known: Mutex<BTreeMap<NodeId, NodeLife>>,
+/// The newest instance of every peer that was ever admitted; as durable in the log.
+struct KnownInstances {
+    known: Mutex<BTreeMap<NodeId, NodeInstance>>,
     /// Held through a decision and its sync. Never taken while `known` is held.
     deciding: Mutex<()>,
     /// Set once this directory is shown to be a fork: it takes nobody in any more.
     is_fork: AtomicBool,
 }
 
-impl Lives {
-    fn new(known: BTreeMap<NodeId, NodeLife>) -> Lives {
-        Lives {
+impl KnownInstances {
+    fn new(known: BTreeMap<NodeId, NodeInstance>) -> KnownInstances {
+        KnownInstances {
             known: Mutex::new(known),
             deciding: Mutex::default(),
             is_fork: AtomicBool::default(),
@@ -46,7 +46,7 @@ impl Lives {
     }
 
     /// What is known of `node`. Never waits for a disk.
-    fn of(&self, node: NodeId) -> Option<NodeLife> {
+    fn of(&self, node: NodeId) -> Option<NodeInstance> {
         self.known.lock().get(&node).copied()
     }
 }
@@ -67,18 +67,18 @@ pub(crate) struct AdmissionParts {
 /// See the module's documentation.
 pub(crate) struct Admission {
     parts: AdmissionParts,
-    lives: Lives,
+    instances: KnownInstances,
 }
 
 impl Admission {
-    /// `known` is the newest life of every peer that was ever admitted.
-    pub(crate) fn new(parts: AdmissionParts, known: BTreeMap<NodeId, NodeLife>) -> Admission {
-        Admission { parts, lives: Lives::new(known) }
+    /// `known` is the newest instance of every peer that was ever admitted.
+    pub(crate) fn new(parts: AdmissionParts, known: BTreeMap<NodeId, NodeInstance>) -> Admission {
+        Admission { parts, instances: KnownInstances::new(known) }
     }
 
     /// The start of `peer` that was met last.
     pub(crate) fn remembered(&self, peer: NodeId) -> Option<Incarnation> {
-        self.lives.of(peer).map(|life| life.incarnation)
+        self.instances.of(peer).map(|instance| instance.incarnation)
     }
 
     /// The nonce of a start of this directory, to prove descent with. Blocks on the disk.
@@ -98,41 +98,42 @@ impl Admission {
 
 impl Admission {
     /// Whether a peer may connect. Another directory under a known node's id, or one that does not
-    /// descend from the life that was met, may have lost what the node promised (RULES 5 and 17).
-    /// Blocks for a sync if the life is new.
+    /// descend from the instance that was met, may have lost what the node promised (RULES 5 and 17).
+    /// Blocks for a sync if the instance is new.
     pub(crate) fn admit(&self, hello: &PeerHello) -> Result<(), Rejection> {
-        if self.parts.fatal.is_set() || self.lives.is_fork.load(Ordering::Acquire) {
+        if self.parts.fatal.is_set() || self.instances.is_fork.load(Ordering::Acquire) {
             return Err(Rejection::NotNow("this node has failed and ends".to_owned()));
         }
         check_clock((self.node(), (self.parts.wall_clock)()), (hello.node, hello.wall))?;
         check_first_map((self.node(), self.parts.first_map), (hello.node, hello.first_map))?;
-        if self.lives.of(hello.node) == Some(hello.life) && self.parts.bootstrap_state.is_founded()
+        if self.instances.of(hello.node) == Some(hello.instance)
+            && self.parts.bootstrap_state.is_founded()
         {
             // The process that was let in before: nothing to note, and no disk to wait for.
-            return check_life(hello.life, hello);
+            return check_instance(hello.instance, hello);
         }
         // Held to the end, so that nobody is founded on a directory that is being replaced.
-        let deciding = self.lives.deciding.try_lock_for(ADMISSION_WAIT);
+        let deciding = self.instances.deciding.try_lock_for(ADMISSION_WAIT);
         let _deciding = deciding.ok_or_else(|| {
             Rejection::NotNow("this node's log is slow to note another admission".to_owned())
         })?;
-        let known = self.lives.of(hello.node);
-        let begins_again = known.is_some_and(|known| known.store != hello.life.store)
+        let known = self.instances.of(hello.node);
+        let begins_again = known.is_some_and(|known| known.store != hello.instance.store)
             && !self.parts.bootstrap_state.is_founded();
         if let Some(known) = known.filter(|_| !begins_again) {
-            check_life(known, hello)?;
+            check_instance(known, hello)?;
         }
-        if known != Some(hello.life) {
+        if known != Some(hello.instance) {
             // Durable before the peer is let in: a restart must not forget whom it has heard.
-            let recorded = self.parts.log.record_peer(hello.node, hello.life);
+            let recorded = self.parts.log.record_peer(hello.node, hello.instance);
             recorded.map_err(|fault| {
                 Rejection::NotNow(format!("this node's log has failed: {fault}"))
             })?;
-            let mut lives = self.lives.known.lock();
+            let mut instances = self.instances.known.lock();
             if begins_again {
                 self.parts.bootstrap_state.forget(hello.node);
             }
-            lives.insert(hello.node, hello.life);
+            instances.insert(hello.node, hello.instance);
         }
         Ok(())
     }
@@ -140,9 +141,9 @@ impl Admission {
     /// `peer` and this node have admitted each other. Blocks for a sync if that founds this node.
     pub(crate) fn handle_connected(&self, peer: &PeerHello) {
         {
-            let lives = self.lives.known.lock();
+            let instances = self.instances.known.lock();
             // Not a directory that was replaced between its hello and now.
-            if lives.get(&peer.node) == Some(&peer.life) {
+            if instances.get(&peer.node) == Some(&peer.instance) {
                 self.parts.bootstrap_state.meet(peer.node);
             }
         }
@@ -157,13 +158,13 @@ impl Admission {
     }
 
     /// Lets the replicas speak once every founder has met this directory. Blocks for one sync, once
-    /// in the life of a directory.
+    /// in the lifetime of a directory.
     pub(crate) fn found_if_complete(&self) {
         if !self.parts.bootstrap_state.is_complete() {
             return;
         }
         // No founder's directory is replaced meanwhile; and this is done once.
-        let _deciding = self.lives.deciding.lock();
+        let _deciding = self.instances.deciding.lock();
         if !self.parts.bootstrap_state.is_complete() {
             return;
         }
@@ -179,7 +180,7 @@ impl Admission {
     /// `peer` has proof that this directory is a copy, or that one was let in. Noted for ever before
     /// anything else: no later start may find only peers that do not know (RULE 17).
     pub(crate) fn handle_forked(self: &Arc<Self>, peer: NodeId, reason: &str) {
-        if self.lives.is_fork.swap(true, Ordering::AcqRel) {
+        if self.instances.is_fork.swap(true, Ordering::AcqRel) {
             return;
         }
         tracing::error!(node = %self.node(), %peer, reason, "this directory is not the node's own line");
@@ -201,9 +202,9 @@ impl Admission {
     }
 
     /// `peer` knows another directory or process under this node's id.
-    pub(crate) fn handle_disowned(&self, peer: NodeId, reason: &str) {
+    pub(crate) fn handle_identity_rejected(&self, peer: NodeId, reason: &str) {
         tracing::error!(node = %self.node(), %peer, reason, "a peer does not take this node for itself");
-        if self.parts.bootstrap_state.disown(peer) {
+        if self.parts.bootstrap_state.note_rejection_by(peer) {
             self.end(FatalError::Identity(reason.to_owned()));
         }
     }
@@ -218,43 +219,44 @@ impl Admission {
     /// Takes from a newer map which starts of other nodes there were, so that a node that slept asks for
     /// the newest, and sees whether the map knows a start of this directory that it does not. Blocks
     /// nothing: what syncs is done on a thread of its own.
-    pub(crate) async fn hear_lives(self: &Arc<Self>, nodes: Vec<NodeRecord>) {
+    pub(crate) async fn hear_instances(self: &Arc<Self>, nodes: Vec<NodeRecord>) {
         let admission = Arc::clone(self);
         let hear = move || {
             for record in nodes {
                 if record.node == admission.node() {
-                    admission.check_own_life(record.life);
+                    admission.check_own_instance(record.instance);
                 } else {
-                    admission.learn_life(record.node, record.life);
+                    admission.learn_instance(record.node, record.instance);
                 }
             }
         };
         // A panic has latched by then; a runtime that goes down is none.
         let _heard: Option<()> =
-            run_blocking(Arc::clone(&self.parts.fatal), "lives of the map", hear).await;
+            run_blocking(Arc::clone(&self.parts.fatal), "instances of the map", hear).await;
     }
 
     /// Only newer starts of the directory that is known: the map is a cache.
-    fn learn_life(&self, node: NodeId, life: NodeLife) {
-        let is_news =
-            |known: NodeLife| known.store == life.store && known.incarnation < life.incarnation;
-        if !self.lives.of(node).is_some_and(is_news) {
+    fn learn_instance(&self, node: NodeId, instance: NodeInstance) {
+        let is_news = |known: NodeInstance| {
+            known.store == instance.store && known.incarnation < instance.incarnation
+        };
+        if !self.instances.of(node).is_some_and(is_news) {
             return;
         }
-        let _deciding = self.lives.deciding.lock();
-        if !self.lives.of(node).is_some_and(is_news) {
+        let _deciding = self.instances.deciding.lock();
+        if !self.instances.of(node).is_some_and(is_news) {
             return;
         }
-        match self.parts.log.record_peer(node, life) {
-            Ok(()) => drop(self.lives.known.lock().insert(node, life)),
+        match self.parts.log.record_peer(node, instance) {
+            Ok(()) => drop(self.instances.known.lock().insert(node, instance)),
             Err(fault) => self.end(FatalError::Log(fault.to_string())),
         }
     }
 
     /// The map was committed by a majority: a start in it that this directory never had is the same
     /// proof as a peer's.
-    fn check_own_life(self: &Arc<Self>, registered: NodeLife) {
-        if registered.store != self.parts.identity.life.store {
+    fn check_own_instance(self: &Arc<Self>, registered: NodeInstance) {
+        if registered.store != self.parts.identity.instance.store {
             return;
         }
         match self.parts.log.start_nonce(registered.incarnation) {
@@ -274,15 +276,15 @@ impl Admission {
 }
 
 /// Whether `hello` is of the directory that was met as `known`, and descends from that very start.
-fn check_life(known: NodeLife, hello: &PeerHello) -> Result<(), Rejection> {
+fn check_instance(known: NodeInstance, hello: &PeerHello) -> Result<(), Rejection> {
     const REMEDY: &str = "give this machine a node id that was never used, with a certificate of \
                           its own, and let it join as a new node";
-    let (node, life) = (hello.node, hello.life);
-    if life.store != known.store {
-        return Err(Rejection::Disowned(format!(
+    let (node, instance) = (hello.node, hello.instance);
+    if instance.store != known.store {
+        return Err(Rejection::IdentityRejected(format!(
             "node {node} has store {}, but was known with store {}: a wiped or foreign directory \
              can't go on under an old name, because it has forgotten what the node promised; {REMEDY}",
-            life.store, known.store
+            instance.store, known.store
         )));
     }
     if hello.asked != Some(known.incarnation) {
@@ -291,7 +293,7 @@ fn check_life(known: NodeLife, hello: &PeerHello) -> Result<(), Rejection> {
             known.incarnation
         )));
     }
-    if hello.descent == Some(known.nonce) && life.incarnation >= known.incarnation {
+    if hello.descent == Some(known.nonce) && instance.incarnation >= known.incarnation {
         if hello.has_rival {
             // No proof: what the other process said may have been on its way when it was killed.
             return Err(Rejection::NotNow(format!(
@@ -301,25 +303,25 @@ fn check_life(known: NodeLife, hello: &PeerHello) -> Result<(), Rejection> {
         }
         return Ok(());
     }
-    Err(Rejection::Forked(if life.incarnation < known.incarnation {
+    Err(Rejection::Forked(if instance.incarnation < known.incarnation {
         format!(
             "node {node} speaks as incarnation {}, but {} was seen: an old process or a restored \
              copy of the directory is running; stop the old process, or, if the newest directory \
              is lost, {REMEDY}",
-            life.incarnation, known.incarnation
+            instance.incarnation, known.incarnation
         )
-    } else if life.incarnation == known.incarnation {
+    } else if instance.incarnation == known.incarnation {
         format!(
             "node {node} speaks as incarnation {} twice: two processes run from copies of one \
              directory; keep the one that was here first, and for the other {REMEDY}",
-            life.incarnation
+            instance.incarnation
         )
     } else {
         format!(
             "node {node} speaks as incarnation {}, and does not know the incarnation {} that was \
              seen: its directory is a restored copy, which was started since and has forgotten what \
              the node promised; if the newest directory is lost, {REMEDY}",
-            life.incarnation, known.incarnation
+            instance.incarnation, known.incarnation
         )
     }))
 }
@@ -361,16 +363,16 @@ mod tests {
     use super::*;
     use quorate_types::{ClusterId, Incarnation, StoreId};
 
-    fn life(store: u128, incarnation: u64, nonce: u64) -> NodeLife {
-        NodeLife { store: StoreId(store), incarnation: Incarnation(incarnation), nonce }
+    fn instance(store: u128, incarnation: u64, nonce: u64) -> NodeInstance {
+        NodeInstance { store: StoreId(store), incarnation: Incarnation(incarnation), nonce }
     }
 
     /// A hello of node 2, which was asked for start `asked` and answered `descent`.
-    fn hello(life: NodeLife, asked: u64, descent: Option<u64>) -> PeerHello {
+    fn hello(instance: NodeInstance, asked: u64, descent: Option<u64>) -> PeerHello {
         PeerHello {
             node: NodeId(2),
             cluster: ClusterId(1),
-            life,
+            instance,
             wall: WallMillis(0),
             first_map: 0,
             version: 1,
@@ -380,21 +382,21 @@ mod tests {
         }
     }
 
-    /// Goal: who descends from the life that was met is let in, nobody else however often it
+    /// Goal: who descends from the instance that was met is let in, nobody else however often it
     /// started, and each refusal names its cause.
     #[test]
     fn only_descendants_of_the_known_life_are_taken() {
-        let known = life(1, 4, 7);
-        let check = |life, descent| check_life(known, &hello(life, 4, descent));
+        let known = instance(1, 4, 7);
+        let check = |instance, descent| check_instance(known, &hello(instance, 4, descent));
         assert_eq!(check(known, Some(7)), Ok(()), "the same process again");
-        assert_eq!(check(life(1, 5, 9), Some(7)), Ok(()), "its next start");
-        assert_eq!(check(life(1, 90, 2), Some(7)), Ok(()), "after many starts");
+        assert_eq!(check(instance(1, 5, 9), Some(7)), Ok(()), "its next start");
+        assert_eq!(check(instance(1, 90, 2), Some(7)), Ok(()), "after many starts");
         for (other, descent, cause) in [
-            (life(1, 3, 7), None, "incarnation 3, but 4 was seen"),
-            (life(1, 4, 8), Some(8), "incarnation 4 twice"),
-            (life(1, 5, 9), Some(8), "restored copy"),
-            (life(1, 5, 9), None, "restored copy"),
-            (life(1, 90, 2), Some(8), "restored copy"),
+            (instance(1, 3, 7), None, "incarnation 3, but 4 was seen"),
+            (instance(1, 4, 8), Some(8), "incarnation 4 twice"),
+            (instance(1, 5, 9), Some(8), "restored copy"),
+            (instance(1, 5, 9), None, "restored copy"),
+            (instance(1, 90, 2), Some(8), "restored copy"),
         ] {
             match check(other, descent).expect_err(cause) {
                 Rejection::Forked(refusal) => {
@@ -404,24 +406,26 @@ mod tests {
                 rejection => panic!("{cause}: {rejection:?}"),
             }
         }
-        let foreign = check(life(2, 9, 7), Some(7)).expect_err("another directory");
-        assert!(matches!(&foreign, Rejection::Disowned(text) if text.contains("wiped or foreign")));
+        let foreign = check(instance(2, 9, 7), Some(7)).expect_err("another directory");
+        assert!(
+            matches!(&foreign, Rejection::IdentityRejected(text) if text.contains("wiped or foreign"))
+        );
     }
 
-    /// Goal: a copy of the newest life does not take the place of the process that lives, and is not
+    /// Goal: a copy of the newest instance does not take the place of the process that runs, and is not
     /// ended either: that one may have been killed just now. One that is no descendant is.
     #[test]
     fn who_is_here_keeps_its_place() {
-        let known = life(1, 4, 7);
-        let rival = |descent| PeerHello { has_rival: true, ..hello(life(1, 5, 9), 4, descent) };
-        assert!(matches!(check_life(known, &rival(Some(7))), Err(Rejection::NotNow(_))));
-        assert!(matches!(check_life(known, &rival(Some(8))), Err(Rejection::Forked(_))));
+        let known = instance(1, 4, 7);
+        let rival = |descent| PeerHello { has_rival: true, ..hello(instance(1, 5, 9), 4, descent) };
+        assert!(matches!(check_instance(known, &rival(Some(7))), Err(Rejection::NotNow(_))));
+        assert!(matches!(check_instance(known, &rival(Some(8))), Err(Rejection::Forked(_))));
     }
 
     /// Goal: an answer to an older question proves nothing, and is no proof against anybody.
     #[test]
     fn a_life_that_was_met_meanwhile_is_asked_for_again() {
-        let refusal = check_life(life(1, 5, 9), &hello(life(1, 6, 3), 4, Some(7)));
+        let refusal = check_instance(instance(1, 5, 9), &hello(instance(1, 6, 3), 4, Some(7)));
         assert!(matches!(refusal, Err(Rejection::NotNow(_))), "{refusal:?}");
     }
 }

@@ -90,7 +90,7 @@ impl MapSync {
         }
         if let Some(map) = self.ask().await? {
             // First: who has adopted this revision knows the starts in it.
-            self.parts.admission.hear_lives(map.nodes.clone()).await;
+            self.parts.admission.hear_instances(map.nodes.clone()).await;
             self.map().adopt(map);
             self.dial();
         }
@@ -181,7 +181,7 @@ impl MapSync {
             MetaReply::OtherStore { known } => {
                 self.parts.fatal.latch(FatalError::Identity(format!(
                     "node {} is registered with store {known}, and this directory is store {}",
-                    self.own.node, self.own.life.store
+                    self.own.node, self.own.instance.store
                 )));
             }
             reply => tracing::warn!(?reply, "this node was not registered"),

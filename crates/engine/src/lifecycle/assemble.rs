@@ -6,8 +6,8 @@ use std::sync::Arc;
 use quorate_host::{Host, HostConfig, ReplicaInit};
 use quorate_log::{LogStore, LogWriter, RecoveredReplica};
 use quorate_machine::{MetaMachine, NodeRecord};
-use quorate_transport::{Bound, Transport};
-use quorate_types::{NodeId, NodeLife, limits};
+use quorate_transport::{BoundSocket, Transport};
+use quorate_types::{NodeId, NodeInstance, limits};
 use rustc_hash::FxHashMap;
 
 use crate::cluster::addresses::PeerAddresses;
@@ -46,17 +46,18 @@ pub(super) struct Parts {
     pub(super) map: ClusterMap,
     pub(super) bootstrap_state: BootstrapState,
     pub(super) first_map: u32,
-    /// The newest life of every peer that was ever admitted.
-    pub(super) peers: BTreeMap<NodeId, NodeLife>,
-    pub(super) life: NodeLife,
-    pub(super) bound: Bound,
+    /// The newest instance of every peer that was ever admitted.
+    pub(super) peers: BTreeMap<NodeId, NodeInstance>,
+    pub(super) instance: NodeInstance,
+    pub(super) bound: BoundSocket,
 }
 
 /// Starts everything; peers are let in last.
 pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, OpenFault> {
-    let Parts { log, data, replicas, map, bootstrap_state, first_map, peers, life, bound } = parts;
+    let Parts { log, data, replicas, map, bootstrap_state, first_map, peers, instance, bound } =
+        parts;
     let (cluster, node) = (log.identity().cluster, log.identity().node);
-    let identity = NodeIdentity { cluster, node, life };
+    let identity = NodeIdentity { cluster, node, instance };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name(format!("quic-{node}"))
@@ -73,7 +74,7 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
     let shards = Shards::new(replicas.iter().map(state_of).collect());
     let state = Arc::new(EngineState::new(shards, Arc::clone(&fatal)));
     let (map, bootstrap_state) = (Arc::new(map), Arc::new(bootstrap_state));
-    let forwarder = Arc::new(Forwarder::new(life.incarnation));
+    let forwarder = Arc::new(Forwarder::new(instance.incarnation));
     let dispatch = Arc::new(Dispatch::new(DispatchParts {
         node,
         map: Arc::clone(&map),
@@ -111,7 +112,7 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
     let advertised = settings.advertise.unwrap_or(transport.local_address());
     let own = NodeRecord {
         node,
-        life,
+        instance,
         address: advertised.to_string(),
         services: settings.services.clone(),
     };
@@ -242,7 +243,7 @@ fn hosts(settings: &Settings, identity: &NodeIdentity) -> Vec<Host> {
         uncommitted_reserve_bytes: limits::UNCOMMITTED_RESERVE_BYTES / settings.workers,
         apply_bytes_max: limits::APPLY_NODE_BYTES_MAX / settings.workers,
         window_peer_bytes_max: limits::WINDOW_PEER_BYTES_MAX / settings.workers,
-        ..HostConfig::new(identity.node, identity.life.incarnation, u64::from_le_bytes(seed))
+        ..HostConfig::new(identity.node, identity.instance.incarnation, u64::from_le_bytes(seed))
     };
     (0..settings.workers).map(|_| Host::new(config.clone())).collect()
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use quorate_log::LogStore;
 use quorate_machine::MetaMap;
-use quorate_transport::{Bound, Transport, TransportConfig};
-use quorate_types::NodeLife;
+use quorate_transport::{BoundSocket, Transport, TransportConfig};
+use quorate_types::NodeInstance;
 
 use crate::cluster::bootstrap::Bootstrap;
 use crate::cluster::bootstrap_state::BootstrapState;
@@ -23,16 +23,16 @@ use crate::state::disk_room;
 pub(crate) fn open(settings: Settings) -> Result<Running, OpenFault> {
     let bootstrap = settings.bootstrap.as_ref().expect("checked before");
     disk_room::check(&settings.directory)?;
-    let Recovered { log, data, replicas, life, first_map, recovery } =
+    let Recovered { log, data, replicas, instance, first_map, recovery } =
         recover(&settings, bootstrap)?;
     let map = known_map(bootstrap, recovery.map.as_deref(), &replicas)?;
     let bootstrap_state =
         BootstrapState::new(log.identity().node, bootstrap.founders(), recovery.founded);
-    let bound = bind(&settings, &log, life, first_map)?;
+    let bound = bind(&settings, &log, instance, first_map)?;
     let (log, data, peers) = (Arc::new(log), Arc::new(data), recovery.peers);
     assemble(
         settings,
-        Parts { log, data, replicas, map, bootstrap_state, first_map, peers, life, bound },
+        Parts { log, data, replicas, map, bootstrap_state, first_map, peers, instance, bound },
     )
 }
 
@@ -71,14 +71,14 @@ fn known_map(
 fn bind(
     settings: &Settings,
     log: &LogStore,
-    life: NodeLife,
+    instance: NodeInstance,
     first_map: u32,
-) -> Result<Bound, OpenFault> {
+) -> Result<BoundSocket, OpenFault> {
     let identity = log.identity();
     let config = TransportConfig {
         cluster: identity.cluster,
         node: identity.node,
-        life,
+        instance,
         wall_clock: Arc::clone(&settings.wall_clock),
         first_map,
         listen: settings.listen.expect("checked before"),

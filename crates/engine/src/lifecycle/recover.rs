@@ -10,7 +10,7 @@ use quorate_log::{LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery};
 use quorate_machine::AppliedRecord;
 use quorate_raft::{HardState, Member, Membership, Restored};
 use quorate_router::ShardDescriptor;
-use quorate_types::{Index, LogId, NodeId, NodeLife, StoreId, Term, WallMillis};
+use quorate_types::{Index, LogId, NodeId, NodeInstance, StoreId, Term, WallMillis};
 
 use crate::cluster::bootstrap::Bootstrap;
 use crate::error::OpenFault;
@@ -35,7 +35,7 @@ pub(crate) struct Recovered {
     pub(crate) data: DataStore,
     pub(crate) replicas: Vec<Replica>,
     /// This start; durable, and told to nobody yet.
-    pub(crate) life: NodeLife,
+    pub(crate) instance: NodeInstance,
     pub(crate) first_map: u32,
     /// What else the log knows; its replicas are taken out.
     pub(crate) recovery: Recovery,
@@ -60,8 +60,8 @@ pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Reco
     // Before any peer hears of this start: later ones must be able to answer for it.
     log.record_start(nonce)?;
     let identity = log.identity();
-    let life = NodeLife { store: identity.store, incarnation: identity.incarnation, nonce };
-    Ok(Recovered { log, data, replicas, life, first_map, recovery })
+    let instance = NodeInstance { store: identity.store, incarnation: identity.incarnation, nonce };
+    Ok(Recovered { log, data, replicas, instance, first_map, recovery })
 }
 
 /// Both stores, or neither.

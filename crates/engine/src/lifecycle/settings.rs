@@ -9,7 +9,7 @@ use std::sync::Arc;
 use quorate_log::SyncMode;
 use quorate_machine::{KvMachine, MetaCommand, NodeRecord, StateMachine};
 use quorate_transport::{NodeTls, WallClock};
-use quorate_types::{ClusterId, NodeId, NodeLife, ShardId, limits};
+use quorate_types::{ClusterId, NodeId, NodeInstance, ShardId, limits};
 
 use crate::cluster::bootstrap::Bootstrap;
 use crate::cluster::map::{ClusterMap, META_SHARD};
@@ -94,7 +94,7 @@ impl Settings {
         }
         let record = NodeRecord {
             node: self.node.unwrap_or_default(),
-            life: NodeLife::default(),
+            instance: NodeInstance::default(),
             address: String::new(),
             services: self.services.clone(),
         };

@@ -7,7 +7,7 @@
 //! `encode_outcome`; stage: see `encode_stage`. Little-endian.
 
 use bytes::Bytes;
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_machine::{decode_descriptor, encode_descriptor};
 use quorate_types::{CutShort, Index, LogId, NodeId, ShardId, Term};
 

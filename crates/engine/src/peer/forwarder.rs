@@ -32,7 +32,7 @@ pub(crate) enum NotSent {
     Full,
 }
 
-/// Requests of one life; the incarnation fills the bits above.
+/// Requests of one instance; the incarnation fills the bits above.
 const ID_BITS: u32 = 40;
 
 /// A request under way. Dropped, it is forgotten: its answer finds nobody.
@@ -62,8 +62,8 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    /// Ids begin with the incarnation: a peer may answer what an earlier life of this node asked,
-    /// and that answer must not find a request of this life.
+    /// Ids begin with the incarnation: a peer may answer what an earlier instance of this node asked,
+    /// and that answer must not find a request of this instance.
     pub(crate) fn new(incarnation: Incarnation) -> Forwarder {
         let next_id = AtomicU64::new((incarnation.0 << ID_BITS) | 1);
         Forwarder { next_id, waiting: RwLock::default() }
@@ -168,8 +168,8 @@ mod tests {
         Outcome::Applied(Applied { id: PLACE, reply: Bytes::from_static(b"ok") })
     }
 
-    /// Goal: an answer to what an earlier life of this node asked finds nobody, although both lives
-    /// count their requests from the same number. Method: the answer of one life told to the next.
+    /// Goal: an answer to what an earlier instance of this node asked finds nobody, although both instances
+    /// count their requests from the same number. Method: the answer of one instance told to the next.
     #[test]
     fn answers_to_an_earlier_life_find_nobody() {
         let (earlier, later) = (Forwarder::new(Incarnation(4)), Forwarder::new(Incarnation(5)));

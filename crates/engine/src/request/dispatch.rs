@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_host::{Refusal as HostRefusal, ShardView};
+use quorate_host::{HostRefusal, ShardView};
 use quorate_transport::Transport;
 use quorate_types::{NodeId, ShardId, limits};
 use tokio::sync::oneshot;

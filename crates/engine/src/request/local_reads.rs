@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_types::{ShardId, limits};
 use tokio::sync::{Semaphore, oneshot};
 

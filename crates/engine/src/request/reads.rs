@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 
 use crate::call::call::Outcome;
 use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, limits};
 use tokio::sync::oneshot;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_types::limits;
 use tokio::sync::oneshot;
 

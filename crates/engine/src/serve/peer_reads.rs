@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_transport::{Forward, ForwardKind, SendError};
 use quorate_types::{NodeId, ShardId, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

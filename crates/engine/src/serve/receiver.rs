@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quorate_host::Refusal as HostRefusal;
+use quorate_host::HostRefusal;
 use quorate_transport::{
     Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage, Transport,
 };
@@ -134,9 +134,9 @@ impl Receiver for Inbound {
         }
     }
 
-    fn handle_disowned(&self, peer: NodeId, reason: &str) {
+    fn handle_identity_rejected(&self, peer: NodeId, reason: &str) {
         if let Some(to) = self.targets() {
-            to.admission.handle_disowned(peer, reason);
+            to.admission.handle_identity_rejected(peer, reason);
         }
     }
 

@@ -201,7 +201,7 @@ impl ClusterReporter {
             reason: None,
             address: address.unwrap_or_default(),
             services: record.as_ref().map(|r| r.services.clone()).unwrap_or_default(),
-            store: record.map(|record| record.life.store.to_string()),
+            store: record.map(|record| record.instance.store.to_string()),
             incarnation: None,
             replicas: 0,
             leaders: None,

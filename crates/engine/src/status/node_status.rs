@@ -258,8 +258,8 @@ impl StatusReporter {
         Status {
             node: self.parts.identity.node,
             cluster: self.parts.identity.cluster.to_string(),
-            store: self.parts.identity.life.store.to_string(),
-            incarnation: self.parts.identity.life.incarnation,
+            store: self.parts.identity.instance.store.to_string(),
+            incarnation: self.parts.identity.instance.incarnation,
             address: self.parts.transport.local_address().to_string(),
             fatal: self.fatal().get().map(|error| error.to_string()),
             readiness: self.readiness(),

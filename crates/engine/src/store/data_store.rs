@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_log::FirstFault;
-use quorate_machine::{AppliedRecord, RecordError};
+use quorate_machine::{AppliedRecord, AppliedRecordError};
 use quorate_types::{ShardId, SpaceId};
 use rocksdb::event_listener::{DBBackgroundErrorReason, EventListener, MutableStatus};
 use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions};
@@ -157,7 +157,7 @@ impl DataStore {
     pub(crate) fn record(
         &self,
         shard: ShardId,
-    ) -> Result<Option<Result<AppliedRecord, RecordError>>, rocksdb::Error> {
+    ) -> Result<Option<Result<AppliedRecord, AppliedRecordError>>, rocksdb::Error> {
         let bytes = self.db.get(record_key(shard))?;
         Ok(bytes.map(|bytes| AppliedRecord::decode(&bytes)))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_host::ShardFetch;
-use quorate_log::{LogStore, ReadError};
+use quorate_log::{LogReadError, LogStore};
 use quorate_raft::Reader;
 
 use crate::error::FatalError;
@@ -49,7 +49,7 @@ impl FetchThread {
                     }),
                     // The range may have been truncated meanwhile, by a leader that followed: the
                     // kernel asks again if it still leads.
-                    Err(error @ ReadError::Absent { .. }) if fetch.reader != Reader::Apply => {
+                    Err(error @ LogReadError::Absent { .. }) if fetch.reader != Reader::Apply => {
                         tracing::warn!(shard = %fetch.shard, %error, "entries for a follower");
                         self.inboxes[worker].push(Input::Fetched {
                             shard: fetch.shard,

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_host::{
-    Answer, Apply, Event, Host, Refusal as HostRefusal, ReplicaInit, ShardLoss, Ticket, Turn,
-};
+use quorate_host::{Answer, Apply, Event, Host, HostRefusal, ReplicaInit, ShardLoss, Ticket, Turn};
 use quorate_log::{LogStore, LogWriter, ShardWrite, TurnWrite};
 use quorate_raft::Message;
 use quorate_transport::{ShardMessage, Transport, WallClock};

@@ -1,12 +1,12 @@
-//! Bindings in a host: what replicas are bound to, and who is told. The rules are those of
-//! [`quorate_liveness`]; this is where they meet the kernels.
+//! How a host applies bindings: which messages a bound replica takes, and who is told of a change.
+//! The rules are those of [`quorate_liveness`]; this is where they meet the kernels.
 //!
 //! Every message goes by the binding of its shard before a kernel sees it. A leader asks its
 //! followers to bind, at its heartbeats and whenever a peer is back; while a quorum is bound and
-//! supports this node it answers reads by its lease, and where everything is held it falls quiet.
+//! supports this node it answers reads by its lease, and where everything is held it quiesces.
 
 use quorate_liveness::{
-    BindRequest, Binding, Control, Followed, Heard, Judgement, LivenessNote, StandingChange,
+    BindRequest, Binding, Control, Decision, Followed, Heard, LivenessNote, StandingChange,
     SupportHeld, Wake,
 };
 use quorate_raft::{Body, Member, Message, Role};
@@ -35,27 +35,27 @@ fn heard(message: &Message) -> Heard {
 impl Host {
     /// Whether the kernel of `slot` gets to see `message`.
     pub(super) fn lets_pass(&mut self, now: Monotonic, slot: Slot, message: &Message) -> bool {
-        self.judge(now, slot, message.from, message.term, heard(message)) != Judgement::Drop
+        self.decide(now, slot, message.from, message.term, heard(message)) != Decision::Drop
     }
 
     /// What to do with something that `from` says in `term`. Where that frees the replica, it is free
     /// afterwards. A vote that the binding refuses is refused by the kernel too, which knows that it
     /// is bound and has the words for it.
-    pub(super) fn judge(
+    pub(super) fn decide(
         &mut self,
         now: Monotonic,
         slot: Slot,
         from: ReplicaId,
         term: Term,
         heard: Heard,
-    ) -> Judgement {
-        let Some(liveness) = &self.liveness else { return Judgement::Pass };
-        let Some(replica) = &mut self.shards[slot].liveness else { return Judgement::Pass };
-        let judgement = replica.bound.judge(now, from, term, heard, &liveness.standings);
-        if let Judgement::PassUnbound(binding) = judgement {
+    ) -> Decision {
+        let Some(liveness) = &self.liveness else { return Decision::Pass };
+        let Some(replica) = &mut self.shards[slot].liveness else { return Decision::Pass };
+        let decision = replica.bound.decide(now, from, term, heard, &liveness.standings);
+        if let Decision::PassUnbound(binding) = decision {
             self.unbind(now, slot, &binding);
         }
-        judgement
+        decision
     }
 
     /// The binding is gone already; the kernel and the others are told.
@@ -65,7 +65,7 @@ impl Host {
         liveness.wakes.unbind(shard, leader);
         self.turn.notes.push(LivenessNote::Unbound { leader, shard });
         self.shards[slot].kernel.handle_unbound(now);
-        self.mark(slot);
+        self.mark_dirty(slot);
         self.arm(slot);
     }
 
@@ -101,7 +101,7 @@ impl Host {
                 let is_for_it = self.shards[slot].replica == to;
                 let binding = self.binding(slot).filter(|_| is_for_it);
                 if binding.is_some_and(|binding| binding.leader.node == from) {
-                    self.judge(now, slot, replica, term, Heard::Release);
+                    self.decide(now, slot, replica, term, Heard::Release);
                 }
             }
             (Control::BindRequest(_), Some(_)) => {}
@@ -121,7 +121,7 @@ impl Host {
 
     fn handle_bind_request(&mut self, now: Monotonic, slot: Slot, request: &BindRequest) {
         let (from, term) = (request.leader.replica, request.term);
-        if self.judge(now, slot, from, term, Heard::Leader) == Judgement::Drop {
+        if self.decide(now, slot, from, term, Heard::Leader) == Decision::Drop {
             return;
         }
         let role = self.shards[slot].kernel.role();
@@ -142,7 +142,7 @@ impl Host {
         let binding = bound.binding;
         self.turn.notes.push(LivenessNote::Bound { leader, shard, binding });
         self.shards[slot].kernel.handle_bound();
-        self.mark(slot);
+        self.mark_dirty(slot);
     }
 
     /// The support given to a peer stands otherwise.
@@ -201,7 +201,7 @@ impl Host {
         if self.binding(slot).is_some_and(|binding| binding.leader.node == peer) {
             self.ask_leader(now, slot);
         }
-        if self.shards[slot].leadership().is_some() {
+        if self.shards[slot].leading().is_some() {
             self.seek_binding_anew(now, slot, peer);
         }
     }
@@ -237,7 +237,7 @@ impl Host {
                 // Bound again meanwhile, or led by another: the kernel sees to that.
                 Wake::Lost if self.binding(slot).is_none() => {
                     self.shards[slot].kernel.handle_leader_lost(now);
-                    self.mark(slot);
+                    self.mark_dirty(slot);
                     self.arm(slot);
                 }
                 Wake::Lost => {}

@@ -1,14 +1,14 @@
 //! The leader's side of node liveness in a host: who is bound, who attends, and the lease.
 
 use quorate_liveness::{
-    Binding, ChangeNumber, Control, LeaderFacts, LeaderWatch, Lease, LeaseEnd, LivenessNote,
+    Binding, ChangeNumber, Control, LeaderFacts, LeaderMonitor, Lease, LeaseEnd, LivenessNote,
 };
 use quorate_raft::{Attendance, Member, Role, RoleState};
 use quorate_types::{Incarnation, Monotonic, Mutant, NodeId, ReplicaId, Term};
 
 use super::Host;
 use super::slots::Slot;
-use crate::shard::Leadership;
+use crate::shard::LeaderLiveness;
 
 impl Host {
     /// A follower has bound itself to the leader here, if there is one.
@@ -28,13 +28,12 @@ impl Host {
             self.release(from, shard, leader, member.replica, binding.term);
             return;
         }
-        let (Some(liveness), Some(leadership)) =
-            (&mut self.liveness, self.shards[slot].leadership())
+        let (Some(liveness), Some(leading)) = (&mut self.liveness, self.shards[slot].leading())
         else {
             return;
         };
-        leadership.lease.handle_bound(member, binding);
-        if leadership.lease.binding_of(member.replica) == Some(binding) {
+        leading.lease.handle_bound(member, binding);
+        if leading.lease.binding_of(member.replica) == Some(binding) {
             liveness.wakes.lead(shard, from, true);
             let note = LivenessNote::Recorded { peer: from, shard, binding: *binding, change };
             self.turn.notes.push(note);
@@ -47,26 +46,26 @@ impl Host {
         let Some(liveness) = &self.liveness else { return };
         let incarnation = liveness.standings.incarnation();
         let leads = role.role == Role::Leader;
-        let term = self.shards[slot].leadership().map(|leadership| leadership.lease.term());
+        let term = self.shards[slot].leading().map(|leading| leading.lease.term());
         if term.is_some_and(|term| !leads || term != role.term) {
             self.end_lease(slot);
         }
-        if leads && self.shards[slot].leadership().is_none() {
+        if leads && self.shards[slot].leading().is_none() {
             self.begin_lease(now, slot, role.term, incarnation);
         }
-        if let Some(leadership) = self.shards[slot].leadership()
+        if let Some(leading) = self.shards[slot].leading()
             && role.serving
         {
-            leadership.lease.handle_own_term_committed();
+            leading.lease.handle_own_term_committed();
         }
     }
 
     fn begin_lease(&mut self, now: Monotonic, slot: Slot, term: Term, incarnation: Incarnation) {
         let own = Member { replica: self.shards[slot].replica, node: self.config.node };
         let lease = Lease::new(own, incarnation, term).with_mutation(self.config.mutation);
-        let watch = LeaderWatch::new(now);
+        let watch = LeaderMonitor::new(now);
         if let Some(replica) = &mut self.shards[slot].liveness {
-            replica.leadership = Some(Leadership { lease, watch, was_quiet: false });
+            replica.leading = Some(LeaderLiveness { lease, watch, was_quiesced: false });
         }
         self.seek_bindings(now, slot);
         self.tell_attendance(now, slot);
@@ -76,44 +75,43 @@ impl Host {
     /// lease any more.
     pub(super) fn end_lease(&mut self, slot: Slot) {
         let shard = self.shards[slot].id;
-        let ended = self.shards[slot].liveness.as_mut().and_then(|l| l.leadership.take());
-        let (Some(mut leadership), Some(liveness)) = (ended, &mut self.liveness) else { return };
-        leadership.lease.end(LeaseEnd::SteppingDown);
+        let ended = self.shards[slot].liveness.as_mut().and_then(|l| l.leading.take());
+        let (Some(mut leading), Some(liveness)) = (ended, &mut self.liveness) else { return };
+        leading.lease.end(LeaseEnd::SteppingDown);
         let own = self.shards[slot].replica;
         let members: Vec<Member> = self.shards[slot].kernel.membership().members().collect();
         for peer in liveness.wakes.lead_no_more_anywhere(shard) {
             self.turn.notes.push(LivenessNote::Forgotten { peer, shard });
         }
         for member in members.into_iter().filter(|member| member.replica != own) {
-            self.release(member.node, shard, own, member.replica, leadership.lease.term());
+            self.release(member.node, shard, own, member.replica, leading.lease.term());
         }
     }
 
     /// At a leader's heartbeat: asks who is not bound, tells the kernel who attends, and looks
     /// whether it still should lead.
     pub(super) fn attend(&mut self, now: Monotonic, slot: Slot) {
-        if self.shards[slot].leadership().is_none() {
+        if self.shards[slot].leading().is_none() {
             return;
         }
         self.seek_bindings(now, slot);
         self.tell_attendance(now, slot);
         let kernel = &self.shards[slot].kernel;
         let (acknowledged, last) = (kernel.acknowledged(), kernel.last().index);
-        let (membership, is_quiet) = (kernel.membership().clone(), kernel.is_quiet());
+        let (membership, is_quiesced) = (kernel.membership().clone(), kernel.is_quiesced());
         let own = Member { replica: self.shards[slot].replica, node: self.config.node };
-        let (Some(liveness), Some(leadership)) = (&self.liveness, self.shards[slot].leadership())
-        else {
+        let (Some(liveness), Some(leading)) = (&self.liveness, self.shards[slot].leading()) else {
             return;
         };
-        if std::mem::replace(&mut leadership.was_quiet, is_quiet) {
-            leadership.watch = LeaderWatch::new(now);
+        if std::mem::replace(&mut leading.was_quiesced, is_quiesced) {
+            leading.watch = LeaderMonitor::new(now);
         }
         let held = |node| liveness.held(node);
-        let supported_until = LeaderWatch::supported_until(own, &membership, held);
+        let supported_until = LeaderMonitor::supported_until(own, &membership, held);
         let facts = LeaderFacts { supported_until, acknowledged, last };
-        if !is_quiet && leadership.watch.handle_facts(now, facts).is_some() {
-            self.shards[slot].kernel.resign(now);
-            self.mark(slot);
+        if !is_quiesced && leading.watch.handle_facts(now, facts).is_some() {
+            self.shards[slot].kernel.step_down(now);
+            self.mark_dirty(slot);
         }
     }
 
@@ -122,16 +120,15 @@ impl Host {
         let shard = self.shards[slot].id;
         let members: Vec<Member> = self.shards[slot].kernel.membership().members().collect();
         let own = self.shards[slot].replica;
-        let (Some(liveness), Some(leadership)) =
-            (&mut self.liveness, self.shards[slot].leadership())
+        let (Some(liveness), Some(leading)) = (&mut self.liveness, self.shards[slot].leading())
         else {
             return;
         };
         for member in members.into_iter().filter(|member| member.replica != own) {
             let held = liveness.held(member.node);
-            let is_bound = held.is_some_and(|held| leadership.lease.is_bound(member, held));
+            let is_bound = held.is_some_and(|held| leading.lease.is_bound(member, held));
             liveness.wakes.lead(shard, member.node, is_bound);
-            if let Some(request) = leadership.lease.bind_request(now, member, held) {
+            if let Some(request) = leading.lease.bind_request(now, member, held) {
                 self.turn.control.push((member.node, shard, Control::BindRequest(request)));
             }
         }
@@ -142,12 +139,11 @@ impl Host {
         let shard = self.shards[slot].id;
         let members = self.shards[slot].kernel.membership().members();
         let Some(member) = members.into_iter().find(|member| member.node == peer) else { return };
-        let (Some(liveness), Some(leadership)) =
-            (&mut self.liveness, self.shards[slot].leadership())
+        let (Some(liveness), Some(leading)) = (&mut self.liveness, self.shards[slot].leading())
         else {
             return;
         };
-        leadership.lease.handle_unbound(member.replica);
+        leading.lease.handle_unbound(member.replica);
         liveness.wakes.lead(shard, peer, false);
         self.turn.notes.push(LivenessNote::Forgotten { peer, shard });
         self.ask_to_bind(now, slot, member);
@@ -157,12 +153,11 @@ impl Host {
     /// Asks `member` to bind, whatever is known of it. What it is bound to stays so meanwhile.
     pub(super) fn ask_to_bind(&mut self, now: Monotonic, slot: Slot, member: Member) {
         let shard = self.shards[slot].id;
-        let (Some(liveness), Some(leadership)) = (&self.liveness, self.shards[slot].leadership())
-        else {
+        let (Some(liveness), Some(leading)) = (&self.liveness, self.shards[slot].leading()) else {
             return;
         };
         let held = liveness.held(member.node);
-        if let Some(request) = leadership.lease.bind_request_anew(now, member, held) {
+        if let Some(request) = leading.lease.bind_request_anew(now, member, held) {
             self.turn.control.push((member.node, shard, Control::BindRequest(request)));
         }
     }
@@ -172,24 +167,21 @@ impl Host {
         let own = self.shards[slot].replica;
         let members: Vec<Member> = self.shards[slot].kernel.membership().members().collect();
         for member in members.into_iter().filter(|member| member.replica != own) {
-            let (Some(liveness), Some(leadership)) =
-                (&self.liveness, self.shards[slot].leadership())
+            let (Some(liveness), Some(leading)) = (&self.liveness, self.shards[slot].leading())
             else {
                 return;
             };
             let attendance = match liveness.held.get(&member.node) {
                 None => Attendance::Awake,
                 Some(None) => Attendance::Down,
-                Some(Some(held))
-                    if held.until > now && leadership.lease.is_bound(member, *held) =>
-                {
+                Some(Some(held)) if held.until > now && leading.lease.is_bound(member, *held) => {
                     Attendance::Bound
                 }
                 Some(Some(_)) => Attendance::Awake,
             };
             self.shards[slot].kernel.handle_attendance(now, member.replica, attendance);
         }
-        self.mark(slot);
+        self.mark_dirty(slot);
         self.arm(slot);
     }
 
@@ -199,17 +191,17 @@ impl Host {
             return None;
         }
         let shard = &self.shards[slot];
-        let leadership = shard.liveness.as_ref()?.leadership.as_ref()?;
+        let leading = shard.liveness.as_ref()?.leading.as_ref()?;
         let (liveness, role) = (self.liveness.as_ref()?, shard.kernel.role());
-        let leads = role.role == Role::Leader && role.term == leadership.lease.term();
+        let leads = role.role == Role::Leader && role.term == leading.lease.term();
         // Not once it has let another lead (RULE 6), nor once it is none who would be asked.
         let membership = shard.kernel.membership();
         let votes = membership.voters.iter().any(|voter| voter.replica == shard.replica);
-        let is_rash = self.config.mutation.is(Mutant::LeaseAfterTimeoutNow);
-        if !leads || !votes || (shard.kernel.has_handed_over() && !is_rash) {
+        let mutated = self.config.mutation.is(Mutant::LeaseAfterTimeoutNow);
+        if !leads || !votes || (shard.kernel.has_handed_over() && !mutated) {
             return None;
         }
-        leadership.lease.until(membership, |node| liveness.held(node))
+        leading.lease.until(membership, |node| liveness.held(node))
     }
 
     /// Lets reads of a leader with a lease go without a round.

@@ -1,4 +1,4 @@
-//! A disk that hangs, or a state machine that does: it fails nothing and finishes nothing.
+//! Detects a disk or a state machine that hangs: it fails nothing and finishes nothing.
 //!
 //! A leader on it would go on sending heartbeats and commit nothing, or answer nobody: its followers
 //! stay loyal and its shards stand still for as long as that lasts. So a host that waits for a write

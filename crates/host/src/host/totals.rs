@@ -1,4 +1,5 @@
-//! What all shards of a host hold together, beside the bounds that each has for itself (RULE 18).
+//! Sums over all shards of a host, and the bounds of these sums (RULE 18). Each shard has bounds of
+//! its own beside them.
 //!
 //! - **Proposed and not committed**: past the bound, and past a reserve in which every shard that has
 //!   nothing under way may still begin, callers are told that the node is busy.

@@ -1,6 +1,6 @@
-//! What keeps a replica alive beside its callers: other members, snapshots, a shorter log, its end.
+//! Changes of members, installed snapshots, purges and removals of a host's replicas.
 
-use quorate_liveness::{Heard, Judgement};
+use quorate_liveness::{Decision, Heard};
 use quorate_raft::{ChangeError, InstallError, Membership};
 use quorate_types::{Index, Monotonic, ShardId};
 
@@ -21,7 +21,7 @@ impl Host {
         };
         let change = self.shards[slot].kernel.change_membership(now, expected, target);
         self.turn.changes.push((ticket, change));
-        self.mark(slot);
+        self.mark_dirty(slot);
     }
 
     /// Begins a shard's log anew behind a snapshot. Callers whose entries it may hold are told that
@@ -34,7 +34,7 @@ impl Host {
             return;
         };
         // Only an elected leader sends one.
-        if self.judge(now, slot, from, term, Heard::Leader) == Judgement::Drop {
+        if self.decide(now, slot, from, term, Heard::Leader) == Decision::Drop {
             let term = self.shards[slot].kernel.role().term;
             let dropped = InstallError::Superseded { sent_in: term, term };
             self.turn.installs.push((shard, Err(dropped)));
@@ -43,13 +43,13 @@ impl Host {
         let installed = self.shards[slot].kernel.install(now, term, base, membership);
         if installed.is_ok() {
             self.shards[slot].descriptor_version = descriptor_version;
-            self.shards[slot].jump(base.index, &mut self.turn.answers);
+            self.shards[slot].reset_after_snapshot(base.index, &mut self.turn.answers);
             self.stalls.expect_applied(now, &mut self.shards[slot], base.index);
             // The log begins further on than any purge of this turn would have it.
             self.turn.purges.retain(|purge| purge.shard != shard);
         }
         self.turn.installs.push((shard, installed.map(|()| base)));
-        self.mark(slot);
+        self.mark_dirty(slot);
     }
 
     /// Gives up what a shard's log holds and nobody needs.
@@ -62,7 +62,7 @@ impl Host {
             let membership = kernel.base_membership().clone();
             self.turn.purges.push(ShardPurge { shard, base, membership });
         }
-        self.mark(slot);
+        self.mark_dirty(slot);
     }
 
     /// Gives a replica up: it was destroyed on proof, or has lost what it had promised (RULES 5 and

@@ -1,4 +1,4 @@
-//! What a host tells of its shards, for drivers and people.
+//! What a driver may ask of a host: the view of each shard, and sums over all of them.
 
 use quorate_raft::{Membership, RoleState};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ShardId, Term};
@@ -27,7 +27,7 @@ pub struct ShardView {
     /// The replica is bound to a leader.
     pub is_bound: bool,
     /// The replica sends nothing, and no timer of it runs.
-    pub is_quiet: bool,
+    pub is_quiesced: bool,
     /// Callers who wait here.
     pub waiting: usize,
     /// Messages that wait for a sync.
@@ -50,7 +50,7 @@ impl Host {
             base: shard.kernel.base(),
             lease_until: self.lease_until(slot),
             is_bound: self.binding(slot).is_some(),
-            is_quiet: shard.kernel.is_quiet(),
+            is_quiesced: shard.kernel.is_quiesced(),
             waiting: shard.waiting(),
             held_messages: shard.held_messages(),
         })

@@ -1,4 +1,4 @@
-//! What of one shard waits for a sync (RULE 2), and no more of it than still means something.
+//! The messages of one shard that wait for a sync (RULE 2), without those that later ones outweigh.
 //!
 //! While a disk hangs, peers go on asking: ten heartbeats a second and leader. Of what answers the same
 //! question of the same peer only the newest is kept per write, and of an older term nothing: dropping

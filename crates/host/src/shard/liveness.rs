@@ -1,26 +1,26 @@
-//! A replica's part in node liveness: what it is bound to, and while it leads its lease.
+//! A replica's part in node liveness: its binding to a leader and, while it leads, its lease.
 
-use quorate_liveness::{BoundReplica, LeaderWatch, Lease};
+use quorate_liveness::{BoundReplica, LeaderMonitor, Lease};
 use quorate_types::{Monotonic, ReplicaId};
 
 /// See the module.
 pub(crate) struct ShardLiveness {
     pub(crate) bound: BoundReplica,
-    pub(crate) leadership: Option<Leadership>,
+    pub(crate) leading: Option<LeaderLiveness>,
     /// When it last asked whether its leader still leads.
     pub(crate) asked_at: Option<Monotonic>,
 }
 
 /// While it leads.
-pub(crate) struct Leadership {
+pub(crate) struct LeaderLiveness {
     pub(crate) lease: Lease,
-    pub(crate) watch: LeaderWatch,
-    /// Was quiet when last looked at: what the watch saw before says nothing of now.
-    pub(crate) was_quiet: bool,
+    pub(crate) watch: LeaderMonitor,
+    /// Was quiesced when last looked at: what the watch saw before says nothing of now.
+    pub(crate) was_quiesced: bool,
 }
 
 impl ShardLiveness {
     pub(crate) fn new(replica: ReplicaId) -> ShardLiveness {
-        ShardLiveness { bound: BoundReplica::new(replica), leadership: None, asked_at: None }
+        ShardLiveness { bound: BoundReplica::new(replica), leading: None, asked_at: None }
     }
 }

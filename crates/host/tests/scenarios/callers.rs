@@ -1,7 +1,7 @@
 //! What a caller is told whose write or read the host can't finish.
 
 use bytes::Bytes;
-use quorate_host::{Answer, Event, Refusal, Ticket};
+use quorate_host::{Answer, Event, HostRefusal, Ticket};
 use quorate_machine::KvCommand;
 use quorate_raft::{Body, InstallError};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
@@ -39,7 +39,7 @@ fn a_write_waits_for_its_term_and_index() {
     assert_eq!(driver.answers, [(Ticket(1), Answer::Overwritten)]);
 }
 
-/// Goal: a write that may still be committed is not said to have failed when leadership goes. Method:
+/// Goal: a write that may still be committed is not said to have failed when leading goes. Method:
 /// the next leader holds the entry and commits it: the caller gets its reply from the applied entry.
 #[test]
 fn a_write_of_a_deposed_leader_may_still_happen() {
@@ -49,7 +49,7 @@ fn a_write_of_a_deposed_leader_may_still_happen() {
     assert_eq!(driver.answers, [], "nobody knows yet");
     driver.write(2);
     driver.turn();
-    let refused = Answer::Refused(Refusal::NotLeader { leader: None });
+    let refused = Answer::Refused(HostRefusal::NotLeader { leader: None });
     assert_eq!(driver.answers, [(Ticket(2), refused)], "that one entered no log");
     let (next, runs) = (own.index.next(), vec![entry(term, own.index.0 + 1)]);
     driver.hear(2, term, Body::Append { previous: own, runs, commit: next });
@@ -89,7 +89,7 @@ fn an_install_ends_waits_with_an_unknown_outcome() {
     assert_eq!((driver.view().applied, driver.view().waiting), (base.index, 0));
     driver.write(2);
     driver.turn();
-    let stale = Answer::Refused(Refusal::StaleVersion { current: 2 });
+    let stale = Answer::Refused(HostRefusal::StaleVersion { current: 2 });
     assert_eq!(driver.answers[1..], [(Ticket(2), stale)], "the descriptor came along");
 }
 
@@ -114,7 +114,7 @@ fn who_was_routed_by_another_version_is_refused() {
             progress,
         });
         driver.turn();
-        let stale = Answer::Refused(Refusal::StaleVersion { current: 1 });
+        let stale = Answer::Refused(HostRefusal::StaleVersion { current: 1 });
         let told = [(Ticket(10 + version), stale), (Ticket(20 + version), stale)];
         assert_eq!(std::mem::take(&mut driver.answers), told);
     }
@@ -138,17 +138,17 @@ fn a_removal_answers_every_caller() {
     let told = [
         (Ticket(1), Answer::OutcomeUnknown),
         (Ticket(2), unconfirmed),
-        (Ticket(3), Answer::Refused(Refusal::NoReplica)),
+        (Ticket(3), Answer::Refused(HostRefusal::NoReplica)),
         (Ticket(4), unconfirmed),
     ];
     assert_eq!(driver.answers, told);
     driver.write(5);
     driver.turn();
-    assert_eq!(driver.answers[4..], [(Ticket(5), Answer::Refused(Refusal::NoReplica))]);
+    assert_eq!(driver.answers[4..], [(Ticket(5), Answer::Refused(HostRefusal::NoReplica))]);
     driver.hear(2, Term(9), Body::Heartbeat { commit: Index(0), round: 0 });
     assert!(driver.host.view(SHARD).is_none() && driver.sent.iter().all(|m| m.term < Term(9)));
     let to = NodeId(2);
     driver.handle(Event::TransferLeader { shard: SHARD, ticket: Ticket(6), to });
     driver.turn();
-    assert_eq!(driver.answers[5..], [(Ticket(6), Answer::Refused(Refusal::NoReplica))]);
+    assert_eq!(driver.answers[5..], [(Ticket(6), Answer::Refused(HostRefusal::NoReplica))]);
 }

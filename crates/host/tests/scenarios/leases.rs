@@ -79,7 +79,7 @@ fn the_lease_ends_with_the_own_vote() {
     }
 }
 
-/// Goal: a transfer that fails does not cost the lease for ever. Method: the target gets the order and
+/// Goal: a transfer that fails does not cost the lease forever. Method: the target gets the order and
 /// does nothing; the leader ends the term by an election of its own and has a lease in the next.
 #[test]
 fn a_failed_transfer_gives_the_lease_back_in_another_term() {

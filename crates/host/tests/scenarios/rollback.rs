@@ -2,7 +2,7 @@
 //! knows nothing of.
 
 use bytes::Bytes;
-use quorate_host::{Answer, Event, Refusal, Ticket};
+use quorate_host::{Answer, Event, HostRefusal, Ticket};
 use quorate_machine::KvCommand;
 use quorate_raft::Body;
 use quorate_types::{Index, Monotonic, Term};
@@ -45,7 +45,7 @@ fn a_replica_that_lost_what_it_acknowledged_falls_silent() {
         Event::Write { shard: SHARD, ticket, descriptor_version, session, command, progress };
     driver.handle(write);
     driver.turn();
-    assert_eq!(driver.answers, [(Ticket(2), Answer::Refused(Refusal::NoReplica))]);
+    assert_eq!(driver.answers, [(Ticket(2), Answer::Refused(HostRefusal::NoReplica))]);
     assert!(driver.sent.is_empty() && driver.control.is_empty(), "{:?}", driver.sent);
     assert!(driver.losses.is_empty(), "told once");
 }

@@ -1,6 +1,6 @@
 //! A state machine that hangs.
 
-use quorate_host::{Answer, Refusal, Ticket};
+use quorate_host::{Answer, HostRefusal, Ticket};
 use quorate_raft::Role;
 use quorate_types::{Duration, limits};
 
@@ -36,7 +36,7 @@ fn a_leader_whose_state_machine_hangs_gives_up_until_it_goes_on() {
     }
     driver.write(2, b"v");
     driver.turn();
-    let refused = Answer::Refused(Refusal::NotLeader { leader: None });
+    let refused = Answer::Refused(HostRefusal::NotLeader { leader: None });
     assert_eq!(driver.answers, [(Ticket(2), refused)]);
 
     driver.holds_applies = false;

@@ -1,8 +1,8 @@
-//! A hung disk. Goal: a leader whose write does not become durable gives up its leadership, so that a
+//! A hung disk. Goal: a leader whose write does not become durable gives up its leading, so that a
 //! replica with a better disk can take it, and leads again once the disk is back; and nothing piles up
 //! meanwhile.
 
-use quorate_host::{Answer, Event, Refusal, Ticket};
+use quorate_host::{Answer, Event, HostRefusal, Ticket};
 use quorate_raft::{Body, Role};
 use quorate_types::{Duration, Index, Term, limits};
 
@@ -26,7 +26,7 @@ fn a_leader_on_a_hung_disk_gives_up_and_comes_back() {
     assert_eq!((driver.role, driver.host.is_stalled()), (Role::Follower, true));
     driver.write(2, b"v");
     driver.turn();
-    let refused = Answer::Refused(Refusal::NotLeader { leader: None });
+    let refused = Answer::Refused(HostRefusal::NotLeader { leader: None });
     assert_eq!(driver.answers, [(Ticket(2), refused)], "nothing new goes to the hung disk");
     assert!(driver.applied.is_empty(), "and nothing was acknowledged");
 

@@ -7,7 +7,7 @@ use quorate_host::{
     Answer, Event, Host, HostConfig, ReplicaInit, ShardFetch, ShardView, Ticket, Turn,
 };
 use quorate_liveness::{
-    AskerEvent, AuditList, Control, Datagram, LivenessConfig, LivenessEvent, NodeLiveness,
+    AuditList, Control, Datagram, LivenessConfig, LivenessEvent, NodeLiveness, RequesterEvent,
 };
 use quorate_raft::{ChangeError, Message};
 use quorate_types::{
@@ -162,10 +162,10 @@ impl Cluster {
             match event {
                 LivenessEvent::Standing(change) => events.push(Event::Standing(change)),
                 LivenessEvent::Differs { node: peer, list } => lists.push((peer, list)),
-                LivenessEvent::Asker(AskerEvent::Lost { node }) => {
+                LivenessEvent::Requester(RequesterEvent::Lost { node }) => {
                     events.push(Event::Support { node, held: None });
                 }
-                LivenessEvent::Asker(_) => {}
+                LivenessEvent::Requester(_) => {}
             }
         }
         for peer in (1..=self.nodes).map(NodeId).filter(|peer| *peer != node) {

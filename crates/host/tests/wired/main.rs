@@ -27,7 +27,7 @@ fn shards_with_nothing_to_do_are_silent() {
     for shard in cluster.shards() {
         let leader = cluster.leader(shard).expect("settled");
         let view = cluster.view(leader, shard);
-        assert!(view.is_quiet && view.lease_until.is_some(), "shard {shard}: {view:?}");
+        assert!(view.is_quiesced && view.lease_until.is_some(), "shard {shard}: {view:?}");
         for node in (1..=3).map(NodeId).filter(|node| *node != leader) {
             assert!(cluster.view(node, shard).is_bound, "shard {shard} at {node}");
         }
@@ -49,7 +49,7 @@ fn a_lease_answers_reads_without_a_message() {
 }
 
 #[test]
-fn a_write_wakes_and_then_all_is_quiet_again() {
+fn a_write_wakes_and_then_all_is_quiesced_again() {
     let mut cluster = settled(3, 1);
     let shard = ShardId(1);
     let leader = cluster.leader(shard).expect("settled");
@@ -58,12 +58,12 @@ fn a_write_wakes_and_then_all_is_quiet_again() {
     let (session, progress) = (None, false);
     let write = Event::Write { shard, ticket, descriptor_version: 1, session, command, progress };
     cluster.tell(leader, write);
-    assert!(!cluster.view(leader, shard).is_quiet);
+    assert!(!cluster.view(leader, shard).is_quiesced);
     cluster.run(1_000);
     for node in (1..=3).map(NodeId) {
         assert_eq!(cluster.view(node, shard).commit, before.next(), "at {node}");
     }
-    assert!(cluster.view(leader, shard).is_quiet);
+    assert!(cluster.view(leader, shard).is_quiesced);
 }
 
 #[test]
@@ -79,12 +79,12 @@ fn a_lost_node_is_replaced_as_leader_within_two_seconds_and_comes_back() {
     cluster.run(3_000);
     cluster.sent.clear();
     cluster.run(5_000);
-    assert_eq!(cluster.sent, [], "quiet without the lost node too");
+    assert_eq!(cluster.sent, [], "quiesced without the lost node too");
     cluster.cut.clear();
     cluster.run(5_000);
     for (shard, before) in cluster.shards().zip(terms) {
         let leader = cluster.leader(shard).expect("still one");
-        assert!(cluster.view(leader, shard).is_quiet, "shard {shard}");
+        assert!(cluster.view(leader, shard).is_quiesced, "shard {shard}");
         let (one, other) = (cluster.view(NodeId(1), shard), cluster.view(leader, shard));
         assert_eq!((one.role.term, one.commit), (other.role.term, other.commit), "{shard}");
         let elections = other.role.term.0 - before.0;
@@ -106,7 +106,7 @@ fn a_restarted_node_ends_its_leaderships() {
     }
 }
 
-/// A leader resigns, and nobody hears of it: its followers stay bound to it and run no timer. The
+/// A leader steps down, and nobody hears of it: its followers stay bound to it and run no timer. The
 /// audit finds that within its rounds; a request finds it at once.
 #[test]
 fn a_lost_release_sticks_nothing() {
@@ -117,7 +117,7 @@ fn a_lost_release_sticks_nothing() {
         let follower = (1..=3).map(NodeId).find(|node| *node != leader).expect("three nodes");
         cluster.loses_releases = true;
         let site = cluster.sites.get_mut(&leader).expect("a site");
-        site.host.resign_all(quorate_types::Monotonic(cluster.now));
+        site.host.step_down_all(quorate_types::Monotonic(cluster.now));
         cluster.run(50);
         cluster.loses_releases = false;
         assert_eq!(cluster.leader(shard), None);
@@ -142,13 +142,13 @@ fn without_a_follower(cluster: &Cluster, shard: ShardId) -> (Membership, Members
     (expected.clone(), Membership::of_voters(kept), gone.node)
 }
 
-/// A quiet leader has heard nobody for long: it looks before it refuses.
+/// A quiesced leader has heard nobody for long: it looks before it refuses.
 #[test]
-fn a_quiet_shard_changes_its_members() {
+fn a_quiesced_shard_changes_its_members() {
     let mut cluster = settled(3, 1);
     let shard = ShardId(1);
     let leader = cluster.leader(shard).expect("settled");
-    assert!(cluster.view(leader, shard).is_quiet);
+    assert!(cluster.view(leader, shard).is_quiesced);
     let (expected, target, _) = without_a_follower(&cluster, shard);
     let ticket = Ticket(1);
     cluster.tell(leader, Event::ChangeMembership { shard, ticket, expected, target });

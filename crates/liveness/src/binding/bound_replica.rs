@@ -3,7 +3,7 @@
 //! A replica that follows (t, L) binds itself to exactly that: term, leader, both replica ids, both
 //! incarnations, and the epoch in which its node supports the leader's. While bound, and while the
 //! epoch is not withdrawn, it runs no election timer, does not campaign, grants no vote or pre-vote
-//! and raises no term. What ends that is listed in [`BoundReplica::judge`] and nowhere else, apart
+//! and raises no term. What ends that is listed in [`BoundReplica::decide`] and nowhere else, apart
 //! from withdrawal and new incarnations, which are [`Standings`].
 
 use quorate_raft::{Member, TransferOf};
@@ -67,7 +67,7 @@ pub struct Followed {
 
 /// A request to bind was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct BindGrant {
     /// In force, to be told to the leader.
     pub binding: Binding,
     /// What it took the place of, if that was another one.
@@ -97,11 +97,11 @@ pub enum Heard {
 
 /// What to do with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum Decision {
     /// The kernel gets it.
     Pass,
     /// The binding is over, the election timer starts anew, and the kernel gets the message. It must
-    /// not count the leader bound to until now as alive when it judges the message itself.
+    /// not count the leader bound to until now as alive when it decides on the message itself.
     PassUnbound(Binding),
     /// A vote request: to be answered with "no, the leader is alive", in the own term.
     Refuse,
@@ -144,7 +144,7 @@ impl BoundReplica {
         request: &BindRequest,
         followed: Followed,
         standings: &Standings,
-    ) -> Option<Bound> {
+    ) -> Option<BindGrant> {
         let leader = request.leader;
         let is_followed = followed.term == request.term && followed.leader == Some(leader.replica);
         if !is_followed
@@ -162,7 +162,7 @@ impl BoundReplica {
             epoch: request.epoch,
         };
         let old = self.binding.replace(binding);
-        Some(Bound { binding, replaced: old.filter(|old| *old != binding) })
+        Some(BindGrant { binding, replaced: old.filter(|old| *old != binding) })
     }
 
     /// Forgets a binding that holds no more, because its epoch was withdrawn or the leader's node
@@ -177,7 +177,7 @@ impl BoundReplica {
         self.binding.take()
     }
 
-    /// Judges a message of replica `from` in `term`, before the kernel sees it. While bound in term
+    /// Decides on a message of replica `from` in `term`, before the kernel sees it. While bound in term
     /// t to L, only these end the binding or let the term rise:
     ///
     /// - a message that only an elected leader sends, of a term above t: its election proves that a
@@ -191,21 +191,21 @@ impl BoundReplica {
     ///
     /// Other vote requests are refused, and all else of a higher term is dropped. In the silence
     /// after a start no request for a vote and no order to campaign passes, whoever sends it.
-    pub fn judge(
+    pub fn decide(
         &mut self,
         now: Monotonic,
         from: ReplicaId,
         term: Term,
         heard: Heard,
         standings: &Standings,
-    ) -> Judgement {
+    ) -> Decision {
         let is_election = matches!(heard, Heard::VoteRequest { .. } | Heard::TimeoutNow);
         if is_election && standings.is_silent(now) {
-            return Judgement::Drop;
+            return Decision::Drop;
         }
         let Some(binding) = self.binding(standings).copied() else {
             // A release is for the binding only; the kernel knows no such message.
-            return if heard == Heard::Release { Judgement::Drop } else { Judgement::Pass };
+            return if heard == Heard::Release { Decision::Drop } else { Decision::Pass };
         };
         let is_leader = from == binding.leader.replica;
         let frees = match heard {
@@ -223,13 +223,13 @@ impl BoundReplica {
         };
         if frees {
             self.binding = None;
-            return Judgement::PassUnbound(binding);
+            return Decision::PassUnbound(binding);
         }
         match heard {
-            Heard::VoteRequest { .. } => Judgement::Refuse,
-            Heard::Release => Judgement::Drop,
-            _ if term > binding.term => Judgement::Drop,
-            _ => Judgement::Pass,
+            Heard::VoteRequest { .. } => Decision::Refuse,
+            Heard::Release => Decision::Drop,
+            _ if term > binding.term => Decision::Drop,
+            _ => Decision::Pass,
         }
     }
 }
@@ -312,12 +312,12 @@ mod tests {
         let standings = standings(4, 3, true);
         for (from, term, heard, wanted) in table {
             let mut replica = bound();
-            let judged = replica.judge(NOW, from, Term(term), heard, &standings);
-            let found = match judged {
-                Judgement::Pass => pass,
-                Judgement::PassUnbound(_) => free,
-                Judgement::Refuse => refuse,
-                Judgement::Drop => drop,
+            let decision = replica.decide(NOW, from, Term(term), heard, &standings);
+            let found = match decision {
+                Decision::Pass => pass,
+                Decision::PassUnbound(_) => free,
+                Decision::Refuse => refuse,
+                Decision::Drop => drop,
             };
             assert_eq!(found, wanted, "{heard:?} of {from:?} in term {term}");
             assert_eq!(replica.binding(&standings).is_none(), wanted == free);
@@ -346,13 +346,13 @@ mod tests {
             let mut replica = bound();
             assert!(replica.binding(&given).is_some());
             assert!(replica.binding(&withdrawn).is_none());
-            assert_eq!(replica.judge(NOW, OTHER, Term(6), votes(5, None), &withdrawn), PASS);
+            assert_eq!(replica.decide(NOW, OTHER, Term(6), votes(5, None), &withdrawn), PASS);
             assert!(replica.take_void(&given).is_none());
             assert!(replica.take_void(&withdrawn).is_some());
         }
     }
 
-    const PASS: Judgement = Judgement::Pass;
+    const PASS: Decision = Decision::Pass;
 
     #[test]
     fn nobody_votes_in_the_silence() {
@@ -361,8 +361,8 @@ mod tests {
         for mut replica in [BoundReplica::new(OWN), bound()] {
             assert!(!replica.may_campaign(early, &standings));
             for heard in [votes(9, None), Heard::TimeoutNow] {
-                let judged = replica.judge(early, LEADER.replica, Term(5), heard, &standings);
-                assert_eq!(judged, Judgement::Drop);
+                let decision = replica.decide(early, LEADER.replica, Term(5), heard, &standings);
+                assert_eq!(decision, Decision::Drop);
             }
         }
     }

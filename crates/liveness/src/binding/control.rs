@@ -1,4 +1,4 @@
-//! What replicas say to each other about bindings, and what a host has to tell its node's liveness.
+//! The messages between nodes about bindings, and a host's notes to its node's liveness.
 //!
 //! These messages are apart from those of Raft: a kernel has never heard of nodes. They travel on
 //! the control lane, and any of them may be lost: a leader asks again, the audit finds the rest.

@@ -1,7 +1,7 @@
 //! A leader's lease of its shard: until when nobody else can have been elected.
 //!
 //! It holds until the latest time for which all of some quorum of the membership in the leader's
-//! log is bound and supporting; the leader counts for ever where it votes. Any later election needs
+//! log is bound and supporting; the leader counts forever where it votes. Any later election needs
 //! a vote of one of that quorum, and none of them votes before its node has withdrawn. It is
 //! computed anew at each use, since log, bindings and support change under it.
 

@@ -2,12 +2,12 @@
 
 mod bound_replica;
 mod control;
-mod leader_watch;
+mod leader_monitor;
 mod lease;
 mod quorum;
 
-pub use bound_replica::{BindRequest, Binding, Bound, BoundReplica, Followed, Heard, Judgement};
+pub use bound_replica::{BindGrant, BindRequest, Binding, BoundReplica, Decision, Followed, Heard};
 pub use control::{Control, LivenessNote};
-pub use leader_watch::{LeaderFacts, LeaderWatch, StepDown};
+pub use leader_monitor::{LeaderFacts, LeaderMonitor, StepDown};
 pub use lease::{Lease, LeaseEnd};
 pub use quorum::latest_of_quorum;

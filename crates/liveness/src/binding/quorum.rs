@@ -1,4 +1,4 @@
-//! The one piece of quorum arithmetic that a lease needs: until when does some quorum hold?
+//! The quorum arithmetic of a lease: the latest time that every member of some quorum reaches.
 
 use quorate_raft::{Member, Membership};
 use quorate_types::Monotonic;

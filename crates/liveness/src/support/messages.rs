@@ -1,18 +1,18 @@
 //! The two datagrams between nodes, and their bytes: fixed size, little-endian, one version byte.
 //!
-//! | bytes  | heartbeat (60)             | answer (44)                        |
-//! |--------|----------------------------|------------------------------------|
-//! | 0      | version, 1                 | version, 1                         |
-//! | 1      | kind, 1                    | kind, 2                            |
-//! | 2      | audit bucket               | 0: supported, 1: refused           |
-//! | 3      | 0                          | 0                                  |
-//! | 4..8   | support asked for, ms      | 4..12 incarnation of the giver     |
-//! | 8..16  | incarnation of the asker   | 12..20 incarnation of the asker    |
-//! | 16..24 | epoch                      | 20..28 sequence answered           |
-//! | 24..32 | sequence                   | 28..36 epoch asked for             |
-//! | 32..40 | bucket's change number     | 36..44 epoch that is or would be supported |
-//! | 40..44 | bucket's count of shards   |                                    |
-//! | 44..60 | bucket's digest            |                                    |
+//! | bytes  | heartbeat (60)               | answer (44)                                |
+//! |--------|------------------------------|--------------------------------------------|
+//! | 0      | version, 1                   | version, 1                                 |
+//! | 1      | kind, 1                      | kind, 2                                    |
+//! | 2      | audit bucket                 | 0: supported, 1: refused                   |
+//! | 3      | 0                            | 0                                          |
+//! | 4..8   | support asked for, ms        | 4..12 incarnation of the supporter         |
+//! | 8..16  | incarnation of the requester | 12..20 incarnation of the requester        |
+//! | 16..24 | epoch                        | 20..28 sequence answered                   |
+//! | 24..32 | sequence                     | 28..36 epoch asked for                     |
+//! | 32..40 | bucket's change number       | 36..44 epoch that is or would be supported |
+//! | 40..44 | bucket's count of shards     |                                            |
+//! | 44..60 | bucket's digest              |                                            |
 
 use quorate_types::{ByteReader, CutShort, Duration, Incarnation, limits};
 
@@ -31,26 +31,26 @@ const _: () = assert!(ANSWER_BYTES <= HEARTBEAT_BYTES, "one buffer fits both");
 /// Asks for support; sent every [`limits::HEARTBEAT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Of the asker.
+    /// Of the requester.
     pub incarnation: Incarnation,
     /// The epoch in which it asks this peer.
     pub epoch: SupportEpoch,
     /// Of this heartbeat.
     pub sequence: HeartbeatSequence,
-    /// How long the receiver is asked to support the asker from receipt on, in milliseconds.
+    /// How long the receiver is asked to support the requester from receipt on, in milliseconds.
     pub support_ms: u32,
-    /// One bucket of the shards bound at the asker to leaders at the receiver.
+    /// One bucket of the shards bound at the requester to leaders at the receiver.
     pub audit: AuditSample,
 }
 
 impl Heartbeat {
-    /// How long the receiver is asked to support the asker.
+    /// How long the receiver is asked to support the requester.
     #[must_use]
     pub fn support(&self) -> Duration {
         Duration::from_millis(u64::from(self.support_ms))
     }
 
-    /// True if a node may act on it: a support without bound would silence its giver for as long
+    /// True if a node may act on it: a support without bound would silence its supporter for as long
     /// after the next start, and an epoch without a next one could not be withdrawn.
     pub(crate) fn is_in_bounds(&self) -> bool {
         self.support() <= limits::SUPPORT_MAX && self.epoch <= SupportEpoch::MAX
@@ -72,10 +72,10 @@ pub enum Verdict {
 /// Answers a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatAnswer {
-    /// Of the giver.
+    /// Of the supporter.
     pub incarnation: Incarnation,
-    /// Of the asker, as in the heartbeat.
-    pub asker_incarnation: Incarnation,
+    /// Of the requester, as in the heartbeat.
+    pub requester_incarnation: Incarnation,
     /// Of the heartbeat.
     pub sequence: HeartbeatSequence,
     /// As in the heartbeat.
@@ -127,7 +127,7 @@ impl Datagram {
                 };
                 out.extend_from_slice(&[VERSION, KIND_ANSWER, refused, 0]);
                 out.extend_from_slice(&answer.incarnation.0.to_le_bytes());
-                out.extend_from_slice(&answer.asker_incarnation.0.to_le_bytes());
+                out.extend_from_slice(&answer.requester_incarnation.0.to_le_bytes());
                 out.extend_from_slice(&answer.sequence.0.to_le_bytes());
                 out.extend_from_slice(&answer.epoch.0.to_le_bytes());
                 out.extend_from_slice(&lowest.0.to_le_bytes());
@@ -190,7 +190,7 @@ fn read_answer(
     refused: u8,
 ) -> Result<Result<Datagram, &'static str>, CutShort> {
     let incarnation = Incarnation(reader.u64()?);
-    let asker_incarnation = Incarnation(reader.u64()?);
+    let requester_incarnation = Incarnation(reader.u64()?);
     let sequence = HeartbeatSequence(reader.u64()?);
     let epoch = SupportEpoch(reader.u64()?);
     let lowest = SupportEpoch(reader.u64()?);
@@ -199,7 +199,7 @@ fn read_answer(
         1 if lowest > epoch && lowest <= SupportEpoch::MAX => Verdict::Refused { lowest },
         _ => return Ok(Err("the verdict contradicts itself")),
     };
-    let answer = HeartbeatAnswer { incarnation, asker_incarnation, sequence, epoch, verdict };
+    let answer = HeartbeatAnswer { incarnation, requester_incarnation, sequence, epoch, verdict };
     Ok(Ok(Datagram::Answer(answer)))
 }
 
@@ -226,7 +226,7 @@ mod tests {
     fn answer(verdict: Verdict) -> Datagram {
         Datagram::Answer(HeartbeatAnswer {
             incarnation: Incarnation(3),
-            asker_incarnation: Incarnation(5),
+            requester_incarnation: Incarnation(5),
             sequence: HeartbeatSequence(258),
             epoch: SupportEpoch(9),
             verdict,

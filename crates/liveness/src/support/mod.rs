@@ -9,9 +9,9 @@ mod suspicion;
 mod tests;
 
 pub use messages::{Datagram, DatagramError, Heartbeat, HeartbeatAnswer, Verdict};
-pub use requester::{AskerEvent, SupportAsker, SupportHeld, Unfit};
+pub use requester::{Requester, RequesterEvent, SupportHeld, Unfit};
 pub use standings::{
     HeartbeatSequence, Standing, StandingCause, StandingChange, Standings, SupportEpoch,
 };
-pub use supporter::SupportGiver;
+pub use supporter::Supporter;
 pub use suspicion::Suspicion;

@@ -1,9 +1,10 @@
-//! The asking side: from whom this node has support, in which epoch, until when on its own clock.
+//! The requester of support: which peers support this node, in which epoch, and until when on its
+//! own clock.
 //!
 //! Support holds until the send time of the newest answered heartbeat, plus d, less the drift
-//! margin. The giver counts from the receipt, which is later, so it ends later on any two clocks
+//! margin. The supporter counts from the receipt, which is later, so it ends later on any two clocks
 //! that drift apart by less than the margin in d. An answer counts only while it names this
-//! incarnation, the newest known one of the giver, and the epoch that is asked for now.
+//! incarnation, the newest known one of the supporter, and the epoch that is asked for now.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,10 +14,10 @@ use super::messages::{Heartbeat, HeartbeatAnswer, Verdict};
 use super::standings::{HeartbeatSequence, SupportEpoch};
 use crate::audit::AuditSample;
 
-/// Support of one peer as its asker may count on it.
+/// Support of one peer as its requester may count on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SupportHeld {
-    /// The giver's incarnation.
+    /// The supporter's incarnation.
     pub incarnation: Incarnation,
     /// The epoch supported.
     pub epoch: SupportEpoch,
@@ -37,7 +38,7 @@ pub enum Unfit {
 
 /// What happened on the asking side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AskerEvent {
+pub enum RequesterEvent {
     /// A peer supports this node again, or for the first time: shards not bound there may bind.
     Gained {
         /// The peer.
@@ -69,18 +70,18 @@ struct Peer {
 }
 
 /// The support that this node asks for.
-pub struct SupportAsker {
+pub struct Requester {
     incarnation: Incarnation,
     support: Duration,
     sequence: HeartbeatSequence,
     next_at: Monotonic,
     unfit: Option<Unfit>,
     peers: BTreeMap<NodeId, Peer>,
-    events: Vec<AskerEvent>,
+    events: Vec<RequesterEvent>,
     mutation: Mutation,
 }
 
-impl SupportAsker {
+impl Requester {
     /// A node in a new `incarnation`, which is durable, that asks for `support` each time, from `now`
     /// on.
     ///
@@ -88,10 +89,10 @@ impl SupportAsker {
     /// If `support` is not above the drift margin, is above [`limits::SUPPORT_MAX`], or is no whole
     /// number of milliseconds.
     #[must_use]
-    pub fn new(now: Monotonic, incarnation: Incarnation, support: Duration) -> SupportAsker {
+    pub fn new(now: Monotonic, incarnation: Incarnation, support: Duration) -> Requester {
         assert!(support > limits::DRIFT_MARGIN && support <= limits::SUPPORT_MAX);
         assert!(support.subsec_nanos().is_multiple_of(1_000_000), "support is asked for in ms");
-        SupportAsker {
+        Requester {
             incarnation,
             support,
             sequence: HeartbeatSequence(0),
@@ -105,8 +106,8 @@ impl SupportAsker {
 
     /// The same with a deliberate bug, for the simulator.
     #[must_use]
-    pub fn with_mutation(self, mutation: Mutation) -> SupportAsker {
-        SupportAsker { mutation, ..self }
+    pub fn with_mutation(self, mutation: Mutation) -> Requester {
+        Requester { mutation, ..self }
     }
 
     /// Asks `node` too, from the next heartbeat on.
@@ -128,11 +129,11 @@ impl SupportAsker {
     /// nothing, also not what it was given before.
     pub fn handle_fitness(&mut self, unfit: Option<Unfit>) {
         if let (None, Some(reason)) = (self.unfit, unfit) {
-            self.events.push(AskerEvent::BecameUnfit(reason));
+            self.events.push(RequesterEvent::BecameUnfit(reason));
             for (node, peer) in &mut self.peers {
                 peer.sent.clear();
                 if peer.held.take().is_some() {
-                    self.events.push(AskerEvent::Lost { node: *node });
+                    self.events.push(RequesterEvent::Lost { node: *node });
                 }
             }
         }
@@ -170,25 +171,26 @@ impl SupportAsker {
     /// An answer arrived. An old one, a duplicate, or one to another incarnation changes nothing.
     pub fn handle_answer(&mut self, now: Monotonic, from: NodeId, answer: &HeartbeatAnswer) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        if answer.asker_incarnation != self.incarnation || answer.incarnation < peer.incarnation {
+        if answer.requester_incarnation != self.incarnation || answer.incarnation < peer.incarnation
+        {
             return;
         }
         if answer.incarnation > peer.incarnation {
             let is_restart = peer.incarnation != Incarnation(0);
             peer.incarnation = answer.incarnation;
             if peer.held.take().is_some() {
-                self.events.push(AskerEvent::Lost { node: from });
+                self.events.push(RequesterEvent::Lost { node: from });
             }
             if is_restart {
                 let incarnation = answer.incarnation;
-                self.events.push(AskerEvent::Restarted { node: from, incarnation });
+                self.events.push(RequesterEvent::Restarted { node: from, incarnation });
             }
         }
         match answer.verdict {
             Verdict::Refused { lowest } if lowest > peer.epoch => {
                 peer.epoch = lowest;
                 if peer.held.take().is_some() {
-                    self.events.push(AskerEvent::Lost { node: from });
+                    self.events.push(RequesterEvent::Lost { node: from });
                 }
             }
             Verdict::Refused { .. } => {}
@@ -197,14 +199,14 @@ impl SupportAsker {
                 let Some((_, sent_at)) = sent.filter(|_| answer.epoch == peer.epoch) else {
                     return;
                 };
-                let is_rash = self.mutation.is(Mutant::NoDriftMargin);
-                let margin = if is_rash { Duration::ZERO } else { limits::DRIFT_MARGIN };
+                let mutated = self.mutation.is(Mutant::NoDriftMargin);
+                let margin = if mutated { Duration::ZERO } else { limits::DRIFT_MARGIN };
                 let until = *sent_at + (self.support - margin);
                 if until <= now || peer.held.is_some_and(|held| held.until >= until) {
                     return;
                 }
                 if peer.held.is_none_or(|held| held.until <= now) {
-                    self.events.push(AskerEvent::Gained { node: from });
+                    self.events.push(RequesterEvent::Gained { node: from });
                 }
                 let (incarnation, epoch) = (answer.incarnation, answer.epoch);
                 peer.held = Some(SupportHeld { incarnation, epoch, until });
@@ -218,7 +220,7 @@ impl SupportAsker {
         for (node, peer) in &mut self.peers {
             if peer.held.is_some_and(|held| held.until <= now) {
                 peer.held = None;
-                self.events.push(AskerEvent::Lost { node: *node });
+                self.events.push(RequesterEvent::Lost { node: *node });
             }
         }
     }
@@ -243,7 +245,7 @@ impl SupportAsker {
     }
 
     /// What happened since the last call, in order.
-    pub fn take_events(&mut self) -> Vec<AskerEvent> {
+    pub fn take_events(&mut self) -> Vec<RequesterEvent> {
         std::mem::take(&mut self.events)
     }
 }

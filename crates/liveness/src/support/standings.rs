@@ -1,8 +1,8 @@
-//! Support between nodes: the nouns that its two sides share, and what replicas must know of it.
+//! What both sides of support share: epochs, and the standing of each peer that replicas act upon.
 //!
 //! L asks F for support with every heartbeat, under an epoch. F supports (L, epoch) until a time on
-//! its own clock ([`super::SupportGiver`]); L counts on it until an earlier time on its own
-//! ([`super::SupportAsker`]). Once F's time has passed, F may withdraw: it raises the lowest epoch
+//! its own clock ([`super::Supporter`]); L counts on it until an earlier time on its own
+//! ([`super::Requester`]). Once F's time has passed, F may withdraw: it raises the lowest epoch
 //! that it will ever support for L. Its replicas act on that number, a [`Standing`], and never on
 //! the clock: between the lapse and the withdrawal a heartbeat may still prolong the support.
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use quorate_types::{Incarnation, Monotonic, Mutant, Mutation, NodeId};
 
-/// Numbers the supports that one node gives another. A withdrawal ends an epoch for ever.
+/// Numbers the supports that one node gives another. A withdrawal ends an epoch forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SupportEpoch(pub u64);
 
@@ -77,7 +77,7 @@ pub struct StandingChange {
     pub cause: StandingCause,
 }
 
-/// The standings of all peers of this node. The giver holds the original; a worker may hold a copy
+/// The standings of all peers of this node. The supporter holds the original; a worker may hold a copy
 /// that lags, because every change goes one way: a copy that lags keeps a replica bound for longer
 /// than it need be, never for less.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! The giving side: who is supported here, in which epoch, until when on this node's clock.
+//! The supporter: which peers this node supports, in which epoch, and until when on its own clock.
 //!
 //! A heartbeat in an epoch that was not withdrawn supports its sender until receipt + d. Only once
 //! that time has passed may this node withdraw, which is one step: it raises the lowest epoch that
@@ -16,28 +16,28 @@ use super::standings::{
     HeartbeatSequence, Standing, StandingCause, StandingChange, Standings, SupportEpoch,
 };
 
-/// What only the giver knows of an asker.
+/// What only the supporter knows of a support.
 #[derive(Clone, Debug)]
-struct Asker {
+struct GivenSupport {
     /// End of the support on the own clock; `None` if none is given.
     until: Option<Monotonic>,
-    /// The newest heartbeat heard from the asker's incarnation.
+    /// The newest heartbeat heard from the requester's incarnation.
     sequence: HeartbeatSequence,
 }
 
 /// The support that this node gives. Owned by one thread, or behind one lock: answering and
 /// withdrawing must not interleave.
 #[derive(Clone, Debug)]
-pub struct SupportGiver {
+pub struct Supporter {
     standings: Standings,
-    askers: BTreeMap<NodeId, Asker>,
+    given: BTreeMap<NodeId, GivenSupport>,
     longest_durable: Duration,
     longest_wanted: Duration,
     longest_submitted: Duration,
     changes: Vec<StandingChange>,
 }
 
-impl SupportGiver {
+impl Supporter {
     /// A node that has just started. `longest_durable` is the longest support it ever gave, as its
     /// disk has it; `support` the length that its peers are expected to ask for, which it makes
     /// durable ahead of them.
@@ -50,11 +50,11 @@ impl SupportGiver {
         incarnation: Incarnation,
         longest_durable: Duration,
         support: Duration,
-    ) -> SupportGiver {
+    ) -> Supporter {
         assert!(support <= limits::SUPPORT_MAX, "support of {support:?} is too long");
-        SupportGiver {
+        Supporter {
             standings: Standings::new(incarnation, now + longest_durable),
-            askers: BTreeMap::new(),
+            given: BTreeMap::new(),
             longest_durable,
             longest_wanted: longest_durable.max(support),
             longest_submitted: longest_durable,
@@ -64,8 +64,8 @@ impl SupportGiver {
 
     /// The same with a deliberate bug, for the simulator.
     #[must_use]
-    pub fn with_mutation(self, mutation: Mutation) -> SupportGiver {
-        SupportGiver { standings: self.standings.with_mutation(mutation), ..self }
+    pub fn with_mutation(self, mutation: Mutation) -> Supporter {
+        Supporter { standings: self.standings.with_mutation(mutation), ..self }
     }
 
     /// A heartbeat arrived. Nothing is answered to an old one, and to one that asks for longer than
@@ -82,12 +82,12 @@ impl SupportGiver {
         assert!(heartbeat.is_in_bounds(), "{heartbeat:?} of node {from} was not checked");
         let known = self.standings.get(from);
         let is_restart = known.is_some_and(|known| heartbeat.incarnation > known.incarnation);
-        let asker = self
-            .askers
+        let given = self
+            .given
             .entry(from)
-            .or_insert(Asker { until: None, sequence: HeartbeatSequence(0) });
+            .or_insert(GivenSupport { until: None, sequence: HeartbeatSequence(0) });
         let is_old = known.is_some_and(|known| heartbeat.incarnation < known.incarnation)
-            || (!is_restart && heartbeat.sequence <= asker.sequence);
+            || (!is_restart && heartbeat.sequence <= given.sequence);
         if is_old {
             return None;
         }
@@ -98,14 +98,14 @@ impl SupportGiver {
         };
         let mut standing = known.unwrap_or(unheard);
         let mut cause = StandingCause::Given;
-        asker.sequence = heartbeat.sequence;
+        given.sequence = heartbeat.sequence;
         if is_restart {
             standing.incarnation = heartbeat.incarnation;
             cause = StandingCause::Restarted;
         }
         if heartbeat.epoch > standing.lowest {
-            // The asker left its old epoch (or this node restarted and forgot): nothing can count
-            // on an epoch that its own asker has left.
+            // The requester left its old epoch (or this node restarted and forgot): nothing can count
+            // on an epoch that its own requester has left.
             standing.lowest = heartbeat.epoch;
             if standing.is_given && !is_restart {
                 cause = StandingCause::EpochRaised;
@@ -113,13 +113,13 @@ impl SupportGiver {
         }
         if cause != StandingCause::Given {
             standing.is_given = false;
-            asker.until = None;
+            given.until = None;
         }
         let is_durable = heartbeat.support() <= self.longest_durable;
         let is_refused = heartbeat.epoch < standing.lowest;
         if is_durable && !is_refused {
             // A shorter support asked for later shortens nothing.
-            asker.until = asker.until.max(Some(now + heartbeat.support()));
+            given.until = given.until.max(Some(now + heartbeat.support()));
             standing.is_given = true;
         }
         if known != Some(standing) {
@@ -137,7 +137,7 @@ impl SupportGiver {
         };
         Some(HeartbeatAnswer {
             incarnation: self.standings.incarnation(),
-            asker_incarnation: heartbeat.incarnation,
+            requester_incarnation: heartbeat.incarnation,
             sequence: heartbeat.sequence,
             epoch: heartbeat.epoch,
             verdict,
@@ -146,11 +146,11 @@ impl SupportGiver {
 
     /// Time passed: withdraws every support that has lapsed on this node's clock.
     pub fn handle_timeout(&mut self, now: Monotonic) {
-        let has_lapsed = |asker: &Asker| asker.until.is_some_and(|until| until < now);
+        let has_lapsed = |given: &GivenSupport| given.until.is_some_and(|until| until < now);
         let lapsed: Vec<NodeId> =
-            self.askers.iter().filter(|(_, asker)| has_lapsed(asker)).map(|(id, _)| *id).collect();
+            self.given.iter().filter(|(_, given)| has_lapsed(given)).map(|(id, _)| *id).collect();
         for node in lapsed {
-            self.askers.get_mut(&node).expect("listed just now").until = None;
+            self.given.get_mut(&node).expect("listed just now").until = None;
             let old = self.standings.get(node).expect("support was given");
             let keeps_epoch = self.standings.mutation().is(Mutant::EpochKept);
             let lowest = if keeps_epoch { old.lowest } else { old.lowest.next() };
@@ -164,14 +164,14 @@ impl SupportGiver {
         }
     }
 
-    /// When [`SupportGiver::handle_timeout`] wants to be called next: just after the first lapse.
+    /// When [`Supporter::handle_timeout`] wants to be called next: just after the first lapse.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
-        let first = self.askers.values().filter_map(|asker| asker.until).min();
+        let first = self.given.values().filter_map(|given| given.until).min();
         first.map(|until| until + Duration::from_nanos(1))
     }
 
-    /// The longest support, to be made durable; then [`SupportGiver::handle_longest_persisted`].
+    /// The longest support, to be made durable; then [`Supporter::handle_longest_persisted`].
     /// Yields each value once.
     pub fn take_persist_longest(&mut self) -> Option<Duration> {
         let is_new = self.longest_wanted > self.longest_submitted;
@@ -198,7 +198,7 @@ impl SupportGiver {
     /// Until when `node` is supported, on this node's clock; for people to look at.
     #[must_use]
     pub fn supported_until(&self, node: NodeId) -> Option<Monotonic> {
-        self.askers.get(&node)?.until
+        self.given.get(&node)?.until
     }
 
     fn change(&mut self, change: StandingChange) {

@@ -1,5 +1,5 @@
-//! When to suspect a peer: phi-accrual over the arrivals of its heartbeats (Hayashibara and others,
-//! "The phi accrual failure detector", 2004).
+//! The suspicion of peers that are late, by the phi-accrual detector over their heartbeats
+//! (Hayashibara and others, "The phi accrual failure detector", 2004).
 //!
 //! Suspicion only prepares: stop sending shard messages, prefer other replicas. Nothing that needs
 //! the peer to be dead may rest on it; that needs the lapse and withdrawal of support.

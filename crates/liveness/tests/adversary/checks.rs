@@ -21,26 +21,31 @@ impl World {
         }
     }
 
-    /// Property: what an asker counts on ends before the giver's promise does, in real time.
+    /// Property: what a requester counts on ends before the supporter's promise does, in real time.
     pub(crate) fn check_support(&self) {
-        for (giver, asker) in
+        for (supporter, requester) in
             (0..self.nodes.len()).flat_map(|g| self.others(g).map(move |a| (g, a)))
         {
-            let (f, l) = (&self.nodes[giver], &self.nodes[asker]);
-            let Some(held) = self.held(asker, node_id(giver)) else { continue };
+            let (f, l) = (&self.nodes[supporter], &self.nodes[requester]);
+            let Some(held) = self.held(requester, node_id(supporter)) else { continue };
             let is_same = held.incarnation == f.live.standings().incarnation();
-            if f.is_up && l.is_up && is_same && held.until > self.clock(asker) {
-                let given =
-                    f.live.supported_until(node_id(asker)).map_or(0, |at| self.real_ns(giver, at));
-                let held = self.real_ns(asker, held.until);
-                assert!(held <= given, "{asker} counts on {giver} for longer than it was given");
+            if f.is_up && l.is_up && is_same && held.until > self.clock(requester) {
+                let given = f
+                    .live
+                    .supported_until(node_id(requester))
+                    .map_or(0, |at| self.real_ns(supporter, at));
+                let held = self.real_ns(requester, held.until);
+                assert!(
+                    held <= given,
+                    "{requester} counts on {supporter} for longer than it was given"
+                );
             }
         }
     }
 
     /// Property: nothing shortens a support. Called after everything that may change one.
-    pub(crate) fn check_shortening(&mut self, node: usize, asker: usize) {
-        let (now, peer) = (self.clock(node), node_id(asker));
+    pub(crate) fn check_shortening(&mut self, node: usize, requester: usize) {
+        let (now, peer) = (self.clock(node), node_id(requester));
         let this = &mut self.nodes[node];
         let until = this.live.supported_until(peer);
         let Some(standing) = this.live.standings().get(peer) else { return };
@@ -49,7 +54,7 @@ impl World {
             let is_shorter = until.is_none_or(|until| until < *before);
             assert!(!is_shorter || is_other, "node {node} shortened a support");
             let is_withdrawn = until.is_none() && standing.incarnation == *incarnation;
-            // A refusal of a duplicate may raise the epoch without a withdrawal; its asker has
+            // A refusal of a duplicate may raise the epoch without a withdrawal; its requester has
             // moved on, so `until` is then that of the new epoch.
             assert!(!is_withdrawn || now > *before, "node {node} withdrew before its time");
         }

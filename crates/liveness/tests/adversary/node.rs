@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_liveness::{AuditList, BindRequest, Binding};
 use quorate_liveness::{
-    BoundReplica, ChangeNumber, LeaderWatch, Lease, LivenessConfig, NodeLiveness, StandingChange,
+    BoundReplica, ChangeNumber, LeaderMonitor, Lease, LivenessConfig, NodeLiveness, StandingChange,
     Standings, WakeIndex,
 };
 use quorate_raft::{Member, Membership, TransferOf};
@@ -73,7 +73,7 @@ pub(crate) struct Replica {
     pub(crate) leader: Option<usize>,
     pub(crate) bound: BoundReplica,
     pub(crate) lease: Option<Lease>,
-    pub(crate) watch: Option<LeaderWatch>,
+    pub(crate) watch: Option<LeaderMonitor>,
     pub(crate) matched: Vec<usize>,
     pub(crate) votes: Vec<bool>,
     pub(crate) handed_at: Option<Monotonic>,
@@ -109,7 +109,7 @@ pub(crate) struct Node {
     pub(crate) standings: Standings,
     pub(crate) changes: Vec<StandingChange>,
     pub(crate) index: WakeIndex,
-    /// For [`super::rules::Broken::EpochKept`]: how far epochs on the wire lie below the giver's.
+    /// For [`super::rules::Broken::EpochKept`]: how far epochs on the wire lie below the supporter's.
     pub(crate) epochs_hidden: BTreeMap<NodeId, u64>,
     /// For [`super::rules::Broken::ReceiveTime`].
     pub(crate) until_by_receipt: BTreeMap<NodeId, Monotonic>,

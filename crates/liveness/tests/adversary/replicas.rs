@@ -1,7 +1,7 @@
 //! What a replica does: a small Raft with whole logs, each message judged by the binding first.
 
 use quorate_liveness::{
-    BindRequest, Binding, ChangeNumber, Followed, Heard, Judgement, LeaderWatch, Lease, LeaseEnd,
+    BindRequest, Binding, ChangeNumber, Decision, Followed, Heard, LeaderMonitor, Lease, LeaseEnd,
     SupportEpoch,
 };
 use quorate_raft::TransferOf;
@@ -67,13 +67,13 @@ impl World {
                 return true;
             }
         }
-        match replica.bound.judge(now, sender, term, heard, &this.standings) {
-            Judgement::Pass => true,
-            Judgement::PassUnbound(binding) => {
+        match replica.bound.decide(now, sender, term, heard, &this.standings) {
+            Decision::Pass => true,
+            Decision::PassUnbound(binding) => {
                 self.unbound(node, shard, binding);
                 true
             }
-            Judgement::Refuse => {
+            Decision::Refuse => {
                 self.counts.refusals += 1;
                 if let Said::VoteRequest { pre, .. } = said {
                     let own_term = self.nodes[node].replicas[shard].term;
@@ -82,7 +82,7 @@ impl World {
                 }
                 false
             }
-            Judgement::Drop => false,
+            Decision::Drop => false,
         }
     }
 
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// RULE 5: the replica of a node that may have lost something says nothing any more, for ever.
+    /// RULE 5: the replica of a node that may have lost something says nothing any more, forever.
     pub(crate) fn quarantine(&mut self, node: usize, shard: usize) {
         let quarantined = self.nodes.iter().filter(|n| n.replicas[shard].is_quarantined).count();
         let is_first = !self.nodes[node].replicas[shard].is_quarantined;
@@ -323,7 +323,7 @@ impl World {
             lease.handle_own_term_committed();
         }
         replica.lease = Some(lease);
-        replica.watch = Some(LeaderWatch::new(now));
+        replica.watch = Some(LeaderMonitor::new(now));
         self.propose(node, shard);
         for peer in self.others(node) {
             self.nodes[node].index.lead(shard_id(shard), node_id(peer), false);

@@ -2,7 +2,8 @@
 //! replicas' timers, and the routing of what arrives.
 
 use quorate_liveness::{
-    AskerEvent, Datagram, LeaderFacts, LeaderWatch, LeaseEnd, LivenessEvent, StandingCause, Wake,
+    Datagram, LeaderFacts, LeaderMonitor, LeaseEnd, LivenessEvent, RequesterEvent, StandingCause,
+    Wake,
 };
 use quorate_types::{Index, Monotonic, limits};
 
@@ -17,8 +18,8 @@ impl World {
         for (to, datagram) in datagrams {
             self.send(node, node_of(to), Packet::Datagram(datagram.encode()));
         }
-        for asker in self.others(node) {
-            self.take_shortening(node, asker);
+        for requester in self.others(node) {
+            self.take_shortening(node, requester);
         }
         self.persist_longest(node);
         self.take_events(node);
@@ -53,14 +54,15 @@ impl World {
                     }
                     self.nodes[node].changes.push(change);
                 }
-                LivenessEvent::Asker(AskerEvent::Gained { node: peer }) => {
+                LivenessEvent::Requester(RequesterEvent::Gained { node: peer }) => {
                     let now = self.clock(node);
                     self.nodes[node].index.handle_returned(now, peer);
                 }
-                LivenessEvent::Asker(
-                    AskerEvent::Lost { node: peer } | AskerEvent::Restarted { node: peer, .. },
+                LivenessEvent::Requester(
+                    RequesterEvent::Lost { node: peer }
+                    | RequesterEvent::Restarted { node: peer, .. },
                 ) => self.nodes[node].index.handle_peer_lost(peer),
-                LivenessEvent::Asker(AskerEvent::BecameUnfit(_)) => {
+                LivenessEvent::Requester(RequesterEvent::BecameUnfit(_)) => {
                     for shard in 0..SHARDS {
                         if self.nodes[node].replicas[shard].role == Role::Leader {
                             self.step_down(node, shard);
@@ -122,9 +124,9 @@ impl World {
         self.take_events(to);
     }
 
-    fn take_shortening(&mut self, node: usize, asker: usize) {
+    fn take_shortening(&mut self, node: usize, requester: usize) {
         if self.broken != Broken::IncarnationKept {
-            self.check_shortening(node, asker);
+            self.check_shortening(node, requester);
         }
     }
 
@@ -220,7 +222,7 @@ impl World {
         }
         let held = |peer| self.held(node, peer);
         let (own, group) = (member(shard, node), &self.groups[shard]);
-        let supported_until = LeaderWatch::supported_until(own, group, held);
+        let supported_until = LeaderMonitor::supported_until(own, group, held);
         let replica = &mut self.nodes[node].replicas[shard];
         let mut matched = replica.matched.clone();
         matched.sort_unstable();

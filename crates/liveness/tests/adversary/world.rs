@@ -180,7 +180,7 @@ impl World {
         if self.broken == Broken::UnboundCounts && replica.commit > 0 && lease.ended().is_none() {
             let is_open = replica.log[replica.commit - 1] == replica.term;
             let own = member(shard, node);
-            let until = quorate_liveness::LeaderWatch::supported_until(own, group, held);
+            let until = quorate_liveness::LeaderMonitor::supported_until(own, group, held);
             return is_open.then_some(until);
         }
         lease.until(group, held)
@@ -345,7 +345,7 @@ pub(crate) fn shifted(datagram: Datagram, hidden: u64, up: bool) -> Datagram {
     }
 }
 
-/// How long an asker may count on an answer that came at `now`, if it counted from then.
+/// How long a requester may count on an answer that came at `now`, if it counted from then.
 pub(crate) fn until_from(now: Monotonic, support: Duration) -> Monotonic {
     now + (support - limits::DRIFT_MARGIN)
 }

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use quorate_log::{
-    LogOptions, LogStore, NewReplica, OpenError, RecoveredReplica, Recovery, ShardWrite, SyncMode,
+    LogOpenError, LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery, ShardWrite,
+    SyncMode,
 };
 use quorate_raft::{EntryKind, HardState, Member, Membership, Run, RunDraft, Write};
 use quorate_types::{
@@ -30,7 +31,10 @@ impl Disk {
         self.root.path().join("node").join("log")
     }
 
-    pub(crate) fn try_open(&self, options: LogOptions) -> Result<(LogStore, Recovery), OpenError> {
+    pub(crate) fn try_open(
+        &self,
+        options: LogOptions,
+    ) -> Result<(LogStore, Recovery), LogOpenError> {
         LogStore::open(&self.dir(), CLUSTER, NODE, STORE, options)
     }
 

@@ -1,4 +1,4 @@
-//! What the meta shard can be told.
+//! The commands of the meta shard.
 
 use quorate_router::ShardDescriptor;
 

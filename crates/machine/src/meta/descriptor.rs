@@ -1,4 +1,4 @@
-//! The bytes of a shard's descriptor, and which of two descriptors of one shard is newer.
+//! The bytes of a shard's descriptor.
 
 use bytes::Bytes;
 use quorate_router::{Replica, ShardDescriptor};

@@ -1,4 +1,4 @@
-//! What is wrong with bytes that should belong to the meta shard.
+//! The errors of bytes that should belong to the meta shard.
 
 use quorate_types::CutShort;
 

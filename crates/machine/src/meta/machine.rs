@@ -1,4 +1,4 @@
-//! The interpreter of [`MetaCommand`]s.
+//! The state machine of the meta shard, which interprets [`MetaCommand`]s.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -72,11 +72,12 @@ fn register(
     let key = node_key(record.node);
     if let Some(value) = map.get(&key) {
         let known = NodeRecord::decode(&value).map_err(|error| error.under(&key))?;
-        if known.life.store != record.life.store {
-            return Ok(MetaReply::OtherStore { known: known.life.store });
+        if known.instance.store != record.instance.store {
+            return Ok(MetaReply::OtherStore { known: known.instance.store });
         }
         // A start that is not newer, and not the same, comes late or from a copy: the first word stays.
-        let is_news = known.life.incarnation < record.life.incarnation || known.life == record.life;
+        let is_news = known.instance.incarnation < record.instance.incarnation
+            || known.instance == record.instance;
         if known == *record || !is_news {
             return Ok(MetaReply::Done { revision: head.revision });
         }

@@ -1,8 +1,8 @@
-//! What the cluster knows about one node.
+//! The record of one node in the meta shard.
 
 use std::collections::BTreeMap;
 
-use quorate_types::{Incarnation, NodeId, NodeLife, StoreId};
+use quorate_types::{Incarnation, NodeId, NodeInstance, StoreId};
 
 use super::error::MetaError;
 use quorate_types::{ByteReader, put_field};
@@ -22,7 +22,7 @@ pub struct NodeRecord {
     pub node: NodeId,
     /// The directory that this id is bound to (RULES 5 and 9), and its newest start that registered:
     /// nodes that slept learn from it which start to ask for (RULE 17).
-    pub life: NodeLife,
+    pub instance: NodeInstance,
     /// Where its peers reach it by QUIC, `host:port`. At most 255 bytes.
     pub address: String,
     /// What else it serves: from a name, as `redis`, to a value, as `127.0.0.1:7001`. At most 16,
@@ -57,9 +57,9 @@ impl NodeRecord {
     pub(super) fn encode_into(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);
         out.extend_from_slice(&self.node.0.to_le_bytes());
-        out.extend_from_slice(&self.life.store.0.to_le_bytes());
-        out.extend_from_slice(&self.life.incarnation.0.to_le_bytes());
-        out.extend_from_slice(&self.life.nonce.to_le_bytes());
+        out.extend_from_slice(&self.instance.store.0.to_le_bytes());
+        out.extend_from_slice(&self.instance.incarnation.0.to_le_bytes());
+        out.extend_from_slice(&self.instance.nonce.to_le_bytes());
         put_field(out, self.address.as_bytes());
         // A record beyond its bounds is written as one that every reader refuses.
         out.push(u8::try_from(self.services.len()).unwrap_or(u8::MAX));
@@ -83,7 +83,7 @@ impl NodeRecord {
         let node = NodeId(reader.u64()?);
         let store = StoreId(reader.u128()?);
         let incarnation = Incarnation(reader.u64()?);
-        let life = NodeLife { store, incarnation, nonce: reader.u64()? };
+        let instance = NodeInstance { store, incarnation, nonce: reader.u64()? };
         let address = read_text(reader)?;
         let count = usize::from(reader.u8()?);
         if count > SERVICES_MAX {
@@ -97,7 +97,7 @@ impl NodeRecord {
             }
             services.insert(name, value);
         }
-        Ok(NodeRecord { node, life, address, services })
+        Ok(NodeRecord { node, instance, address, services })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the meta shard answers.
+//! The replies of the meta shard.
 
 use bytes::Bytes;
 use quorate_types::{ShardId, StoreId};

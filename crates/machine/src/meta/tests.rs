@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_router::{Replica, ShardDescriptor};
 use quorate_types::{
-    Epoch, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, StoreId, Term,
+    Epoch, Incarnation, Index, LogId, NodeId, NodeInstance, ReplicaId, ShardId, StoreId, Term,
     WallMillis,
 };
 
@@ -33,9 +33,9 @@ pub(super) fn descriptor(
 
 pub(super) fn record(node: u64, store: u128, address: &str) -> NodeRecord {
     let services = [("redis".to_owned(), "r:1".to_owned())];
-    let life = NodeLife { store: StoreId(store), incarnation: Incarnation(2), nonce: 9 };
+    let instance = NodeInstance { store: StoreId(store), incarnation: Incarnation(2), nonce: 9 };
     let (node, address) = (NodeId(node), address.to_owned());
-    NodeRecord { node, life, address, services: BTreeMap::from(services) }
+    NodeRecord { node, instance, address, services: BTreeMap::from(services) }
 }
 
 pub(super) fn apply_bytes(map: &mut PlainMap, command: &[u8]) -> MetaReply {
@@ -113,7 +113,8 @@ fn nothing_before_the_founding_and_one_founding() {
 fn the_newest_start_of_a_node_is_kept() {
     let register = |incarnation, nonce, address| {
         let mut record = record(5, 7, address);
-        record.life = NodeLife { incarnation: Incarnation(incarnation), nonce, ..record.life };
+        record.instance =
+            NodeInstance { incarnation: Incarnation(incarnation), nonce, ..record.instance };
         MetaCommand::Register(record)
     };
     let map = &mut PlainMap::default();
@@ -130,7 +131,7 @@ fn the_newest_start_of_a_node_is_kept() {
     );
     let read = MetaMap::read(map).expect("sound");
     let kept = read.node(NodeId(5)).expect("it is registered");
-    assert_eq!((kept.life.nonce, kept.address.as_str()), (30, "c:1"));
+    assert_eq!((kept.instance.nonce, kept.address.as_str()), (30, "c:1"));
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Script {
             "snapshot" => self.take_snapshot(number(rest[0]), rest[1]),
             "install" => self.install(rest[0]),
             "report" => self.report(rest[0], rest[1]),
-            "resign" => self.resign(number(rest[0])),
+            "resign" => self.step_down(number(rest[0])),
             "join" => rest.iter().for_each(|id| self.join(number(id))),
             "change" => self.change(number(rest[0]), &rest[1..]),
             "transfer" => self.transfer(number(rest[0]), number(rest[1])),
@@ -280,9 +280,9 @@ impl Script {
         self.settle(id);
     }
 
-    fn resign(&mut self, id: u64) {
+    fn step_down(&mut self, id: u64) {
         let site = self.site(id);
-        site.kernel.resign(site.now);
+        site.kernel.step_down(site.now);
         self.settle(id);
     }
 

@@ -63,7 +63,7 @@ fn run(seed: u64) -> Result<Finished, String> {
 }
 
 fn run_one(seed: u64) -> ExitCode {
-    println!("{:?}", World::new(WorldConfig::new(seed)).character());
+    println!("{:?}", World::new(WorldConfig::new(seed)).profile());
     match run(seed) {
         Ok(finished) => {
             println!("{}", finished.report);

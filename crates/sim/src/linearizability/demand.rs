@@ -1,4 +1,4 @@
-//! Which values are still needed, and who can still bring them about.
+//! The demand for values: which are still needed, and which operations can still bring them about.
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;

@@ -1,4 +1,4 @@
-//! Why a key is not linearizable, as data and as a timeline to read.
+//! The explanation why a key is not linearizable, as data and as a timeline to read.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The recorder: what clients asked, when, and what they were told.
+//! The recorder of a history: what clients asked, when, and what they were told.
 
 use bytes::Bytes;
 

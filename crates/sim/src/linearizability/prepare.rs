@@ -1,5 +1,5 @@
-//! One key's operations made ready for the search: without those that change no verdict, and with
-//! values made equal that no operation can tell apart.
+//! Prepares one key's operations for the search: leaves out those that change no verdict, and makes
+//! values equal that no operation can tell apart.
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};

@@ -1,4 +1,4 @@
-//! Rules that a world can't break: one kernel, and exactly the situation.
+//! Drills for rules that a world can't break: one kernel in exactly the situation.
 
 use quorate_raft::{
     Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Ready, Restored, Role,

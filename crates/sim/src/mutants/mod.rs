@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_types::{Mutant, Mutation};
 
-use crate::world::{Character, World, WorldConfig};
+use crate::world::{Profile, World, WorldConfig};
 
 /// Seeds that a mutant may take.
 pub const SEEDS_MAX: u64 = 60;
@@ -22,7 +22,7 @@ pub const SEEDS_MAX: u64 = 60;
 /// Where a mutant has to show.
 enum Arena {
     /// Worlds of this shape.
-    World(fn(&mut Character)),
+    World(fn(&mut Profile)),
     /// One situation, made by hand: what is checked, and how.
     Drill(&'static str, fn(Mutation) -> Result<(), String>),
 }
@@ -51,7 +51,7 @@ fn arena_of(mutant: Mutant) -> Arena {
         M::IncarnationIgnored | M::LeaseAfterTimeoutNow => shapes::leased,
         M::NoDriftMargin | M::LeaseBeforeOwnTerm => shapes::leased,
         M::OldRequestUnbinds => shapes::doubled,
-        M::QuietTooSoon => shapes::lossy,
+        M::QuiescedTooSoon => shapes::lossy,
         M::AuditOff => shapes::deaf,
         M::FailedSyncIgnored => shapes::failing,
         M::DamageIsTheEnd => shapes::flipping,

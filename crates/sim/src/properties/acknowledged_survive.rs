@@ -1,4 +1,4 @@
-//! An acknowledged write is promised for ever: it is the committed entry of its place, so by
+//! An acknowledged write is promised forever: it is the committed entry of its place, so by
 //! [`super::state_machine_safety`] what every replica applies there, and in the end every member of
 //! the group has applied it.
 

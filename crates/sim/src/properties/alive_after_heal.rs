@@ -1,6 +1,6 @@
 //! Once everything has healed, within the bound that the world waits: every shard has one leader that
 //! serves, no change of members is left half done, every member has caught up, a write and a read
-//! through every node's leader hint succeed, and shards without work are quiet again.
+//! through every node's leader hint succeed, and shards without work are quiesced again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ const NAME: &str = "alive_after_heal";
 pub(crate) struct AliveAfterHeal {
     healed_at: Option<SimTime>,
     /// What replicas were shown to be last.
-    quiet: BTreeMap<(ShardId, ReplicaId), bool>,
+    quiesced: BTreeMap<(ShardId, ReplicaId), bool>,
     /// Whether the last probe of each kind went well.
     probes: BTreeMap<(ShardId, NodeId, ProbeKind), bool>,
 }
@@ -27,8 +27,8 @@ impl AliveAfterHeal {
         self.healed_at = Some(at);
     }
 
-    pub(crate) fn quiet(&mut self, shard: ShardId, replica: ReplicaId, is_quiet: bool) {
-        self.quiet.insert((shard, replica), is_quiet);
+    pub(crate) fn quiesced(&mut self, shard: ShardId, replica: ReplicaId, is_quiesced: bool) {
+        self.quiesced.insert((shard, replica), is_quiesced);
     }
 
     pub(crate) fn probed(&mut self, shard: ShardId, node: NodeId, kind: ProbeKind, is_ok: bool) {
@@ -79,9 +79,9 @@ impl AliveAfterHeal {
                 return Err((vec![member.node, leader], what));
             }
         }
-        let is_noisy = |id| self.quiet.get(&(shard, id)) == Some(&false);
+        let is_noisy = |id| self.quiesced.get(&(shard, id)) == Some(&false);
         if let Some((id, replica)) = living().find(|(id, _)| is_noisy(*id)) {
-            return Err((vec![replica.node], format!("replica {id} did not get quiet")));
+            return Err((vec![replica.node], format!("replica {id} did not quiesce")));
         }
         let all = (shard, NodeId(0), ProbeKind::Write)..=(shard, NodeId(u64::MAX), ProbeKind::Read);
         match self.probes.range(all).find(|(_, is_ok)| !**is_ok) {
@@ -140,11 +140,11 @@ mod tests {
         breaks(end(&mut bench), NAME);
         bench.apply(3, run(2, 2, 1)).expect("caught up");
         let (node, replica) = (NodeId(1), ReplicaId(1));
-        let noisy = Observation::Quiet { node, shard: SHARD, replica, is_quiet: false };
+        let noisy = Observation::Quiesced { node, shard: SHARD, replica, is_quiesced: false };
         bench.see(&noisy).expect("noted");
         breaks(end(&mut bench), NAME);
         bench
-            .see(&Observation::Quiet { node, shard: SHARD, replica, is_quiet: true })
+            .see(&Observation::Quiesced { node, shard: SHARD, replica, is_quiesced: true })
             .expect("noted");
         end(&mut bench).expect("alive");
         bench.role(1, Role::Follower, 3).expect("it steps down");

@@ -20,7 +20,7 @@ mod log_matching;
 mod log_terms;
 mod losses_are_real;
 mod memory_bounded;
-mod quiet_when_done;
+mod quiesced_when_done;
 mod read_contexts;
 mod reads_linearizable;
 mod replicas_agree;
@@ -212,11 +212,11 @@ impl Properties {
             Observation::Standing { node, change } => {
                 return self.support_kept.standing(at, node, change);
             }
-            Observation::Supported { giver, asker, epoch, until } => {
-                return self.support_kept.supported(giver, asker, epoch, until);
+            Observation::Supported { supporter, requester, epoch, until } => {
+                return self.support_kept.supported(supporter, requester, epoch, until);
             }
-            Observation::Held { giver, asker, until, given_until } => {
-                return support_kept::SupportKept::held(giver, asker, until, given_until);
+            Observation::Held { supporter, requester, until, given_until } => {
+                return support_kept::SupportKept::held(supporter, requester, until, given_until);
             }
             Observation::Fault { kind, node, .. } | Observation::FaultEnded { kind, node } => {
                 self.support_kept.fault(kind, node);
@@ -224,8 +224,13 @@ impl Properties {
             Observation::LeaseHeld { node, shard, replica, term, membership, free } => {
                 return lease_upheld::lease_held(node, shard, (replica, term), membership, free);
             }
-            Observation::QuietLeader { leader, follower, shard, commit, known } => {
-                return quiet_when_done::quiet_leader((leader, follower), shard, commit, known);
+            Observation::QuiescedLeader { leader, follower, shard, commit, known } => {
+                return quiesced_when_done::quiesced_leader(
+                    (leader, follower),
+                    shard,
+                    commit,
+                    known,
+                );
             }
             Observation::Leases { shard, holders } => {
                 return leases_apart::leases(&self.known, shard, holders);
@@ -250,8 +255,8 @@ impl Properties {
                 return losses_are_real::found(node, shard, replica, loss);
             }
             Observation::Healed => self.alive_after_heal.healed(at),
-            Observation::Quiet { shard, replica, is_quiet, .. } => {
-                self.alive_after_heal.quiet(shard, replica, is_quiet);
+            Observation::Quiesced { shard, replica, is_quiesced, .. } => {
+                self.alive_after_heal.quiesced(shard, replica, is_quiesced);
             }
             Observation::Probed { node, shard, kind, is_ok } => {
                 self.alive_after_heal.probed(shard, node, kind, is_ok);

@@ -1,4 +1,4 @@
-//! A replica votes for one candidate per term, for ever, whatever restarts come between. A vote shows
+//! A replica votes for one candidate per term, forever, whatever restarts come between. A vote shows
 //! in the message that gives it, in a candidate's own request, and in durable hard states.
 
 use std::collections::BTreeMap;

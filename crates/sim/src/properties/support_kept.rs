@@ -3,7 +3,7 @@
 //! vote or pre-vote and campaigns for nothing. Incarnations and epochs never go back within a life.
 //!
 //! Times are true ones. A clock that was tampered with since the promise was made ends it earlier by
-//! up to the drift margin, which the asker leaves out of its count; one that jumped beyond the
+//! up to the drift margin, which the requester leaves out of its count; one that jumped beyond the
 //! margin keeps no promise.
 
 use std::collections::BTreeMap;
@@ -26,10 +26,10 @@ struct Promise {
     until: SimTime,
 }
 
-/// One life of a giver.
+/// One life of a supporter.
 #[derive(Default)]
-struct Giver {
-    /// By asker.
+struct Supporter {
+    /// By requester.
     promises: BTreeMap<NodeId, Promise>,
     standings: BTreeMap<NodeId, Standing>,
     /// When the last support of earlier lives is over.
@@ -39,16 +39,16 @@ struct Giver {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct SupportKept {
-    givers: BTreeMap<NodeId, Giver>,
+    supporters: BTreeMap<NodeId, Supporter>,
 }
 
 impl SupportKept {
     pub(crate) fn node_started(&mut self, node: NodeId) {
-        let giver = self.givers.entry(node).or_default();
-        let promised = giver.promises.values().map(|promise| promise.until).max();
-        giver.silent_until = giver.silent_until.max(promised.unwrap_or_default());
-        giver.promises.clear();
-        giver.standings.clear();
+        let supporter = self.supporters.entry(node).or_default();
+        let promised = supporter.promises.values().map(|promise| promise.until).max();
+        supporter.silent_until = supporter.silent_until.max(promised.unwrap_or_default());
+        supporter.promises.clear();
+        supporter.standings.clear();
     }
 
     pub(crate) fn fault(&mut self, kind: FaultKind, node: Option<NodeId>) {
@@ -57,9 +57,11 @@ impl SupportKept {
             FaultKind::ClockJumpBeyond => u64::MAX,
             _ => return,
         };
-        for (_, giver) in self.givers.iter_mut().filter(|(id, _)| node.is_none_or(|n| n == **id)) {
-            let ends = giver.promises.values_mut().map(|promise| &mut promise.until);
-            for until in ends.chain([&mut giver.silent_until]) {
+        for (_, supporter) in
+            self.supporters.iter_mut().filter(|(id, _)| node.is_none_or(|n| n == **id))
+        {
+            let ends = supporter.promises.values_mut().map(|promise| &mut promise.until);
+            for until in ends.chain([&mut supporter.silent_until]) {
                 until.0 = until.0.saturating_sub(lost_nanos);
             }
         }
@@ -67,18 +69,18 @@ impl SupportKept {
 
     pub(crate) fn supported(
         &mut self,
-        giver: NodeId,
-        asker: NodeId,
+        supporter: NodeId,
+        requester: NodeId,
         epoch: SupportEpoch,
         until: SimTime,
     ) -> Result<(), Broken> {
-        let promises = &mut self.givers.entry(giver).or_default().promises;
-        if let Some(before) = promises.get(&asker) {
+        let promises = &mut self.supporters.entry(supporter).or_default().promises;
+        if let Some(before) = promises.get(&requester) {
             let is_shorter = epoch == before.epoch && until.0 + ROUNDING_NANOS < before.until.0;
             if epoch < before.epoch || is_shorter {
                 return fail(
-                    giver,
-                    asker,
+                    supporter,
+                    requester,
                     format!(
                         "{epoch:?} until {until} takes the place of {:?} until {}",
                         before.epoch, before.until
@@ -86,14 +88,14 @@ impl SupportKept {
                 );
             }
         }
-        promises.insert(asker, Promise { epoch, until });
+        promises.insert(requester, Promise { epoch, until });
         Ok(())
     }
 
     /// Whoever counts on support counts on less than was promised.
     pub(crate) fn held(
-        giver: NodeId,
-        asker: NodeId,
+        supporter: NodeId,
+        requester: NodeId,
         until: SimTime,
         given_until: Option<SimTime>,
     ) -> Result<(), Broken> {
@@ -101,7 +103,7 @@ impl SupportKept {
             return Ok(());
         }
         let given = given_until.map_or("withdrawn".to_owned(), |given| format!("until {given}"));
-        fail(giver, asker, format!("it is counted on until {until}, and given {given}"))
+        fail(supporter, requester, format!("it is counted on until {until}, and given {given}"))
     }
 
     pub(crate) fn standing(
@@ -110,24 +112,28 @@ impl SupportKept {
         node: NodeId,
         change: &StandingChange,
     ) -> Result<(), Broken> {
-        let giver = self.givers.entry(node).or_default();
-        let (asker, new) = (change.node, change.standing);
-        if let Some(old) = giver.standings.insert(asker, new)
+        let supporter = self.supporters.entry(node).or_default();
+        let (requester, new) = (change.node, change.standing);
+        if let Some(old) = supporter.standings.insert(requester, new)
             && (new.incarnation < old.incarnation || new.lowest < old.lowest)
         {
-            return fail(node, asker, format!("it went back from {old:?} to {new:?}"));
+            return fail(node, requester, format!("it went back from {old:?} to {new:?}"));
         }
         match change.cause {
             StandingCause::Given => Ok(()),
-            // The asker itself has left what was promised to it.
+            // The requester itself has left what was promised to it.
             StandingCause::Restarted | StandingCause::EpochRaised => {
-                giver.promises.remove(&asker);
+                supporter.promises.remove(&requester);
                 Ok(())
             }
-            StandingCause::Withdrawn => match giver.promises.remove(&asker) {
+            StandingCause::Withdrawn => match supporter.promises.remove(&requester) {
                 Some(promise) if at.0 + ROUNDING_NANOS < promise.until.0 => {
                     let (epoch, until) = (promise.epoch, promise.until);
-                    fail(node, asker, format!("{epoch:?} is withdrawn, it was given until {until}"))
+                    fail(
+                        node,
+                        requester,
+                        format!("{epoch:?} is withdrawn, it was given until {until}"),
+                    )
                 }
                 _ => Ok(()),
             },
@@ -145,22 +151,24 @@ impl SupportKept {
             message.body,
             Body::VoteRequest { .. } | Body::VoteReply { granted: true, .. }
         );
-        let Some(giver) = self.givers.get(&node).filter(|_| seeks_or_votes) else { return Ok(()) };
-        if at.0 + ROUNDING_NANOS >= giver.silent_until.0 {
+        let Some(supporter) = self.supporters.get(&node).filter(|_| seeks_or_votes) else {
+            return Ok(());
+        };
+        if at.0 + ROUNDING_NANOS >= supporter.silent_until.0 {
             return Ok(());
         }
         let what = format!(
             "node {node} sends {:?} for shard {shard}, but a support that it gave before its start \
              lasts until {}",
-            message.body, giver.silent_until
+            message.body, supporter.silent_until
         );
         Err(broken(NAME, shard, [node, NodeId(message.to.0)], what))
     }
 }
 
-fn fail(giver: NodeId, asker: NodeId, what: String) -> Result<(), Broken> {
-    let what = format!("support of node {giver} for node {asker}: {what}");
-    Err(Broken { property: NAME, shard: None, nodes: vec![giver, asker], what })
+fn fail(supporter: NodeId, requester: NodeId, what: String) -> Result<(), Broken> {
+    let what = format!("support of node {supporter} for node {requester}: {what}");
+    Err(Broken { property: NAME, shard: None, nodes: vec![supporter, requester], what })
 }
 
 #[cfg(test)]
@@ -171,26 +179,31 @@ mod tests {
     use super::*;
     use crate::observation::Observation;
 
-    const GIVER: NodeId = NodeId(1);
-    const ASKER: NodeId = NodeId(2);
+    const SUPPORTER: NodeId = NodeId(1);
+    const REQUESTER: NodeId = NodeId(2);
 
     fn support(bench: &mut Bench, epoch: u64, until_ms: u64) -> Result<(), Broken> {
         let (epoch, until) = (SupportEpoch(epoch), SimTime::from_millis(until_ms));
-        bench.see(&Observation::Supported { giver: GIVER, asker: ASKER, epoch, until })
+        bench.see(&Observation::Supported {
+            supporter: SUPPORTER,
+            requester: REQUESTER,
+            epoch,
+            until,
+        })
     }
 
     fn stands(bench: &mut Bench, lowest: u64, cause: StandingCause) -> Result<(), Broken> {
         let is_given = cause == StandingCause::Given;
         let incarnation = Incarnation(1);
         let standing = Standing { incarnation, lowest: SupportEpoch(lowest), is_given };
-        let change = &StandingChange { node: ASKER, standing, cause };
-        bench.see(&Observation::Standing { node: GIVER, change })
+        let change = &StandingChange { node: REQUESTER, standing, cause };
+        bench.see(&Observation::Standing { node: SUPPORTER, change })
     }
 
     fn given() -> Bench {
         let mut bench = Bench::new();
         let incarnation = Incarnation(1);
-        bench.see(&Observation::NodeStarted { node: GIVER, incarnation }).expect("a start");
+        bench.see(&Observation::NodeStarted { node: SUPPORTER, incarnation }).expect("a start");
         stands(&mut bench, 1, StandingCause::Given).expect("given");
         support(&mut bench, 1, 1_000).expect("given");
         support(&mut bench, 1, 1_100).expect("prolonged");
@@ -218,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_tampered_clock_costs_no_more_than_the_margin() {
-        let jump = |kind| Observation::Fault { kind, node: Some(GIVER), detail: "" };
+        let jump = |kind| Observation::Fault { kind, node: Some(SUPPORTER), detail: "" };
         let mut bench = given();
         bench.see(&jump(FaultKind::ClockJump)).expect("a fault");
         bench.at = SimTime::from_millis(1_060);
@@ -237,7 +250,7 @@ mod tests {
         let grant = || Body::VoteReply { pre: true, granted: true, leader_alive: false };
         let mut bench = given();
         let incarnation = Incarnation(2);
-        bench.see(&Observation::NodeStarted { node: GIVER, incarnation }).expect("a restart");
+        bench.see(&Observation::NodeStarted { node: SUPPORTER, incarnation }).expect("a restart");
         breaks(bench.send(1, 3, 1, grant()), NAME);
         bench.at = SimTime::from_millis(1_100);
         bench.send(1, 3, 1, grant()).expect("its time is over");

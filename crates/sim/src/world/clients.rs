@@ -1,7 +1,7 @@
 //! Clients: each has one request under way, goes to the node that it takes for the leader's, tries
 //! again what certainly did not happen, and gives up after a while.
 
-use quorate_host::{Answer, Event, Refusal, Ticket};
+use quorate_host::{Answer, Event, HostRefusal, Ticket};
 use quorate_machine::ApplyOutcome;
 use quorate_types::{Index, LogId, ShardId};
 
@@ -59,7 +59,7 @@ impl World {
             return;
         }
         let shard = self.shards[self.random.place(self.shards.len())];
-        let is_idle = shard.0.is_multiple_of(2) && self.character.has_idle_shards;
+        let is_idle = shard.0.is_multiple_of(2) && self.profile.has_idle_shards;
         if is_idle && self.now > self.config.faulty_ms * MILLI - IDLE_BEFORE_HEAL {
             self.schedule.at(self.now + 10 * MILLI, Happening::Client(client));
             return;
@@ -84,7 +84,7 @@ impl World {
         let request = self.clients[client.0].request.as_ref().expect("a request is under way");
         let (shard, is_read) = (request.shard, request.ask == Ask::Read);
         let hint = self.hints.get(&shard).copied();
-        // Reads go to followers too, and a hint may be wrong for ever.
+        // Reads go to followers too, and a hint may be wrong forever.
         let strays = self.random.chance(if is_read { 300 } else { 50 });
         let node = match hint {
             Some(node) if !strays => node,
@@ -240,7 +240,8 @@ impl World {
                 self.next_request(client);
             }
             Answer::Overwritten => self.end_request(client, Outcome::DidNotHappen),
-            Answer::Refused(Refusal::NotLeader { leader }) | Answer::NotConfirmed { leader } => {
+            Answer::Refused(HostRefusal::NotLeader { leader })
+            | Answer::NotConfirmed { leader } => {
                 request.is_out = false;
                 let hint = leader.map(number_of).filter(|leader| *leader != node);
                 match hint {
@@ -251,7 +252,7 @@ impl World {
             }
             Answer::Refused(refusal) => {
                 request.is_out = false;
-                if *refusal != Refusal::Busy {
+                if *refusal != HostRefusal::Busy {
                     self.hints.remove(&shard);
                 }
                 self.send_request(client, operation, 20 * MILLI);

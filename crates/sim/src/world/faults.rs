@@ -1,6 +1,6 @@
 //! Faults: each kind that the seed has strikes again and again, at random times.
 
-use super::character::Clocks;
+use super::profile::Clocks;
 use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
 use crate::observation::{FaultKind, Observation, why};
@@ -22,12 +22,12 @@ const JUMPS_APART: u64 = 1_300 * MILLI;
 impl World {
     /// Schedules the first fault of each kind.
     pub(crate) fn begin_faults(&mut self) {
-        if self.character.is_unruly {
+        if self.profile.is_unruly {
             for kind in [FaultKind::Loss, FaultKind::Duplication, FaultKind::Reorder] {
                 self.show_fault(kind, None);
             }
         }
-        for (kind, interval) in self.character.faults.clone() {
+        for (kind, interval) in self.profile.faults.clone() {
             let at = SECOND + self.random.below(interval * MILLI);
             self.schedule.at(at, Happening::Fault(kind));
         }
@@ -44,7 +44,7 @@ impl World {
         if self.is_healed {
             return;
         }
-        let interval = self.character.faults.iter().find(|(k, _)| *k == kind);
+        let interval = self.profile.faults.iter().find(|(k, _)| *k == kind);
         let interval = interval.expect("scheduled because the seed has it").1 * MILLI;
         let next = self.now + self.random.between(interval / 2, interval * 3 / 2);
         self.schedule.at(next, Happening::Fault(kind));
@@ -120,7 +120,7 @@ impl World {
 
     fn disturb_clock(&mut self, kind: FaultKind, node: usize) {
         let now = self.now;
-        let is_within = self.character.clocks == Clocks::WithinMargin;
+        let is_within = self.profile.clocks == Clocks::WithinMargin;
         match kind {
             FaultKind::ClockDrift => {
                 let most = if is_within { DRIFT_WITHIN } else { 200_000 };

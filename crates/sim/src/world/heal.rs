@@ -12,12 +12,12 @@ use crate::observation::{Observation, ProbeKind};
 
 /// How long clients go on after the heal.
 pub(crate) const BOUND: u64 = 10 * SECOND;
-/// Then nobody asks for anything, and shards get quiet.
+/// Then nobody asks for anything, and shards quiesce.
 pub(crate) const REST: u64 = 5 * SECOND;
 /// The same where shards are idle: the audit takes three rounds of 6.4 s to find a difference, and what it
 /// frees has to elect a leader.
 pub(crate) const REST_IDLE: u64 = 25 * SECOND;
-/// Seconds more in which a shard that was just woken may get quiet.
+/// Seconds more in which a shard that was just woken may quiesce.
 pub(crate) const LOOKS_MORE: u64 = 3;
 /// How long a probe may take.
 pub(crate) const PROBE_TIMEOUT: u64 = SECOND;
@@ -48,7 +48,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.is_healed = true;
         self.network.heal();
-        let is_within = self.character.clocks == Clocks::WithinMargin;
+        let is_within = self.profile.clocks == Clocks::WithinMargin;
         for node in 0..self.nodes.len() {
             let Node { clock, disk, paused_until, hung_until, .. } = &mut self.nodes[node];
             (*paused_until, *hung_until) = (self.now, self.now);
@@ -72,8 +72,8 @@ impl World {
 
     /// The bound of liveness has passed: a write and a read through every node's hint.
     pub(crate) fn probe(&mut self) {
-        if self.character.has_liveness {
-            self.sample_quiet(true);
+        if self.profile.has_liveness {
+            self.sample_quiesced(true);
         }
         for shard in self.shards.clone() {
             for node in 0..self.nodes.len() {

@@ -1,4 +1,4 @@
-//! Births and deaths: of shards, processes and replicas.
+//! Starts and ends of shards, processes and replicas.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,10 +12,10 @@ use quorate_types::{
     limits,
 };
 
-use super::character::Clocks;
 use super::data_store::{Space, SpaceId};
 use super::log_disk::LogReplica;
 use super::node::{Live, Node, Process, node_id, number_of};
+use super::profile::Clocks;
 use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
 use crate::observation::{FaultKind, Observation, why};
@@ -49,7 +49,7 @@ impl World {
     /// Makes a shard, with its replicas on nodes drawn at random.
     pub(crate) fn create_shard(&mut self, shard: ShardId) {
         let mut nodes: Vec<usize> = (0..self.nodes.len()).collect();
-        let voters = self.character.voters.min(nodes.len());
+        let voters = self.profile.voters.min(nodes.len());
         let members: Vec<Member> = (1..=voters as u64)
             .map(|replica| {
                 let node = nodes.swap_remove(self.random.place(nodes.len()));
@@ -104,7 +104,7 @@ impl World {
             space,
             machine,
             commit: Index(0),
-            is_quiet: false,
+            is_quiesced: false,
             applying: VecDeque::new(),
             apply_at: 0,
         };
@@ -123,11 +123,11 @@ impl World {
             self.network.reset(node, peer);
         }
         let seed = self.random.bits();
-        let liveness = self.character.has_liveness;
-        let lease_reads = self.character.clocks == Clocks::WithinMargin;
+        let liveness = self.profile.has_liveness;
+        let lease_reads = self.profile.clocks == Clocks::WithinMargin;
         let mutation = self.config.mutation;
-        let entry_cache_bytes_max = self.character.entry_cache_bytes_max;
-        let is_tight = self.character.is_tight;
+        let entry_cache_bytes_max = self.profile.entry_cache_bytes_max;
+        let is_tight = self.profile.is_tight;
         let shape = if is_tight { tighten } else { |_: &mut Config| () };
         let peers = (0..self.nodes.len()).filter(|peer| *peer != node).map(node_id).collect();
         let count = self.nodes.len();
@@ -164,7 +164,7 @@ impl World {
             replicas: BTreeMap::new(),
             callers: BTreeMap::new(),
             inbox: VecDeque::new(),
-            sessions: BTreeMap::new(),
+            transfers: BTreeMap::new(),
             receiving: BTreeMap::new(),
         });
         let named: Vec<SpaceId> = disk.replicas().map(|(_, replica)| replica.space).collect();
@@ -234,7 +234,7 @@ impl World {
             if let Some(space) = process.receiving.remove(&shard).and_then(|r| r.space()) {
                 data.remove(space);
             }
-            process.sessions.retain(|_, session| session.shard != shard);
+            process.transfers.retain(|_, transfer| transfer.shard != shard);
         }
         data.remove(space);
         self.observe(Observation::ReplicaRemoved { node: id, shard, replica, why: reason });

@@ -4,10 +4,10 @@ use quorate_host::Event;
 use quorate_liveness::{AuditList, Datagram, LivenessEvent, LivenessNote, Unfit, Verdict};
 use quorate_types::limits;
 
-use super::character::Clocks;
 use super::log_disk::DiskTurn;
 use super::network::LANE_CONTROL;
 use super::node::{Node, node_id, number_of};
+use super::profile::Clocks;
 use super::schedule::{Freight, Happening};
 use super::{MILLI, World};
 use crate::observation::{Observation, SimTime};
@@ -63,14 +63,14 @@ impl World {
         self.after_liveness(to);
         let Some(answer) = answer else { return };
         // What a clock beyond the margin promises says nothing in true time.
-        if self.character.clocks == Clocks::WithinMargin
+        if self.profile.clocks == Clocks::WithinMargin
             && answer.verdict == Verdict::Supported
             && let Some(until) = until
         {
-            let (giver, asker) = (node_id(to), node_id(from));
+            let (supporter, requester) = (node_id(to), node_id(from));
             let until = SimTime(self.nodes[to].clock.when(until));
             let epoch = answer.epoch;
-            self.observe(Observation::Supported { giver, asker, epoch, until });
+            self.observe(Observation::Supported { supporter, requester, epoch, until });
         }
         self.send_datagram(to, from, Datagram::Answer(answer));
     }
@@ -99,7 +99,7 @@ impl World {
                     self.tell_later(node, Event::Standing(change));
                 }
                 // The worker goes by the support held.
-                LivenessEvent::Asker(_) => {}
+                LivenessEvent::Requester(_) => {}
                 LivenessEvent::Differs { node: peer, list } => {
                     self.send(node, number_of(peer), LANE_CONTROL, Freight::Audit(true, list));
                 }
@@ -122,7 +122,7 @@ impl World {
 
     /// The heartbeats' thread has news for the worker, whose copy lags by as long as that takes.
     fn tell_later(&mut self, node: usize, event: Event) {
-        let at = self.now + self.random.below(self.character.news_lag);
+        let at = self.now + self.random.below(self.profile.news_lag);
         let Node { news_at, life, .. } = &mut self.nodes[node];
         *news_at = at.max(*news_at);
         let (at, life, event) = (*news_at, *life, Box::new(event));

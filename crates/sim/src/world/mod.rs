@@ -4,7 +4,6 @@
 //! schedules what follows from it. Everything is shown to the [`Watch`] in the order in which it
 //! happens; the first property that breaks ends the run.
 
-mod character;
 mod clients;
 mod clock;
 mod data_store;
@@ -18,6 +17,7 @@ mod network;
 mod node;
 mod operator;
 mod post;
+mod profile;
 mod sample;
 mod schedule;
 mod snapshots;
@@ -32,8 +32,8 @@ use quorate_host::Ticket;
 use quorate_raft::Membership;
 use quorate_types::{Index, Mutant, Mutation, ShardId, SplitMix64};
 
-pub use character::{Character, Clocks};
 pub use kv_workload::KvWorkload;
+pub use profile::{Clocks, Profile};
 pub use watch::{Failure, Finished};
 pub use workload::{Ask, Moment, Outcome, Workload};
 
@@ -63,7 +63,7 @@ pub struct WorldConfig {
     /// The command that runs one seed of this world, told with a failure; the seed follows.
     pub replay: &'static str,
     /// Changes what the seed drew, for worlds in which some situation is to be likely.
-    pub shape: fn(&mut Character),
+    pub shape: fn(&mut Profile),
     /// A deliberate bug in every node.
     pub mutation: Mutation,
 }
@@ -73,7 +73,7 @@ impl WorldConfig {
     #[must_use]
     pub fn new(seed: u64) -> WorldConfig {
         let workload = || Box::new(KvWorkload::new()) as Box<dyn Workload>;
-        let (shape, mutation): (fn(&mut Character), _) = (|_| {}, Mutation::NONE);
+        let (shape, mutation): (fn(&mut Profile), _) = (|_| {}, Mutation::NONE);
         let replay = "just sim";
         WorldConfig { seed, faulty_ms: 60_000, workload, replay, shape, mutation }
     }
@@ -82,7 +82,7 @@ impl WorldConfig {
 /// See the crate's documentation.
 pub struct World {
     config: WorldConfig,
-    character: Character,
+    profile: Profile,
     /// True time in nanoseconds.
     now: u64,
     random: SplitMix64,
@@ -100,7 +100,7 @@ pub struct World {
     /// Operations of clients that were answered.
     ended_well: u64,
     tickets_last: u64,
-    sessions_last: u64,
+    transfers_last: u64,
     operator: Operator,
     probes: heal::Probes,
     /// Changes of members that a leader was asked for.
@@ -123,29 +123,29 @@ impl World {
     #[must_use]
     pub fn new(config: WorldConfig) -> World {
         let mut random = SplitMix64::new(config.seed);
-        let mut character = Character::of(&mut random);
-        (config.shape)(&mut character);
-        World::with_character(config, character, random)
+        let mut profile = Profile::of(&mut random);
+        (config.shape)(&mut profile);
+        World::with_profile(config, profile, random)
     }
 
-    /// A world of a given character.
-    fn with_character(config: WorldConfig, character: Character, mut random: SplitMix64) -> World {
+    /// A world of a given profile.
+    fn with_profile(config: WorldConfig, profile: Profile, mut random: SplitMix64) -> World {
         let clock = |random: &mut SplitMix64| Clock::new(random.below(1_000 * SECOND), 0);
-        let nodes = (0..character.nodes).map(|n| Node::new(n, clock(&mut random))).collect();
+        let nodes = (0..profile.nodes).map(|n| Node::new(n, clock(&mut random))).collect();
         World {
             config,
             now: 0,
             schedule: Schedule::default(),
-            network: Network::new(character.nodes, character.is_unruly),
+            network: Network::new(profile.nodes, profile.is_unruly),
             nodes,
             shards: Vec::new(),
-            clients: (0..character.clients).map(|_| Client::default()).collect(),
+            clients: (0..profile.clients).map(|_| Client::default()).collect(),
             hints: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             operations_last: 0,
             ended_well: 0,
             tickets_last: 0,
-            sessions_last: 0,
+            transfers_last: 0,
             operator: Operator::default(),
             probes: heal::Probes::default(),
             asked_changes: BTreeMap::new(),
@@ -157,14 +157,14 @@ impl World {
             watch: Watch::new(config.seed, config.replay),
             history: 0,
             random,
-            character,
+            profile,
         }
     }
 
     /// What this seed is like.
     #[must_use]
-    pub fn character(&self) -> &Character {
-        &self.character
+    pub fn profile(&self) -> &Profile {
+        &self.profile
     }
 
     /// Runs to the end.
@@ -182,11 +182,11 @@ impl World {
         self.heal();
         self.run_until(self.now + heal::BOUND)?;
         self.rest();
-        let rest = if self.character.has_idle_shards { heal::REST_IDLE } else { heal::REST };
+        let rest = if self.profile.has_idle_shards { heal::REST_IDLE } else { heal::REST };
         self.run_until(self.now + rest)?;
-        // The audit may have woken a shard a moment ago: it gets as long again to get quiet.
+        // The audit may have woken a shard a moment ago: it gets as long again to quiesce.
         for _ in 0..heal::LOOKS_MORE {
-            if !self.character.has_liveness || self.is_all_quiet() {
+            if !self.profile.has_liveness || self.is_all_quiesced() {
                 break;
             }
             self.run_until(self.now + SECOND)?;
@@ -198,7 +198,7 @@ impl World {
     }
 
     fn begin(&mut self) {
-        for number in 1..=self.character.shards {
+        for number in 1..=self.profile.shards {
             self.create_shard(ShardId(number));
         }
         for node in 0..self.nodes.len() {
@@ -273,8 +273,8 @@ impl World {
             }
             Happening::News { node, life, event } => self.handle_news(node, life, *event),
             Happening::Heartbeat { node } => self.handle_heartbeat_timer(node),
-            Happening::SnapshotTimer { node, life, session } => {
-                self.handle_snapshot_timer(node, life, session);
+            Happening::SnapshotTimer { node, life, transfer } => {
+                self.handle_snapshot_timer(node, life, transfer);
             }
             Happening::Ingested { node, life, shard } => self.handle_ingested(node, life, shard),
             Happening::Restart { node } => self.start(node),

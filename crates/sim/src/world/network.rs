@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::MILLI;
 use quorate_types::SplitMix64;
 
-/// Votes, leadership, bindings.
+/// Votes, leading, bindings.
 pub(crate) const LANE_CONTROL: usize = 0;
 /// The first of the lanes for appends.
 pub(crate) const LANE_APPEND: usize = 1;

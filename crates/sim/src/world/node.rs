@@ -12,7 +12,7 @@ use super::clients::Caller;
 use super::clock::Clock;
 use super::data_store::{DataStore, SpaceId};
 use super::log_disk::LogDisk;
-use super::snapshots::{Receiving, Session};
+use super::snapshots::{Receiving, SnapshotTransfer};
 
 /// A replica that a process hosts.
 pub(crate) struct Live {
@@ -21,7 +21,7 @@ pub(crate) struct Live {
     pub(crate) machine: Box<dyn StateMachine>,
     /// The commit index as last shown.
     pub(crate) commit: Index,
-    pub(crate) is_quiet: bool,
+    pub(crate) is_quiesced: bool,
     /// Handed out and not yet applied, oldest first.
     pub(crate) applying: VecDeque<Apply>,
     /// When the last of them is applied.
@@ -39,7 +39,7 @@ pub(crate) struct Process {
     /// What the heartbeat thread told a worker that hangs.
     pub(crate) inbox: VecDeque<Event>,
     /// Snapshots being sent.
-    pub(crate) sessions: BTreeMap<u64, Session>,
+    pub(crate) transfers: BTreeMap<u64, SnapshotTransfer>,
     /// Snapshots being received.
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
 }

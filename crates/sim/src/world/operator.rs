@@ -268,7 +268,7 @@ impl World {
     }
 
     fn choose(&mut self, shard: ShardId) -> Option<Goal> {
-        if self.is_healed || !self.character.changes_members || !self.random.chance(30) {
+        if self.is_healed || !self.profile.changes_members || !self.random.chance(30) {
             return None;
         }
         let free = self.free_node(shard);

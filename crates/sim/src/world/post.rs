@@ -1,4 +1,4 @@
-//! What travels between nodes: streams, datagrams, and what arrives.
+//! Delivers what travels between nodes: streams and datagrams.
 
 use quorate_host::Event;
 use quorate_raft::{Body, Message};
@@ -10,7 +10,7 @@ use super::node::{node_id, number_of};
 use super::schedule::{Freight, Happening};
 use crate::observation::Observation;
 
-/// The lane that a message takes: votes and leadership never wait behind data.
+/// The lane that a message takes: votes and leading never wait behind data.
 fn lane_of(shard: ShardId, message: &Message) -> usize {
     match message.body {
         Body::VoteRequest { .. } | Body::VoteReply { .. } | Body::TimeoutNow => LANE_CONTROL,

@@ -1,4 +1,4 @@
-//! What the world looks at from time to time, because nothing that happens tells of it.
+//! Samples of state that no event tells of, taken from time to time.
 
 use quorate_liveness::NodeLiveness;
 use quorate_raft::{Member, Role};
@@ -13,17 +13,17 @@ impl World {
     /// Looks at leases, and once a second at memory.
     pub(crate) fn sample(&mut self) {
         self.schedule.at(self.now + 50 * MILLI, Happening::Sample);
-        if self.character.has_liveness {
+        if self.profile.has_liveness {
             for place in 0..self.shards.len() {
                 self.sample_leases(self.shards[place]);
             }
-            if self.character.clocks == Clocks::WithinMargin {
+            if self.profile.clocks == Clocks::WithinMargin {
                 self.sample_support();
             }
             // Probes wake what they are sent to: the last look is the one before them.
             if self.now.is_multiple_of(SECOND / 2) && self.probes.is_empty() {
-                self.sample_quiet(false);
-                self.sample_quiet_leaders();
+                self.sample_quiesced(false);
+                self.sample_quiesced_leaders();
             }
         }
         if self.now.is_multiple_of(SECOND) {
@@ -35,7 +35,7 @@ impl World {
 
     /// Shows who holds a lease of the shard, each by its own clock.
     pub(crate) fn sample_leases(&mut self, shard: ShardId) {
-        if !self.character.has_liveness || self.character.clocks == Clocks::BeyondMargin {
+        if !self.profile.has_liveness || self.profile.clocks == Clocks::BeyondMargin {
             return;
         }
         let mut holders = Vec::new();
@@ -75,8 +75,8 @@ impl World {
 
     /// Shows what each node counts on of the support that others give it, where both live on.
     fn sample_support(&mut self) {
-        for (asker, giver) in self.pairs() {
-            let (node, peer) = (&self.nodes[asker], &self.nodes[giver]);
+        for (requester, supporter) in self.pairs() {
+            let (node, peer) = (&self.nodes[requester], &self.nodes[supporter]);
             let (Some(own), Some(other)) = (&node.process, &peer.process) else { continue };
             let Some(given) = other.liveness.as_ref() else { continue };
             let Some(held) = own.liveness.as_ref().and_then(|live| live.held(peer.id)) else {
@@ -92,8 +92,8 @@ impl World {
             let given_until = given.supported_until(node.id).filter(|_| is_given);
             let given_until = given_until.map(|until| SimTime(peer.clock.when(until)));
             let until = SimTime(node.clock.when(held.until));
-            let (giver, asker) = (peer.id, node.id);
-            self.observe(Observation::Held { giver, asker, until, given_until });
+            let (supporter, requester) = (peer.id, node.id);
+            self.observe(Observation::Held { supporter, requester, until, given_until });
         }
     }
 
@@ -102,8 +102,8 @@ impl World {
         (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
     }
 
-    /// Shows quiet leaders beside each of their followers that counts on them.
-    fn sample_quiet_leaders(&mut self) {
+    /// Shows quiesced leaders beside each of their followers that counts on them.
+    fn sample_quiesced_leaders(&mut self) {
         for (node, peer) in self.pairs() {
             let (this, other) = (&self.nodes[node], &self.nodes[peer]);
             let (Some(process), Some(follower)) = (&this.process, &other.process) else { continue };
@@ -118,7 +118,7 @@ impl World {
             for shard in process.replicas.keys() {
                 let Some(view) = process.host.view(*shard) else { continue };
                 let is_member = view.membership.members().any(|member| member.node == other.id);
-                if view.role.role == Role::Leader && view.is_quiet && is_member {
+                if view.role.role == Role::Leader && view.is_quiesced && is_member {
                     let known = follower.host.view(*shard).map(|view| view.commit);
                     seen.extend(known.map(|known| (*shard, view.commit, known)));
                 }
@@ -126,7 +126,7 @@ impl World {
             let (leader, follower) = (this.id, other.id);
             for (shard, commit, known) in seen {
                 let observation =
-                    Observation::QuietLeader { leader, follower, shard, commit, known };
+                    Observation::QuiescedLeader { leader, follower, shard, commit, known };
                 self.observe(observation);
             }
         }
@@ -148,7 +148,7 @@ impl World {
         };
         let node_memory = NodeMemory {
             cached_bytes: process.host.cached_bytes(),
-            cached_bytes_max: self.character.entry_cache_bytes_max,
+            cached_bytes_max: self.profile.entry_cache_bytes_max,
             pinned_bytes: process.host.pinned_bytes(),
         };
         // What a worker that stands still was told shows in its next turn.
@@ -161,18 +161,18 @@ impl World {
         }
     }
 
-    /// Whether every leader is quiet.
-    pub(crate) fn is_all_quiet(&self) -> bool {
+    /// Whether every leader is quiesced.
+    pub(crate) fn is_all_quiesced(&self) -> bool {
         let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let mut views = processes.flat_map(|process| {
             process.replicas.keys().filter_map(|shard| process.host.view(*shard))
         });
-        views.all(|view| view.role.role != Role::Leader || view.is_quiet)
+        views.all(|view| view.role.role != Role::Leader || view.is_quiesced)
     }
 
-    /// Shows which replicas are quiet, leaders that say so and followers that are bound: those that
+    /// Shows which replicas are quiesced, leaders that say so and followers that are bound: those that
     /// have changed, or all.
-    pub(crate) fn sample_quiet(&mut self, all: bool) {
+    pub(crate) fn sample_quiesced(&mut self, all: bool) {
         for node in 0..self.nodes.len() {
             let id = self.nodes[node].id;
             let Some(process) = &mut self.nodes[node].process else { continue };
@@ -184,13 +184,13 @@ impl World {
                     continue;
                 }
                 let leads = view.role.role == Role::Leader;
-                let is_quiet = if leads { view.is_quiet } else { view.is_bound };
-                if std::mem::replace(&mut live.is_quiet, is_quiet) != is_quiet || all {
-                    seen.push((*shard, live.replica, is_quiet));
+                let is_quiesced = if leads { view.is_quiesced } else { view.is_bound };
+                if std::mem::replace(&mut live.is_quiesced, is_quiesced) != is_quiesced || all {
+                    seen.push((*shard, live.replica, is_quiesced));
                 }
             }
-            for (shard, replica, is_quiet) in seen {
-                self.observe(Observation::Quiet { node: id, shard, replica, is_quiet });
+            for (shard, replica, is_quiesced) in seen {
+                self.observe(Observation::Quiesced { node: id, shard, replica, is_quiesced });
             }
         }
     }

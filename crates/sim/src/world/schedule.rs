@@ -1,4 +1,4 @@
-//! What is going to happen, and when: one queue for the whole world.
+//! The schedule of the world: one queue of everything that is going to happen.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -71,7 +71,7 @@ pub(crate) enum Happening {
     SnapshotTimer {
         node: usize,
         life: u64,
-        session: u64,
+        transfer: u64,
     },
     Ingested {
         node: usize,

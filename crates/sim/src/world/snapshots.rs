@@ -30,7 +30,7 @@ pub(crate) struct View {
 }
 
 /// A transfer, at its sender.
-pub(crate) struct Session {
+pub(crate) struct SnapshotTransfer {
     pub(crate) shard: ShardId,
     from: ReplicaId,
     term: Term,
@@ -46,7 +46,7 @@ pub(crate) struct Session {
 /// pieces matter by when they arrive, not by what is in which.
 #[derive(Clone)]
 pub(crate) struct Chunk {
-    session: u64,
+    transfer: u64,
     shard: ShardId,
     from: ReplicaId,
     term: Term,
@@ -59,7 +59,7 @@ pub(crate) struct Chunk {
 /// What the receiver says to a chunk.
 #[derive(Clone)]
 pub(crate) struct ChunkAnswer {
-    session: u64,
+    transfer: u64,
     verdict: Verdict,
 }
 
@@ -75,7 +75,7 @@ enum Verdict {
 
 /// A transfer, at its receiver.
 pub(crate) struct Receiving {
-    session: u64,
+    transfer: u64,
     sender: usize,
     from: ReplicaId,
     term: Term,
@@ -111,7 +111,7 @@ impl World {
             return;
         }
         let base = record.applied;
-        let session = Session {
+        let transfer = SnapshotTransfer {
             shard,
             from: asked.from,
             term: asked.term,
@@ -122,9 +122,9 @@ impl World {
             next: 0,
             tries: 0,
         };
-        self.sessions_last += 1;
-        let number = self.sessions_last;
-        process.sessions.insert(number, session);
+        self.transfers_last += 1;
+        let number = self.transfers_last;
+        process.transfers.insert(number, transfer);
         let (from, to) = (self.nodes[node].id, asked.node);
         self.observe(Observation::SnapshotSent { from, to, shard, base });
         self.send_chunk(node, number);
@@ -145,20 +145,20 @@ impl World {
     fn send_chunk(&mut self, node: usize, number: u64) {
         let life = self.nodes[node].life;
         let process = self.nodes[node].process.as_ref().expect("only the living send");
-        let session = &process.sessions[&number];
+        let transfer = &process.transfers[&number];
         let chunk = Chunk {
-            session: number,
-            shard: session.shard,
-            from: session.from,
-            term: session.term,
-            to: session.to,
-            number: session.next,
-            chunks: session.chunks,
-            view: Rc::clone(&session.view),
+            transfer: number,
+            shard: transfer.shard,
+            from: transfer.from,
+            term: transfer.term,
+            to: transfer.to,
+            number: transfer.next,
+            chunks: transfer.chunks,
+            view: Rc::clone(&transfer.view),
         };
-        let to = session.node;
+        let to = transfer.node;
         let at = self.now + RESEND;
-        self.schedule.at(at, Happening::SnapshotTimer { node, life, session: number });
+        self.schedule.at(at, Happening::SnapshotTimer { node, life, transfer: number });
         if self.snapshot_cut.take_if(|cut| *cut == node).is_some() {
             self.show_fault(FaultKind::SnapshotCut, Some(node));
         } else {
@@ -172,21 +172,21 @@ impl World {
             return;
         }
         let process = self.nodes[node].process.as_mut().expect("it lives");
-        let Some(session) = process.sessions.get_mut(&number) else { return };
-        session.tries += 1;
-        if session.tries < TRIES_MAX {
+        let Some(transfer) = process.transfers.get_mut(&number) else { return };
+        transfer.tries += 1;
+        if transfer.tries < TRIES_MAX {
             self.send_chunk(node, number);
         } else {
-            self.end_session(node, number, SnapshotOutcome::Failed);
+            self.end_transfer(node, number, SnapshotOutcome::Failed);
         }
     }
 
-    fn end_session(&mut self, node: usize, number: u64, outcome: SnapshotOutcome) {
+    fn end_transfer(&mut self, node: usize, number: u64, outcome: SnapshotOutcome) {
         let process = self.nodes[node].process.as_mut().expect("it lives");
-        let Some(session) = process.sessions.remove(&number) else { return };
-        let (shard, to) = (session.shard, session.to);
+        let Some(transfer) = process.transfers.remove(&number) else { return };
+        let (shard, to) = (transfer.shard, transfer.to);
         if outcome == SnapshotOutcome::Failed {
-            let (from, to) = (self.nodes[node].id, node_id(session.node));
+            let (from, to) = (self.nodes[node].id, node_id(transfer.node));
             self.observe(Observation::SnapshotFailed { from, to, shard });
         }
         self.tell(node, Event::SnapshotEnded { shard, to, outcome });
@@ -196,17 +196,17 @@ impl World {
     /// The receiver answers a chunk.
     pub(crate) fn handle_chunk_answer(&mut self, node: usize, answer: &ChunkAnswer) {
         let process = self.nodes[node].process.as_mut().expect("only the living hear");
-        let Some(session) = process.sessions.get_mut(&answer.session) else { return };
+        let Some(transfer) = process.transfers.get_mut(&answer.transfer) else { return };
         match answer.verdict {
             Verdict::Installed(base) => {
-                self.end_session(node, answer.session, SnapshotOutcome::Installed(base));
+                self.end_transfer(node, answer.transfer, SnapshotOutcome::Installed(base));
             }
-            Verdict::Refused => self.end_session(node, answer.session, SnapshotOutcome::Failed),
+            Verdict::Refused => self.end_transfer(node, answer.transfer, SnapshotOutcome::Failed),
             // Everything is there: the end follows.
-            Verdict::Next(next) if next == session.chunks => session.tries = 0,
-            Verdict::Next(next) if next != session.next => {
-                (session.next, session.tries) = (next, 0);
-                self.send_chunk(node, answer.session);
+            Verdict::Next(next) if next == transfer.chunks => transfer.tries = 0,
+            Verdict::Next(next) if next != transfer.next => {
+                (transfer.next, transfer.tries) = (next, 0);
+                self.send_chunk(node, answer.transfer);
             }
             Verdict::Next(_) => {}
         }
@@ -214,21 +214,21 @@ impl World {
 
     /// A chunk arrives.
     pub(crate) fn handle_chunk(&mut self, from: usize, to: usize, chunk: Chunk) {
-        let Chunk { session, shard, number, chunks, .. } = chunk;
+        let Chunk { transfer, shard, number, chunks, .. } = chunk;
         let process = self.nodes[to].process.as_mut().expect("only the living hear");
         if process.replicas.get(&shard).is_none_or(|live| live.replica != chunk.to) {
-            self.answer_chunk(to, from, session, Verdict::Refused);
+            self.answer_chunk(to, from, transfer, Verdict::Refused);
             return;
         }
         let current = process.receiving.get(&shard);
-        if current.is_some_and(|current| current.space.is_some() && current.session != session) {
+        if current.is_some_and(|current| current.space.is_some() && current.transfer != transfer) {
             // One that has wholly arrived is being installed.
-            self.answer_chunk(to, from, session, Verdict::Refused);
+            self.answer_chunk(to, from, transfer, Verdict::Refused);
             return;
         }
-        if current.is_none_or(|current| current.session != session) {
+        if current.is_none_or(|current| current.transfer != transfer) {
             let receiving = Receiving {
-                session,
+                transfer,
                 sender: from,
                 from: chunk.from,
                 term: chunk.term,
@@ -247,7 +247,7 @@ impl World {
             receiving.next += 1;
         }
         let next = receiving.next;
-        self.answer_chunk(to, from, session, Verdict::Next(next));
+        self.answer_chunk(to, from, transfer, Verdict::Next(next));
         if completes {
             let (life, after) = (self.nodes[to].life, self.random.between(MILLI, 60 * MILLI));
             let ingested = Happening::Ingested { node: to, life, shard };
@@ -255,8 +255,8 @@ impl World {
         }
     }
 
-    fn answer_chunk(&mut self, node: usize, to: usize, session: u64, verdict: Verdict) {
-        let answer = ChunkAnswer { session, verdict };
+    fn answer_chunk(&mut self, node: usize, to: usize, transfer: u64, verdict: Verdict) {
+        let answer = ChunkAnswer { transfer, verdict };
         self.send(node, to, LANE_SNAPSHOT, Freight::ChunkAnswer(answer));
     }
 
@@ -265,7 +265,7 @@ impl World {
         if self.nodes[node].life != life {
             return;
         }
-        let is_rash = self.breaks(Mutant::InstallBeforeData);
+        let mutated = self.breaks(Mutant::InstallBeforeData);
         let Node { process, data, .. } = &mut self.nodes[node];
         let process = process.as_mut().expect("it lives");
         let Some(receiving) = process.receiving.get_mut(&shard) else { return };
@@ -273,7 +273,7 @@ impl World {
             return;
         }
         let View { map, record } = &*receiving.view;
-        let space = match is_rash {
+        let space = match mutated {
             false => Space::new(map.clone(), record.clone()),
             true => Space::unflushed(map, record),
         };
@@ -312,7 +312,7 @@ impl World {
             let Ok(base) = result else {
                 let refused = process.receiving.remove(&shard).expect("it was told to install");
                 data.remove(refused.space.expect("it had arrived"));
-                self.answer_chunk(node, refused.sender, refused.session, Verdict::Refused);
+                self.answer_chunk(node, refused.sender, refused.transfer, Verdict::Refused);
                 continue;
             };
             let receiving = &process.receiving[&shard];
@@ -348,7 +348,7 @@ impl World {
             let receiving = process.receiving.remove(&shard).expect("looked at just now");
             let base = receiving.view.record.applied;
             let verdict = Verdict::Installed(base);
-            self.answer_chunk(node, receiving.sender, receiving.session, verdict);
+            self.answer_chunk(node, receiving.sender, receiving.transfer, verdict);
         }
     }
 }

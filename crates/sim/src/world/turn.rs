@@ -1,4 +1,4 @@
-//! A node's turn: what its host wants done is carried out, as the engine's threads would.
+//! Carries out what a node's host wants done in a turn, as the engine's threads would.
 
 use quorate_host::{Apply, Event, ShardFetch, ShardLoss, Turn};
 use quorate_machine::{ApplyOutcome, apply_committed};

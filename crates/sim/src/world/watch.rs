@@ -1,4 +1,4 @@
-//! Everybody who watches the world, in one place.
+//! All watchers of the world, in one place.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The embedders' seam: which commands the world's clients send, what interprets them, and what
-//! their replies are judged by.
+//! The interface for embedders: which commands the world's clients send, what interprets them, and
+//! how their replies are judged.
 
 use bytes::Bytes;
 use quorate_machine::{OrderedMap, StateMachine};

@@ -14,7 +14,7 @@ use quorate_transport::{
     TransportConfig,
 };
 use quorate_types::{
-    ClusterId, Incarnation, Index, LogId, NodeId, NodeLife, ReplicaId, ShardId, StoreId, Term,
+    ClusterId, Incarnation, Index, LogId, NodeId, NodeInstance, ReplicaId, ShardId, StoreId, Term,
     WallMillis,
 };
 use tokio::runtime::Handle;
@@ -33,7 +33,7 @@ pub(crate) enum Event {
     Disconnected(NodeId, String),
     Datagram(NodeId, Bytes),
     Refused(Option<NodeId>, String),
-    Disowned(NodeId, String),
+    IdentityRejected(NodeId, String),
     Forked(NodeId, String),
 }
 
@@ -99,8 +99,8 @@ impl Receiver for Recorder {
         self.record(Event::Refused(peer, reason.to_owned()));
     }
 
-    fn handle_disowned(&self, peer: NodeId, reason: &str) {
-        self.record(Event::Disowned(peer, reason.to_owned()));
+    fn handle_identity_rejected(&self, peer: NodeId, reason: &str) {
+        self.record(Event::IdentityRejected(peer, reason.to_owned()));
     }
 
     fn handle_forked(&self, peer: NodeId, reason: &str) {
@@ -121,25 +121,25 @@ impl Node {
     }
 
     pub(crate) fn start_at(tls: &NodeTls, listen: SocketAddr, refusal: Option<Rejection>) -> Node {
-        Node::start_life(tls, listen, refusal, life_of(tls.node()))
+        Node::start_instance(tls, listen, refusal, life_of(tls.node()))
     }
 
     /// As [`Node::start`], of another start of the node.
-    pub(crate) fn start_as(tls: &NodeTls, life: NodeLife) -> Node {
-        Node::start_life(tls, ([127, 0, 0, 1], 0).into(), None, life)
+    pub(crate) fn start_as(tls: &NodeTls, instance: NodeInstance) -> Node {
+        Node::start_instance(tls, ([127, 0, 0, 1], 0).into(), None, instance)
     }
 
-    fn start_life(
+    fn start_instance(
         tls: &NodeTls,
         listen: SocketAddr,
         refusal: Option<Rejection>,
-        life: NodeLife,
+        instance: NodeInstance,
     ) -> Node {
         let (node, cluster) = (tls.node(), tls.cluster());
         let config = TransportConfig {
             cluster,
             node,
-            life,
+            instance,
             wall_clock: Arc::new(|| WallMillis(77)),
             first_map: 0,
             listen,
@@ -211,9 +211,9 @@ impl Node {
         .await
     }
 
-    pub(crate) async fn expect_disowned(&mut self) -> (NodeId, String) {
+    pub(crate) async fn expect_identity_rejected(&mut self) -> (NodeId, String) {
         self.expect(|event| match event {
-            Event::Disowned(peer, reason) => Some((peer, reason)),
+            Event::IdentityRejected(peer, reason) => Some((peer, reason)),
             _ => None,
         })
         .await
@@ -253,9 +253,9 @@ impl Node {
     }
 }
 
-fn life_of(node: NodeId) -> NodeLife {
+fn life_of(node: NodeId) -> NodeInstance {
     let (incarnation, nonce) = LIFE_START;
-    NodeLife { store: StoreId(u128::from(node.0)), incarnation, nonce }
+    NodeInstance { store: StoreId(u128::from(node.0)), incarnation, nonce }
 }
 
 pub(crate) fn authority() -> ClusterAuthority {

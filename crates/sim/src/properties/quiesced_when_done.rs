@@ -1,14 +1,14 @@
-//! A leader falls quiet once every follower that counts knows all that is committed: nothing would
+//! A leader quiesces once every follower that counts knows all that is committed: nothing would
 //! tell it later.
 
 use quorate_types::{Index, NodeId, ShardId};
 
 use super::{Broken, broken};
 
-const NAME: &str = "quiet_when_done";
+const NAME: &str = "quiesced_when_done";
 
-/// A quiet leader was looked at beside a follower that its node has the support of.
-pub(crate) fn quiet_leader(
+/// A quiesced leader was looked at beside a follower that its node has the support of.
+pub(crate) fn quiesced_leader(
     (leader, follower): (NodeId, NodeId),
     shard: ShardId,
     commit: Index,
@@ -18,7 +18,7 @@ pub(crate) fn quiet_leader(
         return Ok(());
     }
     let what = format!(
-        "the leader of shard {shard} at node {leader} is quiet with {commit:?} committed, of which \
+        "the leader of shard {shard} at node {leader} is quiesced with {commit:?} committed, of which \
          node {follower} knows {known:?}"
     );
     Err(broken(NAME, shard, [leader, follower], what))
@@ -33,7 +33,7 @@ mod tests {
     fn see(known: u64) -> Result<(), Broken> {
         let (leader, follower) = (NodeId(1), NodeId(2));
         let (commit, known) = (Index(7), Index(known));
-        let seen = Observation::QuietLeader { leader, follower, shard: SHARD, commit, known };
+        let seen = Observation::QuiescedLeader { leader, follower, shard: SHARD, commit, known };
         Bench::new().see(&seen)
     }
 

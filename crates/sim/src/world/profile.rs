@@ -1,5 +1,5 @@
-//! What a seed is like: how large its cluster is, which faults it has and how often. Seeds that all
-//! had every fault at a middling rate would be one seed many times.
+//! The profile of a seed: how large its cluster is, which faults it has and how often. Seeds that
+//! all had every fault at a middling rate would be one seed many times.
 
 use quorate_types::{SplitMix64, limits};
 
@@ -17,7 +17,7 @@ pub enum Clocks {
 
 /// Drawn from the seed once.
 #[derive(Clone, Debug)]
-pub struct Character {
+pub struct Profile {
     /// Nodes, 3 to 7.
     pub nodes: usize,
     /// Shards at the beginning; 8 or more.
@@ -74,10 +74,10 @@ const SCHEDULED: [(FaultKind, u64); 22] = [
     (FaultKind::SnapshotCut, 5_000),
 ];
 
-impl Character {
-    /// The character of a seed.
+impl Profile {
+    /// The profile of a seed.
     #[must_use]
-    pub fn of(random: &mut SplitMix64) -> Character {
+    pub fn of(random: &mut SplitMix64) -> Profile {
         let nodes = random.place(5) + 3;
         let clocks = if random.chance(600) { Clocks::WithinMargin } else { Clocks::BeyondMargin };
         let has_liveness = random.chance(850);
@@ -92,7 +92,7 @@ impl Character {
                 faults.push((kind, interval * pace / 1_000));
             }
         }
-        Character {
+        Profile {
             nodes,
             shards: random.between(8, 12),
             voters: [1, 2, 3, 3, 3, if nodes >= 5 { 5 } else { 3 }][random.place(6)],

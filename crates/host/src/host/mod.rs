@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use crate::config::{HostConfig, ReplicaInit};
 use crate::shard::{NewWrite, Shard, ShardLiveness};
 use crate::turn::{
-    Answer, Apply, Arrived, Event, Refusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot,
+    Answer, Apply, Arrived, Event, HostRefusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot,
     Ticket, Turn,
 };
 
@@ -94,8 +94,8 @@ impl Host {
     /// forgotten (RULES 3 and 5).
     pub fn add(&mut self, now: Monotonic, init: ReplicaInit) {
         let seed = (self.config.seed ^ init.shard.0).wrapping_mul(SPREAD) ^ self.config.node.0;
-        let is_rash = self.config.mutation.is(Mutant::ReadContextReused);
-        let life = if is_rash { 0 } else { self.config.incarnation.0 };
+        let mutated = self.config.mutation.is(Mutant::ReadContextReused);
+        let life = if mutated { 0 } else { self.config.incarnation.0 };
         let mut config = Config::new(init.replica, seed, life << READ_CONTEXT_BITS);
         config.mutation = self.config.mutation;
         (self.config.shape)(&mut config);
@@ -110,7 +110,7 @@ impl Host {
         let mut shard = Shard::new(init.shard, replica, kernel, version, applied);
         shard.liveness = self.liveness.as_ref().map(|_| Box::new(ShardLiveness::new(replica)));
         let slot = self.shards.insert(shard);
-        self.mark(slot);
+        self.mark_dirty(slot);
     }
 
     /// Gives up a replica that has lost what it had acknowledged, with all that it was about to say.
@@ -147,14 +147,14 @@ impl Host {
                     if shard.write((now, wall), write, room_bytes, &mut self.turn) {
                         self.totals.count(slot, shard);
                     }
-                    self.mark(slot);
+                    self.mark_dirty(slot);
                 }
             }
             Event::Read { shard, ticket, descriptor_version } => {
                 if let Some(slot) = self.slot_for(shard, ticket, descriptor_version) {
                     self.handle_request(now, slot);
                     self.shards[slot].read(ticket);
-                    self.mark(slot);
+                    self.mark_dirty(slot);
                 }
             }
             Event::Persisted { turn } => self.handle_persisted(now, turn),
@@ -165,7 +165,7 @@ impl Host {
             Event::Fetched { shard, reader, runs } => {
                 let slot = self.shards.find(shard).expect("only hosted shards fetch");
                 self.shards[slot].kernel.handle_fetched(reader, runs);
-                self.mark(slot);
+                self.mark_dirty(slot);
             }
             Event::TransferLeader { shard, ticket, to } => {
                 self.transfer_leader(now, shard, ticket, to);
@@ -176,7 +176,7 @@ impl Host {
             Event::SnapshotEnded { shard, to, outcome } => {
                 if let Some(slot) = self.shards.find(shard) {
                     self.shards[slot].kernel.handle_snapshot_report(to, outcome);
-                    self.mark(slot);
+                    self.mark_dirty(slot);
                 }
             }
             Event::Install { shard, to, from, term, base, membership, descriptor_version } => {
@@ -196,7 +196,7 @@ impl Host {
     /// Time passed: runs every timer that is due.
     pub fn handle_timeouts(&mut self, now: Monotonic) {
         if self.stalls.look(now, self.oldest_write()) {
-            self.resign_all(now);
+            self.step_down_all(now);
         }
         self.take_wakes(now);
         while let Some(Reverse((deadline, slot))) = self.timers.peek().copied() {
@@ -210,11 +210,11 @@ impl Host {
                 shard.armed = Monotonic(u64::MAX);
                 if shard.kernel.poll_timeout() <= now {
                     if self.is_unfit() {
-                        self.shards[slot].kernel.resign(now);
+                        self.shards[slot].kernel.step_down(now);
                     }
                     self.shards[slot].kernel.handle_timeout(now);
                     self.attend(now, slot);
-                    self.mark(slot);
+                    self.mark_dirty(slot);
                 }
                 self.arm(slot);
             }
@@ -313,9 +313,9 @@ impl Host {
             let snapshot = ShardSnapshot { shard: id, from, term, to, node, at_least };
             self.turn.snapshots.push(snapshot);
         } else {
-            // Left unanswered, the kernel would wait for ever.
+            // Left unanswered, the kernel would wait forever.
             shard.kernel.handle_snapshot_report(request.to, SnapshotOutcome::Failed);
-            self.mark(slot);
+            self.mark_dirty(slot);
         }
     }
 
@@ -356,7 +356,7 @@ impl Host {
         let is_vain = self.is_stalled() && matches!(message.body, Body::VoteRequest { .. });
         if !is_vain && self.lets_pass(now, slot, &message) {
             self.shards[slot].kernel.handle_message(now, message);
-            self.mark(slot);
+            self.mark_dirty(slot);
         }
     }
 
@@ -372,33 +372,33 @@ impl Host {
                 for (node, message) in shard.release_held(flight.turn) {
                     self.turn.push_message(node, id, message);
                 }
-                self.mark(slot);
+                self.mark_dirty(slot);
             }
         }
     }
 
     fn transfer_leader(&mut self, now: Monotonic, shard: ShardId, ticket: Ticket, to: NodeId) {
         let Some(slot) = self.shards.find(shard) else {
-            self.refuse(ticket, Refusal::NoReplica);
+            self.refuse(ticket, HostRefusal::NoReplica);
             return;
         };
         let kernel = &mut self.shards[slot].kernel;
         let target = kernel.membership().members().find(|member| member.node == to);
         let result = match target {
-            None => Err(Refusal::NotAVoter),
+            None => Err(HostRefusal::NotAVoter),
             Some(member) => kernel.transfer_leader(now, member.replica).map_err(|e| match e {
                 TransferError::NotLeader { leader } => {
-                    Refusal::NotLeader { leader: leader.map(|(_, node)| node) }
+                    HostRefusal::NotLeader { leader: leader.map(|(_, node)| node) }
                 }
-                TransferError::NotAVoter { .. } => Refusal::NotAVoter,
-                TransferError::Transferring { .. } => Refusal::Busy,
+                TransferError::NotAVoter { .. } => HostRefusal::NotAVoter,
+                TransferError::Transferring { .. } => HostRefusal::Busy,
             }),
         };
         match result {
             Ok(()) => self.turn.answers.push((ticket, Answer::TransferBegun)),
             Err(refusal) => self.refuse(ticket, refusal),
         }
-        self.mark(slot);
+        self.mark_dirty(slot);
     }
 
     /// A state machine has applied everything up to and with `index`.
@@ -408,7 +408,7 @@ impl Host {
             shard.handle_applied(index, &mut self.turn.answers);
         });
         self.totals.count(slot, shard);
-        self.mark(slot);
+        self.mark_dirty(slot);
     }
 
     /// The next shard that has waited for room to be handed entries, if there is any.
@@ -424,10 +424,10 @@ impl Host {
     }
 
     /// Nothing here leads or campaigns for a while: the disk hangs, or the node is to stop.
-    pub fn resign_all(&mut self, now: Monotonic) {
+    pub fn step_down_all(&mut self, now: Monotonic) {
         for slot in self.shards.all() {
-            self.shards[slot].kernel.resign(now);
-            self.mark(slot);
+            self.shards[slot].kernel.step_down(now);
+            self.mark_dirty(slot);
             self.arm(slot);
         }
     }
@@ -471,22 +471,22 @@ impl Host {
     /// The slot of a request, unless it has to be refused.
     fn slot_for(&mut self, shard: ShardId, ticket: Ticket, version: u64) -> Option<Slot> {
         let Some(slot) = self.shards.find(shard) else {
-            self.refuse(ticket, Refusal::NoReplica);
+            self.refuse(ticket, HostRefusal::NoReplica);
             return None;
         };
         let current = self.shards[slot].descriptor_version;
         if current != version {
-            self.refuse(ticket, Refusal::StaleVersion { current });
+            self.refuse(ticket, HostRefusal::StaleVersion { current });
             return None;
         }
         Some(slot)
     }
 
-    fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
+    fn refuse(&mut self, ticket: Ticket, refusal: HostRefusal) {
         self.turn.answers.push((ticket, Answer::Refused(refusal)));
     }
 
-    fn mark(&mut self, slot: Slot) {
+    fn mark_dirty(&mut self, slot: Slot) {
         if let Some(shard) = self.shards.get_mut(slot).filter(|shard| !shard.dirty) {
             shard.dirty = true;
             self.dirty.push(slot);

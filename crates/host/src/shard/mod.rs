@@ -1,23 +1,23 @@
-//! One shard's place in a host: its kernel, and the callers who wait for it.
+//! One shard of a host: its kernel, and the callers who wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_machine::{Envelope, SessionStamp};
 use quorate_raft::{
-    Committed, EntryKind, Kernel, Message, ProposeError, ReadError, Role, RunDraft,
+    Committed, EntryKind, Kernel, Message, ProposeError, ReadIndexError, Role, RunDraft,
 };
 use quorate_types::{
     Index, LogId, Monotonic, Mutant, Mutation, NodeId, ReplicaId, ShardId, WallMillis, WriteNumber,
     limits, mix,
 };
 
-use crate::turn::{Answer, Refusal, Ticket, Turn};
+use crate::turn::{Answer, HostRefusal, Ticket, Turn};
 
 mod held;
 mod liveness;
 
 use held::HeldMessages;
-pub(crate) use liveness::{Leadership, ShardLiveness};
+pub(crate) use liveness::{LeaderLiveness, ShardLiveness};
 
 /// Entries that this node proposed together and that wait to be committed.
 struct Pending {
@@ -181,8 +181,8 @@ impl Shard {
             }
             Err(error) => {
                 let refusal = match error {
-                    ReadError::NoLeader => Refusal::NotLeader { leader: None },
-                    ReadError::Full { .. } => Refusal::Busy,
+                    ReadIndexError::NoLeader => HostRefusal::NotLeader { leader: None },
+                    ReadIndexError::Full { .. } => HostRefusal::Busy,
                 };
                 turn.answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
             }
@@ -197,7 +197,7 @@ impl Shard {
         let tickets = std::mem::take(&mut self.draft_tickets);
         let progress = std::mem::take(&mut self.draft_progress);
         if draft.len_bytes() > room_bytes && self.kernel.role().role == Role::Leader {
-            let busy = Answer::Refused(Refusal::Busy);
+            let busy = Answer::Refused(HostRefusal::Busy);
             turn.answers.extend(tickets.into_iter().map(|ticket| (ticket, busy)));
             return;
         }
@@ -212,16 +212,18 @@ impl Shard {
             Err((error, _)) => {
                 let refusal = match error {
                     ProposeError::NotLeader { leader } => {
-                        Refusal::NotLeader { leader: leader.map(|(_, node)| node) }
+                        HostRefusal::NotLeader { leader: leader.map(|(_, node)| node) }
                     }
-                    ProposeError::Transferring { .. } | ProposeError::Full { .. } => Refusal::Busy,
+                    ProposeError::Transferring { .. } | ProposeError::Full { .. } => {
+                        HostRefusal::Busy
+                    }
                 };
                 turn.answers.extend(tickets.into_iter().map(|t| (t, Answer::Refused(refusal))));
             }
         }
     }
 
-    /// Proposals of an earlier leadership that this log no longer holds. Another replica may still
+    /// Proposals of an earlier leading that this log no longer holds. Another replica may still
     /// hold them and win an election, so nobody can say that they did not happen.
     fn forget_pending_from(&mut self, index: Index, answers: &mut Vec<(Ticket, Answer)>) {
         while let Some(last) = self.pending.back_mut() {
@@ -247,7 +249,7 @@ impl Shard {
         answers: &mut Vec<(Ticket, Answer)>,
         mutation: Mutation,
     ) -> Vec<(Index, Ticket)> {
-        let is_rash = mutation.is(Mutant::CallerByIndex);
+        let mutated = mutation.is(Mutant::CallerByIndex);
         let mut taken = Vec::new();
         for run in &committed.runs {
             while let Some(front) = self.pending.front_mut() {
@@ -256,7 +258,7 @@ impl Shard {
                     break;
                 }
                 let ticket = front.tickets[front.answered];
-                if (front.first.term == run.term() || is_rash) && index >= run.first() {
+                if (front.first.term == run.term() || mutated) && index >= run.first() {
                     taken.push((index, ticket));
                 } else if index >= committed.range.start {
                     answers.push((ticket, Answer::Overwritten));
@@ -320,7 +322,11 @@ impl Shard {
     /// The log begins behind `base` from now on. Callers who waited for entries up to there are
     /// answered: whether theirs are among them is not known here. Readers wait until the state is in
     /// force, which comes as applied.
-    pub(crate) fn jump(&mut self, base: Index, answers: &mut Vec<(Ticket, Answer)>) {
+    pub(crate) fn reset_after_snapshot(
+        &mut self,
+        base: Index,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
         while let Some(front) = self.pending.front_mut() {
             while front.answered < front.tickets.len() && front.next() <= base {
                 answers.push((front.tickets[front.answered], Answer::OutcomeUnknown));
@@ -336,7 +342,7 @@ impl Shard {
     /// The replica is given up: every caller is answered.
     pub(crate) fn end(&mut self, answers: &mut Vec<(Ticket, Answer)>) {
         let drafted = std::mem::take(&mut self.draft_tickets);
-        let refusal = Answer::Refused(Refusal::NoReplica);
+        let refusal = Answer::Refused(HostRefusal::NoReplica);
         answers.extend(drafted.into_iter().map(|ticket| (ticket, refusal)));
         self.give_up(Answer::OutcomeUnknown, answers);
         let unconfirmed = std::mem::take(&mut self.reads_unconfirmed).into_values();
@@ -397,8 +403,8 @@ impl Shard {
     }
 
     /// What it has while it leads and node liveness is on.
-    pub(crate) fn leadership(&mut self) -> Option<&mut Leadership> {
-        self.liveness.as_mut()?.leadership.as_mut()
+    pub(crate) fn leading(&mut self) -> Option<&mut LeaderLiveness> {
+        self.liveness.as_mut()?.leading.as_mut()
     }
 
     /// How many other voters are to campaign before this one when the leader at `lost` is lost. The

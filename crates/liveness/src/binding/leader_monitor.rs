@@ -1,4 +1,4 @@
-//! When a leader gives up by itself: it could otherwise lead a shard in which nothing ever commits.
+//! Decides when a leader steps down by itself, because nothing commits in the shard that it leads.
 
 use quorate_raft::{Member, Membership};
 use quorate_types::{Index, Monotonic, NodeId, limits};
@@ -19,7 +19,7 @@ pub enum StepDown {
 /// What a leader knows of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaderFacts {
-    /// As [`LeaderWatch::supported_until`] has it.
+    /// As [`LeaderMonitor::supported_until`] has it.
     pub supported_until: Monotonic,
     /// The highest index that a quorum holds durably. Not the commit index, which stands still
     /// while a new leader brings its followers up to its own term.
@@ -30,17 +30,17 @@ pub struct LeaderFacts {
 
 /// Watches one term of one leader.
 #[derive(Clone, Debug)]
-pub struct LeaderWatch {
+pub struct LeaderMonitor {
     supported_at: Monotonic,
     progress_at: Monotonic,
     acknowledged: Index,
 }
 
-impl LeaderWatch {
+impl LeaderMonitor {
     /// Of a leader elected at `now`.
     #[must_use]
-    pub fn new(now: Monotonic) -> LeaderWatch {
-        LeaderWatch { supported_at: now, progress_at: now, acknowledged: Index(0) }
+    pub fn new(now: Monotonic) -> LeaderMonitor {
+        LeaderMonitor { supported_at: now, progress_at: now, acknowledged: Index(0) }
     }
 
     /// Until when some quorum supports the leader's node, bound or not.
@@ -86,7 +86,7 @@ mod tests {
             acknowledged: Index(acknowledged),
             last: Index(last),
         };
-        let mut watch = LeaderWatch::new(ms(0));
+        let mut watch = LeaderMonitor::new(ms(0));
         let table = [
             (900, facts(0, 0, 1), None),
             (999, facts(2_000, 0, 1), None),
