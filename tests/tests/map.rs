@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use quorate::{
-    Bootstrap, ClusterAuthority, ClusterId, Engine, Health, NodeId, NodeState, ReadLevel, ShardId,
-    ShardState,
+    Bootstrap, ClusterAuthority, ClusterId, Engine, Health, NodeId, NodeState, ReadLevel,
+    ReplicaRole, ShardId, ShardState, ShardStatus,
 };
 use quorate_machine::AppliedRecord;
 use quorate_node::report::ClusterReport;
@@ -82,7 +82,7 @@ async fn leaderships_are_handed_over() {
     for leaving in &engines {
         let handed = leaving.drain(Duration::from_secs(10)).await;
         assert_eq!(handed.kept, 0, "node {} keeps some", leaving.node());
-        let led = |shard: &&quorate::ShardStatus| shard.role == "leader";
+        let led = |shard: &&ShardStatus| shard.role == ReplicaRole::Leader;
         assert_eq!(leaving.status().await.shards.iter().filter(led).count(), 0);
         for number in 0..20 {
             leaving.put(key(number), "x").await.expect("the new leaders serve");

@@ -83,7 +83,7 @@ pub use state::position::Position;
 pub use state::shards::Leadership;
 pub use status::cluster_status::{
     Balanced, ClusterStatus, Drained, Health, Lag, NodeState, NodeStatus, Note, Readiness, Reason,
-    ReplicaSummary, ShardState, ShardSummary, UnheardNode,
+    ReplicaRole, ReplicaSummary, ShardState, ShardSummary, UnheardNode,
 };
 pub use status::node_status::{LogStatus, PeerStatus, ShardStatus, Status, TimesStatus};
 pub use status::problems::Problem;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_raft::Role;
 use quorate_types::{ClusterId, Epoch, Incarnation, Index, NodeId, ReplicaId, ShardId, Term};
 use serde::{Deserialize, Serialize};
 
@@ -197,8 +198,8 @@ pub struct ReplicaSummary {
     pub replica: ReplicaId,
     /// Where it lives.
     pub node: NodeId,
-    /// `leader`, `follower`, `candidate`, `pre-candidate`; none if its node did not answer.
-    pub role: Option<String>,
+    /// What it is in its group; none if its node did not answer.
+    pub role: Option<ReplicaRole>,
     /// Last entry of its log, if seen.
     pub last: Option<Index>,
     /// Its commit index, if seen.
@@ -207,6 +208,31 @@ pub struct ReplicaSummary {
     pub applied: Option<Index>,
     /// How it lags behind its leader; none if it keeps up, or is not known to lag.
     pub lag: Option<Lag>,
+}
+
+/// What a replica is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplicaRole {
+    /// It leads.
+    Leader,
+    /// It follows a leader, or waits for one.
+    Follower,
+    /// It stands for election.
+    Candidate,
+    /// It asks whether it would be elected.
+    PreCandidate,
+}
+
+impl From<Role> for ReplicaRole {
+    fn from(role: Role) -> ReplicaRole {
+        match role {
+            Role::Leader => ReplicaRole::Leader,
+            Role::Follower => ReplicaRole::Follower,
+            Role::Candidate => ReplicaRole::Candidate,
+            Role::PreCandidate => ReplicaRole::PreCandidate,
+        }
+    }
 }
 
 /// How a replica lags: found by two looks, more than a second apart.

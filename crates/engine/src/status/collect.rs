@@ -18,8 +18,8 @@ use crate::state::fatal::Fatal;
 use crate::state::tasks::{guarded, run_blocking};
 use crate::status::cached::Cached;
 use crate::status::cluster_status::{
-    ClusterStatus, Health, NodeState, NodeStatus, Reason, ReplicaSummary, ShardState, ShardSummary,
-    UnheardNode,
+    ClusterStatus, Health, NodeState, NodeStatus, Reason, ReplicaRole, ReplicaSummary, ShardState,
+    ShardSummary, UnheardNode,
 };
 use crate::status::lag::{self, Look};
 use crate::status::leader_spread;
@@ -219,7 +219,7 @@ impl ClusterReporter {
             }
             Ok(answer) => {
                 (status.state, status.reason) = state_of(answer);
-                let led = answer.shards.iter().filter(|shard| shard.role == "leader");
+                let led = answer.shards.iter().filter(|shard| shard.role == ReplicaRole::Leader);
                 status.address.clone_from(&answer.address);
                 status.store = Some(answer.store.clone());
                 status.incarnation = Some(answer.incarnation);
@@ -284,7 +284,7 @@ fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -
             ReplicaSummary {
                 replica: member.replica,
                 node: member.node,
-                role: replica.map(|replica| replica.role.clone()),
+                role: replica.map(|replica| replica.role),
                 last: replica.map(|replica| replica.last_index),
                 commit: replica.map(|replica| replica.commit),
                 applied: replica.map(|replica| replica.applied),

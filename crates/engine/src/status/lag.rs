@@ -11,7 +11,7 @@ use std::sync::Arc;
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, ShardId};
 
-use crate::status::cluster_status::{Lag, Reason};
+use crate::status::cluster_status::{Lag, Reason, ReplicaRole};
 use crate::status::node_status::{ShardStatus, Status};
 
 /// What every node said of itself, or why it said nothing.
@@ -28,7 +28,7 @@ pub(crate) fn view(look: &Look, shard: ShardId, node: NodeId) -> Option<&ShardSt
 /// The view of the leader of the newest term that was seen.
 pub(crate) fn leader<'a>(look: &'a Look, descriptor: &ShardDescriptor) -> Option<&'a ShardStatus> {
     let views = descriptor.members.iter().filter_map(|m| view(look, descriptor.shard, m.node));
-    views.filter(|view| view.role == "leader").max_by_key(|view| view.term)
+    views.filter(|view| view.role == ReplicaRole::Leader).max_by_key(|view| view.term)
 }
 
 /// Whether a second look may find a replica that lags.
@@ -85,11 +85,11 @@ mod tests {
 
     /// Node 1 leads and is committed to `commit`; nodes 2 and 3 are as given.
     fn look(commit: u64, others: [(Option<u64>, u64); 2]) -> Look {
-        let leader = replica(4, "leader", Some(1), commit);
+        let leader = replica(4, ReplicaRole::Leader, Some(1), commit);
         let mut look: Look = BTreeMap::new();
         look.insert(NodeId(1), Ok(Arc::new(status(1, vec![leader]))));
         for (node, (leader, applied)) in (2..).zip(others) {
-            let follower = replica(4, "follower", leader, applied);
+            let follower = replica(4, ReplicaRole::Follower, leader, applied);
             look.insert(NodeId(node), Ok(Arc::new(status(node, vec![follower]))));
         }
         look

@@ -81,7 +81,7 @@ mod tests {
     use quorate_types::{Epoch, ReplicaId, Term};
 
     use super::*;
-    use crate::status::cluster_status::{Lag, ReplicaSummary, ShardState};
+    use crate::status::cluster_status::{Lag, ReplicaRole, ReplicaSummary, ShardState};
 
     fn node(node: u64, state: NodeState) -> NodeStatus {
         NodeStatus {
@@ -110,7 +110,7 @@ mod tests {
         let replica = |node: &u64| ReplicaSummary {
             replica: ReplicaId(*node),
             node: NodeId(*node),
-            role: Some(if *node == nodes[0] { "leader" } else { "follower" }.to_owned()),
+            role: Some(if *node == nodes[0] { ReplicaRole::Leader } else { ReplicaRole::Follower }),
             last: None,
             commit: None,
             applied: None,

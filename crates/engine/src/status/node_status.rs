@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_host::ShardView;
 use quorate_log::LogStore;
-use quorate_raft::Role;
 use quorate_transport::{Transport, WallClock};
 use quorate_types::{Incarnation, Index, NodeId, ReplicaId, ShardId, Term, limits};
 use serde::{Deserialize, Serialize};
@@ -19,7 +18,7 @@ use crate::state::counters::CounterValues;
 use crate::state::fatal::Fatal;
 use crate::state::tasks::run_blocking;
 use crate::status::cached::Cached;
-use crate::status::cluster_status::Readiness;
+use crate::status::cluster_status::{Readiness, ReplicaRole};
 use crate::status::resources::{ResourceStatus, Resources, Warning};
 use crate::store::data_store::{DataStatistics, DataStore};
 
@@ -65,8 +64,8 @@ pub struct ShardStatus {
     pub shard: ShardId,
     /// This replica's id in the group.
     pub replica: ReplicaId,
-    /// `leader`, `follower`, `candidate` or `pre-candidate`.
-    pub role: String,
+    /// What it is in its group.
+    pub role: ReplicaRole,
     /// Current term.
     pub term: Term,
     /// The node of the leader, if known.
@@ -279,13 +278,7 @@ impl StatusReporter {
         Some(ShardStatus {
             shard: id,
             replica: state.replica,
-            role: match view.role.role {
-                Role::Leader => "leader",
-                Role::Follower => "follower",
-                Role::Candidate => "candidate",
-                Role::PreCandidate => "pre-candidate",
-            }
-            .to_owned(),
+            role: view.role.role.into(),
             term: view.role.term,
             leader: view.role.leader.map(|(_, node)| node),
             last_term: view.last.term,
@@ -358,14 +351,14 @@ pub(crate) mod tests {
     /// A replica of `shard` that is committed and applied to `applied`.
     pub(crate) fn replica(
         shard: u64,
-        role: &str,
+        role: ReplicaRole,
         leader: Option<u64>,
         applied: u64,
     ) -> ShardStatus {
         ShardStatus {
             shard: ShardId(shard),
             replica: ReplicaId(1),
-            role: role.to_owned(),
+            role,
             term: Term(2),
             leader: leader.map(NodeId),
             last_term: Term(2),

@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use quorate::{Engine, Status, TimesStatus};
+use quorate::{Engine, ReplicaRole, Status, TimesStatus};
 
 use crate::process::descriptors::Descriptors;
 use crate::process::logging;
@@ -80,7 +80,7 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("healthy", "1, or 0 after a fatal error", u64::from(status.fatal.is_none())),
         ("incarnation", "How often the node has started", status.incarnation.0),
         ("shards", "Replicas on this node", shards(&|_| true)),
-        ("shards_led", "Shards that this node leads", shards(&|shard| shard.role == "leader")),
+        ("shards_led", "Shards that this node leads", shards(&|s| s.role == ReplicaRole::Leader)),
         ("shards_leaderless", "Shards without a known leader", shards(&|s| s.leader.is_none())),
         (
             "peers_connected",

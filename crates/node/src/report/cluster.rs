@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use quorate::{
-    ClusterStatus, Health, Lag, NodeState, NodeStatus, ReplicaSummary, ResourceStatus, ShardState,
-    ShardSummary, UnheardNode,
+    ClusterStatus, Health, Lag, NodeState, NodeStatus, ReplicaRole, ReplicaSummary, ResourceStatus,
+    ShardState, ShardSummary, UnheardNode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -189,13 +189,23 @@ impl From<&ReplicaSummary> for ReplicaReport {
         ReplicaReport {
             replica: replica.replica.0,
             node: replica.node.0,
-            role: replica.role.clone(),
+            role: replica.role.map(role_name),
             last: replica.last.map(|index| index.0),
             commit: replica.commit.map(|index| index.0),
             applied: replica.applied.map(|index| index.0),
             lag: replica.lag,
         }
     }
+}
+
+fn role_name(role: ReplicaRole) -> String {
+    match role {
+        ReplicaRole::Leader => "leader",
+        ReplicaRole::Follower => "follower",
+        ReplicaRole::Candidate => "candidate",
+        ReplicaRole::PreCandidate => "pre-candidate",
+    }
+    .to_owned()
 }
 
 fn hex(bytes: &[u8]) -> String {
