@@ -27,12 +27,13 @@ use quorate_types::{ClusterId, Incarnation, NodeId};
 use rustls_pki_types::CertificateDer;
 
 use crate::certificates::check_names;
+use crate::closing::{CODE_FORKED, CODE_IDENTITY_REJECTED, code_of_peer, describe, failed, refuse};
 use crate::guard::ask_blocking;
 use crate::hello::{
     HELLO_HEAD_BYTES, HandshakeError, Hello, PeerHello, Rejection, WELCOME_BYTES, Welcome,
 };
-use crate::session::{CODE_FORKED, CODE_IDENTITY_REJECTED, code_of_peer, describe, failed, refuse};
-use crate::transport::{Receiver, Shared};
+use crate::receiver::Receiver;
+use crate::shared::Shared;
 
 /// What the acceptor says once it has admitted the dialer.
 const ADMITTED: [u8; 1] = *b"!";

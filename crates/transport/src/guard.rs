@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 
-use crate::transport::Receiver;
+use crate::receiver::Receiver;
 
 /// Runs `body`; if it panics, gives `report` what the panic says, and ends with what that returns.
 /// The report comes before anything that `body` holds is dropped, so that it is told even if the

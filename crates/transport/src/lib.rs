@@ -79,6 +79,7 @@
 
 mod certificate_error;
 mod certificates;
+mod closing;
 mod frame;
 mod greeting;
 mod guard;
@@ -89,8 +90,10 @@ mod links;
 mod news;
 mod peer;
 mod reader;
+mod receiver;
 mod room;
 mod session;
+mod shared;
 mod statistics;
 mod tls;
 mod transport;
@@ -106,6 +109,8 @@ pub use frame::{
 pub use guard::{catch_panic, panic_text};
 pub use hello::{HandshakeError, Hello, PeerHello, Rejection, VERSION_MAX, VERSION_MIN};
 pub use lane::SendError;
+pub use receiver::Receiver;
+pub use shared::WallClock;
 pub use statistics::{PeerStatistics, TransportStatistics};
-pub use transport::{BindError, BoundSocket, Receiver, Transport, TransportConfig, WallClock};
+pub use transport::{BindError, BoundSocket, Transport, TransportConfig};
 pub use validity::{Validity, utc};

@@ -10,15 +10,16 @@ use quorate_types::NodeId;
 use tokio::task::JoinSet;
 
 use crate::certificates::node_name;
+use crate::closing::describe;
 use crate::greeting::{NotGreeted, Verdict, greet_as_acceptor, greet_as_dialer};
 use crate::guard::guarded;
 use crate::handshakes::{Handshakes, Permit};
 use crate::hello::PeerHello;
 use crate::news::Tells;
 use crate::peer::Peer;
-use crate::session::{HELLO_TIMEOUT, describe, serve};
+use crate::session::{HELLO_TIMEOUT, serve};
+use crate::shared::Shared;
 use crate::statistics::add;
-use crate::transport::Shared;
 
 /// Time for a connection attempt, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -4,12 +4,9 @@
 use quinn::{Connection, ConnectionError, VarInt};
 use quorate_types::NodeId;
 
+use crate::closing::{CODE_REPLACED, CODE_STOPPED, code_of_peer, is_of_tls};
 use crate::hello::PeerHello;
 use crate::peer::Peer;
-use crate::session::{CODE_REPLACED, CODE_STOPPED, code_of_peer};
-
-/// First and last of the QUIC error codes that carry an alert of TLS (RFC 9001, 4.8).
-const CRYPTO_CODES: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
 /// What a failed attempt at a connection tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +48,6 @@ impl Tells {
 /// Whether a peer that ends a connection with `code` finds nothing wrong with it.
 fn is_orderly(code: VarInt) -> bool {
     code == CODE_STOPPED || code == CODE_REPLACED
-}
-
-/// Whether the peer refused the handshake itself.
-pub(crate) fn is_of_tls(close: &quinn::ConnectionClose) -> bool {
-    CRYPTO_CODES.contains(&u64::from(close.error_code))
 }
 
 /// A connection to `peer` stands.

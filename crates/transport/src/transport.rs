@@ -10,21 +10,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quinn::{AsyncUdpSocket, Endpoint, Runtime};
-use quorate_types::{ClusterId, Incarnation, NodeId, NodeInstance, WallMillis};
+use quorate_types::{ClusterId, NodeId, NodeInstance, WallMillis};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::certificate_error::CertificateError;
 use crate::certificates::NodeTls;
+use crate::closing::CODE_STOPPED;
 use crate::frame::{Forward, ShardMessage};
 use crate::guard::{GuardedRuntime, guarded};
-use crate::hello::{Hello, PeerHello, Rejection};
+use crate::hello::Hello;
 use crate::lane::SendError;
 use crate::links::{accept, dial, dial_late};
-use crate::peer::Peer;
-use crate::room::{FrameRoom, LaneRoom};
-use crate::session::CODE_STOPPED;
+use crate::receiver::Receiver;
+use crate::room::FrameRoom;
+use crate::shared::{Shared, WallClock};
 use crate::statistics::{TransportStatistics, add};
 use crate::tls::{QuicConfig, quic_config};
 use crate::validity::Validity;
@@ -36,79 +37,6 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const SOCKET_POLL: Duration = Duration::from_millis(1);
 /// Time for connections to say goodbye at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Where the transport delivers. But where it is said otherwise, called on QUIC threads, several at
-/// once: an implementation hands over to its own threads and must not block.
-pub trait Receiver: Send + Sync + 'static {
-    /// The newest start of `peer`'s directory that this node has met: the peer has to prove that it
-    /// descends from it.
-    fn remembered(&self, peer: NodeId) -> Option<Incarnation> {
-        let _unused = peer;
-        None
-    }
-
-    /// The nonce that this node's process drew at `start`, as its directory has it. May block.
-    ///
-    /// # Errors
-    /// Why the peer can't be answered now.
-    fn start_nonce(&self, start: Incarnation) -> Result<Option<u64>, Rejection> {
-        let _unused = start;
-        Ok(None)
-    }
-
-    /// Whether this peer may talk to us; node and cluster are proven, its instance, its descent and its
-    /// clock are its word. May block.
-    ///
-    /// # Errors
-    /// The reason of the refusal, which the peer is told and both sides log.
-    fn admit(&self, hello: &PeerHello) -> Result<(), Rejection>;
-
-    /// Messages in the order of their lane.
-    fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>);
-
-    /// Requests to answer, and answers.
-    fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>);
-
-    /// A connection stands. Between this and [`Receiver::handle_disconnected`] there is no other
-    /// of the same peer. May block, and holds up this peer only.
-    fn handle_connected(&self, peer: &PeerHello);
-
-    /// The connection is gone, and with it what was queued: of every forward that was sent and is
-    /// not answered, the outcome is unknown.
-    fn handle_disconnected(&self, peer: NodeId, reason: &str);
-
-    /// A datagram of [`Transport::send_datagram`]; any may be lost, doubled or late.
-    fn handle_datagram(&self, from: NodeId, datagram: Bytes) {
-        let _unused = (from, datagram);
-    }
-
-    /// No connection came about. `peer` is whom we dialed or who named itself; `None` if an
-    /// incoming connection failed before that.
-    fn handle_refused(&self, peer: Option<NodeId>, reason: &str) {
-        let _unused = (peer, reason);
-    }
-
-    /// As [`Receiver::handle_refused`], and `peer` says that this node is not the one whose name
-    /// it bears ([`Rejection::IdentityRejected`]).
-    fn handle_identity_rejected(&self, peer: NodeId, reason: &str) {
-        self.handle_refused(Some(peer), reason);
-    }
-
-    /// As [`Receiver::handle_identity_rejected`], and `peer` has the proof ([`Rejection::Forked`]).
-    fn handle_forked(&self, peer: NodeId, reason: &str) {
-        self.handle_identity_rejected(peer, reason);
-    }
-
-    /// A task of the transport has ended that must not: it panicked, or the socket failed. What it
-    /// did is not done any more, so an owner ends its service, rather than to look alive without
-    /// its links. Called on whatever thread the task ran.
-    fn handle_task_died(&self, task: &str, reason: &str) {
-        tracing::error!(task, reason, "a task of the transport has died");
-    }
-}
-
-/// Reads the wall clock.
-pub type WallClock = Arc<dyn Fn() -> WallMillis + Send + Sync>;
 
 /// What a node's transport is made from.
 #[derive(Clone)]
@@ -192,23 +120,6 @@ pub struct Transport {
     socket: Weak<dyn AsyncUdpSocket>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
-}
-
-/// What tasks and callers share.
-pub(crate) struct Shared {
-    /// But for the wall clock, what every hello says.
-    pub(crate) hello: Hello,
-    wall_clock: WallClock,
-    pub(crate) receiver: Arc<dyn Receiver>,
-    lane_room: Arc<LaneRoom>,
-    pub(crate) frame_room: FrameRoom,
-    /// As the node's newest certificates have it.
-    pub(crate) client: RwLock<quinn::ClientConfig>,
-    validity: RwLock<Validity>,
-    peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
-    pub(crate) refused: AtomicU64,
-    messages_unknown_peer: AtomicU64,
-    pub(crate) stop: watch::Receiver<bool>,
 }
 
 impl Transport {
@@ -434,37 +345,6 @@ impl Drop for Transport {
         let _closed = self.close();
         // Sessions end by the closed endpoint and still report to the receiver.
         self.tasks.get_mut().detach_all();
-    }
-}
-
-impl Shared {
-    /// What this node says of itself now.
-    pub(crate) fn hello(&self) -> Hello {
-        Hello { wall: (self.wall_clock)(), ..self.hello.clone() }
-    }
-
-    /// The standing connection of the newcomer's node, if another process holds it.
-    pub(crate) fn connection_of_another_instance(
-        &self,
-        newcomer: &PeerHello,
-    ) -> Option<quinn::Connection> {
-        self.peer(newcomer.node)?.connection_of_another_instance(newcomer.instance)
-    }
-
-    pub(crate) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
-        self.peers.read().get(&node).cloned()
-    }
-
-    pub(crate) fn peer_or_new(&self, node: NodeId) -> Arc<Peer> {
-        self.peers
-            .write()
-            .entry(node)
-            .or_insert_with(|| Arc::new(Peer::new(node, &self.lane_room)))
-            .clone()
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        *self.stop.borrow()
     }
 }
 
