@@ -1,5 +1,5 @@
-//! What can go wrong for a caller. "It did not happen" and "nobody knows" are different types of
-//! answer: the first may be retried blindly, the second only by who knows the operation.
+//! What can go wrong for a caller. "Did not happen" and "outcome unknown" are different types: the first
+//! is always safe to retry, the second only if the caller knows that repeating the operation is safe.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,13 +59,13 @@ pub enum Refusal {
         /// How long to wait before the next try.
         wait: Duration,
     },
-    /// The shard's leader can't be reached from here, nor over another node. Retry after `wait`, or ask
-    /// another node.
-    #[error("node {node}, which leads shard {shard}, can't be reached; ask another node")]
+    /// The node that was to be asked last can't be reached from here, nor over another node. Retry after
+    /// `wait`, or ask another node.
+    #[error("node {node}, the one to ask for shard {shard}, can't be reached; ask another node")]
     Unreachable {
         /// The shard.
         shard: ShardId,
-        /// Who leads it, as far as this node knows.
+        /// The leader as far as this node knows, or one of the members where it knows none.
         node: NodeId,
         /// How long to wait before the next try.
         wait: Duration,
@@ -81,8 +81,8 @@ pub enum Refusal {
         /// The shard as it is now.
         current: Box<ShardDescriptor>,
     },
-    /// No replica of the shard lives on this node; ask one of `nodes`. Only for what has to be asked
-    /// where a replica is: watches and committed entries.
+    /// No replica of the shard lives on this node; ask one of `nodes`. Only for what has to be
+    /// asked where a replica is: watches, committed entries and transfers of leadership.
     #[error("shard {shard} has no replica on this node; ask one of {nodes:?}")]
     NotHere {
         /// The shard.
@@ -308,7 +308,7 @@ pub enum OpenFault {
     },
 }
 
-/// The first failure that ended an engine's service (RULE 8). It is for ever: open it again.
+/// The first failure that ended an engine's service (RULE 8). It is permanent: open it again, unless [`FatalError::forfeits_identity`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FatalError {

@@ -39,7 +39,7 @@
 //! ```
 
 mod api;
-mod call;
+mod calls;
 mod cluster;
 mod control;
 mod error;
@@ -59,8 +59,8 @@ pub use api::engine::{Engine, Location, NotReady};
 pub use api::entries::{CommittedEntries, CommittedEntry, CommittedKind, EntriesError};
 pub use api::submission::Submission;
 pub use api::watches::{LeaderWatch, MapWatch, PositionWatch};
-pub use call::call::Applied;
-pub use call::read::ReadLevel;
+pub use calls::call::Applied;
+pub use calls::read::ReadLevel;
 pub use cluster::bootstrap::{Bootstrap, BootstrapShard};
 pub use cluster::map::MapView;
 pub use error::{
@@ -89,4 +89,4 @@ pub use status::node_status::{LogStatus, PeerStatus, ShardStatus, Status, TimesS
 pub use status::problems::Problem;
 pub use status::resources::{ResourceStatus, Warning};
 pub use store::data_store::{DataStatistics, Found};
-pub use worker::worker::Observer;
+pub use worker::step::Observer;

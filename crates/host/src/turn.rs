@@ -184,7 +184,7 @@ pub enum HostRefusal {
         /// Version in force.
         current: u64,
     },
-    /// Too much is under way in this shard, or leading is being transferred: wait.
+    /// Too much is under way in this shard, or leadership is being transferred: wait.
     Busy,
     /// The target of a transfer is no other voter.
     NotAVoter,
@@ -201,12 +201,12 @@ pub enum Answer {
     OutcomeUnknown,
     /// The read is linearizable now: `index` is applied here.
     ReadAt(Index),
-    /// The read could not be confirmed, because leading changed; ask again.
+    /// The read could not be confirmed, because leadership changed; ask again.
     NotConfirmed {
         /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// The transfer of leading has begun.
+    /// The transfer of leadership has begun.
     TransferBegun,
 }
 

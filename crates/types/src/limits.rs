@@ -111,8 +111,11 @@ pub const WALK_KEYS_MAX: u64 = 1 << 20;
 /// Bytes that one reply to a client may hold; beyond it the command is refused by its size. Also what
 /// all large replies of one node may hold together: one of the largest is always possible.
 pub const CLIENT_REPLY_BYTES_MAX: usize = 256 << 20;
-/// Bytes that all other replies of one node may hold, from before they are read until clients have
-/// them: 16 KiB for each of 10,000 connections, and half as much again.
+/// Bytes that the replies of one connection may hold without asking, so that small commands touch nothing
+/// that connections share: a pipeline of a dozen short values. All clients together: 156 MiB.
+pub const CLIENT_FREE_BYTES: usize = 16 << 10;
+/// Bytes that all other replies of one node may hold, from before they are read until clients have them:
+/// fifteen connections that hold all they may.
 pub const CLIENT_REPLIES_BYTES_MAX: usize = 256 << 20;
 /// Bytes that the replies of one connection may hold, unless one alone is larger: two of the largest
 /// values, so that the second is read while the first is written.

@@ -14,7 +14,7 @@ use crate::cluster::bootstrap::Bootstrap;
 use crate::error::OpenError;
 use crate::lifecycle::open::open;
 use crate::lifecycle::settings::Settings;
-use crate::worker::worker::Observer;
+use crate::worker::step::Observer;
 
 /// Settings of an engine, made by [`Engine::builder`].
 #[must_use = "a builder does nothing until `open`"]

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 use crate::api::builder::EngineBuilder;
 use crate::api::submission::{SUBMISSIONS_BYTES_MAX, SUBMISSIONS_MAX};
-use crate::call::call::{Call, CallKind, Completion, Outcome};
-use crate::call::read::ReadLevel;
+use crate::calls::call::{Call, CallKind, Completion, Outcome};
+use crate::calls::read::ReadLevel;
 use crate::control::balance::Balancer;
 use crate::error::{
     FatalError, IncrementError, Indeterminate, Invalid, ReadError, Refusal, WriteError,
@@ -182,8 +182,8 @@ impl Engine {
         Ok(self.running.reads().get_within(keys, bytes_max, level).await?)
     }
 
-    /// At most `limit` pairs with keys in `[start, end)`, in key order, across shards; no `end` is
-    /// no bound. Each page within a shard is linearizable in itself.
+    /// At most `limit` pairs with keys in `[start, end)`, in key order, across shards; without `end` the
+    /// range is unbounded. Each page within a shard is linearizable in itself.
     ///
     /// # Errors
     /// As [`Engine::get`]; [`Invalid::AnswerTooLong`] if it holds [`limits::READ_BYTES_MAX`] bytes of
@@ -199,8 +199,8 @@ impl Engine {
     }
 
     /// The first pairs with keys in `[start, end)`, at most `keys_max` of them and `bytes_max` bytes
-    /// of keys and values (but one pair in any case), and where to go on. All are of one shard, so a
-    /// page may be empty and yet not the last.
+    /// of keys and values (but always at least one pair if there is one), and where to continue. A
+    /// page never crosses a shard boundary, so it may be empty without being the last.
     ///
     /// # Errors
     /// As [`Engine::get`].
@@ -233,8 +233,8 @@ impl Engine {
     }
 
     /// How many keys lie in `[start, end)`, by walking over every key on a thread that may block; a
-    /// dropped future ends the walk. Exact for each shard at its moment where a replica lives here,
-    /// else for each stretch of a shard of at most [`limits::WALK_KEYS_MAX`] keys.
+    /// dropped future ends the walk. If a replica lives here, each shard is counted at a single
+    /// point in time; otherwise each stretch of at most [`limits::WALK_KEYS_MAX`] keys is.
     ///
     /// # Errors
     /// As [`Engine::get`].
@@ -320,7 +320,7 @@ impl Engine {
         self.running.status().status().await
     }
 
-    /// The error that ended this engine's service, if one did. It is for ever.
+    /// The error that ended this engine's service, if one did. It is permanent.
     #[must_use]
     pub fn fatal(&self) -> Option<FatalError> {
         self.running.state().fatal.get()
@@ -367,21 +367,22 @@ impl Engine {
     /// who ask at about the same time, by the timeout of the first, and kept for
     /// `limits::STATUS_AGE_MAX`.
     pub async fn cluster_status(&self, timeout: Duration) -> ClusterStatus {
-        (*self.running.cluster().status(timeout).await).clone()
+        (*self.running.cluster_reporter().status(timeout).await).clone()
     }
 
     /// Spreads the leaders of all shards over the nodes that are up, as far as their replicas keep
     /// up: asks each leader that has more than its share to hand over, and returns when the
-    /// transfers have begun. One round; again, after some seconds, if it could not all be done.
+    /// transfers have begun. Does one round; if some transfers could not be begun, call it again
+    /// after a few seconds.
     pub async fn balance_leaders(&self) -> Balanced {
-        let (cluster, dispatch) = (self.running.cluster(), self.running.dispatch());
+        let (cluster, dispatch) = (self.running.cluster_reporter(), self.running.dispatch());
         let fatal = Arc::clone(&self.running.state().fatal);
         let balancer = Balancer::new(Arc::clone(cluster), Arc::clone(dispatch), fatal);
         Arc::new(balancer).balance_leaders().await
     }
 
-    /// Takes other certificates of this node, as renewed ones are: connections that begin from now on
-    /// prove themselves with them, and standing ones go on.
+    /// Replaces this node's certificates, for example after renewal. New connections use them; existing
+    /// connections are kept.
     ///
     /// # Errors
     /// [`BindError`] if they are another node's or can't be used; nothing has changed then.
@@ -389,15 +390,16 @@ impl Engine {
         self.running.transport().set_tls(tls)
     }
 
-    /// Shows `text` among what is wrong with this node, in [`Engine::status`] and
-    /// [`Engine::cluster_status`], for what the owner knows and the engine does not. It stands until
-    /// another text about `subject`, or none, replaces it.
+    /// Adds `text` to this node's warnings in [`Engine::status`] and [`Engine::cluster_status`], for
+    /// problems that only the embedding program can know. It stays until it is replaced, or removed with
+    /// `None`, under the same `subject`.
     pub fn set_warning(&self, subject: &'static str, text: Option<String>) {
         self.running.resources().set_warning(subject, text);
     }
 
-    /// Gives every leadership to another node, so that a stop costs no election. Writes go on, at the
-    /// new leaders. Ends when none is left, when nobody can take one, or after `timeout`.
+    /// Transfers every leadership to other nodes, so that stopping this node causes no election. Writes
+    /// continue at the new leaders. Returns when no leadership is left, when no node can take one, or
+    /// after `timeout`.
     pub async fn drain(&self, timeout: Duration) -> Drained {
         self.running.dispatch().drain(timeout).await
     }
@@ -414,8 +416,8 @@ impl Engine {
     }
 }
 
-/// A reply that the built-in machine does not give to this command. An unknown command was refused
-/// by every replica alike; anything else was applied.
+/// The error for a reply that the built-in machine never gives to this command. `Unknown` means that every
+/// replica refused the command; any other reply means that it was applied.
 fn unexpected(reply: &KvReply) -> WriteError {
     match reply {
         KvReply::Unknown => WriteError::DidNotHappen(Refusal::UnknownCommand),

@@ -9,8 +9,8 @@ use quorate_types::{LogId, limits};
 use tokio::sync::watch;
 
 use crate::api::engine::Engine;
-use crate::call::call::Applied;
-use crate::call::progress::{Known, Progress};
+use crate::calls::call::Applied;
+use crate::calls::progress::{Known, Progress};
 use crate::error::{Indeterminate, Refusal, WriteError};
 use crate::request::dispatch::Dispatch;
 use crate::state::budget::Share;

@@ -6,7 +6,7 @@ use quorate_router::ShardDescriptor;
 use quorate_types::{Index, LogId, NodeId, ShardId};
 use tokio::sync::oneshot;
 
-use crate::call::progress::ProgressSink;
+use crate::calls::progress::ProgressSink;
 
 /// What a call wants of its shard.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quorate_types::LogId;
 use tokio::sync::watch;
 
-use crate::call::call::Applied;
+use crate::calls::call::Applied;
 use crate::error::WriteError;
 
 /// A stage before the end.

@@ -11,13 +11,13 @@ use quorate_types::limits;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::call::call::{Call, CallKind, Completion, Outcome};
+use crate::calls::call::{Call, CallKind, Completion, Outcome};
 use crate::peer::codec::RequestKind;
 use crate::request::dispatch::Dispatch;
 use crate::state::fatal::Fatal;
 use crate::state::tasks::guarded;
+use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::cluster_status::Balanced;
-use crate::status::collect::ClusterReporter;
 use crate::status::leader_spread::{Move, plan};
 
 /// Transfers that one round begins: each interrupts the writes of its shard for a moment.

@@ -7,7 +7,7 @@ use quorate_types::{NodeId, ShardId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::call::call::{Call, CallKind, Completion};
+use crate::calls::call::{Call, CallKind, Completion};
 use crate::request::dispatch::Dispatch;
 use crate::state::shards::LocalShard;
 use crate::status::cluster_status::Drained;

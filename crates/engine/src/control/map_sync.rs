@@ -13,9 +13,9 @@ use quorate_machine::{MetaCommand, MetaMap, MetaReply, NodeRecord};
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, limits};
 
-use crate::call::call::Applied;
-use crate::call::read::ReadLevel;
-use crate::call::read::{ReadRequest, ReadResponse};
+use crate::calls::call::Applied;
+use crate::calls::read::ReadLevel;
+use crate::calls::read::{ReadRequest, ReadResponse};
 use crate::cluster::addresses::PeerAddresses;
 use crate::cluster::map::{ClusterMap, META_SHARD};
 use crate::control::admission::Admission;
@@ -45,8 +45,8 @@ pub(crate) struct MapSync {
     dialed: BTreeMap<NodeId, String>,
     /// The revision that the cache on disk holds.
     cached: u64,
-    /// The revision that the last command brought about. Until the map has come to it, what is seen
-    /// is older than what was done, and nothing is done again.
+    /// The map revision that this node's last command produced. Until the local map has reached it, no
+    /// further command is sent, because the map is still older than that command.
     done: u64,
     /// Counts looks, so that no single meta replica is asked each time.
     looks: usize,
@@ -75,32 +75,33 @@ impl MapSync {
 
     async fn run(mut self) {
         while !self.dispatch().is_stopped() {
-            if let Err(refusal) = self.look().await {
+            if let Err(refusal) = self.sync_once().await {
                 tracing::debug!(%refusal, "the map was not refreshed");
             }
-            // Until something is wanted of the map, or it is time to look, which is the usual end.
+            // Wait until a refresh is requested or the poll interval has passed, which is the usual
+            // case.
             drop(tokio::time::timeout(limits::MAP_POLL, self.map().refresh_asked()).await);
         }
     }
 
-    async fn look(&mut self) -> Result<(), Refusal> {
-        self.dial();
+    async fn sync_once(&mut self) -> Result<(), Refusal> {
+        self.publish_addresses();
         if !self.parts.admission.is_founded() {
             return Ok(());
         }
-        if let Some(map) = self.ask().await? {
+        if let Some(map) = self.fetch_map().await? {
             // First: who has adopted this revision knows the starts in it.
             self.parts.admission.hear_instances(map.nodes.clone()).await;
             self.map().adopt(map);
-            self.dial();
+            self.publish_addresses();
         }
-        self.keep().await;
+        self.persist_map().await;
         if self.map().revision() < self.done {
             // Another replica of the meta shard, at the next look, may have come further.
             return Ok(());
         }
         if self.map().revision() == 0 {
-            return self.found().await;
+            return self.found_cluster().await;
         }
         self.announce().await?;
         self.report().await
@@ -108,12 +109,13 @@ impl MapSync {
 
     /// The meta shard's map, if it is another than this node's. Any replica will do: the map is a
     /// cache, and epochs guard against its age.
-    async fn ask(&mut self) -> Result<Option<MetaMap>, Refusal> {
+    async fn fetch_map(&mut self) -> Result<Option<MetaMap>, Refusal> {
         let mut route = self.dispatch().route_by_id(META_SHARD)?;
         let request = ReadRequest::Map { known: self.map().revision() };
         self.looks += 1;
         let response = if route.local.is_some() {
-            // The look itself is for a thread that may block: this one carries the connections.
+            // The data store is read on a blocking thread, because this runtime also drives the
+            // connections.
             let version = route.descriptor_version;
             match self.parts.reads.read_local_bounded(META_SHARD, version, request).await {
                 Ok(response) => response,
@@ -137,7 +139,7 @@ impl MapSync {
     }
 
     /// The first command of a cluster.
-    async fn found(&mut self) -> Result<(), Refusal> {
+    async fn found_cluster(&mut self) -> Result<(), Refusal> {
         let shards = self.map().descriptors();
         let found = MetaCommand::Found { cluster_version: CLUSTER_VERSION, shards };
         match self.command(&found).await? {
@@ -157,12 +159,12 @@ impl MapSync {
 
     async fn command(&self, command: &MetaCommand) -> Result<MetaReply, Refusal> {
         let route = || self.dispatch().route_by_id(META_SHARD);
-        match self.dispatch().write_until_done(route, command.encode().into(), None).await {
+        match self.dispatch().write_with_retries(route, command.encode().into(), None).await {
             Ok(Applied { reply, .. }) => {
                 Ok(MetaReply::decode(&reply).unwrap_or(MetaReply::Unknown))
             }
             Err(WriteError::DidNotHappen(refusal)) => Err(refusal),
-            // Whatever became of it, the next look sees.
+            // The next refresh shows whether it took effect.
             Err(WriteError::OutcomeUnknown(indeterminate)) => {
                 tracing::debug!(%indeterminate, ?command, "a command of the meta shard");
                 Err(Refusal::NoLeader { shard: META_SHARD, leader: None, wait: limits::MAP_POLL })
@@ -189,8 +191,9 @@ impl MapSync {
         Ok(())
     }
 
-    /// Tells the directory what shards led here know better than it. All in one command, but for
-    /// those that it finds contradictory: they must not hold up the others.
+    /// Reports to the meta shard the descriptors of shards led here that are newer than its own, all in
+    /// one command. Shards whose descriptors it finds contradictory are left out, so that they do not
+    /// hold up the others.
     async fn report(&mut self) -> Result<(), Refusal> {
         let newer = |own: &ShardDescriptor| {
             // What was learnt of a shard here went into the routes at the start; so compare with
@@ -225,7 +228,7 @@ impl MapSync {
     }
 
     /// Tells the transport of nodes that only the map knows.
-    fn dial(&mut self) {
+    fn publish_addresses(&mut self) {
         for record in self.map().nodes() {
             let is_known = self.dialed.get(&record.node) == Some(&record.address);
             if record.node == self.own.node || is_known {
@@ -242,7 +245,7 @@ impl MapSync {
     }
 
     /// Keeps the map for the next start.
-    async fn keep(&mut self) {
+    async fn persist_map(&mut self) {
         if self.map().revision() == self.cached {
             return;
         }
@@ -250,8 +253,8 @@ impl MapSync {
         let revision = map.revision;
         // It syncs, and this runtime carries the connections.
         let fatal = Arc::clone(&self.parts.fatal);
-        let keep = move || log.record_map(&map.encode());
-        match run_blocking(fatal, "map keeper", keep).await {
+        let persist = move || log.record_map(&map.encode());
+        match run_blocking(fatal, "map keeper", persist).await {
             Some(Ok(())) => self.cached = revision,
             Some(Err(fault)) => tracing::error!(%fault, "the map was not kept"),
             None => tracing::debug!("the map was not kept: this node is stopping"),

@@ -23,12 +23,12 @@ use crate::lifecycle::settings::Settings;
 use crate::peer::forwarder::Forwarder;
 use crate::request::dispatch::{Dispatch, DispatchParts};
 use crate::request::reads::Reads;
+use crate::serve::inbound::{Inbound, Targets};
 use crate::serve::peer_service::PeerService;
-use crate::serve::receiver::{Inbound, Targets};
 use crate::state::engine_state::EngineState;
 use crate::state::fatal::Fatal;
 use crate::state::shards::{LocalShard, Shards};
-use crate::status::collect::ClusterReporter;
+use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::node_status::{StatusParts, StatusReporter};
 use crate::status::resources::Resources;
 use crate::store::data_store::DataStore;
@@ -36,7 +36,7 @@ use crate::worker::apply::{Applier, Appliers, ApplyThread};
 use crate::worker::fetch::FetchThread;
 use crate::worker::inbox::{Inbox, Input};
 use crate::worker::shared::{Queues, WorkerShared};
-use crate::worker::worker::Worker;
+use crate::worker::step::Worker;
 
 /// What a directory held, and the port that was claimed for it.
 pub(super) struct Parts {
@@ -164,8 +164,8 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
     Ok(running)
 }
 
-/// The engine's latch. It wakes the workers, and latches at the first fault of either store, whichever
-/// thread meets it: a flush or compaction that fails has no caller.
+/// The engine's latch. It stops the workers, and is set by the first fault of either store, on
+/// whichever thread it occurs: a flush or compaction that fails has no caller.
 fn fatal(inboxes: &[Arc<Inbox>], log: &LogStore, data: &DataStore) -> Arc<Fatal> {
     let inboxes = inboxes.to_vec();
     let stop = move || inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));
@@ -183,8 +183,8 @@ fn state_of(replica: &Replica) -> Arc<LocalShard> {
     Arc::new(LocalShard::new(replica.descriptor(), id, space, replica.worker, applied))
 }
 
-/// Takes `shared`, because nothing but the threads may hold the writer once they run: it is theirs to
-/// end.
+/// Takes `shared` by value: once the threads run, only they may hold the log writer, because dropping it
+/// ends its thread.
 fn start_threads(
     running: &Running,
     settings: &Settings,

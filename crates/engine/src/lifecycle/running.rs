@@ -15,9 +15,9 @@ use crate::lifecycle::threads::spawn;
 use crate::lifecycle::tidy::Tidy;
 use crate::request::dispatch::Dispatch;
 use crate::request::reads::Reads;
-use crate::serve::receiver::Inbound;
+use crate::serve::inbound::Inbound;
 use crate::state::engine_state::EngineState;
-use crate::status::collect::ClusterReporter;
+use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::node_status::StatusReporter;
 use crate::status::resources::Resources;
 use crate::store::data_store::DataStore;
@@ -25,7 +25,7 @@ use crate::worker::apply::ApplyThread;
 use crate::worker::fetch::FetchThread;
 use crate::worker::inbox::{Inbox, Input};
 use crate::worker::shared::{Queues, WorkerShared};
-use crate::worker::worker::Worker;
+use crate::worker::step::Worker;
 
 /// Longest wait for reads that run for other nodes.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -106,7 +106,7 @@ impl Running {
     }
 
     /// How the cluster is.
-    pub(crate) fn cluster(&self) -> &Arc<ClusterReporter> {
+    pub(crate) fn cluster_reporter(&self) -> &Arc<ClusterReporter> {
         &self.components.cluster
     }
 

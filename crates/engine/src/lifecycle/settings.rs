@@ -15,7 +15,7 @@ use crate::cluster::bootstrap::Bootstrap;
 use crate::cluster::map::{ClusterMap, META_SHARD};
 use crate::error::OpenFault;
 use crate::state::clock;
-use crate::worker::worker::Observer;
+use crate::worker::step::Observer;
 
 /// Fewest table files kept open: RocksDB rounds each store's part up to 20, and a part of its own use
 /// comes on top.

@@ -3,7 +3,7 @@
 //! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress, 5 write and 6 read to be sent on
 //! once if need be, 7 transfer of leadership), shard u64, descriptor version u64, then the command of a
 //! write, the question of a read, or the node u64 that is to lead. A write with progress is answered by
-//! stages before its answer, each at most once and in order; they may be missing. PeerReply: see
+//! stages before its answer, each at most once and in order; they may be missing. Answer: see
 //! `encode_outcome`; stage: see `encode_stage`. Little-endian.
 
 use bytes::Bytes;
@@ -11,9 +11,9 @@ use quorate_host::HostRefusal;
 use quorate_machine::{decode_descriptor, encode_descriptor};
 use quorate_types::{CutShort, Index, LogId, NodeId, ShardId, Term};
 
-use crate::call::call::Applied;
-use crate::call::call::Outcome;
-use crate::call::progress::Stage;
+use crate::calls::call::Applied;
+use crate::calls::call::Outcome;
+use crate::calls::progress::Stage;
 
 const REQUEST_HEADER_BYTES: usize = 17;
 const NO_NODE: u64 = u64::MAX;
@@ -29,7 +29,7 @@ const PLACED_BYTES: usize = 17;
 pub(crate) enum RequestKind {
     /// Replicate the command in the body.
     Write,
-    /// PeerReply the read in the body.
+    /// Answer the read in the body.
     Read,
     /// Tell about the node itself; shard, version and body mean nothing.
     Status,

@@ -11,8 +11,8 @@ use quorate_types::{Incarnation, NodeId, limits};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-use crate::call::call::Outcome;
-use crate::call::progress::ProgressSink;
+use crate::calls::call::Outcome;
+use crate::calls::progress::ProgressSink;
 use crate::peer::codec::{self, PeerReply, PeerRequest};
 
 /// Who waits for the end of a request, and hears of what comes before it.
@@ -156,8 +156,8 @@ impl Forwarder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::call::Applied;
-    use crate::call::progress::{Progress, Stage};
+    use crate::calls::call::Applied;
+    use crate::calls::progress::{Progress, Stage};
     use quorate_types::{Index, LogId, Term};
     use tokio::sync::oneshot::error::TryRecvError;
 

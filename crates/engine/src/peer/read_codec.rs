@@ -14,7 +14,7 @@
 use bytes::Bytes;
 use quorate_types::{ByteReader, CutShort, limits, put_count, put_field, put_optional_field};
 
-use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};
+use crate::calls::read::{ReadLevel, ReadRequest, ReadResponse};
 use crate::peer::codec::ForwardError;
 
 /// Elements that one answer may hold.

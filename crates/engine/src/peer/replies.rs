@@ -6,8 +6,8 @@ use bytes::Bytes;
 use quorate_transport::{Forward, ForwardKind, SendError, Transport};
 use quorate_types::NodeId;
 
-use crate::call::call::{Completion, Outcome};
-use crate::call::progress::Stage;
+use crate::calls::call::{Completion, Outcome};
+use crate::calls::progress::Stage;
 use crate::peer::codec;
 
 /// Gathers what goes to other nodes until [`Replies::flush`].

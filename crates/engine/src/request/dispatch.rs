@@ -1,4 +1,4 @@
-//! Brings a request to where it is done: to the worker of a shard that lives here, or to another node.
+//! Sends a request to where it is executed: the worker of a local shard, or another node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use quorate_transport::Transport;
 use quorate_types::{NodeId, ShardId, limits};
 use tokio::sync::oneshot;
 
-use crate::call::call::{Call, Outcome};
-use crate::call::progress::ProgressSink;
+use crate::calls::call::{Call, Outcome};
+use crate::calls::progress::ProgressSink;
 use crate::cluster::map::ClusterMap;
 use crate::error::{Invalid, Refusal};
 use crate::peer::codec::{PeerRequest, RequestKind};
@@ -64,12 +64,12 @@ impl Dispatch {
         &self.0.state
     }
 
-    /// The engine's end, for those who wait.
+    /// The engine's shutdown signal.
     pub(crate) fn shutdown(&self) -> &Arc<Shutdown> {
         &self.0.state.shutdown
     }
 
-    /// True from the first sign of the engine's end on.
+    /// True once shutdown has begun or a fatal error has occurred.
     pub(crate) fn is_stopped(&self) -> bool {
         self.0.state.shutdown.has_begun()
     }
@@ -101,7 +101,7 @@ impl Dispatch {
         for inbox in &self.0.inboxes {
             let (sender, receiver) = oneshot::channel();
             inbox.push(Input::View(sender));
-            // A worker that has ended knows nothing any more: its shards are left out.
+            // A worker that has ended does not answer; its shards are omitted.
             views.extend(receiver.await.unwrap_or_default());
         }
         views
@@ -130,7 +130,8 @@ impl Dispatch {
         })
     }
 
-    /// Sends a request that is not of one shard's data alone.
+    /// Sends a request to `node` as it is, without a route. Requests that concern no single shard use it
+    /// directly.
     pub(crate) fn send_request(
         &self,
         node: NodeId,
@@ -141,7 +142,8 @@ impl Dispatch {
     }
 }
 
-/// Every way into a log passes this: an entry that no frame can carry would stop its shard.
+/// Every command is checked here before it enters a log: an entry too large for a frame would block its
+/// shard.
 pub(crate) fn check_command_size(command: &[u8]) -> Result<(), Invalid> {
     match command.len() {
         found if found > limits::COMMAND_BYTES_MAX => {

@@ -8,7 +8,7 @@ use quorate_types::limits;
 use rustc_hash::FxHashMap;
 use tokio::task::JoinSet;
 
-use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};
+use crate::calls::read::{ReadLevel, ReadRequest, ReadResponse};
 use crate::error::{Invalid, Refusal};
 use crate::request::reads::Reads;
 use crate::request::route::Route;

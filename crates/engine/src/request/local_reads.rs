@@ -11,8 +11,8 @@ use quorate_host::HostRefusal;
 use quorate_types::{ShardId, limits};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::call::call::{Call, CallKind, Completion, Outcome};
-use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};
+use crate::calls::call::{Call, CallKind, Completion, Outcome};
+use crate::calls::read::{ReadLevel, ReadRequest, ReadResponse};
 use crate::cluster::map::META_SHARD;
 use crate::error::FatalError;
 use crate::request::reads::Reads;

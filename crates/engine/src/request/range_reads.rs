@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_types::limits;
 
-use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};
+use crate::calls::read::{ReadLevel, ReadRequest, ReadResponse};
 use crate::error::{Invalid, Refusal};
 use crate::request::reads::Reads;
 use crate::request::route::Route;

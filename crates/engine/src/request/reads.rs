@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use quorate_host::HostRefusal;
 
-use crate::call::call::Outcome;
-use crate::call::read::{ReadLevel, ReadRequest, ReadResponse};
+use crate::calls::call::Outcome;
+use crate::calls::read::{ReadLevel, ReadRequest, ReadResponse};
 use crate::error::Refusal;
 use crate::peer::codec::RequestKind;
 use crate::peer::read_codec;
@@ -48,22 +48,21 @@ impl Reads {
             if self.dispatch.is_stopped() {
                 return Err(self.dispatch.stopped());
             }
-            let next = match self.try_read(route, request, level, &retry).await {
+            let outcome = match self.try_read(route, request, level, &retry).await {
                 Ok(response) => {
                     self.dispatch.counters().reads_served.add(1);
                     return Ok(response);
                 }
-                Err(outcome) => self.next_step(route, outcome),
+                Err(outcome) => outcome,
             };
-            let ready = match next {
+            let ready = match self.next_step(route, outcome) {
                 Ok(next) => retry.prepare(&self.dispatch, route, next).await,
+                // Not refused: whoever asks splits its request by the newer map.
+                Err(rerouted @ Refusal::StaleRoute { .. }) => return Err(rerouted),
                 Err(refusal) => Err(refusal),
             };
             if let Err(refusal) = ready {
-                let is_rerouted = matches!(refusal, Refusal::StaleRoute { .. });
-                if !(is_rerouted && self.dispatch.is_old(route)) {
-                    self.dispatch.counters().reads_refused.add(1);
-                }
+                self.dispatch.counters().reads_refused.add(1);
                 return Err(refusal);
             }
         }
@@ -75,7 +74,6 @@ impl Reads {
             Outcome::Stale(current) => {
                 self.dispatch.map().learn((*current).clone());
                 if self.dispatch.is_old(route) {
-                    // Whoever asks splits its request anew.
                     let routed = route.descriptor_version;
                     return Err(Refusal::StaleRoute { routed, current });
                 }

@@ -3,7 +3,7 @@
 
 use quorate_types::NodeId;
 
-use crate::call::read::ReadLevel;
+use crate::calls::read::ReadLevel;
 use crate::error::{ReadError, Refusal, WriteError};
 use crate::request::retry::{Next, Retry};
 use crate::test_engines::{KEY, SHARD, TestEngines};

@@ -8,7 +8,7 @@ use quorate_types::{NodeId, limits};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::call::call::Outcome;
+use crate::calls::call::Outcome;
 use crate::error::Refusal;
 use crate::peer::forwarder::PendingRequest;
 use crate::request::dispatch::Dispatch;
@@ -27,7 +27,8 @@ pub(crate) enum Target {
     Node(NodeId),
     /// To the leader, which can't be reached, by way of this node.
     Via(NodeId),
-    /// Nobody is known to lead, or who does is `unreached`, by anybody.
+    /// No leader is known, or the known leader, `unreached`, can be reached neither directly nor
+    /// through another node.
     Nowhere {
         unreached: Option<NodeId>,
     },
@@ -47,7 +48,7 @@ impl Target {
 pub(crate) enum Next {
     /// Where the leader is said to be.
     Leader(Option<NodeId>),
-    /// Who was asked is there, and has no room.
+    /// The node that was asked is reachable, but its queue is full.
     Busy,
     /// This node can't be reached.
     Unreachable(NodeId),
@@ -124,7 +125,7 @@ impl Retry {
         match known {
             Some(node) if node == dispatch.node() => Target::Here,
             Some(node) if is_reached(node) => Target::Node(node),
-            // An election may be under way, of which others know no more.
+            // An election may be under way; other nodes would know no more about it.
             None if !route.local.as_ref().is_some_and(|state| dispatch.is_cut_off(state)) => {
                 Target::Nowhere { unreached: None }
             }
@@ -140,7 +141,8 @@ impl Retry {
         self.hint = Some(leader);
     }
 
-    /// Makes the most of what the last try learnt, or says that the time is up.
+    /// Uses what the last try learnt to prepare the next one; an error if the deadline has passed or the
+    /// engine is stopped.
     pub(crate) async fn prepare(
         &mut self,
         dispatch: &Dispatch,
@@ -151,10 +153,10 @@ impl Retry {
             Next::Descriptor(current) => {
                 dispatch.map().learn((*current).clone());
                 if dispatch.is_old(route) {
-                    // The map knows better by now, whoever taught it: the next try goes by that.
+                    // The map has a newer descriptor by now; the next try uses it.
                     return Ok(());
                 }
-                // A replica that is behind the map; it will catch up, if anything is right.
+                // The replica is behind the map; it should catch up.
                 let routed = route.descriptor_version;
                 let waited = self.pause(dispatch, route, Next::Leader(None)).await;
                 waited.map_err(|refusal| match refusal {
@@ -185,7 +187,9 @@ impl Retry {
         if Instant::now() + wait >= self.deadline {
             let (shard, wait) = (route.shard, RETRY_WAIT_MAX);
             return Err(match next {
-                Next::Busy => Refusal::Busy { what: "the queue of the shard's leader", wait },
+                Next::Busy => {
+                    Refusal::Busy { what: "a queue on the way to the shard's leader", wait }
+                }
                 Next::Unreachable(node) => Refusal::Unreachable { shard, node, wait },
                 Next::Leader(_) | Next::Descriptor(_) => {
                     let leader = route.local.as_ref().and_then(|state| state.leader());

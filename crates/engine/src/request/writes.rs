@@ -8,9 +8,9 @@ use quorate_host::HostRefusal;
 use quorate_types::limits;
 use tokio::sync::oneshot;
 
-use crate::call::call::Applied;
-use crate::call::call::{Call, CallKind, Completion, Outcome};
-use crate::call::progress::{Progress, ProgressSink};
+use crate::calls::call::Applied;
+use crate::calls::call::{Call, CallKind, Completion, Outcome};
+use crate::calls::progress::{Progress, ProgressSink};
 use crate::error::{Indeterminate, Refusal, WriteError};
 use crate::peer::codec::RequestKind;
 use crate::request::dispatch::{Dispatch, check_command_size};
@@ -26,7 +26,7 @@ impl Dispatch {
         command: Bytes,
         progress: Option<&Arc<Progress>>,
     ) -> Result<Applied, WriteError> {
-        let result = self.write_until_done(find, command, progress).await;
+        let result = self.write_with_retries(find, command, progress).await;
         match &result {
             Ok(_) => {}
             Err(WriteError::DidNotHappen(_)) => self.counters().writes_refused.add(1),
@@ -37,7 +37,7 @@ impl Dispatch {
 
     /// Replicates `command` in the shard that `find` gives; it is asked before each try: what is
     /// learnt from one try shows the way to the next.
-    pub(crate) async fn write_until_done(
+    pub(crate) async fn write_with_retries(
         &self,
         find: impl Fn() -> Result<Route, Refusal>,
         command: Bytes,

@@ -12,7 +12,7 @@ use quorate_types::NodeId;
 use tokio::sync::Semaphore;
 
 use crate::api::engine::Engine;
-use crate::call::read::ReadLevel;
+use crate::calls::read::ReadLevel;
 use crate::error::{IncrementError, Indeterminate, WriteError};
 use crate::test_engines::{HANG, KEY, SHARD, TestEngines};
 

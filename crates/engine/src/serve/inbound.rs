@@ -10,7 +10,7 @@ use quorate_transport::{
 };
 use quorate_types::{Incarnation, NodeId, ShardId};
 
-use crate::call::call::{Call, CallKind, Completion, Outcome};
+use crate::calls::call::{Call, CallKind, Completion, Outcome};
 use crate::control::admission::Admission;
 use crate::error::FatalError;
 use crate::peer::codec::{self, PeerRequest, RequestKind};

@@ -19,9 +19,9 @@ use quorate_types::{NodeId, ShardId, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::call::call::Outcome;
-use crate::call::read::ReadLevel;
-use crate::call::read::{ReadRequest, ReadResponse};
+use crate::calls::call::Outcome;
+use crate::calls::read::ReadLevel;
+use crate::calls::read::{ReadRequest, ReadResponse};
 use crate::peer::codec;
 use crate::peer::read_codec;
 use crate::peer::replies::send_replies;

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use quorate_host::HostRefusal;
 use quorate_types::{NodeId, limits};
 
-use crate::call::call::Outcome;
-use crate::call::read::ReadLevel;
-use crate::call::read::ReadRequest;
+use crate::calls::call::Outcome;
+use crate::calls::read::ReadLevel;
+use crate::calls::read::ReadRequest;
 use crate::peer::codec::{PeerRequest, RequestKind};
 use crate::peer::read_codec;
 use crate::request::dispatch::check_command_size;

@@ -1,4 +1,4 @@
-//! The engine's latch: the first fatal error ends its service for ever (RULE 8).
+//! The engine's latch: the first fatal error ends its service for good (RULE 8).
 
 use quorate_log::FirstFault;
 use std::panic::{AssertUnwindSafe, catch_unwind};

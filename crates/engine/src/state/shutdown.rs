@@ -1,6 +1,6 @@
 //! The engine's end, for those who wait: asked to stop, or stopped by a fatal error.
 //!
-//! Apart from the core, so that a watch can learn of the end without keeping the stores open.
+//! Apart from the stores, so that a watch can learn of the end without keeping the stores open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

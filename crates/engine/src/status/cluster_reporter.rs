@@ -9,7 +9,7 @@ use quorate_router::ShardDescriptor;
 use quorate_transport::Transport;
 use quorate_types::{NodeId, ShardId, limits};
 
-use crate::call::call::Outcome;
+use crate::calls::call::Outcome;
 use crate::cluster::addresses::PeerAddresses;
 use crate::cluster::identity::NodeIdentity;
 use crate::peer::codec::{PeerRequest, RequestKind};

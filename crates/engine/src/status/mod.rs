@@ -1,8 +1,8 @@
 //! How this node is, and how the cluster is.
 
 pub(crate) mod cached;
+pub(crate) mod cluster_reporter;
 pub(crate) mod cluster_status;
-pub(crate) mod collect;
 pub(crate) mod lag;
 pub(crate) mod leader_spread;
 pub(crate) mod node_status;

@@ -8,7 +8,7 @@ use quorate_host::ShardView;
 use quorate_log::LogStore;
 use quorate_transport::{Transport, WallClock};
 use quorate_types::{Incarnation, Index, NodeId, ReplicaId, ShardId, Term, limits};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cluster::addresses::PeerAddresses;
 use crate::cluster::bootstrap_state::BootstrapState;
@@ -53,7 +53,7 @@ pub struct Status {
     #[serde(default)]
     pub resources: ResourceStatus,
     /// What will end its service, if nobody does anything about it.
-    #[serde(default, rename = "warning_facts")]
+    #[serde(default, rename = "warning_facts", deserialize_with = "known_warnings")]
     pub warnings: Vec<Warning>,
 }
 
@@ -148,6 +148,20 @@ pub struct TimesStatus {
     /// How many were in `[2^n, 2^(n+1))` nanoseconds, at place n; the first also counts zero, and the
     /// last everything longer.
     pub counts: Vec<u64>,
+}
+
+/// Those warnings of a peer that this version knows: a newer one may know more, and the rest of its status
+/// must be readable all the same.
+fn known_warnings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Warning>, D::Error> {
+    let all = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    let known = |value| match serde_json::from_value(value) {
+        Ok(warning) => Some(warning),
+        Err(error) => {
+            tracing::debug!(%error, "a warning of a peer is not known here");
+            None
+        }
+    };
+    Ok(all.into_iter().filter_map(known).collect())
 }
 
 impl Status {
@@ -399,5 +413,17 @@ pub(crate) mod tests {
             resources: ResourceStatus::default(),
             warnings: Vec::new(),
         }
+    }
+
+    /// Goal: a warning that only a newer version knows does not make a peer's status unreadable. Method: a
+    /// known and an unknown one.
+    #[test]
+    fn unknown_warnings_are_left_out() {
+        let known = Warning::DiskNearlyFull { free_bytes: 1, bytes: 100 };
+        let mut told = serde_json::to_value(status(1, Vec::new())).expect("plain");
+        let known_told = serde_json::to_value(&known).expect("plain");
+        told["warning_facts"] = serde_json::json!([{ "moon-is-full": { "phase": 1 } }, known_told]);
+        let heard: Status = serde_json::from_value(told).expect("readable");
+        assert_eq!(heard.warnings, [known]);
     }
 }

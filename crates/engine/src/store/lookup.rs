@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_machine::MetaMap;
 use quorate_types::{SpaceId, limits};
 
-use crate::call::read::{ReadRequest, ReadResponse};
+use crate::calls::read::{ReadRequest, ReadResponse};
 use crate::store::data_store::{DataStore, Found};
 
 /// Keys that a look passes between two questions whether it is still wanted.

@@ -7,7 +7,7 @@ use quorate_raft::Committed;
 use quorate_types::{Index, LogId, ShardId};
 use rustc_hash::FxHashMap;
 
-use crate::call::call::{Applied, Completion, Outcome};
+use crate::calls::call::{Applied, Completion, Outcome};
 use crate::error::FatalError;
 use crate::peer::replies::Replies;
 use crate::state::engine_state::EngineState;

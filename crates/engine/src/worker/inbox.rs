@@ -8,7 +8,7 @@ use quorate_raft::{Message, Reader, Run};
 use quorate_types::{Index, NodeId, ShardId, limits};
 use tokio::sync::oneshot;
 
-use crate::call::call::Call;
+use crate::calls::call::Call;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ fn payload_bytes(message: &Message) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::call::{CallKind, Completion};
+    use crate::calls::call::{CallKind, Completion};
     use quorate_raft::Body;
     use quorate_types::{ReplicaId, Term};
 

@@ -6,4 +6,4 @@ pub(crate) mod inbox;
 pub(crate) mod pending_calls;
 pub(crate) mod queue;
 pub(crate) mod shared;
-pub(crate) mod worker;
+pub(crate) mod step;

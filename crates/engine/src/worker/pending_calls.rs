@@ -4,7 +4,7 @@ use quorate_host::Ticket;
 use quorate_types::ShardId;
 use slab::Slab;
 
-use crate::call::call::Completion;
+use crate::calls::call::Completion;
 
 /// One waiting caller.
 pub(crate) struct PendingCall {

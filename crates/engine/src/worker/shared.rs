@@ -11,7 +11,7 @@ use crate::worker::apply::ApplyJob;
 use crate::worker::fetch::FetchJob;
 use crate::worker::inbox::Inbox;
 use crate::worker::queue::Queue;
-use crate::worker::worker::Observer;
+use crate::worker::step::Observer;
 
 /// From the workers to the threads that apply and read back.
 #[derive(Clone, Default)]

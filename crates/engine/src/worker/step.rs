@@ -9,8 +9,8 @@ use quorate_raft::Message;
 use quorate_transport::{ShardMessage, Transport, WallClock};
 use quorate_types::{LogId, Monotonic, NodeId, ShardId, WallMillis, limits};
 
-use crate::call::call::{Call, CallKind, Outcome};
-use crate::call::progress::Stage;
+use crate::calls::call::{Call, CallKind, Outcome};
+use crate::calls::progress::Stage;
 use crate::cluster::bootstrap_state::BootstrapState;
 use crate::error::FatalError;
 use crate::peer::replies::Replies;

@@ -164,7 +164,11 @@ impl Collector for RedisCollector {
             out.counter(name, help, value.load(Ordering::Relaxed))
         })?;
         let held = of.reply_bytes() as u64;
-        out.gauge("redis_reply_bytes", "Replies not yet read by clients", held)
+        out.gauge(
+            "redis_reply_bytes",
+            "Replies not yet read by clients, beyond 16 KiB of each",
+            held,
+        )
     }
 }
 

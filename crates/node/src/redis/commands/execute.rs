@@ -320,9 +320,10 @@ impl Patience {
                 *wait
             }
             Refusal::NoShard if waited < LEADER_HOLD => Duration::from_millis(50),
-            Refusal::NoLeader { .. } | Refusal::Unreachable { .. } | Refusal::NoShard => {
-                return Err(CLUSTERDOWN);
-            }
+            Refusal::Busy { .. }
+            | Refusal::NoLeader { .. }
+            | Refusal::Unreachable { .. }
+            | Refusal::NoShard => return Err(CLUSTERDOWN),
             Refusal::Invalid(invalid) => return Err(invalid_reply(invalid)),
             _ => return Err(Reply::Error(format!("ERR {refusal}").into())),
         };

@@ -356,6 +356,11 @@ impl InFlight {
         self.room.bytes()
     }
 
+    /// True if the connection has some of the room that others may wait for.
+    pub(super) fn has_shared_room(&self) -> bool {
+        self.room.has_shared()
+    }
+
     /// The next reply, or the local command to be answered, if its turn has come.
     pub(super) fn take_next(&mut self) -> Option<Next> {
         let next = match self.waiting.pop_front()? {

@@ -15,9 +15,6 @@ use std::task::{Context, Poll};
 use quorate_types::limits;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// What each connection may hold without asking, so that small commands touch nothing that connections
-/// share. Its sum is bounded by the number of clients.
-const FREE_BYTES: usize = 16 << 10;
 /// Beyond that, room is taken in steps of this many bytes.
 const STEP_BYTES: usize = 16 << 10;
 
@@ -88,7 +85,7 @@ impl Room {
 
     /// Bytes that the connection may hold.
     pub(super) fn bytes(&self) -> usize {
-        FREE_BYTES + bytes_of(self.held.as_ref()) + bytes_of(self.head.as_ref())
+        limits::CLIENT_FREE_BYTES + bytes_of(self.held.as_ref()) + bytes_of(self.head.as_ref())
     }
 
     fn missing(&self, bytes: usize) -> Option<u32> {
@@ -102,6 +99,11 @@ impl Room {
             Some(held) => held.merge(permit),
             None => self.held = Some(permit),
         }
+    }
+
+    /// True if the connection has some of what others wait for.
+    pub(super) fn has_shared(&self) -> bool {
+        self.held.is_some() || self.head.is_some()
     }
 
     /// True if the connection may hold `bytes` in all, without waiting for it.
@@ -168,7 +170,7 @@ impl Room {
     pub(super) fn shrink(&mut self, bytes: usize) {
         const STEPS_KEPT: usize = 4;
         let Some(held) = &mut self.held else { return };
-        let bytes = bytes.saturating_sub(FREE_BYTES);
+        let bytes = bytes.saturating_sub(limits::CLIENT_FREE_BYTES);
         if bytes == 0 {
             self.held = None;
             return;
@@ -198,15 +200,15 @@ mod tests {
         let node = Arc::new(NodeRoom::default());
         let mut rooms = [0; 3].map(|_| Room::new(Arc::clone(&node)));
         let [first, second, third] = &mut rooms;
-        assert!(first.poll_hold(&mut context, FREE_BYTES));
+        assert!(first.poll_hold(&mut context, limits::CLIENT_FREE_BYTES));
         assert_eq!(node.taken(), 0);
-        assert!(first.poll_hold(&mut context, FREE_BYTES + 1));
-        assert!(first.poll_hold(&mut context, FREE_BYTES + STEP_BYTES));
+        assert!(first.poll_hold(&mut context, limits::CLIENT_FREE_BYTES + 1));
+        assert!(first.poll_hold(&mut context, limits::CLIENT_FREE_BYTES + STEP_BYTES));
         assert_eq!(node.taken(), STEP_BYTES);
         let rest = limits::CLIENT_REPLIES_BYTES_MAX - STEP_BYTES;
-        assert!(second.try_hold(FREE_BYTES + rest) && !node.is_short());
-        assert!(third.poll_hold(&mut context, FREE_BYTES) && !node.is_short());
-        assert!(!third.poll_hold(&mut context, FREE_BYTES + 1) && node.is_short());
+        assert!(second.try_hold(limits::CLIENT_FREE_BYTES + rest) && !node.is_short());
+        assert!(third.poll_hold(&mut context, limits::CLIENT_FREE_BYTES) && !node.is_short());
+        assert!(!third.poll_hold(&mut context, limits::CLIENT_FREE_BYTES + 1) && node.is_short());
         // A large reply has room of its own.
         assert!(third.poll_head(&mut context, limits::CLIENT_REPLY_BYTES_MAX));
         assert!(!second.poll_head(&mut context, 1));
@@ -225,15 +227,15 @@ mod tests {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let node = Arc::new(NodeRoom::default());
         let mut rooms = [0; 3].map(|_| Room::new(Arc::clone(&node)));
-        let all = FREE_BYTES + limits::CLIENT_REPLIES_BYTES_MAX;
+        let all = limits::CLIENT_FREE_BYTES + limits::CLIENT_REPLIES_BYTES_MAX;
         assert!(rooms[0].poll_hold(&mut context, all));
         assert!(!rooms[1].poll_hold(&mut context, all));
-        assert!(!rooms[2].poll_hold(&mut context, FREE_BYTES + 1));
+        assert!(!rooms[2].poll_hold(&mut context, limits::CLIENT_FREE_BYTES + 1));
         rooms[2].stop_waiting();
         let [first, second, mut third] = rooms;
         drop(second);
         assert!(!node.is_short());
         drop(first);
-        assert!(third.poll_hold(&mut context, FREE_BYTES + 1));
+        assert!(third.poll_hold(&mut context, limits::CLIENT_FREE_BYTES + 1));
     }
 }

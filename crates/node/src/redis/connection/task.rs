@@ -109,7 +109,9 @@ impl Connection {
             }
             let read = self.fill(context)?;
             if !(served || answered || started || wrote || read) {
-                let is_short = self.shared.statistics.room.is_short();
+                // Who has only what is its own anyway is in nobody's way.
+                let is_short =
+                    self.in_flight.has_shared_room() && self.shared.statistics.room.is_short();
                 let held = self.in_flight.room_bytes();
                 return match self.stall.poll(context, &self.output, held, is_short) {
                     true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
