@@ -119,6 +119,22 @@ fn healthy_cluster() {
     check("shard.txt", &render::shard(&status.shards[2]));
 }
 
+/// Goal: a warning of what is to come is not told as if something were missing already. Method: a healthy
+/// cluster, one of whose nodes warns.
+#[test]
+fn a_warning_alone_is_told_as_one() {
+    let mut status = healthy(4);
+    status.health = Health::Degraded;
+    status.problems = vec!["node 2: its certificate expires on 2027-01-01".to_owned()];
+    let said = render::status(&status);
+    assert!(
+        said.starts_with("DEGRADED: every shard serves and has all its replicas, but"),
+        "{said}"
+    );
+    status.shards[1].state = ShardState::UnderReplicated;
+    assert!(render::status(&status).starts_with("DEGRADED: every shard serves, but one more"));
+}
+
 /// One node is gone: all 65 shards lack a replica, and the list is cut short.
 #[test]
 fn one_node_down() {

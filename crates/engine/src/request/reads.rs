@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_host::HostRefusal;
 
 use crate::calls::call::Outcome;
@@ -116,12 +117,41 @@ impl Reads {
         let body = read_codec::encode_request(request, level);
         let mut pending = self.dispatch.forward(route, node, kind, body, None)?;
         match retry.end_of(pending.answer()).await {
-            Ok(Outcome::Reply(bytes)) => match read_codec::decode_response(bytes) {
+            Ok(Outcome::Reply(bytes)) => match read_codec::decode_response(own(bytes)) {
                 Ok(response) if response.fits(request) => Ok(response),
                 Ok(_) | Err(_) => Err(Outcome::Malformed),
             },
             Ok(outcome) => Err(outcome),
             Err(_) => Err(Outcome::LeaderChanged { leader: None }),
         }
+    }
+}
+
+/// Bytes of an answer below which it is copied out of the frame that it came in. Beyond, it holds at most
+/// a few times its own bytes: a frame of many answers has 256 KiB.
+const COPIED_BYTES_MAX: usize = 64 << 10;
+
+/// The answer without the others that came in its frame: values are slices of it, and a short one would
+/// hold all of them for as long as the caller keeps it.
+fn own(answer: Bytes) -> Bytes {
+    match answer.len() {
+        0..=COPIED_BYTES_MAX => Bytes::copy_from_slice(&answer),
+        _ => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a short answer does not hold its frame, and a long one is not copied. Method: whether the
+    /// bytes are where they were.
+    #[test]
+    fn short_answers_let_go_of_their_frame() {
+        let frame = Bytes::from(vec![7; 256 << 10]);
+        let (short, long) = (frame.slice(10..20), frame.slice(..COPIED_BYTES_MAX + 1));
+        assert_ne!(own(short.clone()).as_ptr(), short.as_ptr());
+        assert_eq!(own(short.clone()), short);
+        assert_eq!(own(long.clone()).as_ptr(), long.as_ptr());
     }
 }

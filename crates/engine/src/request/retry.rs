@@ -136,11 +136,6 @@ impl Retry {
         }
     }
 
-    /// Where the leader is said to be, for a next try without a pause.
-    pub(crate) fn set_hint(&mut self, leader: NodeId) {
-        self.hint = Some(leader);
-    }
-
     /// Uses what the last try learnt to prepare the next one; an error if the deadline has passed or the
     /// engine is stopped.
     pub(crate) async fn prepare(

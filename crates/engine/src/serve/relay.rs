@@ -13,8 +13,7 @@ use quorate_host::HostRefusal;
 use quorate_types::{NodeId, limits};
 
 use crate::calls::call::Outcome;
-use crate::calls::read::ReadLevel;
-use crate::calls::read::ReadRequest;
+use crate::calls::read::{ReadLevel, ReadRequest};
 use crate::peer::codec::{PeerRequest, RequestKind};
 use crate::peer::read_codec;
 use crate::request::dispatch::check_command_size;
@@ -23,9 +22,6 @@ use crate::request::route::Route;
 use crate::serve::peer_reads::{AnswerRoom, PeerRead};
 use crate::serve::peer_service::PeerService;
 
-/// Leaders to whom one relayed write is sent, one after the other: the one known here, and the one
-/// whom that one names.
-const LEADERS_TRIED_MAX: usize = 2;
 /// Relayed requests that a node has in hand: as many as it may ask of one peer at once.
 pub(crate) const RELAYED_MAX: usize = limits::FORWARDS_PENDING_MAX;
 /// Bytes of what they ask: as many as wait for one lane. The largest command fits.
@@ -47,32 +43,43 @@ impl PeerService {
         // A copy of its own: the body would hold the whole frame that it came in.
         let command = Bytes::copy_from_slice(&request.body);
         drop(request);
-        let mut retry = Retry::new();
-        let mut outcome = Outcome::Refused(HostRefusal::NotLeader { leader: None });
-        for _ in 0..LEADERS_TRIED_MAX {
-            let target = match retry.target(&self.dispatch, &route) {
+        if route.local.is_some() {
+            let retry = Retry::new();
+            return match retry.target(&self.dispatch, &route) {
                 // Asking whoever asks would be a circle.
-                Target::Node(node) if node == from => break,
-                Target::Via(_) | Target::Nowhere { .. } => break,
-                target => target,
+                Target::Node(node) if node == from => Target::nowhere(None),
+                Target::Via(_) | Target::Nowhere { .. } => Target::nowhere(None),
+                target => self.relay_to(target, &route, &command, &retry).await,
             };
-            outcome = match self.dispatch.try_at(target, &route, &command, &retry, None).await {
-                Ok(outcome) => outcome,
-                // The asker, who began earlier, has given up before this.
-                Err(_) => return Outcome::UnknownLeaderChanged,
-            };
-            match outcome {
-                // It did not happen, so it may be tried there.
-                Outcome::Refused(HostRefusal::NotLeader { leader: Some(leader) })
-                | Outcome::LeaderChanged { leader: Some(leader) }
-                    if route.local.is_none() =>
-                {
-                    retry.set_hint(leader);
-                }
+        }
+        let (mut members, mut leader) = (Members::of(&route), None);
+        let mut outcome = Target::nowhere(None);
+        let retry = Retry::new();
+        let reached = |node| node != from && self.dispatch.is_connected(node);
+        while let Some(node) = members.next(leader, reached) {
+            outcome = self.relay_to(Target::Node(node), &route, &command, &retry).await;
+            leader = match outcome {
+                // It did not happen, so it may be tried elsewhere.
+                Outcome::Refused(HostRefusal::NotLeader { leader })
+                | Outcome::LeaderChanged { leader } => leader,
+                Outcome::Refused(HostRefusal::NoReplica) | Outcome::Unreachable { .. } => None,
                 outcome => return outcome,
-            }
+            };
         }
         outcome
+    }
+
+    /// Sends a relayed write on, once.
+    async fn relay_to(
+        &self,
+        target: Target,
+        route: &Route,
+        command: &Bytes,
+        retry: &Retry,
+    ) -> Outcome {
+        let tried = self.dispatch.try_at(target, route, command, retry, None).await;
+        // The asker, who began earlier, has given up before this.
+        tried.unwrap_or(Outcome::UnknownLeaderChanged)
     }
 
     /// Answers a read for another node, here or at a replica that this node reaches. What comes from
@@ -94,18 +101,32 @@ impl PeerService {
             let (response, room) = self.read_for_peer(read, shard, asked, level).await?;
             return Ok((read_codec::encode_response(&response), Some(room)));
         }
-        let reached = |node: &NodeId| *node != read.from() && self.dispatch.is_connected(*node);
-        let Some(node) = route.members.iter().copied().find(reached) else {
-            return Err(Outcome::Refused(HostRefusal::NoReplica));
-        };
-        let mut pending =
-            self.dispatch.forward(&route, node, RequestKind::Read, request.body, None)?;
-        match Retry::new().end_of(pending.answer()).await {
-            Ok(Outcome::Reply(response)) => Ok((response, None)),
-            Ok(outcome) => Err(outcome),
-            // Reads change nothing: that it is not known to have been done is all that counts.
-            Err(_) => Err(Outcome::LeaderChanged { leader: None }),
+        let (mut members, retry) = (Members::of(&route), Retry::new());
+        let reached = |node| node != read.from() && self.dispatch.is_connected(node);
+        let mut outcome = Outcome::Refused(HostRefusal::NoReplica);
+        while let Some(node) = members.next(None, reached) {
+            let body = request.body.clone();
+            let sent = self.dispatch.forward(&route, node, RequestKind::Read, body, None);
+            let answer = match sent {
+                Ok(mut pending) => retry.end_of(pending.answer()).await,
+                Err(outcome) => Ok(outcome),
+            };
+            outcome = match answer {
+                Ok(Outcome::Reply(response)) => return Ok((response, None)),
+                // Of these another member may know more. Reads change nothing, so they may be tried anew.
+                Ok(
+                    outcome @ (Outcome::Refused(_)
+                    | Outcome::LeaderChanged { .. }
+                    | Outcome::Unreachable { .. }
+                    | Outcome::Stopping
+                    | Outcome::UnknownConnectionLost { .. }),
+                ) => outcome,
+                Ok(outcome) => return Err(outcome),
+                // That it is not known to have been done is all that counts.
+                Err(_) => return Err(Outcome::LeaderChanged { leader: None }),
+            };
         }
+        Err(outcome)
     }
 
     /// As the asker routed it: the node that does it judges by that version.
@@ -117,5 +138,42 @@ impl PeerService {
             local: self.dispatch.shards().get(request.shard).cloned(),
             members: members.unwrap_or_default().iter().map(|member| member.node).collect(),
         }
+    }
+}
+
+/// The members of a shard without a replica here, each to be asked at most once.
+struct Members {
+    unasked: Vec<NodeId>,
+}
+
+impl Members {
+    fn of(route: &Route) -> Members {
+        Members { unasked: route.members.clone() }
+    }
+
+    /// The next one that is reached: the leader, if one is known and was not asked, else in order.
+    fn next(&mut self, leader: Option<NodeId>, reached: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let leads = self.unasked.iter().position(|node| Some(*node) == leader && reached(*node));
+        let at = leads.or_else(|| self.unasked.iter().position(|node| reached(*node)))?;
+        Some(self.unasked.remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: every member that is reached is asked, once, the leader as soon as it is known. Method: the
+    /// second of four is out of reach, and each that is asked names another one.
+    #[test]
+    fn each_member_is_asked_once() {
+        let unasked = (1..=4).map(NodeId).collect();
+        let mut members = Members { unasked };
+        let reached = |node| node != NodeId(2);
+        let mut next = |leader: Option<u64>| members.next(leader.map(NodeId), reached);
+        assert_eq!(next(None), Some(NodeId(1)));
+        assert_eq!(next(Some(4)), Some(NodeId(4)), "it is said to lead");
+        assert_eq!(next(Some(2)), Some(NodeId(3)), "who leads is out of reach");
+        assert_eq!(next(Some(4)), None, "nobody twice");
     }
 }

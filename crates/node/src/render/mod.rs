@@ -7,9 +7,9 @@ mod nodes;
 mod shards;
 mod table;
 
-use quorate::{Health, NodeState};
+use quorate::{Health, NodeState, ShardState};
 
-use crate::report::ClusterReport;
+use crate::report::{ClusterReport, NodeReport, ShardReport};
 
 pub use shards::shard;
 
@@ -59,11 +59,22 @@ fn verdict(status: &ClusterReport) -> String {
             status.nodes.len(),
             status.shards.len(),
         ),
+        Health::Degraded if is_complete(status) => {
+            "DEGRADED: every shard serves and has all its replicas, but what is said below may end that."
+                .to_owned()
+        }
         Health::Degraded => {
             "DEGRADED: every shard serves, but one more failure may end that.".to_owned()
         }
         Health::Unavailable => unavailable(status),
     }
+}
+
+/// True if nothing is missing yet: what is wrong is only a warning.
+fn is_complete(status: &ClusterReport) -> bool {
+    let is_up = |node: &NodeReport| node.state == NodeState::Up && node.unheard.is_empty();
+    let is_healthy = |shard: &ShardReport| shard.state == ShardState::Healthy;
+    status.nodes.iter().all(is_up) && status.shards.iter().all(is_healthy)
 }
 
 fn unavailable(status: &ClusterReport) -> String {
