@@ -43,7 +43,7 @@ async fn a_cluster_is_founded_when_all_founders_have_met() {
     }
     engines[2].put(key(1), "x").await.expect("and serve");
 
-    // Once founded, a majority is enough for ever.
+    // Once founded, a majority is enough forever.
     close(engines).await;
     let engines: Vec<Engine> =
         (1..=2).map(|node| spec.open(NodeId(node)).expect("opens")).collect();

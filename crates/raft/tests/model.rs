@@ -30,7 +30,7 @@ struct World {
     now_ms: u64,
     /// In force at the base.
     founders: Membership,
-    /// Site `n` hosts replica `n + 1`, for ever: also after its removal.
+    /// Site `n` hosts replica `n + 1`, forever: also after its removal.
     sites: Vec<Site>,
     /// How fast each site's clock runs, in percent: consensus must not rest on clocks.
     rates: Vec<u64>,

@@ -108,7 +108,7 @@ mutants! {
     /// Replicas act when support has lapsed, and the node goes on to give it.
     ActOnLapse: "replicas act on withdrawal, never on lapse (node liveness)", "lease_upheld";
     /// A withdrawn epoch is given again.
-    EpochKept: "a withdrawal ends its epoch for ever (node liveness)", "lease_upheld";
+    EpochKept: "a withdrawal ends its epoch forever (node liveness)", "lease_upheld";
     /// A node votes and campaigns right after its start.
     NoSilence: "silence after a start (pitfall 14)", "lease_upheld";
     /// A binding counts with the support of another life of its node.

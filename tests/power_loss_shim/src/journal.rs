@@ -11,7 +11,7 @@ use crate::format::{Header, Kind};
 use crate::kernel::{self, refuse};
 use crate::paths;
 
-/// Set once the settings are read; cleared in a forked child, whose lock may be held for ever by a
+/// Set once the settings are read; cleared in a forked child, whose lock may be held forever by a
 /// thread that did not survive the fork.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 

@@ -33,7 +33,7 @@ impl EngineBuilder {
         self
     }
 
-    /// The node's id, unique in its cluster for ever. Required.
+    /// The node's id, unique in its cluster forever. Required.
     pub fn node(mut self, node: NodeId) -> Self {
         self.settings.node = Some(node);
         self

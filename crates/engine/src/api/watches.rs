@@ -211,7 +211,7 @@ mod tests {
     }
 
     /// Goal: no publication is missed, by watches that come and go either. Method: a thread that
-    /// publishes as fast as it can, watchers that would wait for ever for what they missed.
+    /// publishes as fast as it can, watchers that would wait forever for what they missed.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_wake_up_is_lost() {
         const LAST: Index = Index(50_000);

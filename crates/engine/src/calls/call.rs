@@ -79,7 +79,7 @@ pub struct Applied {
 pub(crate) enum Outcome {
     /// A write was applied: where, and the state machine's reply.
     Applied(Applied),
-    /// The facts of a read, or a node's word about itself.
+    /// The response of a read, or a node's word about itself.
     Reply(Bytes),
     /// A read is linearizable here: this index is applied.
     ReadAt(Index),

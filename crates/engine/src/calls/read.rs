@@ -63,7 +63,7 @@ impl ReadRequest {
         }
     }
 
-    /// The question for values of at most `bytes` together, if it is for values by key.
+    /// The request for values of at most `bytes` together, if it is for values by key.
     pub(crate) fn within(mut self, bytes: usize) -> ReadRequest {
         if let ReadRequest::Get { bytes_max, .. } = &mut self {
             *bytes_max = (*bytes_max).min(bytes);
@@ -71,7 +71,7 @@ impl ReadRequest {
         self
     }
 
-    /// The question whose answer fits a frame.
+    /// The request whose answer fits a frame.
     pub(crate) fn within_frame(mut self) -> ReadRequest {
         if let ReadRequest::Get { bytes_max, .. } | ReadRequest::Scan { bytes_max, .. } = &mut self
         {
@@ -82,7 +82,7 @@ impl ReadRequest {
 }
 
 impl ReadResponse {
-    /// True if this can be the answer to `question`. What comes from another node may be anything.
+    /// True if this can be the answer to `request`. What comes from another node may be anything.
     pub(crate) fn fits(&self, request: &ReadRequest) -> bool {
         match (request, self) {
             (ReadRequest::Get { keys, bytes_max }, ReadResponse::Values(values)) => {

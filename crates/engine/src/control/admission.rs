@@ -177,7 +177,7 @@ impl Admission {
         tracing::info!(node = %self.node(), "every founder has met this directory");
     }
 
-    /// `peer` has proof that this directory is a copy, or that one was let in. Noted for ever before
+    /// `peer` has proof that this directory is a copy, or that one was let in. Noted forever before
     /// anything else: no later start may find only peers that do not know (RULE 17).
     pub(crate) fn handle_forked(self: &Arc<Self>, peer: NodeId, reason: &str) {
         if self.instances.is_fork.swap(true, Ordering::AcqRel) {

@@ -2,7 +2,7 @@
 //!
 //! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress, 5 write and 6 read to be sent on
 //! once if need be, 7 transfer of leadership), shard u64, descriptor version u64, then the command of a
-//! write, the question of a read, or the node u64 that is to lead. A write with progress is answered by
+//! write, the read request of a read, or the node u64 that is to lead. A write with progress is answered by
 //! stages before its answer, each at most once and in order; they may be missing. Answer: see
 //! `encode_outcome`; stage: see `encode_stage`. Little-endian.
 

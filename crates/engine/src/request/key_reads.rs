@@ -37,7 +37,7 @@ impl Known {
     }
 }
 
-/// One question: keys of one shard, by their places.
+/// One request: keys of one shard, by their places.
 #[derive(Clone)]
 struct Page {
     route: Route,
@@ -131,7 +131,7 @@ impl Reads {
         }
     }
 
-    /// The questions still to be asked, by the map of this moment.
+    /// The requests still to be asked, by the map of this moment.
     fn pages(
         &self,
         keys: &[Bytes],
@@ -211,7 +211,7 @@ fn places_to_ask(known: &[Known]) -> Vec<usize> {
     }
 }
 
-/// The questions for the keys at the places of `asked`. The keys of a shard are one page, which is one
+/// The requests for the keys at the places of `asked`. The keys of a shard are one page, which is one
 /// look at one moment, wherever they fit one: a key of known length has as much room as it needs, one
 /// of which nothing is known its part of what is left of `bytes_max`, and no more than its part of a
 /// page.
@@ -296,7 +296,7 @@ mod tests {
         pages.map(|page| (page.route.shard.0, page.places, page.bytes_max)).collect()
     }
 
-    /// Goal: the keys of a shard are asked for with one question wherever they fit a page, whatever
+    /// Goal: the keys of a shard are asked for with one request wherever they fit a page, whatever
     /// the bound of all; else they are torn by a write between two looks. Method: all counts of keys
     /// up to a page's, unknown and of known lengths.
     #[test]

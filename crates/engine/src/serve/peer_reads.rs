@@ -225,7 +225,7 @@ impl PeerService {
     }
 }
 
-/// What to ask if `facts` are only how long the values are, and `question` is for as many bytes.
+/// What to ask next if `response` says only how long the values are, and `request` allows as many bytes.
 fn longer(request: &ReadRequest, response: &ReadResponse) -> Option<ReadRequest> {
     let (ReadRequest::Get { bytes_max, .. }, ReadResponse::Lengths(lengths)) = (request, response)
     else {

@@ -65,7 +65,7 @@ impl fmt::Display for StoreIdentity {
 mod tests {
     use super::*;
 
-    /// Goal: the bytes are fixed for ever, and damage is found. Method: golden bytes, each flipped.
+    /// Goal: the bytes are fixed forever, and damage is found. Method: golden bytes, each flipped.
     #[test]
     fn golden_bytes_of_an_identity() {
         let identity =

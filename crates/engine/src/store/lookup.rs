@@ -1,4 +1,4 @@
-//! What a question finds in the data store. Blocks for as long as the disk does.
+//! What a request finds in the data store. Blocks for as long as the disk does.
 
 use bytes::Bytes;
 use quorate_machine::MetaMap;
@@ -7,7 +7,7 @@ use quorate_types::{SpaceId, limits};
 use crate::calls::read::{ReadRequest, ReadResponse};
 use crate::store::data_store::{DataStore, Found};
 
-/// Keys that a look passes between two questions whether it is still wanted.
+/// Keys that a look passes before it looks again whether it is still wanted.
 const KEYS_BETWEEN: u64 = 256;
 
 /// How far a look may go.
@@ -20,13 +20,13 @@ pub(crate) struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// As far as the question asks.
+    /// As far as the request asks.
     pub(crate) fn whole(ended: &'a dyn Fn() -> bool) -> Reach<'a> {
         Reach { ended, is_bounded: false }
     }
 }
 
-/// The facts; `None` if it ended early because nobody waits.
+/// The response; `None` if it ended early because nobody waits.
 pub(crate) fn look(
     data: &DataStore,
     space: SpaceId,

@@ -102,7 +102,7 @@ impl Watch {
     }
 }
 
-/// Looks at the files for ever, gives the engine what is new, and says so.
+/// Looks at the files forever, gives the engine what is new, and says so.
 pub(crate) async fn run(
     engine: &Engine,
     paths: CertificatePaths,

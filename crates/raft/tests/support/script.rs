@@ -42,7 +42,7 @@ pub(crate) struct Script {
     out: String,
 }
 
-/// No command here has that much to tell: more is two replicas that answer each other for ever.
+/// No command here has that much to tell: more is two replicas that answer each other forever.
 const OUTPUT_BYTES_MAX: usize = 100_000;
 
 type Words<'a> = &'a [&'a str];

@@ -130,7 +130,7 @@ pub(crate) fn restored(
         return fail(format!("it lived on node {}", before.node));
     }
     if before.is_removed {
-        return fail("it was removed for ever".to_owned());
+        return fail("it was removed forever".to_owned());
     }
     let HardState { term, vote, .. } = restored.hard_state;
     let (term_before, vote_before) = (before.durable_term, before.votes.get(&before.durable_term));
