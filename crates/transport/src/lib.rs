@@ -77,40 +77,28 @@
 //! # }
 //! ```
 
-mod certificate_error;
-mod certificates;
-mod closing;
+mod connection;
 mod frame;
-mod greeting;
 mod guard;
-mod handshakes;
 mod hello;
-mod lane;
-mod links;
-mod news;
 mod peer;
-mod reader;
 mod receiver;
-mod room;
-mod session;
 mod shared;
-mod statistics;
 mod tls;
 mod transport;
-mod validity;
-mod wire;
 
-pub use certificate_error::{CertificateError, PemRole};
-pub use certificates::{ClusterAuthority, NodeTls};
 pub use frame::{
     EncodedFrame, Forward, ForwardKind, Frame, FrameError, ShardMessage, decode_frame,
     encode_forwards, encode_messages,
 };
 pub use guard::{catch_panic, panic_text};
-pub use hello::{HandshakeError, Hello, PeerHello, Rejection, VERSION_MAX, VERSION_MIN};
-pub use lane::SendError;
+pub use hello::handshake_error::{HandshakeError, Rejection};
+pub use hello::{Hello, PeerHello, VERSION_MAX, VERSION_MIN};
+pub use peer::lane::SendError;
+pub use peer::statistics::{PeerStatistics, TransportStatistics};
 pub use receiver::Receiver;
 pub use shared::WallClock;
-pub use statistics::{PeerStatistics, TransportStatistics};
+pub use tls::certificate_error::{CertificateError, PemRole};
+pub use tls::certificates::{ClusterAuthority, NodeTls};
+pub use tls::validity::{Validity, utc};
 pub use transport::{BindError, BoundSocket, Transport, TransportConfig};
-pub use validity::{Validity, utc};

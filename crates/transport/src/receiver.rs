@@ -4,7 +4,8 @@ use bytes::Bytes;
 use quorate_types::{Incarnation, NodeId};
 
 use crate::frame::{Forward, ShardMessage};
-use crate::hello::{PeerHello, Rejection};
+use crate::hello::PeerHello;
+use crate::hello::handshake_error::Rejection;
 
 /// Where the transport delivers. But where it is said otherwise, called on QUIC threads, several at
 /// once: an implementation hands over to its own threads and must not block.

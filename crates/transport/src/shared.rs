@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use crate::hello::{Hello, PeerHello};
 use crate::peer::Peer;
+use crate::peer::room::{FrameRoom, LaneRoom};
 use crate::receiver::Receiver;
-use crate::room::{FrameRoom, LaneRoom};
-use crate::validity::Validity;
+use crate::tls::validity::Validity;
 
 /// Reads the wall clock.
 pub type WallClock = Arc<dyn Fn() -> WallMillis + Send + Sync>;

@@ -15,20 +15,20 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::certificate_error::CertificateError;
-use crate::certificates::NodeTls;
-use crate::closing::CODE_STOPPED;
+use crate::connection::closing::CODE_STOPPED;
+use crate::connection::links::{accept, dial, dial_late};
 use crate::frame::{Forward, ShardMessage};
 use crate::guard::{GuardedRuntime, guarded};
 use crate::hello::Hello;
-use crate::lane::SendError;
-use crate::links::{accept, dial, dial_late};
+use crate::peer::lane::SendError;
+use crate::peer::room::FrameRoom;
+use crate::peer::statistics::{TransportStatistics, add};
 use crate::receiver::Receiver;
-use crate::room::FrameRoom;
 use crate::shared::{Shared, WallClock};
-use crate::statistics::{TransportStatistics, add};
-use crate::tls::{QuicConfig, quic_config};
-use crate::validity::Validity;
+use crate::tls::certificate_error::CertificateError;
+use crate::tls::certificates::NodeTls;
+use crate::tls::config::{QuicConfig, quic_config};
+use crate::tls::validity::Validity;
 
 /// Kernel buffers asked for on both sides of the socket; the system may give less. Bursts of a
 /// whole frame then wait instead of being dropped and sent again.

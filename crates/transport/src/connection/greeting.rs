@@ -26,14 +26,15 @@ use quinn::{Connection, RecvStream};
 use quorate_types::{ClusterId, Incarnation, NodeId};
 use rustls_pki_types::CertificateDer;
 
-use crate::certificates::check_names;
-use crate::closing::{CODE_FORKED, CODE_IDENTITY_REJECTED, code_of_peer, describe, failed, refuse};
-use crate::guard::ask_blocking;
-use crate::hello::{
-    HELLO_HEAD_BYTES, HandshakeError, Hello, PeerHello, Rejection, WELCOME_BYTES, Welcome,
+use crate::connection::closing::{
+    CODE_FORKED, CODE_IDENTITY_REJECTED, code_of_peer, describe, failed, refuse,
 };
+use crate::guard::ask_blocking;
+use crate::hello::handshake_error::{HandshakeError, Rejection};
+use crate::hello::{HELLO_HEAD_BYTES, Hello, PeerHello, WELCOME_BYTES, Welcome};
 use crate::receiver::Receiver;
 use crate::shared::Shared;
+use crate::tls::certificates::check_names;
 
 /// What the acceptor says once it has admitted the dialer.
 const ADMITTED: [u8; 1] = *b"!";

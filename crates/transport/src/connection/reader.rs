@@ -3,9 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream};
 
-use crate::closing::describe;
+use crate::connection::closing::describe;
 use crate::frame::{HEADER_BYTES, decode_header};
-use crate::room::{FramePlace, FrameRoom};
+use crate::peer::room::{FramePlace, FrameRoom};
 
 /// Pieces fetched from the stream under one lock of the connection.
 const CHUNKS: usize = 64;

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 use webpki::{EndEntityCert, KeyUsage};
 
-use crate::certificate_error::{CertificateError, PemRole};
+use crate::tls::certificate_error::{CertificateError, PemRole};
 
 /// The times at which a certificate counts, both ends included, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use rustls::crypto::tls13::{Hkdf, OkmBlock};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::WebPkiClientVerifier;
 
-use crate::certificate_error::{CertificateError, PemRole};
-use crate::certificates::{NodeTls, certificate_der, key_der};
+use crate::tls::certificate_error::{CertificateError, PemRole};
+use crate::tls::certificates::{NodeTls, certificate_der, key_der};
 
 /// The application protocol in the TLS handshake: other programs fail there.
 const ALPN: &[u8] = b"quorate/1";

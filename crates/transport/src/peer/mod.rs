@@ -1,5 +1,9 @@
 //! One peer: its queues, its counters, and the connection that stands or not.
 
+pub(crate) mod lane;
+pub(crate) mod room;
+pub(crate) mod statistics;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,10 +14,10 @@ use quorate_types::{NodeId, NodeInstance};
 use tokio::sync::Notify;
 
 use crate::frame::{Forward, ShardMessage};
-use crate::hello::tells_not_admitted;
-use crate::lane::{PeerQueues, SendError};
-use crate::room::LaneRoom;
-use crate::statistics::{Counters, PeerStatistics, UdpTotals, add};
+use crate::hello::handshake_error::tells_not_admitted;
+use crate::peer::lane::{PeerQueues, SendError};
+use crate::peer::room::LaneRoom;
+use crate::peer::statistics::{Counters, PeerStatistics, UdpTotals, add};
 
 pub(crate) struct Peer {
     pub(crate) node: NodeId,

@@ -2,8 +2,8 @@
 
 use quinn::{Connection, ConnectionError, VarInt};
 
-use crate::hello::{HandshakeError, Rejection};
-use crate::validity::{Whose, dates_in_words};
+use crate::hello::handshake_error::{HandshakeError, Rejection};
+use crate::tls::validity::{Whose, dates_in_words};
 
 /// First and last of the QUIC error codes that carry an alert of TLS (RFC 9001, 4.8).
 const CRYPTO_CODES: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;

@@ -9,17 +9,17 @@ use quinn::{ConnectionError, Endpoint, Incoming};
 use quorate_types::NodeId;
 use tokio::task::JoinSet;
 
-use crate::certificates::node_name;
-use crate::closing::describe;
-use crate::greeting::{NotGreeted, Verdict, greet_as_acceptor, greet_as_dialer};
+use crate::connection::closing::describe;
+use crate::connection::greeting::{NotGreeted, Verdict, greet_as_acceptor, greet_as_dialer};
+use crate::connection::handshakes::{Handshakes, Permit};
+use crate::connection::news::Tells;
+use crate::connection::session::{HELLO_TIMEOUT, serve};
 use crate::guard::guarded;
-use crate::handshakes::{Handshakes, Permit};
 use crate::hello::PeerHello;
-use crate::news::Tells;
 use crate::peer::Peer;
-use crate::session::{HELLO_TIMEOUT, serve};
+use crate::peer::statistics::add;
 use crate::shared::Shared;
-use crate::statistics::add;
+use crate::tls::certificates::node_name;
 
 /// Time for a connection attempt, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -18,8 +18,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-use crate::certificate_error::{CertificateError, PemRole};
-use crate::validity::{Validity, now};
+use crate::tls::certificate_error::{CertificateError, PemRole};
+use crate::tls::validity::{Validity, now};
 
 const SUFFIX: &str = ".quorate";
 

@@ -13,12 +13,14 @@
 //! out references, the receiver slices one buffer. The meta part is validated whole before any of
 //! it is read, a run by its own checksum.
 
+mod wire;
+
 use bytes::Bytes;
 use quorate_raft::{Body, Message, Run, RunError};
 use quorate_types::{Index, ShardId, limits};
 use rkyv::{Archived, rancor};
 
-use crate::wire::{ArchivedWireMeta, WireForward, WireMessage, WireMeta};
+use crate::frame::wire::{ArchivedWireMeta, WireForward, WireMessage, WireMeta};
 
 /// Bytes before the meta part.
 pub(crate) const HEADER_BYTES: usize = 8;

@@ -9,9 +9,9 @@ use quinn::{Connection, Endpoint, SendStream, TokioRuntime};
 use quorate_types::{ClusterId, NodeId, limits};
 
 use super::*;
-use crate::certificates::{ClusterAuthority, node_name};
 use crate::frame::FRAME_BYTES_TARGET;
-use crate::tls::quic_config;
+use crate::tls::certificates::{ClusterAuthority, node_name};
+use crate::tls::config::quic_config;
 
 /// Longest wait for what is sure to come.
 const HANG: Duration = Duration::from_secs(20);

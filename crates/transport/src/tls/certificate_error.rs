@@ -4,7 +4,7 @@ use std::fmt;
 
 use quorate_types::{ClusterId, WallMillis};
 
-use crate::validity::utc;
+use crate::tls::validity::utc;
 
 /// Which of the three PEM texts an error speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,17 +8,19 @@ use quinn::{Connection, ConnectionError, ReadError, ReadExactError, RecvStream, 
 use quorate_types::NodeId;
 use tokio::task::JoinSet;
 
-use crate::closing::{CODE_REPLACED, CODE_STOPPED, REPLACED, describe, failed, malformed};
+use crate::connection::closing::{
+    CODE_REPLACED, CODE_STOPPED, REPLACED, describe, failed, malformed,
+};
+use crate::connection::news::{tell_connected, tell_disconnected};
+use crate::connection::reader::FrameReader;
 use crate::frame::{Frame, Item, decode_frame, frame_count};
 use crate::guard::{ask_blocking, guarded};
 use crate::hello::PeerHello;
-use crate::lane::{LANE_HEAD_BYTES, Lane, Queue};
-use crate::news::{tell_connected, tell_disconnected};
 use crate::peer::Peer;
-use crate::reader::FrameReader;
+use crate::peer::lane::{LANE_HEAD_BYTES, Lane, Queue};
+use crate::peer::statistics::add;
 use crate::receiver::Receiver;
 use crate::shared::Shared;
-use crate::statistics::add;
 
 /// Time for the hello after TLS stands.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);

@@ -4,7 +4,7 @@
 use quinn::{Connection, ConnectionError, VarInt};
 use quorate_types::NodeId;
 
-use crate::closing::{CODE_REPLACED, CODE_STOPPED, code_of_peer, is_of_tls};
+use crate::connection::closing::{CODE_REPLACED, CODE_STOPPED, code_of_peer, is_of_tls};
 use crate::hello::PeerHello;
 use crate::peer::Peer;
 

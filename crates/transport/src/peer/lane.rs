@@ -12,7 +12,7 @@ use quorate_types::{SPREAD, ShardId, limits};
 use tokio::sync::Notify;
 
 use crate::frame::{Forward, ITEM_BYTES_MAX, Item, ShardMessage};
-use crate::room::LaneRoom;
+use crate::peer::room::LaneRoom;
 
 /// Lanes that carry messages: control, then the append lanes.
 const MESSAGE_LANES: usize = 1 + limits::APPEND_LANES;
