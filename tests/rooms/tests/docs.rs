@@ -48,3 +48,27 @@ fn pages_name_files_that_exist() {
     assert!(count > 50, "the pages name many files; {count} were found");
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
 }
+
+/// Goal: the rooms of the engine are those that the page shows, in its order. Method: the rows of its table
+/// against the imports between folders.
+#[test]
+fn the_engines_rooms_are_as_shown() {
+    let root = root();
+    let page = std::fs::read_to_string(root.join("docs/ARCHITECTURE.md")).expect("readable");
+    let (_, table) = page.split_once("| folder of `engine/src` |").expect("the table is there");
+    let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+    let rooms: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let sources = quorate_rooms::Sources::read(&root.join("crates/engine/src")).expect("readable");
+    let row_of = |path: &str| {
+        let room = path.split('/').next().expect("a path");
+        rooms.iter().position(|shown| *shown == room)
+    };
+    let imports = sources.imports();
+    // What the crate shows is put together in lib.rs, above all rooms.
+    for import in imports.iter().filter(|import| import.from != "lib.rs") {
+        let rows = (row_of(&import.from), row_of(&import.to));
+        let (Some(from), Some(to)) = rows else { panic!("a room is not shown: {import:?}") };
+        assert!(from <= to, "against the order that is shown: {import:?}");
+    }
+    assert!(imports.len() > 200 && rooms.len() > 10, "{rooms:?}");
+}
