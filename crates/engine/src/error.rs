@@ -1,5 +1,6 @@
-//! What can go wrong for a caller. "Did not happen" and "outcome unknown" are different types: the first
-//! is always safe to retry, the second only if the caller knows that repeating the operation is safe.
+//! The errors that a caller gets. "Did not happen" and "outcome unknown" are different types: the
+//! first is always safe to retry, the second only if the caller knows that repeating the operation
+//! is safe.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,25 +8,25 @@ use std::time::Duration;
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, ShardId};
 
-/// Why a write did not happen, or may not have.
+/// Why a write did not happen, or may not have happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The write did not happen and never will; trying again is safe.
     #[error("not written: {0}")]
     DidNotHappen(Refusal),
-    /// The write may or may not take effect, now or later. Never retried by the engine.
+    /// The write may or may not take effect, now or later. The engine never retries it.
     #[error("outcome unknown: {0}")]
     OutcomeUnknown(Indeterminate),
 }
 
-/// Why an increment gave no sum.
+/// Why an increment failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IncrementError {
-    /// As of any write.
+    /// The errors of any write.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The stored value is no 64-bit decimal integer. Nothing was changed.
+    /// The stored value is not a 64-bit decimal integer. Nothing was changed.
     #[error("the value is not a 64-bit integer")]
     NotAnInteger,
     /// Adding would overflow. Nothing was changed.
@@ -42,7 +43,7 @@ pub struct ReadError(
     pub Refusal,
 );
 
-/// A definite no, with what to do next.
+/// A definite refusal, and what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -59,18 +60,19 @@ pub enum Refusal {
         /// How long to wait before the next try.
         wait: Duration,
     },
-    /// The node that was to be asked last can't be reached from here, nor over another node. Retry after
-    /// `wait`, or ask another node.
+    /// The node that was tried last can't be reached, neither directly nor through another node.
+    /// Retry after `wait`, or ask another node.
     #[error("node {node}, the one to ask for shard {shard}, can't be reached; ask another node")]
     Unreachable {
         /// The shard.
         shard: ShardId,
-        /// The leader as far as this node knows, or one of the members where it knows none.
+        /// The leader, as far as this node knows, or a member if it knows no leader.
         node: NodeId,
         /// How long to wait before the next try.
         wait: Duration,
     },
-    /// The shard's range changed under the request; the router has learnt the new one. Retry now.
+    /// The shard's range changed during the request; the router has learnt the new range. Retry
+    /// now.
     #[error(
         "shard {} is at descriptor version {}, the request was routed by {routed}",
         current.shard, current.epoch.version
@@ -81,8 +83,8 @@ pub enum Refusal {
         /// The shard as it is now.
         current: Box<ShardDescriptor>,
     },
-    /// No replica of the shard lives on this node; ask one of `nodes`. Only for what has to be
-    /// asked where a replica is: watches, committed entries and transfers of leadership.
+    /// No replica of the shard lives on this node; ask one of `nodes`. Only for requests that need
+    /// a local replica: watches, committed entries and transfers of leadership.
     #[error("shard {shard} has no replica on this node; ask one of {nodes:?}")]
     NotHere {
         /// The shard.
@@ -101,8 +103,8 @@ pub enum Refusal {
         /// The node that was to lead.
         node: NodeId,
     },
-    /// The state machine's version on some replica does not know the command, and every replica has
-    /// refused it alike. Upgrade all nodes, then try again.
+    /// Some replica's version of the state machine does not know the command, and every replica has
+    /// refused it. Upgrade all nodes, then try again.
     #[error("the command is not known to every node's version; upgrade all nodes, then try again")]
     UnknownCommand,
     /// A queue is full. Retry after `wait`.
@@ -113,8 +115,8 @@ pub enum Refusal {
         /// How long to wait before the next try.
         wait: Duration,
     },
-    /// The answer of a replica on another node can't be carried or read. Retrying can't help; a node
-    /// with a replica of its own can.
+    /// The answer of a replica on another node can't be sent or read. Retrying does not help;
+    /// asking a node that has a replica does.
     #[error("the answer of shard {shard} can't be carried from its node; ask a node that has it")]
     Unreadable {
         /// The shard.
@@ -125,7 +127,7 @@ pub enum Refusal {
     Stopped(String),
 }
 
-/// A request that no state of the cluster could accept.
+/// A request that is invalid in any state of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
@@ -158,13 +160,13 @@ pub enum Invalid {
     CrossShard {
         /// Shard of the first key.
         first: ShardId,
-        /// Another one.
+        /// Shard of another key.
         other: ShardId,
     },
     /// The answer would be longer than `limits::READ_BYTES_MAX`.
     #[error("answer of at least {found} bytes; at most {max} are allowed, read it in pages")]
     AnswerTooLong {
-        /// Its bytes, as far as they were added up.
+        /// The bytes that were counted so far.
         found: usize,
         /// The bound.
         max: usize,
@@ -184,23 +186,23 @@ pub enum Indeterminate {
         /// Time spent.
         after: Duration,
     },
-    /// The connection to the node that worked on it broke.
+    /// The connection to the node that worked on the command broke.
     #[error("the connection to node {node} broke before its answer came")]
     ConnectionLost {
         /// The node.
         node: NodeId,
     },
-    /// Leadership of the shard changed while it was under way.
+    /// Leadership of the shard changed while the command was under way.
     #[error("shard {shard} changed its leader while the command was under way")]
     LeaderChanged {
         /// The shard.
         shard: ShardId,
     },
-    /// The engine stopped while it was under way.
+    /// The engine stopped while the command was under way.
     #[error("the engine stopped while the command was under way")]
     Stopped,
-    /// It was applied, but the reply is larger than what nodes send each other. A caller on the node of
-    /// the shard's leader would have got it.
+    /// The command was applied, but its reply is larger than nodes can send each other. A caller on
+    /// the leader's node would have got it.
     #[error(
         "the command was applied, and its reply of {found} bytes is too large to be sent by another \
          node; at most {max} are"
@@ -208,10 +210,10 @@ pub enum Indeterminate {
     ReplyTooLarge {
         /// Its length.
         found: u64,
-        /// The bound of a frame, all told.
+        /// The bound of a whole frame.
         max: usize,
     },
-    /// It was applied, but the reply is not the built-in state machine's.
+    /// The command was applied, but its reply is not the built-in state machine's.
     #[error("the command was applied, and its reply can't be read: {reply}")]
     UnreadableReply {
         /// What was found.
@@ -237,15 +239,15 @@ fn join(faults: &[OpenFault]) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenFault {
-    /// A setting is missing or senseless.
+    /// A setting is missing or invalid.
     #[error("setting `{setting}`: {what}")]
     Setting {
         /// The builder's method.
         setting: &'static str,
-        /// What is wrong and what would do.
+        /// What is wrong, and what would be right.
         what: String,
     },
-    /// The log store refused.
+    /// The log store refused to open.
     #[error(transparent)]
     Log(#[from] quorate_log::LogOpenError),
     /// The log store failed while it was opened.
@@ -278,7 +280,7 @@ pub enum OpenFault {
          node id that was never used, with a certificate of its own"
     )]
     Ended {
-        /// As noted when it was shown.
+        /// The reason, as it was noted then.
         reason: String,
     },
     /// The disk has no room for a start. Nothing was changed.
@@ -287,12 +289,12 @@ pub enum OpenFault {
          it replays: free some, then start it again; nothing was changed"
     )]
     DiskFull {
-        /// What is left.
+        /// The free space.
         free_mebibytes: u64,
-        /// What has to be.
+        /// The free space that a start needs.
         needed_mebibytes: u64,
     },
-    /// The data store refused.
+    /// The data store refused to open, or failed.
     #[error("data store: {0}")]
     Data(String),
     /// The port or the certificates were refused.
@@ -308,7 +310,8 @@ pub enum OpenFault {
     },
 }
 
-/// The first failure that ended an engine's service (RULE 8). It is permanent: open it again, unless [`FatalError::forfeits_identity`].
+/// The first failure that ended an engine's service (RULE 8). It is permanent: open the engine
+/// again, unless [`FatalError::forfeits_identity`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FatalError {
@@ -318,11 +321,11 @@ pub enum FatalError {
     /// A write of the data store failed.
     #[error("data store: {0}")]
     Data(String),
-    /// The cluster does not take this directory for the node whose name it bears (RULE 5).
+    /// The cluster does not accept this directory as the node whose id it has (RULE 5).
     #[error("the cluster refuses this node: {0}. Nothing of the other nodes is harmed")]
     Identity(String),
-    /// A leader has shown that this directory lost what was acknowledged from it: an older copy of it
-    /// was put back. No later start on it passes (RULES 5 and 17).
+    /// A leader has shown that this directory lost what it had acknowledged: an older copy of it
+    /// was put back. Every later start on it is refused (RULES 5 and 17).
     #[error(
         "an older copy of this directory was put back: of shard {shard}, {loss}. Move it away, and give \
          the machine a node id that was never used, with a certificate of its own; the other nodes hold \
@@ -354,8 +357,8 @@ pub enum FatalError {
 }
 
 impl FatalError {
-    /// True if this directory must not go on under its node's name: another process may bear it by
-    /// right, and needs its ports.
+    /// True if this directory must not serve under its node's id again: another process may rightly
+    /// have that id, and needs its ports.
     #[must_use]
     pub fn forfeits_identity(&self) -> bool {
         match self {

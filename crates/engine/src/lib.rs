@@ -11,9 +11,9 @@
 //!                             └─────────────────────────────────┴─▶ apply ──▶ the caller's reply
 //! ```
 //!
-//! What it is not: a SQL database, a transaction system across shards, or an RPC framework.
+//! It is not a SQL database, a transaction system across shards, or an RPC framework.
 //!
-//! A cluster of one node, to begin with (see `examples/embedded.rs` for three):
+//! A first cluster, of one node (`examples/embedded.rs` has three):
 //!
 //! ```
 //! use quorate::{Bootstrap, ClusterAuthority, ClusterId, Engine, NodeId, ReadLevel};

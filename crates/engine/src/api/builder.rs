@@ -1,4 +1,4 @@
-//! How an engine is configured and opened.
+//! The builder that configures and opens an engine.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -58,8 +58,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Another wall clock than the system's. It decides expiry and is compared with the peers', who
-    /// refuse a node that is more than `limits::CLOCK_SKEW_MAX` away; safety never rests on it.
+    /// A wall clock instead of the system's. It decides expiry and is compared with the clocks of
+    /// peers, which refuse a node that is more than `limits::CLOCK_SKEW_MAX` away; safety never
+    /// depends on it.
     pub fn wall_clock(mut self, clock: WallClock) -> Self {
         self.settings.wall_clock = clock;
         self
@@ -71,35 +72,37 @@ impl EngineBuilder {
         self
     }
 
-    /// The cluster's first map, the same on every node. Required; used when the directory is new, and
-    /// not looked at once the directory knows the cluster's map.
+    /// The cluster's first map, the same on every node. Required; used when the directory is new,
+    /// and ignored once the directory knows the cluster's map.
     pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
         self.settings.bootstrap = Some(bootstrap);
         self
     }
 
-    /// Where another node listens. Can be given later by [`Engine::set_peer`].
+    /// The address at which another node listens. It can be set later by [`Engine::set_peer`].
     pub fn peer(mut self, node: NodeId, address: SocketAddr) -> Self {
         self.settings.peers.insert(node, address);
         self
     }
 
-    /// Step workers; each shard is pinned to one. Default 1: on few cores more cost more than they
-    /// give.
+    /// The number of step workers; each shard is pinned to one. Default 1: on few cores, more
+    /// workers cost more than they gain.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = workers;
         self
     }
 
     /// How the log reaches the disk. Anything but the default loses acknowledged writes when the
-    /// power fails; it exists to measure what a sync costs, and to prove that its absence is seen.
+    /// power fails; it exists to measure the cost of a sync, and to prove that a missing sync is
+    /// noticed.
     pub fn sync(mut self, sync: SyncMode) -> Self {
         self.settings.sync = sync;
         self
     }
 
-    /// Table files that both stores keep open, together. Default `limits::TABLE_FILES_MAX`. A process
-    /// whose limit of open files is low gives fewer, so that sockets and the log's next file find room.
+    /// The number of table files that both stores together keep open. Default
+    /// `limits::TABLE_FILES_MAX`. If the process may open few files, set fewer, to leave some for
+    /// sockets and the log's next file.
     pub fn table_files_max(mut self, files: usize) -> Self {
         self.settings.table_files_max = i32::try_from(files).unwrap_or(i32::MAX);
         self
@@ -111,8 +114,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Another state machine than the built-in key-value commands; see [`StateMachine`]. The same
-    /// on every node.
+    /// A state machine instead of the built-in key-value commands; see [`StateMachine`]. It must be
+    /// the same on every node.
     pub fn state_machine(
         mut self,
         machine: impl Fn(ShardId) -> Box<dyn StateMachine> + Send + Sync + 'static,
@@ -130,7 +133,7 @@ impl EngineBuilder {
     /// Opens the directory, recovers what it holds and starts serving. Blocks on the disk.
     ///
     /// # Errors
-    /// [`OpenError`] with every fault found; nothing runs then.
+    /// [`OpenError`] with every fault found; then nothing runs.
     pub fn open(self) -> Result<Engine, OpenError> {
         let dir = self.settings.directory.clone();
         let faults = self.settings.faults();

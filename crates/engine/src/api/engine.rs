@@ -1,4 +1,4 @@
-//! The public handle.
+//! The engine's public handle.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ use crate::status::cluster_status::{Balanced, ClusterStatus, Drained, Readiness}
 use crate::status::node_status::Status;
 use crate::store::data_store::{DataStatistics, Found};
 
-/// What a node knows about the place of a key.
+/// Where a key is, as far as a node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The shard that owns it.
@@ -38,7 +38,7 @@ pub struct Location {
     pub leader: Option<NodeId>,
 }
 
-/// Why shards were not ready in time.
+/// The error for shards that were not ready in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("after {after:?} these shards know no serving leader: {shards:?}")]
 pub struct NotReady {
@@ -50,9 +50,9 @@ pub struct NotReady {
 
 /// One node of a cluster: opened by [`Engine::builder`], cheap to clone, used from any thread.
 ///
-/// Its futures need a tokio runtime with time enabled, any one. A dropped future of a write leaves
-/// its outcome unknown. When the last clone is dropped the engine stops as by
-/// [`Engine::shutdown`], blocking the thread that drops it.
+/// Its futures need any tokio runtime with time enabled. Dropping the future of a write leaves its
+/// outcome unknown. Dropping the last clone stops the engine like [`Engine::shutdown`], and blocks
+/// the thread that drops it.
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) running: Arc<Running>,
@@ -98,10 +98,10 @@ impl Engine {
         }
     }
 
-    /// Adds `by` to the decimal integer under `key`; an absent key counts as 0. Gives the sum.
+    /// Adds `by` to the decimal integer under `key`; an absent key counts as 0. Returns the sum.
     ///
     /// # Errors
-    /// [`IncrementError`], which tells a value that is no integer from a write that failed.
+    /// [`IncrementError`], which tells a value that is not an integer from a failed write.
     pub async fn increment(&self, key: impl Into<Bytes>, by: i64) -> Result<i64, IncrementError> {
         match self.execute(KvCommand::Increment { key: key.into(), by }).await? {
             KvReply::Integer(sum) => Ok(sum),
@@ -131,8 +131,8 @@ impl Engine {
         KvReply::decode(&applied.reply).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// Replicates a command of the configured state machine in the shard that owns `key`; gives the
-    /// machine's reply.
+    /// Replicates a command of the configured state machine in the shard that owns `key`; returns
+    /// the machine's reply.
     ///
     /// # Errors
     /// As [`Engine::put`].
@@ -152,12 +152,12 @@ impl Engine {
         Ok(self.running.reads().get(key, level).await?)
     }
 
-    /// The values of `keys`, in their order. Each shard's part is consistent in itself, as long as it
-    /// is within [`limits::READ_PAGE_BYTES_MAX`] and [`limits::READ_PAGE_KEYS_MAX`]; the parts are read
-    /// side by side, not at one moment.
+    /// The values of `keys`, in their order. Each shard's part is consistent in itself, as long as
+    /// it is within [`limits::READ_PAGE_BYTES_MAX`] and [`limits::READ_PAGE_KEYS_MAX`]; the parts
+    /// are read in parallel, not at one moment.
     ///
     /// # Errors
-    /// As [`Engine::get`]; [`Invalid::AnswerTooLong`], before anything is held, if the values have
+    /// As [`Engine::get`]; [`Invalid::AnswerTooLong`], before any value is held, if the values have
     /// more than [`limits::READ_BYTES_MAX`] bytes together.
     pub async fn get_many(
         &self,
@@ -167,9 +167,9 @@ impl Engine {
         Ok(self.running.reads().get_many(keys, level).await?)
     }
 
-    /// As [`Engine::get_many`], but if the values have more than `bytes_max` bytes together, how long
-    /// each of them is. No more than `bytes_max` is ever held; with 0 no value is, so that this also
-    /// tells which of the keys exist.
+    /// As [`Engine::get_many`], but returns only the length of each value if together they have
+    /// more than `bytes_max` bytes. Never holds more than `bytes_max` bytes; with 0 it holds no
+    /// value, so that it can also tell which keys exist.
     ///
     /// # Errors
     /// As [`Engine::get`].
@@ -186,8 +186,8 @@ impl Engine {
     /// range is unbounded. Each page within a shard is linearizable in itself.
     ///
     /// # Errors
-    /// As [`Engine::get`]; [`Invalid::AnswerTooLong`] if it holds [`limits::READ_BYTES_MAX`] bytes of
-    /// keys and values and there may be more: take pages by [`Engine::scan_page`].
+    /// As [`Engine::get`]; [`Invalid::AnswerTooLong`] if the answer has [`limits::READ_BYTES_MAX`]
+    /// bytes of keys and values and there may be more: use [`Engine::scan_page`].
     pub async fn scan(
         &self,
         start: &[u8],
@@ -216,7 +216,7 @@ impl Engine {
         Ok(self.running.reads().scan_page(start, end, size, level).await?)
     }
 
-    /// As [`Engine::scan_page`], of keys alone: values are neither held nor weighed.
+    /// As [`Engine::scan_page`], but keys only: values are neither held nor counted.
     ///
     /// # Errors
     /// As [`Engine::get`].
@@ -232,9 +232,9 @@ impl Engine {
         Ok(self.running.reads().scan_keys(start, end, size, level).await?)
     }
 
-    /// How many keys lie in `[start, end)`, by walking over every key on a thread that may block; a
-    /// dropped future ends the walk. If a replica lives here, each shard is counted at a single
-    /// point in time; otherwise each stretch of at most [`limits::WALK_KEYS_MAX`] keys is.
+    /// Counts the keys in `[start, end)` by walking over them on a thread that may block; dropping
+    /// the future ends the walk. If a replica lives here, each shard is counted at a single point
+    /// in time; otherwise each stretch of at most [`limits::WALK_KEYS_MAX`] keys is.
     ///
     /// # Errors
     /// As [`Engine::get`].
@@ -247,14 +247,14 @@ impl Engine {
         Ok(self.running.reads().count(start, end, level).await?)
     }
 
-    /// Sizes of this node's data store, as RocksDB estimates them. Asks nobody.
+    /// Sizes of this node's data store, as RocksDB estimates them. Asks no other node.
     #[must_use]
     pub fn data_statistics(&self) -> DataStatistics {
         self.running.data().statistics()
     }
 
-    /// Hands the leadership of `shard` to its replica on `to`. Returns when the transfer has begun;
-    /// must be asked of the node that leads.
+    /// Hands the leadership of `shard` to its replica on `to`. Must be called on the node that
+    /// leads; returns when the transfer has begun.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was done.
@@ -302,12 +302,12 @@ impl Engine {
         self.running.identity().node
     }
 
-    /// Where another node listens from now on.
+    /// Sets the address at which another node listens from now on.
     pub fn set_peer(&self, node: NodeId, address: SocketAddr) {
         self.running.addresses().set(node, address);
     }
 
-    /// Where `key` is, as far as this node knows; `None` if no shard owns it. Asks nobody.
+    /// Where `key` is, as far as this node knows; `None` if no shard owns it. Asks no other node.
     #[must_use]
     pub fn locate(&self, key: &[u8]) -> Option<Location> {
         let route = self.running.dispatch().route(key).ok()?;
@@ -326,15 +326,15 @@ impl Engine {
         self.running.state().fatal.get()
     }
 
-    /// Ends when a fatal error ends this engine's service.
+    /// Waits until a fatal error ends this engine's service.
     pub async fn wait_fatal(&self) -> FatalError {
         self.running.state().fatal.wait().await
     }
 
-    /// Ends when every shard that lives here knows a leader that serves.
+    /// Waits until every shard that lives here knows a serving leader.
     ///
     /// # Errors
-    /// [`NotReady`] names the shards that do not, after `timeout`.
+    /// [`NotReady`], after `timeout`, names the shards that know none.
     pub async fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
         let (shards, node) = (self.running.dispatch().shards(), self.node());
         let deadline = tokio::time::Instant::now() + timeout;
@@ -354,24 +354,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether this node can serve what it is asked. Asks nobody.
+    /// Whether this node can serve requests. Asks no other node.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         self.running.status().readiness()
     }
 
-    /// The whole cluster, unreachable nodes included, as far as this node can find out: it asks
-    /// every other one, each for at most `timeout`, and if a replica seems to lag, or nodes not to
-    /// hear each other, those that answered once more, which takes up to
-    /// `limits::STATUS_LOOK_AGAIN` and `limits::STATUS_ANSWER_AGAIN` longer. Worked out once for all
-    /// who ask at about the same time, by the timeout of the first, and kept for
+    /// The status of the whole cluster, unreachable nodes included, as far as this node can find
+    /// out. It waits at most `timeout` for each other node. If a replica seems to lag, or nodes
+    /// seem not to hear each other, it asks those that answered once more, which takes up to
+    /// `limits::STATUS_LOOK_AGAIN` and `limits::STATUS_ANSWER_AGAIN` longer. Callers at about the
+    /// same time share one answer, found with the first one's timeout and kept for
     /// `limits::STATUS_AGE_MAX`.
     pub async fn cluster_status(&self, timeout: Duration) -> ClusterStatus {
         (*self.running.cluster_reporter().status(timeout).await).clone()
     }
 
     /// Spreads the leaders of all shards over the nodes that are up, as far as their replicas keep
-    /// up: asks each leader that has more than its share to hand over, and returns when the
+    /// up: asks each node that leads more than its share to hand over, and returns when the
     /// transfers have begun. Does one round; if some transfers could not be begun, call it again
     /// after a few seconds.
     pub async fn balance_leaders(&self) -> Balanced {
@@ -385,7 +385,7 @@ impl Engine {
     /// connections are kept.
     ///
     /// # Errors
-    /// [`BindError`] if they are another node's or can't be used; nothing has changed then.
+    /// [`BindError`] if they belong to another node or can't be used; then nothing has changed.
     pub fn set_tls(&self, tls: &NodeTls) -> Result<(), BindError> {
         self.running.transport().set_tls(tls)
     }

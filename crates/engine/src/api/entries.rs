@@ -1,5 +1,5 @@
-//! A shard's committed entries in order, for who wants to follow them: read from the log of this
-//! node at the pace of the consumer.
+//! A subscription to a shard's committed entries, in order: read from the log of this node at the
+//! pace of the consumer.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,13 +16,13 @@ use crate::api::watches::PositionWatch;
 use crate::error::Refusal;
 use crate::state::tasks::run_blocking;
 
-/// Bytes after which one read of the log ends; the run that passes them still belongs to it.
+/// Bytes after which one read of the log ends; the run that passes this bound is still included.
 const BATCH_BYTES_MAX: usize = 256 << 10;
 
 /// One committed entry of a shard's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedEntry {
-    /// Its place.
+    /// Its term and index.
     pub id: LogId,
     /// What it is.
     pub kind: CommittedKind,
@@ -36,17 +36,17 @@ pub enum CommittedKind {
     Blank,
     /// Changes the shard's members.
     Membership,
-    /// A command of the state machine. It took effect only if `descriptor_version` was in force when
-    /// its turn came; else it did nothing, on every replica, and its caller was told so.
+    /// A command of the state machine. It took effect only if `descriptor_version` was current when
+    /// it was applied; otherwise it did nothing on any replica, and its caller was told so.
     #[non_exhaustive]
     Command {
         /// The command's bytes. They share the memory of the run that holds the entry, up to about
-        /// 1 MiB or one command: copy what is to be kept for long.
+        /// 1 MiB or one command: copy them to keep them for long.
         command: Bytes,
-        /// The leader's wall time when it was proposed. The clock that the state machine saw is the
-        /// greatest of these so far.
+        /// The leader's wall time when the command was proposed. The state machine's clock is the
+        /// greatest of these times so far.
         time: WallMillis,
-        /// Version of the shard's descriptor that it was routed by.
+        /// Version of the shard's descriptor by which the command was routed.
         descriptor_version: u64,
     },
 }
@@ -63,15 +63,15 @@ pub enum EntriesError {
     Purged {
         /// The shard.
         shard: ShardId,
-        /// The index that was next.
+        /// The index of the next entry.
         wanted: Index,
-        /// The first index that the log holds, or, if it holds none, will hold.
+        /// The first index that the log holds, or will hold if it is empty.
         first_available: Index,
     },
     /// The engine has stopped.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The log holds something else than what was written; ask another replica.
+    /// The log does not hold what was written; ask another replica.
     #[error("the log of shard {shard} is damaged on this node: {detail}; ask another replica")]
     Damaged {
         /// The shard.
@@ -82,11 +82,12 @@ pub enum EntriesError {
 }
 
 impl Engine {
-    /// Every committed entry of `shard`, which must have a replica here, from index `from` on, each
-    /// once and in order: those in the log, then those to come. Does not block.
+    /// Follows the committed entries of `shard`, which must have a replica here, from index `from`
+    /// on: each once and in order, first those in the log, then new ones. Does not block.
     ///
-    /// `from` may lie ahead. One that is below the first entry of the log, as 0 is, is answered with
-    /// [`EntriesError::Purged`], which names the first. A shard's first entry is not at index 1.
+    /// `from` may lie ahead of the log. If it is below the first entry of the log, as 0 is, the
+    /// answer is [`EntriesError::Purged`], which names the first index. A shard's first entry is
+    /// not at index 1.
     ///
     /// # Errors
     /// As [`Engine::watch_leader`].
@@ -103,15 +104,15 @@ impl Engine {
 /// Follows a shard's committed entries. Made by [`Engine::committed_entries`].
 ///
 /// The consumer pulls: at most one batch of about 256 KiB, or one run if that is larger, is held in
-/// memory, however slow the consumer is, and nothing of the engine waits for it. Does not keep the
-/// engine alive, nor the log from being purged.
+/// memory, however slow the consumer is, and the engine never waits for it. Does not keep the
+/// engine alive, and does not keep the log from being purged.
 pub struct CommittedEntries {
     shard: ShardId,
-    /// The next entry to be given.
+    /// Index of the next entry to return.
     next: Index,
-    /// The entries of the run at hand, from `next` on.
+    /// The entries of the current run, from `next` on.
     entries: VecDeque<CommittedEntry>,
-    /// The runs of the batch behind it.
+    /// The runs of the batch after the current one.
     runs: VecDeque<Run>,
     position: PositionWatch,
     /// Weak, so that a subscription does not hold the directory of an engine that has ended.
@@ -129,12 +130,12 @@ impl CommittedEntries {
         CommittedEntries { shard, next: from, entries, runs, position, log }
     }
 
-    /// The next entry; waits until there is one. Committed and durable on this node, but perhaps not
-    /// yet applied here. Needs a tokio runtime, on whose blocking threads the log is read. Dropping
-    /// the future loses nothing.
+    /// Returns the next entry; waits until there is one. It is committed and durable on this node,
+    /// but perhaps not yet applied here. Needs a tokio runtime, whose blocking threads read the
+    /// log. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`EntriesError`]; the same again if it is called again, as long as its cause lasts.
+    /// [`EntriesError`]; a further call returns the same error as long as its cause lasts.
     pub async fn next(&mut self) -> Result<CommittedEntry, EntriesError> {
         loop {
             if let Some(entry) = self.entries.pop_front() {
@@ -145,7 +146,7 @@ impl CommittedEntries {
                 self.runs = self.read().await?;
                 continue;
             };
-            // Taken away only once it is read, so that an error does not skip it.
+            // Removed only after it is decoded, so that an error does not skip it.
             self.entries = decode_run(self.shard, run)?;
             self.runs.pop_front();
         }
@@ -182,8 +183,8 @@ fn read_batch(
     }
 }
 
-/// The first index of `range` that the log holds, or its end. Logs have no holes (RULE 7), so it can
-/// be searched by halves.
+/// The first index of `range` that the log holds, or the end of `range`. A binary search finds it,
+/// because logs have no holes (RULE 7).
 fn first_held(log: &LogStore, shard: ShardId, range: Range<Index>) -> Result<Index, LogReadError> {
     let Range { start: mut low, end: mut high } = range;
     while low < high {

@@ -1,5 +1,5 @@
-//! Goal: a subscription gives exactly the committed entries, whatever the batches, tells what a purge
-//! took, and ends with the engine. Method: a real log store, positions published by hand.
+//! Goal: a subscription returns exactly the committed entries for any batches, reports what a purge
+//! removed, and ends with the engine. Method: a real log store; the test publishes positions.
 
 use std::path::Path;
 
@@ -106,7 +106,7 @@ async fn waits(entries: &CommittedEntries) -> bool {
     let empty = entries.entries.is_empty() && entries.runs.is_empty();
     tokio::select! {
         biased;
-        // What it looks at is in memory, so one poll tells.
+        // It reads only memory, so one poll tells.
         _ = entries.position.wait_committed(entries.next) => false,
         () = std::future::ready(()) => empty,
     }
@@ -186,9 +186,9 @@ async fn the_end_of_the_engine_ends_it() {
     assert_eq!(entries.next().await, stopped);
 }
 
-/// Goal: an error skips nothing: who asks again is told again, and never gets what lies behind.
-/// Method: between sound runs of one batch one whose last command has no envelope, asked for from
-/// before it, from its middle, and from behind it.
+/// Goal: an error skips nothing: a further call returns it again, and never a later entry. Method:
+/// a run whose last command has no envelope, between sound runs of one batch; reads begin before
+/// it, in its middle, and after it.
 #[tokio::test]
 async fn a_damaged_run_is_told_again_and_not_skipped() {
     let directory = tempfile::tempdir().expect("a temporary directory");

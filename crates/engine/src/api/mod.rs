@@ -1,4 +1,4 @@
-//! The engine's public handle and what it gives out.
+//! The engine's public handle, and the types that it returns.
 
 pub(crate) mod builder;
 pub(crate) mod engine;

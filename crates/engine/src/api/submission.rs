@@ -1,4 +1,4 @@
-//! Writes that tell how far they have come.
+//! Writes that report their progress.
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -16,9 +16,9 @@ use crate::request::dispatch::Dispatch;
 use crate::state::budget::Share;
 use crate::state::tasks::guarded;
 
-/// Submissions of one engine that may be under way: as many as one peer may be asked at once.
+/// Most submissions of one engine under way: as many as one peer may be asked at once.
 pub(crate) const SUBMISSIONS_MAX: usize = limits::FORWARDS_PENDING_MAX;
-/// Bytes of their commands: as many as may wait for one worker. The largest command fits.
+/// Most bytes of their commands: as many as may wait for one worker. The largest command fits.
 pub(crate) const SUBMISSIONS_BYTES_MAX: usize = limits::INBOX_BYTES_MAX;
 /// About the time that a full turn takes.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
@@ -26,8 +26,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(10);
 const _: () = assert!(limits::COMMAND_BYTES_MAX <= SUBMISSIONS_BYTES_MAX);
 
 impl Engine {
-    /// As [`Engine::execute_bytes`], and tells the place of the entry: for waiting elsewhere until
-    /// it is applied ([`PositionWatch::wait_applied`](crate::PositionWatch::wait_applied)).
+    /// As [`Engine::execute_bytes`], and also returns the entry's place, to wait elsewhere until it
+    /// is applied ([`PositionWatch::wait_applied`](crate::PositionWatch::wait_applied)).
     ///
     /// # Errors
     /// As [`Engine::put`].
@@ -41,17 +41,17 @@ impl Engine {
     }
 
     /// Begins to replicate a command of the configured state machine in the shard that owns `key`,
-    /// here or on another node, and tells its stages: accepted, committed, applied.
+    /// here or on another node, and reports its stages: accepted, committed, applied.
     ///
-    /// It starts at once and goes on by itself, in a task of the caller's tokio runtime: it does not
-    /// have to be awaited, and dropping the [`Submission`] leaves it under way, with its end unknown
-    /// to anybody. Submissions of one thread enter their shard's log in the order of the calls,
-    /// unless one of them has to be tried again. Does not block. The engine ends it at the latest
-    /// after [`limits::REQUEST_TIMEOUT`](crate::limits::REQUEST_TIMEOUT), or when it stops; dropping
-    /// the last handle of the engine stops it.
+    /// The write starts at once and runs in a task of the caller's tokio runtime: it does not have
+    /// to be awaited, and if the [`Submission`] is dropped it continues, but its outcome stays
+    /// unknown. Submissions of one thread enter their shard's log in the order of the calls, unless
+    /// one of them has to be tried again. Does not block. The engine ends the write after at most
+    /// [`limits::REQUEST_TIMEOUT`](crate::limits::REQUEST_TIMEOUT), or when the engine stops;
+    /// dropping its last handle stops it.
     ///
-    /// At most 65,536 submissions with commands of 64 MiB in all may be under way in one engine; one
-    /// more ends at once, as refused with [`Refusal::Busy`].
+    /// At most 65,536 submissions with commands of 64 MiB in all may be under way in one engine; a
+    /// further one is refused at once with [`Refusal::Busy`].
     ///
     /// # Panics
     /// If called outside of a tokio runtime with time enabled.
@@ -78,7 +78,7 @@ impl Engine {
     }
 }
 
-/// A submitted write at work.
+/// A submitted write that is running.
 struct Write {
     progress: Arc<Progress>,
     over: bool,
@@ -88,7 +88,8 @@ struct Write {
 impl Write {
     async fn run(mut self, dispatch: Arc<Dispatch>, key: Bytes, command: Bytes) {
         let end = dispatch.write(|| dispatch.route(&key), command, Some(&self.progress)).await;
-        // Nobody who hears of the end may find the engine's port still held by it.
+        // A caller that learns the outcome must not find that this task still holds the engine's
+        // port.
         drop(dispatch);
         self.progress.end(end);
         self.over = true;
@@ -96,7 +97,8 @@ impl Write {
 }
 
 impl Drop for Write {
-    /// Its runtime is going down, or it panicked: whoever waits elsewhere is answered.
+    /// The runtime is shutting down, or the write panicked: callers that wait elsewhere are
+    /// answered.
     fn drop(&mut self) {
         if !self.over {
             self.progress.end(Err(WriteError::OutcomeUnknown(Indeterminate::Stopped)));
@@ -106,20 +108,20 @@ impl Drop for Write {
 
 /// A write under way. Made by [`Engine::submit`].
 ///
-/// Each stage may be awaited at any time, in any order, again and by several. A later stage implies
-/// the earlier ones. A write that is not applied ends every stage with the same error, those that
-/// were reached before as well.
+/// Each stage may be awaited at any time, in any order, repeatedly and by several tasks. A later
+/// stage implies the earlier ones. If a write is not applied, every stage returns the same error,
+/// even a stage that was reached before.
 #[derive(Clone, Debug)]
 pub struct Submission {
     known: watch::Receiver<Known>,
 }
 
 impl Submission {
-    /// Waits until the leader's log has taken the command in, and gives its place there.
+    /// Waits until the leader's log has accepted the command, and returns its place there.
     ///
     /// This is no promise: if leadership changes before the place is committed, the write may never
-    /// happen. Where the engine knows that it did not, it tries again, at another place: this gives
-    /// the place of the newest try, which a later one may supersede.
+    /// happen. If the engine knows that it did not, it retries at another place: this returns the
+    /// place of the newest try, which a later try may supersede.
     ///
     /// # Errors
     /// As [`Engine::put`].
@@ -127,11 +129,11 @@ impl Submission {
         self.wait(|known| known.accepted).await
     }
 
-    /// Waits until the place is committed: a majority has it durably, and every replica will come
-    /// by it.
+    /// Waits until the place is committed: a majority has the entry durably, and every replica will
+    /// reach it.
     ///
-    /// Only [`Submission::applied`] is the end. Where the shard's range has changed since the command
-    /// was routed, the committed entry does nothing on any replica, and the engine tries again.
+    /// Only [`Submission::applied`] gives the outcome. If the shard's range has changed since the
+    /// command was routed, the committed entry does nothing on any replica, and the engine retries.
     ///
     /// # Errors
     /// As [`Engine::put`].
@@ -139,7 +141,7 @@ impl Submission {
         self.wait(|known| known.committed).await
     }
 
-    /// Waits for the end: the command has been applied on the leader's node.
+    /// Waits for the outcome: the command has been applied on the leader's node.
     ///
     /// # Errors
     /// As [`Engine::put`].
@@ -152,7 +154,7 @@ impl Submission {
         Ok(self.end(place).await?.id)
     }
 
-    /// Waits for the end, or until `reached` gives something.
+    /// Waits for the outcome, or until `reached` returns something.
     async fn end(
         &self,
         reached: impl Fn(&Known) -> Option<Applied>,
@@ -164,7 +166,7 @@ impl Submission {
             found.is_some()
         });
         drop(waited.await);
-        // Without an end there is nobody left to tell one.
+        // The writer is gone and left no outcome.
         found.unwrap_or(Err(WriteError::OutcomeUnknown(Indeterminate::Stopped)))
     }
 }

@@ -1,7 +1,7 @@
-//! Watches: who leads, what the map says, how far a shard has come.
+//! Watches of a shard's leader, of a shard's position, and of the map.
 //!
-//! A watch shows the newest state and skips what was overtaken. It is cheap, needs no polling, does
-//! not keep the engine alive, and ends with [`Refusal::Stopped`] when the engine does.
+//! A watch shows the newest state and skips older ones. It is cheap, needs no polling, does not
+//! keep the engine alive, and ends with [`Refusal::Stopped`] when the engine stops.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Engine {
         }
     }
 
-    /// Watches how far `shard`, which must have a replica here, has come. Does not block. While a
+    /// Watches the position of `shard`, which must have a replica here. Does not block. While a
     /// shard's position is watched, each of its turns costs a wake-up.
     ///
     /// # Errors
@@ -66,8 +66,8 @@ impl LeaderWatch {
         *self.receiver.borrow()
     }
 
-    /// Waits until the leadership has changed since this watch was made or last told of a change; it
-    /// may have changed back. Dropping the future loses nothing.
+    /// Waits until the leadership has changed since this watch was made or last reported a change;
+    /// it may have changed back. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`Refusal::Stopped`] when the engine ends.
@@ -92,8 +92,8 @@ impl MapWatch {
         self.map.view()
     }
 
-    /// Waits until something of the map, its list of nodes included, has changed since this watch was
-    /// made or last told of a change. Dropping the future loses nothing.
+    /// Waits until the map, including its list of nodes, has changed since this watch was made or
+    /// last reported a change. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`Refusal::Stopped`] when the engine ends.
@@ -103,7 +103,7 @@ impl MapWatch {
     }
 }
 
-/// Shows how far one shard has come here. Made by [`Engine::watch_position`].
+/// Shows the position of one shard on this node. Made by [`Engine::watch_position`].
 pub struct PositionWatch {
     state: Arc<LocalShard>,
     shutdown: Arc<Shutdown>,
@@ -123,8 +123,8 @@ impl PositionWatch {
         self.state.position.get()
     }
 
-    /// Waits until the position is another than the one that this watch has seen, which is at first
-    /// the one when it was made. Dropping the future loses nothing.
+    /// Waits until the position differs from the last one that this watch has seen, at first the
+    /// one when the watch was made. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`Refusal::Stopped`] when the engine ends.
@@ -135,8 +135,8 @@ impl PositionWatch {
     }
 
     /// Waits until everything up to and with `index` is applied here: reads of this node at
-    /// [`ReadLevel::Stale`](crate::ReadLevel::Stale) then see it. Leaves what [`PositionWatch::changed`]
-    /// has seen as it is.
+    /// [`ReadLevel::Stale`](crate::ReadLevel::Stale) then see it. Does not affect what
+    /// [`PositionWatch::changed`] has seen.
     ///
     /// # Errors
     /// [`Refusal::Stopped`] when the engine ends.
@@ -153,19 +153,19 @@ impl PositionWatch {
         self.wait_for(|position| position.commit >= index).await
     }
 
-    /// Why nothing more will come, once nothing more will.
+    /// Why this watch has ended, once it has.
     pub(crate) fn ended(&self) -> Refusal {
         self.shutdown.refusal()
     }
 
-    /// Where a panic of what reads on behalf of this watch goes.
+    /// The latch for panics in reads on behalf of this watch.
     pub(crate) fn fatal(&self) -> Arc<Fatal> {
         self.shutdown.fatal()
     }
 
     async fn wait_for(&self, wanted: impl Fn(Position) -> bool) -> Result<Position, Refusal> {
         loop {
-            // Made before the look, from when on it misses nothing.
+            // Made before the position is read, so that no later change is missed.
             let moved = self.state.position.moved();
             let position = self.current();
             if wanted(position) {
@@ -210,8 +210,8 @@ mod tests {
         (Arc::new(state), Arc::new(Shutdown::new(Arc::new(Fatal::default()))))
     }
 
-    /// Goal: no publication is missed, by watches that come and go either. Method: a thread that
-    /// publishes as fast as it can, watchers that would wait forever for what they missed.
+    /// Goal: no watch misses a publication, not even one that comes and goes. Method: a thread that
+    /// publishes as fast as it can, and watchers that would wait forever for a missed one.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_wake_up_is_lost() {
         const LAST: Index = Index(50_000);
@@ -247,8 +247,8 @@ mod tests {
         publisher.join().expect("no panic");
     }
 
-    /// Goal: the leadership watch tells of what matters and of nothing else, and ends with the
-    /// engine. Method: roles by hand.
+    /// Goal: the leadership watch reports what matters and nothing else, and ends with the engine.
+    /// Method: the test sets the roles.
     #[tokio::test]
     async fn leadership_changes_once_per_change() {
         let (state, shutdown) = shard();

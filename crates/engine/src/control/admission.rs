@@ -1,4 +1,4 @@
-//! Which peers are let in, and what it means to be let in or refused by one.
+//! Decides which peers are let in, and what to do when a peer lets this node in or refuses it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use crate::state::fatal::Fatal;
 use crate::state::tasks::{run_blocking, spawn_guarded};
 use crate::worker::inbox::{Inbox, Input};
 
-/// How long a peer waits while another one's admission is synced, before it is told to come again:
-/// well under the transport's patience, and no thread stays behind for long on a disk that hangs.
+/// How long a peer waits while another one's admission is synced, before it is told to try again:
+/// well under the transport's timeout, and so that no thread waits long for a disk that hangs.
 const ADMISSION_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a fork waits for the note of its end, before it ends without: a disk that hangs must not
+/// How long a fork waits until its end is noted before it ends anyway: a disk that hangs must not
 /// keep it alive.
 const NOTE_WAIT: Duration = Duration::from_secs(3);
 
-/// The newest instance of every peer that was ever admitted; as durable in the log.
+/// The newest instance of every peer that was ever admitted, as the log holds it durably.
 struct KnownInstances {
     known: Mutex<BTreeMap<NodeId, NodeInstance>>,
     /// Held through a decision and its sync. Never taken while `known` is held.
     deciding: Mutex<()>,
-    /// Set once this directory is shown to be a fork: it takes nobody in any more.
+    /// Set once this directory is shown to be a fork: then it admits no more peers.
     is_fork: AtomicBool,
 }
 
@@ -51,7 +51,7 @@ impl KnownInstances {
     }
 }
 
-/// What [`Admission`] works with.
+/// The parts that [`Admission`] uses.
 pub(crate) struct AdmissionParts {
     pub(crate) identity: NodeIdentity,
     /// Digest of the first map that this directory was made for.
@@ -64,7 +64,7 @@ pub(crate) struct AdmissionParts {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
 }
 
-/// See the module's documentation.
+/// Admits peers or refuses them, and remembers those that it admitted.
 pub(crate) struct Admission {
     parts: AdmissionParts,
     instances: KnownInstances,
@@ -76,12 +76,12 @@ impl Admission {
         Admission { parts, instances: KnownInstances::new(known) }
     }
 
-    /// The start of `peer` that was met last.
+    /// The newest known start of `peer`.
     pub(crate) fn remembered(&self, peer: NodeId) -> Option<Incarnation> {
         self.instances.of(peer).map(|instance| instance.incarnation)
     }
 
-    /// The nonce of a start of this directory, to prove descent with. Blocks on the disk.
+    /// The nonce of a start of this directory, which proves descent from it. Blocks on the disk.
     pub(crate) fn start_nonce(&self, start: Incarnation) -> Result<Option<u64>, String> {
         self.parts.log.start_nonce(start)
     }
@@ -112,7 +112,7 @@ impl Admission {
             // The process that was let in before: nothing to note, and no disk to wait for.
             return check_instance(hello.instance, hello);
         }
-        // Held to the end, so that nobody is founded on a directory that is being replaced.
+        // Held to the end, so that no node is founded on a directory that is being replaced.
         let deciding = self.instances.deciding.try_lock_for(ADMISSION_WAIT);
         let _deciding = deciding.ok_or_else(|| {
             Rejection::NotNow("this node's log is slow to note another admission".to_owned())
@@ -124,7 +124,8 @@ impl Admission {
             check_instance(known, hello)?;
         }
         if known != Some(hello.instance) {
-            // Durable before the peer is let in: a restart must not forget whom it has heard.
+            // Durable before the peer is let in: a restart must not forget which peers it has
+            // heard.
             let recorded = self.parts.log.record_peer(hello.node, hello.instance);
             recorded.map_err(|fault| {
                 Rejection::NotNow(format!("this node's log has failed: {fault}"))
@@ -151,8 +152,9 @@ impl Admission {
         self.parts.map.ask_refresh();
     }
 
-    /// The connection to `peer` is gone. Until the founding is complete it has to be met again: it may
-    /// come back with another directory, on which this node must not be founded unseen.
+    /// The connection to `peer` is gone. Until the founding is complete, this node has to meet it
+    /// again: it may come back with another directory, and this node must not be founded without
+    /// having seen it.
     pub(crate) fn handle_disconnected(&self, peer: NodeId) {
         self.parts.bootstrap_state.forget(peer);
     }
@@ -177,8 +179,9 @@ impl Admission {
         tracing::info!(node = %self.node(), "every founder has met this directory");
     }
 
-    /// `peer` has proof that this directory is a copy, or that one was let in. Noted forever before
-    /// anything else: no later start may find only peers that do not know (RULE 17).
+    /// `peer` has proof that this directory is a copy, or that a copy was let in. This is noted
+    /// durably before anything else: a later start may find only peers that do not know it
+    /// (RULE 17).
     pub(crate) fn handle_forked(self: &Arc<Self>, peer: NodeId, reason: &str) {
         if self.instances.is_fork.swap(true, Ordering::AcqRel) {
             return;
@@ -187,7 +190,7 @@ impl Admission {
         let admission = Arc::clone(self);
         let reason = format!("node {peer} says: {reason}");
         let noted = reason.clone();
-        // It syncs, and this thread carries the connections.
+        // The note syncs, and this thread drives the connections.
         let note = run_blocking(Arc::clone(&self.parts.fatal), "end of the directory", move || {
             admission.parts.log.record_end(&noted)
         });
@@ -216,9 +219,9 @@ impl Admission {
 }
 
 impl Admission {
-    /// Takes from a newer map which starts of other nodes there were, so that a node that slept asks for
-    /// the newest, and sees whether the map knows a start of this directory that it does not. Blocks
-    /// nothing: what syncs is done on a thread of its own.
+    /// Learns the starts of other nodes from a newer map, so that a node that slept asks for the
+    /// newest, and checks whether the map knows a start of this directory that the directory does
+    /// not. Does not block: syncs are done on another thread.
     pub(crate) async fn hear_instances(self: &Arc<Self>, nodes: Vec<NodeRecord>) {
         let admission = Arc::clone(self);
         let hear = move || {
@@ -230,12 +233,12 @@ impl Admission {
                 }
             }
         };
-        // A panic has latched by then; a runtime that goes down is none.
+        // A panic has set the latch by then; a runtime that shuts down is no panic.
         let _heard: Option<()> =
             run_blocking(Arc::clone(&self.parts.fatal), "instances of the map", hear).await;
     }
 
-    /// Only newer starts of the directory that is known: the map is a cache.
+    /// Learns only newer starts of the known directory, because the map is a cache.
     fn learn_instance(&self, node: NodeId, instance: NodeInstance) {
         let is_news = |known: NodeInstance| {
             known.store == instance.store && known.incarnation < instance.incarnation
@@ -253,8 +256,8 @@ impl Admission {
         }
     }
 
-    /// The map was committed by a majority: a start in it that this directory never had is the same
-    /// proof as a peer's.
+    /// The map was committed by a majority: a start in it that this directory never had proves as
+    /// much as a peer's word.
     fn check_own_instance(self: &Arc<Self>, registered: NodeInstance) {
         if registered.store != self.parts.identity.instance.store {
             return;
@@ -275,7 +278,7 @@ impl Admission {
     }
 }
 
-/// Whether `hello` is of the directory that was met as `known`, and descends from that very start.
+/// Checks that `hello` is of the directory that was met as `known`, and descends from that start.
 fn check_instance(known: NodeInstance, hello: &PeerHello) -> Result<(), Rejection> {
     const REMEDY: &str = "give this machine a node id that was never used, with a certificate of \
                           its own, and let it join as a new node";
@@ -339,7 +342,7 @@ fn check_first_map(own: (NodeId, u32), peer: (NodeId, u32)) -> Result<(), Reject
     )))
 }
 
-/// The words are the same whoever says them: neither side knows whose clock is wrong.
+/// Both sides use the same words, because neither knows whose clock is wrong.
 fn check_clock(own: (NodeId, WallMillis), peer: (NodeId, WallMillis)) -> Result<(), Rejection> {
     let apart_ms = own.1.0.abs_diff(peer.1.0);
     let apart_max_ms = u64::try_from(limits::CLOCK_SKEW_MAX.as_millis()).unwrap_or(u64::MAX);
@@ -382,8 +385,8 @@ mod tests {
         }
     }
 
-    /// Goal: who descends from the instance that was met is let in, nobody else however often it
-    /// started, and each refusal names its cause.
+    /// Goal: only a descendant of the known instance is let in, however often another one started,
+    /// and each refusal names its cause.
     #[test]
     fn only_descendants_of_the_known_life_are_taken() {
         let known = instance(1, 4, 7);
@@ -412,8 +415,9 @@ mod tests {
         );
     }
 
-    /// Goal: a copy of the newest instance does not take the place of the process that runs, and is not
-    /// ended either: that one may have been killed just now. One that is no descendant is.
+    /// Goal: a copy of the newest instance does not replace the process that runs, and is not ended
+    /// either, because that process may have been killed just now. A copy that is no descendant is
+    /// ended.
     #[test]
     fn who_is_here_keeps_its_place() {
         let known = instance(1, 4, 7);
@@ -422,7 +426,7 @@ mod tests {
         assert!(matches!(check_instance(known, &rival(Some(8))), Err(Rejection::Forked(_))));
     }
 
-    /// Goal: an answer to an older question proves nothing, and is no proof against anybody.
+    /// Goal: an answer to an older question proves nothing, neither for a peer nor against it.
     #[test]
     fn a_life_that_was_met_meanwhile_is_asked_for_again() {
         let refusal = check_instance(instance(1, 5, 9), &hello(instance(1, 6, 3), 4, Some(7)));

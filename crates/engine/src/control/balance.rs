@@ -1,8 +1,8 @@
-//! Spreading leaders over the nodes.
+//! Spreads leaders over the nodes.
 //!
-//! After a node was away the others lead its shards, and go on leading them when it is back: a
-//! transfer costs each shard a moment, so nobody moves leaders unless it is asked for. The plan is
-//! made from the cluster's status by whichever node is asked, and carried out by the leaders.
+//! After a node was away, the others lead its shards, and still lead them when it is back: a
+//! transfer interrupts a shard for a moment, so leaders are moved only on request. The node that is
+//! asked makes the plan from the cluster's status, and the leaders carry it out.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::cluster_status::Balanced;
 use crate::status::leader_spread::{Move, plan};
 
-/// Transfers that one round begins: each interrupts the writes of its shard for a moment.
+/// Most transfers that one round begins: each interrupts the writes of its shard for a moment.
 const MOVES_MAX: usize = 256;
 
-/// See the module's documentation.
+/// Plans transfers of leadership, and asks the leaders for them.
 pub(crate) struct Balancer {
     cluster: Arc<ClusterReporter>,
     dispatch: Arc<Dispatch>,

@@ -1,4 +1,4 @@
-//! Giving leaderships away before a stop, so that nobody waits for an election.
+//! Hands leaderships over before a stop, so that no caller waits for an election.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Dispatch {
         all.filter(|state| state.leader() == Some(self.node())).cloned().collect()
     }
 
-    /// The node to lead next: the connected members in turn, so that one does not get all.
+    /// The node to lead next: the connected members in turn, so that no node gets all.
     fn target(&self, state: &LocalShard, round: u64) -> Option<NodeId> {
         let members = state.descriptor().members;
         let others: Vec<NodeId> = members
@@ -58,7 +58,7 @@ impl Dispatch {
         others.get(usize::try_from(turn).unwrap_or(0)).copied()
     }
 
-    /// Whether it succeeds shows in who leads.
+    /// Begins a transfer; the shard's leader shows whether it succeeds.
     fn begin_transfer(&self, shard: ShardId, descriptor_version: u64, target: NodeId) {
         let (sender, _) = oneshot::channel();
         let kind = CallKind::TransferLeader(target);
@@ -68,7 +68,7 @@ impl Dispatch {
         }
     }
 
-    /// Ends when this node leads none of `led` any more, or at `deadline`.
+    /// Waits until this node leads none of `led`, or until `deadline`.
     async fn wait_given(&self, led: &[Arc<LocalShard>], deadline: Instant) {
         for state in led {
             loop {

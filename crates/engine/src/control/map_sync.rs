@@ -1,8 +1,9 @@
-//! The task that keeps this node's map of the cluster: it founds the directory, announces the node,
-//! hears what is new, keeps it for the next start, and reports what the shards here know better.
+//! The task that keeps this node's map of the cluster: it founds the cluster, announces the node,
+//! fetches newer maps, saves them for the next start, and reports newer descriptors of the shards
+//! here.
 //!
-//! Everything it does may be done twice, late or by several nodes at once: commands of the meta
-//! shard say for themselves whether there is anything to do.
+//! Everything it does may be done twice, late or by several nodes at once: each command of the meta
+//! shard checks whether there is anything to do.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use crate::state::tasks::{guarded, run_blocking};
 /// Version of commands, frames and records that a new cluster begins with.
 const CLUSTER_VERSION: u32 = 1;
 
-/// What [`MapSync`] works with.
+/// The parts that [`MapSync`] uses.
 pub(crate) struct MapSyncParts {
     pub(crate) reads: Arc<Reads>,
     pub(crate) admission: Arc<Admission>,
@@ -37,18 +38,19 @@ pub(crate) struct MapSyncParts {
     pub(crate) fatal: Arc<Fatal>,
 }
 
-/// See the module's documentation.
+/// Keeps this node's map up to date with the meta shard.
 pub(crate) struct MapSync {
     parts: MapSyncParts,
     own: NodeRecord,
-    /// Addresses taken from the map; those told by the owner come first and are not overwritten.
+    /// Addresses taken from the map; those that the owner has set come first and are not
+    /// overwritten.
     dialed: BTreeMap<NodeId, String>,
     /// The revision that the cache on disk holds.
     cached: u64,
     /// The map revision that this node's last command produced. Until the local map has reached it, no
     /// further command is sent, because the map is still older than that command.
     done: u64,
-    /// Counts looks, so that no single meta replica is asked each time.
+    /// Counts fetches, so that no single meta replica is asked each time.
     looks: usize,
 }
 
@@ -69,7 +71,7 @@ impl MapSync {
     /// Runs until the engine ends. A panic ends the engine's service, as in any of its threads.
     pub(crate) async fn run_guarded(self) {
         let fatal = Arc::clone(&self.parts.fatal);
-        // A panic has been told by the guard.
+        // The guard has reported a panic.
         let _ended: Option<()> = guarded(fatal, "map keeper", self.run()).await;
     }
 
@@ -90,14 +92,14 @@ impl MapSync {
             return Ok(());
         }
         if let Some(map) = self.fetch_map().await? {
-            // First: who has adopted this revision knows the starts in it.
+            // First, because a node that has adopted this revision must know the starts in it.
             self.parts.admission.hear_instances(map.nodes.clone()).await;
             self.map().adopt(map);
             self.publish_addresses();
         }
         self.persist_map().await;
         if self.map().revision() < self.done {
-            // Another replica of the meta shard, at the next look, may have come further.
+            // The next fetch may ask a replica of the meta shard that is further.
             return Ok(());
         }
         if self.map().revision() == 0 {
@@ -107,8 +109,8 @@ impl MapSync {
         self.report().await
     }
 
-    /// The meta shard's map, if it is another than this node's. Any replica will do: the map is a
-    /// cache, and epochs guard against its age.
+    /// Fetches the meta shard's map, if it differs from this node's. Any replica will do: the map
+    /// is a cache, and epochs protect against an old one.
     async fn fetch_map(&mut self) -> Result<Option<MetaMap>, Refusal> {
         let mut route = self.dispatch().route_by_id(META_SHARD)?;
         let request = ReadRequest::Map { known: self.map().revision() };
@@ -138,7 +140,7 @@ impl MapSync {
         }
     }
 
-    /// The first command of a cluster.
+    /// Sends the first command of a cluster.
     async fn found_cluster(&mut self) -> Result<(), Refusal> {
         let shards = self.map().descriptors();
         let found = MetaCommand::Found { cluster_version: CLUSTER_VERSION, shards };
@@ -151,7 +153,7 @@ impl MapSync {
         Ok(())
     }
 
-    /// The map has this revision, or will have it soon.
+    /// Notes that the map has this revision, or will have it soon.
     fn expect(&mut self, revision: u64) {
         self.done = self.done.max(revision);
         self.map().ask_refresh();
@@ -172,7 +174,7 @@ impl MapSync {
         }
     }
 
-    /// Tells the cluster where this node is, unless it knows.
+    /// Tells the cluster where this node is, unless the map says so already.
     async fn announce(&mut self) -> Result<(), Refusal> {
         if self.map().node(self.own.node).as_ref() == Some(&self.own) {
             return Ok(());
@@ -196,8 +198,8 @@ impl MapSync {
     /// hold up the others.
     async fn report(&mut self) -> Result<(), Refusal> {
         let newer = |own: &ShardDescriptor| {
-            // What was learnt of a shard here went into the routes at the start; so compare with
-            // what the meta shard has said last.
+            // At the start the routes took the descriptors of the shards here; so compare with what
+            // the meta shard said last.
             self.map().reported(own.shard).is_none_or(|known| own.epoch > known)
         };
         let led = self
@@ -227,7 +229,7 @@ impl MapSync {
         Ok(())
     }
 
-    /// Tells the transport of nodes that only the map knows.
+    /// Gives the transport the addresses of nodes that only the map knows.
     fn publish_addresses(&mut self) {
         for record in self.map().nodes() {
             let is_known = self.dialed.get(&record.node) == Some(&record.address);
@@ -235,7 +237,7 @@ impl MapSync {
                 continue;
             }
             match record.address.parse::<SocketAddr>() {
-                // The owner knows better, and may change its mind.
+                // The owner has set an address, and may change it.
                 Ok(address) if !self.parts.addresses.hint(record.node, address) => continue,
                 Ok(_) => {}
                 Err(error) => tracing::warn!(node = %record.node, %error, "an address of the map"),
@@ -244,14 +246,14 @@ impl MapSync {
         }
     }
 
-    /// Keeps the map for the next start.
+    /// Saves the map for the next start.
     async fn persist_map(&mut self) {
         if self.map().revision() == self.cached {
             return;
         }
         let (map, log) = (self.map().adopted(), Arc::clone(&self.parts.log));
         let revision = map.revision;
-        // It syncs, and this runtime carries the connections.
+        // The write syncs, and this runtime drives the connections.
         let fatal = Arc::clone(&self.parts.fatal);
         let persist = move || log.record_map(&map.encode());
         match run_blocking(fatal, "map keeper", persist).await {

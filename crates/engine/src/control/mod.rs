@@ -1,4 +1,4 @@
-//! What keeps a node in step with its cluster: who is let in, the map, where leaders are.
+//! Keeps a node in step with its cluster: admission of peers, the map, the places of leaders.
 
 pub(crate) mod admission;
 pub(crate) mod balance;

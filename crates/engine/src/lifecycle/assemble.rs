@@ -164,8 +164,8 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
     Ok(running)
 }
 
-/// The engine's latch. It stops the workers, and is set by the first fault of either store, on
-/// whichever thread it occurs: a flush or compaction that fails has no caller.
+/// The engine's latch. It stops the workers, and is set by the first fault of either store, on any
+/// thread: a failed flush or compaction has no caller.
 fn fatal(inboxes: &[Arc<Inbox>], log: &LogStore, data: &DataStore) -> Arc<Fatal> {
     let inboxes = inboxes.to_vec();
     let stop = move || inboxes.iter().for_each(|inbox| inbox.push(Input::Stop));

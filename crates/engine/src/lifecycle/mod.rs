@@ -1,4 +1,4 @@
-//! From a directory to a running engine, and to its end.
+//! Opens an engine from its directory, runs its threads, and stops them.
 
 pub(crate) mod assemble;
 pub(crate) mod open;

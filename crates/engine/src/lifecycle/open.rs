@@ -1,7 +1,7 @@
-//! From a directory to a running engine.
+//! Opens an engine's directory and starts the engine.
 //!
 //! Order matters: the stores are recovered first (`recover.rs`), then the port is claimed, then the
-//! threads start (`assemble.rs`), and only at the very end are peers let in.
+//! threads start (`assemble.rs`), and peers are let in last.
 
 use std::sync::Arc;
 
@@ -36,7 +36,8 @@ pub(crate) fn open(settings: Settings) -> Result<Running, OpenFault> {
     )
 }
 
-/// The map as this directory last heard it, or the first one; with what its own replicas say.
+/// The map that this directory cached last, or the first map; with what its own replicas
+/// say.
 fn known_map(
     bootstrap: &Bootstrap,
     cached: Option<&[u8]>,
@@ -54,7 +55,7 @@ fn known_map(
             map
         }
         Some(Err(error)) => {
-            // A cache: the meta shard has it all.
+            // It is only a cache: the meta shard has the whole map.
             tracing::warn!(%error, "the cached map can't be read and is heard anew");
             ClusterMap::new(&bootstrap.descriptors()).map_err(contradiction)?
         }

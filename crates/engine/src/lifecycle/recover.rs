@@ -1,7 +1,7 @@
-//! From a directory to its two stores and what they hold, checked against each other.
+//! Opens a directory's two stores, and checks what they hold against each other.
 //!
-//! Log and data store are one: each bears the identity of the other, and neither is made anew while
-//! the other holds anything (RULE 17). A start that is refused here has changed nothing but, at most,
+//! Log and data store belong together: each holds the identity of the other, and neither is created
+//! anew while the other holds anything (RULE 17). A start that is refused here has changed at most
 //! the count of starts.
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::store::identity::StoreIdentity;
 /// by a replica that holds the base state (RULE 14).
 const BOOTSTRAP_BASE: LogId = LogId::new(Term(1), Index(1));
 
-/// A replica as both stores left it.
+/// A replica as both stores hold it.
 pub(crate) struct Replica {
     pub(crate) recovered: RecoveredReplica,
     pub(crate) record: AppliedRecord,
@@ -34,21 +34,21 @@ pub(crate) struct Recovered {
     pub(crate) log: LogStore,
     pub(crate) data: DataStore,
     pub(crate) replicas: Vec<Replica>,
-    /// This start; durable, and told to nobody yet.
+    /// This start: durable, and not yet told to any peer.
     pub(crate) instance: NodeInstance,
     pub(crate) first_map: u32,
-    /// What else the log knows; its replicas are taken out.
+    /// What else the log knows, without its replicas.
     pub(crate) recovery: Recovery,
 }
 
-/// Opens both stores of the settings' directory, and makes them, with the bootstrap's replicas, if it
-/// is new. Blocks for the disks.
+/// Opens both stores of the directory; if it is new, creates them and the bootstrap's replicas.
+/// Blocks on the disks.
 pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Recovered, OpenFault> {
     let node = settings.node.expect("checked before");
     let (log, data, mut recovery) = open_stores(settings, node)?;
     let first_map = first_map(&log, &recovery, bootstrap)?;
-    // Only where nobody has been told of this directory: once it is founded, or knows the map, what
-    // the bootstrap says is of no account.
+    // Only if no peer has been told of this directory: once it is founded, or knows the map, the
+    // bootstrap is ignored.
     let is_new = recovery.replicas.is_empty() && !recovery.founded && recovery.map.is_none();
     let recovered = if is_new {
         create_replicas(&log, &data, node, &bootstrap.descriptors())?
@@ -57,14 +57,15 @@ pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Reco
     };
     let replicas = join_stores(&data, recovered, settings.workers)?;
     let nonce = u64::from_le_bytes(random("a nonce")?);
-    // Before any peer hears of this start: later ones must be able to answer for it.
+    // Before any peer hears of this start: later starts must be able to prove that they descend
+    // from it.
     log.record_start(nonce)?;
     let identity = log.identity();
     let instance = NodeInstance { store: identity.store, incarnation: identity.incarnation, nonce };
     Ok(Recovered { log, data, replicas, instance, first_map, recovery })
 }
 
-/// Both stores, or neither.
+/// Opens both stores, or neither.
 fn open_stores(
     settings: &Settings,
     node: NodeId,
@@ -87,7 +88,7 @@ fn open_stores(
         Some(Ok(found)) if found == own => {}
         Some(Ok(found)) => return Err(directories.do_not_match(own, found)),
         Some(Err(error)) => return Err(OpenFault::Data(format!("its identity: {error}"))),
-        // The way of a new directory, as far as a crash may have cut it short.
+        // A new directory, or one whose creation a crash cut short.
         None if !recovery.has_data_store && data.is_empty().map_err(data_fault)? => {
             data.take_identity(own).map_err(data_fault)?;
         }
@@ -165,7 +166,7 @@ fn holds(directory: &Path) -> Result<bool, OpenFault> {
     })
 }
 
-/// The digest of the map that this directory was made for; noted before anything is made.
+/// The digest of the map that this directory was made for; noted before anything is created.
 fn first_map(log: &LogStore, recovery: &Recovery, bootstrap: &Bootstrap) -> Result<u32, OpenFault> {
     let given = bootstrap.digest();
     match recovery.first_map {
@@ -214,7 +215,7 @@ fn open_data(
         what: format!("making the directory {}", directory.display()),
         cause,
     })?;
-    // The log's are the other third: it is read from tables rarely.
+    // The log has the other third: it is rarely read from tables.
     let open_files_max = settings.table_files_max / 3 * 2;
     DataStore::open_bounded(directory, may_be_new, open_files_max)
         .map_err(|error| OpenFault::Data(error.to_string()))
@@ -224,7 +225,7 @@ fn data_fault(error: DataError) -> OpenFault {
     OpenFault::Data(error.to_string())
 }
 
-/// A new directory: the replicas that the bootstrap places here, made in one step. Their applied
+/// Creates, in one step, the replicas that the bootstrap places in a new directory. Their applied
 /// records are durable first: what a replica begins with must not depend on a later bootstrap.
 fn create_replicas(
     log: &LogStore,
@@ -256,7 +257,7 @@ fn create_replicas(
         });
     }
     for (shard, record) in &records {
-        // A crash may have cut the making of this directory short: the same record, then.
+        // If a crash cut the creation of this directory short, it left the same record.
         match data.record(*shard).map_err(data_fault)? {
             None => {}
             Some(Ok(found)) if found == *record => {}
@@ -289,7 +290,7 @@ fn create_replicas(
     Ok(recovered.collect())
 }
 
-/// Brings log and data store together: each replica goes on applying after its record (RULE 10).
+/// Joins log and data store: each replica continues to apply after its record (RULE 10).
 fn join_stores(
     data: &DataStore,
     recovered: Vec<RecoveredReplica>,
@@ -318,8 +319,8 @@ fn join_stores(
     Ok(replicas)
 }
 
-/// RULE 4: what was applied is in the log, as the very entry, or lies at its base. Anything else
-/// shows that one of the two has forgotten, or is of another history.
+/// RULE 4: the last applied entry is in the log, with the same term, or is the log's base.
+/// Otherwise one of the two has lost data, or their histories differ.
 fn check_applied(applied: LogId, restored: &Restored) -> Result<(), String> {
     let (base, last) = (restored.base, restored.last);
     if applied.index > last.index {
@@ -359,7 +360,7 @@ fn first_record(descriptor: &ShardDescriptor, membership: Membership) -> Applied
 }
 
 impl Replica {
-    /// As its own log has it.
+    /// The shard's descriptor, as the applied record has it.
     pub(crate) fn descriptor(&self) -> ShardDescriptor {
         let member = |member: &Member| quorate_router::Replica {
             replica: member.replica,
@@ -391,7 +392,7 @@ mod tests {
         }
     }
 
-    /// Goal: data goes on from its record only where the log holds that very entry (RULE 4).
+    /// Goal: applying continues after a record only if the log holds the same entry (RULE 4).
     #[test]
     fn applied_data_must_lie_in_the_log() {
         let id = |term, index| LogId::new(Term(term), Index(index));

@@ -1,4 +1,4 @@
-//! The threads of a running engine, and their end.
+//! A running engine: its parts, its threads, and how they stop.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,7 +30,7 @@ use crate::worker::step::Worker;
 /// Longest wait for reads that run for other nodes.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What has to be joined, in the order in which work flows through it.
+/// The threads to join, in the order in which work flows through them.
 struct Threads {
     workers: Vec<JoinHandle<()>>,
     writer: Arc<LogWriter>,
@@ -40,7 +40,7 @@ struct Threads {
     runtime: tokio::runtime::Runtime,
 }
 
-/// The rooms of a running engine that its handle enters.
+/// The parts of a running engine that its handle uses.
 pub(super) struct Components {
     pub(super) identity: NodeIdentity,
     pub(super) reads: Arc<Reads>,
@@ -55,8 +55,8 @@ pub(super) struct Components {
 
 /// A running engine. Stops when it is dropped.
 ///
-/// It is made before its threads are: when one of them can't be started, those before it are stopped
-/// like those of any engine.
+/// It is made before its threads: if one of them can't be started, the earlier ones are stopped as
+/// in any engine.
 pub(crate) struct Running {
     components: Components,
     state: Arc<EngineState>,
@@ -67,7 +67,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Without any thread yet but those of the log's writer and of `runtime`.
+    /// Has no threads yet except those of the log's writer and of `runtime`.
     pub(super) fn new(
         components: Components,
         inbound: Arc<Inbound>,
@@ -96,7 +96,7 @@ impl Running {
         &self.state
     }
 
-    /// The way of requests to their shards. Writes need no more.
+    /// Sends requests to their shards. Writes need only this.
     pub(crate) fn dispatch(&self) -> &Arc<Dispatch> {
         &self.components.reads.dispatch
     }
@@ -105,12 +105,12 @@ impl Running {
         &self.components.reads
     }
 
-    /// How the cluster is.
+    /// Reports the status of the cluster.
     pub(crate) fn cluster_reporter(&self) -> &Arc<ClusterReporter> {
         &self.components.cluster
     }
 
-    /// How this node is.
+    /// Reports the status of this node.
     pub(crate) fn status(&self) -> &Arc<StatusReporter> {
         &self.components.status
     }
@@ -141,7 +141,7 @@ impl Running {
         &self.inbound
     }
 
-    /// Takes over the next worker.
+    /// Starts the thread of the next worker.
     pub(super) fn start_worker(&self, worker: Worker) -> Result<(), OpenFault> {
         let name = format!("step-{}-{}", self.identity().node, worker.index());
         let thread = spawn(&self.state.fatal, name, move || worker.run())?;
@@ -149,7 +149,7 @@ impl Running {
         Ok(())
     }
 
-    /// Takes over the thread that applies.
+    /// Starts the thread that applies.
     pub(super) fn start_apply(&self, apply: ApplyThread) -> Result<(), OpenFault> {
         let name = format!("apply-{}", self.identity().node);
         let thread = spawn(&self.state.fatal, name, move || apply.run())?;
@@ -157,7 +157,7 @@ impl Running {
         Ok(())
     }
 
-    /// Takes over the thread that reads the log.
+    /// Starts the thread that reads the log.
     pub(super) fn start_fetch(&self, fetch: FetchThread) -> Result<(), OpenFault> {
         let name = format!("fetch-{}", self.identity().node);
         let thread = spawn(&self.state.fatal, name, move || fetch.run())?;
@@ -196,7 +196,7 @@ impl Running {
         self.queues.fetches.close();
         threads.fetch.into_iter().for_each(join);
         threads.tidy.into_iter().for_each(Tidy::end);
-        // A look that goes on would keep the data store open beyond the end of its engine.
+        // A read that is still running would keep the data store open after its engine has ended.
         self.components.reads.drain(SHUTDOWN_TIMEOUT);
         if !self.state.fatal.is_set()
             && let Err(error) = self.components.data.flush()

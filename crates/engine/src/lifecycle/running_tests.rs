@@ -14,11 +14,11 @@ use crate::test_engines::{CLUSTER, HANG, KEY, SHARD, TestEngines};
 const NODE: NodeId = NodeId(1);
 
 thread_local! {
-    /// Threads that this thread can't start: those whose names begin so.
+    /// Threads that this thread can't start: the prefix of their names.
     static REFUSED: RefCell<Option<&'static str>> = const { RefCell::new(None) };
 }
 
-/// What `spawn` asks first, in tests.
+/// `spawn` calls this first, in tests.
 pub(crate) fn refuse_thread(name: &str) -> Result<(), OpenFault> {
     let refused = REFUSED.with_borrow(|prefix| prefix.is_some_and(|it| name.starts_with(it)));
     if refused {
@@ -29,8 +29,8 @@ pub(crate) fn refuse_thread(name: &str) -> Result<(), OpenFault> {
 }
 
 /// Goal: an engine that can't start one of its threads leaves none of the others behind. Method:
-/// each kind is refused in turn; what a thread that was left behind would hold is the directory,
-/// which must open right after.
+/// each kind is refused in turn; a thread that was left behind would hold the directory, which must
+/// open right after.
 #[tokio::test]
 async fn a_thread_that_does_not_start_leaves_no_others() {
     let mut cluster = TestEngines::open(1, 1).await;

@@ -1,5 +1,4 @@
-//! What an engine is opened with, and what is wrong with it. Every fault is found before anything is
-//! touched.
+//! The settings of an engine, and their check. Every fault is found before anything is touched.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,14 +16,14 @@ use crate::error::OpenFault;
 use crate::state::clock;
 use crate::worker::step::Observer;
 
-/// Fewest table files kept open: RocksDB rounds each store's part up to 20, and a part of its own use
-/// comes on top.
+/// Fewest table files kept open: RocksDB rounds each store's part up to 20, and some for its own
+/// use come on top.
 const TABLE_FILES_MIN: i32 = 64;
 
 /// Makes the interpreter of one shard's commands.
 pub(crate) type MachineFactory = Arc<dyn Fn(ShardId) -> Box<dyn StateMachine> + Send + Sync>;
 
-/// As the builder's methods say.
+/// The settings of an engine; see the builder's methods.
 pub(crate) struct Settings {
     pub(crate) directory: PathBuf,
     pub(crate) cluster: Option<ClusterId>,
@@ -66,7 +65,7 @@ impl Settings {
         }
     }
 
-    /// Everything that is missing or senseless.
+    /// Every setting that is missing or invalid.
     pub(crate) fn faults(&self) -> Vec<OpenFault> {
         let mut faults = Vec::new();
         let mut fault = |setting, what: &str| {

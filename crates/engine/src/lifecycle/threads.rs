@@ -1,4 +1,4 @@
-//! Starting a thread of an engine.
+//! Starts the threads of an engine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

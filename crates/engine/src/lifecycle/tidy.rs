@@ -1,4 +1,5 @@
-//! A thread that merges the log's small tables: after a start, which makes some, and now and then.
+//! A thread that merges the log's small tables: after a start, which creates some, and once a
+//! minute.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use crate::lifecycle::threads::spawn;
 use crate::state::fatal::Fatal;
 use crate::status::resources::Resources;
 
-/// Pause between two looks. A family that is flushed because it holds the oldest part of the
+/// Pause between two rounds. A family that is flushed because it holds the oldest part of the
 /// write-ahead log makes a table in minutes at the soonest.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -37,7 +38,7 @@ impl Tidy {
         Ok(Tidy { stop, thread })
     }
 
-    /// Ends the thread after the tables that it merges just now.
+    /// Ends the thread after the merge that is running.
     pub(crate) fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();

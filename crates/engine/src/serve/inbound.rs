@@ -1,4 +1,4 @@
-//! What the transport brings in: messages for the workers, other nodes' requests, answers to ours.
+//! Hands on what the transport receives: messages for workers, requests of other nodes, responses.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::worker::inbox::Inbox;
 
 const STARTING: &str = "this node is starting or stopping";
 
-/// Whom what comes in is handed to.
+/// The parts of the engine that take what is received.
 pub(crate) struct Targets {
     pub(crate) admission: Arc<Admission>,
     pub(crate) dispatch: Arc<Dispatch>,
@@ -38,8 +38,8 @@ pub(crate) struct Targets {
     pub(crate) fatal: Arc<Fatal>,
 }
 
-/// Runs on QUIC threads, so it only hands over. It is made before those that it hands over
-/// to, and refuses peers until they are set.
+/// Receives the transport's events. Runs on QUIC threads, so it only hands over. It is made before
+/// its targets, and refuses peers until they are set.
 #[derive(Default)]
 pub(crate) struct Inbound {
     targets: RwLock<Option<Arc<Targets>>>,
@@ -56,7 +56,7 @@ impl Inbound {
         }
     }
 
-    /// Lets go of the engine's parts, so that they can be dropped.
+    /// Releases the engine's parts, so that they can be dropped.
     pub(crate) fn close(&self) {
         *self.targets.write() = None;
     }
@@ -156,7 +156,7 @@ impl Receiver for Inbound {
 
     fn handle_task_died(&self, task: &str, reason: &str) {
         let (task, reason) = (format!("transport: {task}"), reason.to_owned());
-        // Noted first: they may be set between a look and the note.
+        // Noted first: the targets may be set between a check and the note.
         *self.died.lock() = Some(FatalError::Task { task, reason });
         if let Some(to) = self.targets()
             && let Some(error) = self.died.lock().take()
@@ -166,7 +166,7 @@ impl Receiver for Inbound {
     }
 }
 
-/// Starts a peer's request; `Some` if it ended at once.
+/// Starts a peer's request; returns its outcome if it ended at once.
 fn take_request(to: &Targets, from: NodeId, id: u64, payload: &Bytes) -> Option<Outcome> {
     let request = match codec::decode_request(payload) {
         Ok(request) => request,
@@ -227,7 +227,7 @@ fn take_request(to: &Targets, from: NodeId, id: u64, payload: &Bytes) -> Option<
     }
 }
 
-/// Works the request `id` of `peer` out in a task of its own, and sends how it ended.
+/// Runs the request `id` of `peer` in a separate task, and sends its outcome.
 fn answer_later(
     to: &Targets,
     task: &'static str,

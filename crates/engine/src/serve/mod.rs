@@ -1,4 +1,4 @@
-//! What comes in from other nodes, and what this node does for them.
+//! Receives what other nodes send, and serves their requests.
 
 pub(crate) mod inbound;
 pub(crate) mod peer_reads;

@@ -1,11 +1,11 @@
-//! Reads for other nodes: how many may be under way, what they may hold, and until when.
+//! Serves reads for other nodes, with bounds on their number, memory and time.
 //!
-//! A read that waits for a leader, for its replica to catch up, or for another node holds no room, so
-//! that one shard without a quorum is in no other's way. Room is taken just before the look: first for
-//! a short answer, which is on the asker's own account, and only if the values are longer, room of
-//! their size from what all nodes share. Of that no node has more than the largest page, so neither is
-//! one that does not take its answers in the way of the others. The room is kept until the lane has
-//! the answer. What is older than its asker's patience is dropped.
+//! A read that waits for a leader, for its replica to catch up, or for another node reserves no
+//! memory, so that a shard without a quorum does not hold up others. Memory is reserved just before
+//! the store is read: first for a short answer, from the asker's account; only if the values are
+//! longer, memory of their size from what all nodes share. No node gets more of that than the
+//! largest page, so a node that does not take its answers does not hold up others either. The
+//! memory is released when the lane has the answer. A read is dropped once its asker has given up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,45 +27,46 @@ use crate::peer::read_codec;
 use crate::peer::replies::send_replies;
 use crate::serve::peer_service::PeerService;
 
-/// Pause before an answer is offered to a full lane again: a fraction of what a lane of 64 MiB takes
-/// to drain.
+/// Pause before an answer is offered to a full lane again: a fraction of the time in which a lane
+/// of 64 MiB drains.
 const FULL_LANE_PAUSE: Duration = Duration::from_millis(5);
-/// What a read under way costs beside its own bytes: its task, and its place with the worker.
+/// Memory that a read under way takes besides its own bytes: its task, and its place with the
+/// worker.
 const TASK_BYTES: usize = 1 << 10;
 
 const BUSY: Outcome = Outcome::Refused(HostRefusal::Busy);
 
-/// What one other node may hold here.
+/// The memory that one other node may use here.
 #[derive(Debug)]
 struct Account {
     /// For requests under way.
     requests: Arc<Semaphore>,
     /// For short answers.
     short: Arc<Semaphore>,
-    /// Its part of what all nodes share for longer ones.
+    /// Its part of what all nodes share for longer answers.
     long: Arc<Semaphore>,
 }
 
-/// All room for reads of other nodes, in bytes.
+/// The memory for reads of all other nodes, in bytes.
 #[derive(Debug)]
 pub(crate) struct PeerReads {
     long: Arc<Semaphore>,
     accounts: Mutex<BTreeMap<NodeId, Arc<Account>>>,
 }
 
-/// Another node's read under way. Dropped, it gives its place back.
+/// Another node's read under way. Dropping it releases its place.
 #[derive(Debug)]
 pub(crate) struct PeerRead {
     from: NodeId,
-    /// When its asker, who began earlier, has given it up.
+    /// When its asker, which began earlier, has given up.
     deadline: Instant,
     account: Arc<Account>,
     long: Arc<Semaphore>,
-    /// For being under way.
+    /// Its part of the account's `requests`.
     _place: OwnedSemaphorePermit,
 }
 
-/// Room for an answer. Dropped, it goes back.
+/// Memory reserved for an answer. Dropping it releases the memory.
 #[derive(Debug)]
 pub(crate) struct AnswerRoom {
     _own: OwnedSemaphorePermit,
@@ -82,8 +83,8 @@ impl Default for PeerReads {
 }
 
 impl PeerReads {
-    /// A place for a request of `bytes` that has just come from `from`; `None` if too many of its are
-    /// under way.
+    /// Reserves a place for a request of `bytes` that has just come from `from`; `None` if too many
+    /// requests of that node are under way.
     pub(crate) fn admit(&self, from: NodeId, bytes: usize) -> Option<PeerRead> {
         let account = Arc::clone(self.accounts.lock().entry(from).or_insert_with(|| {
             let room = |bytes| Arc::new(Semaphore::new(bytes));
@@ -93,7 +94,7 @@ impl PeerReads {
                 long: room(limits::PEER_LONG_READS_BYTES_MAX),
             })
         }));
-        // The longest frame is possible, if nothing else is under way.
+        // Even the longest frame fits, if nothing else of that node is under way.
         let bytes = (bytes + TASK_BYTES).min(limits::PEER_REQUESTS_BYTES_MAX);
         let bytes = u32::try_from(bytes).expect("it was cut to what fits");
         let place = Arc::clone(&account.requests).try_acquire_many_owned(bytes).ok()?;
@@ -103,12 +104,12 @@ impl PeerReads {
 }
 
 impl PeerRead {
-    /// Who asks.
+    /// The node that asks.
     pub(crate) fn from(&self) -> NodeId {
         self.from
     }
 
-    /// Waits for the room of an answer of `bytes`; `None` once its asker has given up.
+    /// Waits for memory for an answer of `bytes`; `None` once the asker has given up.
     async fn room(&self, bytes: usize) -> Option<AnswerRoom> {
         let bytes_u32 = u32::try_from(bytes).ok()?;
         let take = async {
@@ -117,7 +118,7 @@ impl PeerRead {
                     Arc::clone(&self.account.short).acquire_many_owned(bytes_u32).await.ok()?;
                 return Some(AnswerRoom { _own: own, _shared: None });
             }
-            // The shared room last: who waits for its own holds nothing of it.
+            // The shared memory last: a read that waits for its node's part holds none of it.
             let own = Arc::clone(&self.account.long).acquire_many_owned(bytes_u32).await.ok()?;
             let shared = Arc::clone(&self.long).acquire_many_owned(bytes_u32).await.ok()?;
             Some(AnswerRoom { _own: own, _shared: Some(shared) })
@@ -129,7 +130,7 @@ impl PeerRead {
         taken.filter(|_| !self.is_over())
     }
 
-    /// The room of an answer of `bytes`, if there is some now.
+    /// Reserves memory for an answer of `bytes`, if it is free now.
     fn try_room(&self, bytes: usize) -> Option<AnswerRoom> {
         let bytes = u32::try_from(bytes).ok()?;
         let own = Arc::clone(&self.account.long).try_acquire_many_owned(bytes).ok()?;
@@ -144,8 +145,9 @@ impl PeerRead {
 }
 
 impl PeerService {
-    /// As [`Reads::read_here`](crate::request::reads::Reads::read_here), but never on the caller's thread, and no further than an answer to
-    /// another node may go at once, with the room that the answer needs.
+    /// As [`Reads::read_here`](crate::request::reads::Reads::read_here), but never on the caller's
+    /// thread, and only as much as one answer to another node may hold; also returns the memory
+    /// reserved for the answer.
     pub(crate) async fn read_for_peer(
         self: &Arc<Self>,
         read: &PeerRead,
@@ -162,14 +164,14 @@ impl PeerService {
             let response =
                 self.reads.read_local_bounded(shard, descriptor_version, asked.clone()).await?;
             match longer(request, &response) {
-                // Each time it is for more bytes, so this ends.
+                // Each round asks for more bytes, so this ends.
                 Some(longer) => asked = longer,
                 None => return Ok((response, room)),
             }
         }
     }
 
-    /// Answers the read `id` of another node, and sees to it that the answer is sent.
+    /// Answers the read `id` of another node, and sends the answer.
     pub(crate) async fn serve_read(
         self: &Arc<Self>,
         read: PeerRead,
@@ -193,8 +195,8 @@ impl PeerService {
         self.send_answer(&read, id, payload, room).await;
     }
 
-    /// Sends the answer to a read. While the lane is full it waits, so that the caller need not ask
-    /// anew, but not without room; a peer that is gone has told its callers already.
+    /// Sends the answer to a read. While the lane is full it waits, so that the caller need not
+    /// retry, but only with memory reserved; a peer that is gone has answered its callers already.
     async fn send_answer(
         &self,
         read: &PeerRead,
@@ -225,7 +227,8 @@ impl PeerService {
     }
 }
 
-/// What to ask next if `response` says only how long the values are, and `request` allows as many bytes.
+/// The next request, if `response` gives only the lengths of the values and `request` allows that
+/// many bytes.
 fn longer(request: &ReadRequest, response: &ReadResponse) -> Option<ReadRequest> {
     let (ReadRequest::Get { bytes_max, .. }, ReadResponse::Lengths(lengths)) = (request, response)
     else {

@@ -1,3 +1,5 @@
+//! Tests that reads for other nodes stay within their bounds.
+
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -9,7 +11,7 @@ const ASKER: NodeId = NodeId(2);
 const SHORT: usize = limits::PEER_SHORT_READ_BYTES_MAX;
 const LONGEST: usize = limits::PEER_LONG_READS_BYTES_MAX;
 
-/// The room that there is at once, if there is.
+/// The memory that can be reserved at once, if any.
 fn room_now(read: &PeerRead, bytes: usize) -> Option<AnswerRoom> {
     match pin!(read.room(bytes)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(room) => room,
@@ -17,8 +19,8 @@ fn room_now(read: &PeerRead, bytes: usize) -> Option<AnswerRoom> {
     }
 }
 
-/// Goal: nodes that keep what they have don't hold up the others. Method: two that hold all they may;
-/// a third one still has a page, and a fourth its short answers, when nothing is left.
+/// Goal: nodes that release nothing don't hold up the others. Method: two nodes hold all they may;
+/// a third still gets a page, and a fourth gets its short answers when nothing is left.
 #[tokio::test(start_paused = true)]
 async fn no_peer_has_the_room_of_all() {
     let reads = PeerReads::default();
@@ -57,8 +59,8 @@ async fn too_many_reads_of_one_node_are_refused() {
     assert!(reads.admit(ASKER, 0).is_some());
 }
 
-/// Goal: a read whose asker has given up is not done: neither if it was old when it came to take room,
-/// nor if it grew old while it waited. Method: a clock that stands still unless it is moved.
+/// Goal: a read whose asker has given up is not done, whether it was too old before it reserved
+/// memory or became so while it waited. Method: a clock that stands still unless it is moved.
 #[tokio::test(start_paused = true)]
 async fn reads_that_nobody_waits_for_get_no_room() {
     let reads = PeerReads::default();
@@ -72,7 +74,7 @@ async fn reads_that_nobody_waits_for_get_no_room() {
     assert!(room_now(&fresh, LONGEST).is_some(), "who left the queue is in nobody's way");
 }
 
-/// Reads for another node; gives the response and how much of the shared room they took.
+/// Reads for another node; returns the response and how much shared memory it took.
 async fn read(engine: &Engine, request: ReadRequest) -> (ReadResponse, usize) {
     let running = &engine.running;
     let transport = Arc::clone(running.transport());
@@ -88,8 +90,8 @@ async fn read(engine: &Engine, request: ReadRequest) -> (ReadResponse, usize) {
     (response, limits::PEER_READ_BYTES_MAX - free)
 }
 
-/// Goal: an answer takes the shared room for what it has, not for what it might have, and a short one
-/// takes none of it. Method: values around the border, asked for with the largest bound.
+/// Goal: an answer reserves shared memory for its real size, not for its largest possible one, and
+/// a short answer reserves none. Method: values around the border, read with the largest bound.
 #[tokio::test]
 async fn room_is_taken_by_known_sizes() {
     let mut all = TestEngines::open(1, 1).await;
@@ -116,7 +118,7 @@ async fn room_is_taken_by_known_sizes() {
         let (response, took) = read(engine, get(names, page)).await;
         assert_eq!((lengths(&response), took), (found, taken), "{names:?}");
     }
-    // More than was asked for: how long they are, and nothing is held for it.
+    // More than the request allows: only the lengths come, and nothing is reserved for them.
     let (response, took) = read(engine, get(b"cb", 3 << 20)).await;
     assert_eq!((response, took), (ReadResponse::Lengths(vec![Some(3 << 20), Some(1)]), 0));
     all.stop().await;

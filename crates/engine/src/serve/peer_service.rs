@@ -1,4 +1,4 @@
-//! What this node does for others: it answers their reads, and sends their requests on to leaders that
+//! The service for other nodes: it answers their reads, and forwards their requests to leaders that
 //! they can't reach.
 
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use crate::serve::peer_reads::{PeerRead, PeerReads};
 use crate::serve::relay::{RELAYED_BYTES_MAX, RELAYED_MAX};
 use crate::state::budget::Budget;
 
-/// See the module's documentation.
+/// Serves requests of other nodes.
 pub(crate) struct PeerService {
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) reads: Arc<Reads>,
     pub(super) transport: Arc<Transport>,
-    /// Room for reads of other nodes.
+    /// Memory for reads of other nodes.
     room: PeerReads,
-    /// Room for requests that this node does, or sends on, for nodes that can't reach a leader.
+    /// Memory for requests that this node executes, or forwards, for nodes that can't reach a
+    /// leader.
     pub(super) relays: Arc<Budget>,
 }
 
@@ -34,8 +35,8 @@ impl PeerService {
         }
     }
 
-    /// A place for a read of `bytes` that has just come from `from`; `None` if too many of its are
-    /// under way.
+    /// Reserves a place for a read of `bytes` that has just come from `from`; `None` if too many
+    /// requests of that node are under way.
     pub(super) fn admit(&self, from: NodeId, bytes: usize) -> Option<PeerRead> {
         self.room.admit(from, bytes)
     }

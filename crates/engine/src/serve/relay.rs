@@ -1,10 +1,10 @@
-//! Requests for a leader that the asking node can't reach, by way of a node that can.
+//! Relays requests of a node to a leader that it can't reach.
 //!
-//! The asker sends a relayed request to a node that it reaches; that one does it itself, or sends it on
-//! as a plain request, which nobody sends on: one hop, so nothing goes in circles. The one in between
-//! has a bounded room for all of them, and answers what it was answered. A write that it sent on and whose
-//! answer is lost has an unknown outcome there, and is answered as such: nobody on the way sends it
-//! again.
+//! The asker sends a relayed request to a node that it reaches. That node executes it, or forwards
+//! it as a plain request, which no node forwards again: one hop, so nothing goes in circles. The
+//! relaying node has bounded memory for all relayed requests, and passes on the answer that it
+//! gets. If the answer to a forwarded write is lost, it answers that the outcome is unknown: no
+//! node on the way retries the write.
 
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ use crate::request::route::Route;
 use crate::serve::peer_reads::{AnswerRoom, PeerRead};
 use crate::serve::peer_service::PeerService;
 
-/// Relayed requests that a node has in hand: as many as it may ask of one peer at once.
+/// Most relayed requests under way on a node: as many as it may ask of one peer at once.
 pub(crate) const RELAYED_MAX: usize = limits::FORWARDS_PENDING_MAX;
-/// Bytes of what they ask: as many as wait for one lane. The largest command fits.
+/// Most bytes of these requests: as many as may wait for one lane. The largest command fits.
 pub(crate) const RELAYED_BYTES_MAX: usize = limits::LANE_BYTES_MAX;
 
 const _: () = assert!(limits::COMMAND_BYTES_MAX <= RELAYED_BYTES_MAX);
 
 impl PeerService {
-    /// Does a write for `from`, here or at a leader that this node reaches.
+    /// Executes a write for `from`, here or at a leader that this node reaches.
     pub(crate) async fn relay_write(&self, from: NodeId, request: PeerRequest) -> Outcome {
         if check_command_size(&request.body).is_err() {
             return Outcome::Malformed;
@@ -40,13 +40,13 @@ impl PeerService {
         };
         self.dispatch.counters().relayed.add(1);
         let route = self.relay_route(&request);
-        // A copy of its own: the body would hold the whole frame that it came in.
+        // Copied, because the body would hold the whole frame that it came in.
         let command = Bytes::copy_from_slice(&request.body);
         drop(request);
         if route.local.is_some() {
             let retry = Retry::new();
             return match retry.target(&self.dispatch, &route) {
-                // Asking whoever asks would be a circle.
+                // Asking the asker would be a circle.
                 Target::Node(node) if node == from => Target::nowhere(None),
                 Target::Via(_) | Target::Nowhere { .. } => Target::nowhere(None),
                 target => self.relay_to(target, &route, &command, &retry).await,
@@ -59,7 +59,7 @@ impl PeerService {
         while let Some(node) = members.next(leader, reached) {
             outcome = self.relay_to(Target::Node(node), &route, &command, &retry).await;
             leader = match outcome {
-                // It did not happen, so it may be tried elsewhere.
+                // The write did not happen, so it may be tried elsewhere.
                 Outcome::Refused(HostRefusal::NotLeader { leader })
                 | Outcome::LeaderChanged { leader } => leader,
                 Outcome::Refused(HostRefusal::NoReplica) | Outcome::Unreachable { .. } => None,
@@ -69,7 +69,7 @@ impl PeerService {
         outcome
     }
 
-    /// Sends a relayed write on, once.
+    /// Forwards a relayed write, once.
     async fn relay_to(
         &self,
         target: Target,
@@ -78,12 +78,12 @@ impl PeerService {
         retry: &Retry,
     ) -> Outcome {
         let tried = self.dispatch.try_at(target, route, command, retry, None).await;
-        // The asker, who began earlier, has given up before this.
+        // The asker, which began earlier, has given up before this.
         tried.unwrap_or(Outcome::UnknownLeaderChanged)
     }
 
-    /// Answers a read for another node, here or at a replica that this node reaches. What comes from
-    /// there has no room here: it had its room there.
+    /// Answers a read for another node, here or at a replica that this node reaches. An answer from
+    /// there reserves no memory here: memory is reserved there.
     pub(crate) async fn relay_read(
         self: &Arc<Self>,
         read: &PeerRead,
@@ -113,7 +113,8 @@ impl PeerService {
             };
             outcome = match answer {
                 Ok(Outcome::Reply(response)) => return Ok((response, None)),
-                // Of these another member may know more. Reads change nothing, so they may be tried anew.
+                // After these another member may have an answer. Reads change nothing, so a retry
+                // is safe.
                 Ok(
                     outcome @ (Outcome::Refused(_)
                     | Outcome::LeaderChanged { .. }
@@ -122,14 +123,14 @@ impl PeerService {
                     | Outcome::UnknownConnectionLost { .. }),
                 ) => outcome,
                 Ok(outcome) => return Err(outcome),
-                // That it is not known to have been done is all that counts.
+                // All that counts is that the read is not known to have been done.
                 Err(_) => return Err(Outcome::LeaderChanged { leader: None }),
             };
         }
         Err(outcome)
     }
 
-    /// As the asker routed it: the node that does it judges by that version.
+    /// The asker's route: the node that executes the request checks that version.
     fn relay_route(&self, request: &PeerRequest) -> Route {
         let members = self.dispatch.map().descriptor(request.shard).map(|shard| shard.members);
         Route {
@@ -151,7 +152,7 @@ impl Members {
         Members { unasked: route.members.clone() }
     }
 
-    /// The next one that is reached: the leader, if one is known and was not asked, else in order.
+    /// The next member that is reached: the leader, if known and not yet asked, otherwise in order.
     fn next(&mut self, leader: Option<NodeId>, reached: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let leads = self.unasked.iter().position(|node| Some(*node) == leader && reached(*node));
         let at = leads.or_else(|| self.unasked.iter().position(|node| reached(*node)))?;

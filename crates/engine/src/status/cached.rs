@@ -1,11 +1,12 @@
-//! An answer that is worked out once for all who ask at about the same time.
+//! An answer that is computed once for all callers at about the same time.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// The last answer, for as long as it is young. Who asks while another works it out waits for that.
+/// The last answer, up to a maximum age. A caller that asks while it is being computed waits for
+/// it.
 pub(crate) struct Cached<T> {
     last: Mutex<Option<(Instant, T)>>,
     age_max: Duration,
@@ -16,8 +17,8 @@ impl<T: Clone> Cached<T> {
         Cached { last: Mutex::new(None), age_max }
     }
 
-    /// An answer that was finished at most `age_max` ago; `work` is begun if there is none. Whoever
-    /// stops waiting leaves the work to the next one.
+    /// An answer that was finished at most `age_max` ago; `work` is begun if there is none. If a
+    /// caller stops waiting, the next one begins the work again.
     pub(crate) async fn get(&self, work: impl Future<Output = T>) -> T {
         let mut last = self.last.lock().await;
         if let Some((finished, answer)) = &*last
@@ -38,8 +39,8 @@ mod tests {
 
     use super::*;
 
-    /// Goal: a crowd that asks at once costs one answer, and so does everybody within its age; who
-    /// gives up half way leaves the work to the next one. Method: counted work that waits once.
+    /// Goal: a crowd that asks at once, or within the answer's age, costs one answer; if a caller
+    /// gives up half way, the next one does the work. Method: counted work that waits once.
     #[tokio::test]
     async fn a_crowd_costs_one_answer() {
         let begun = Cell::new(0);
@@ -58,7 +59,7 @@ mod tests {
         assert_eq!(cached.get(work()).await, 2);
     }
 
-    /// Goal: an answer past its age is worked out anew. Method: the shortest age that there is.
+    /// Goal: an answer past its age is computed again. Method: the shortest age that there is.
     #[tokio::test]
     async fn an_old_answer_is_not_told_again() {
         let (cached, begun) = (Cached::new(Duration::ZERO), Cell::new(0));

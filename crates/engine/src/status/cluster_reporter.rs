@@ -1,4 +1,4 @@
-//! One view of the whole cluster, from what its nodes say of themselves.
+//! Collects the status of the whole cluster from the statuses of its nodes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::status::leader_spread;
 use crate::status::node_status::{PeerStatus, Status, StatusParts, StatusReporter};
 use crate::status::problems::problems;
 
-/// Asks every node how it is, and puts the answers together.
+/// Asks every node for its status, and combines the answers.
 pub(crate) struct ClusterReporter {
     identity: NodeIdentity,
     node: Arc<StatusReporter>,
@@ -52,8 +52,8 @@ impl ClusterReporter {
         }
     }
 
-    /// Asks every node, each for at most `timeout`, and those that seem to lag once more. Worked out
-    /// once for all who ask at about the same time.
+    /// Asks every node, waits at most `timeout` for each, and asks once more if replicas seem
+    /// to lag. Callers at about the same time share one answer.
     pub(crate) async fn status(self: &Arc<Self>, timeout: Duration) -> Arc<ClusterStatus> {
         self.whole.get(async { Arc::new(self.collect(timeout).await) }).await
     }
@@ -91,7 +91,7 @@ impl ClusterReporter {
         heard
     }
 
-    /// Whether only a second look can tell how the cluster is.
+    /// Whether only a second look can show the cluster's state.
     fn is_suspicious(&self, look: &Look) -> bool {
         let answered =
             || look.iter().filter_map(|(node, answer)| Some((node, answer.as_ref().ok()?)));
@@ -102,7 +102,7 @@ impl ClusterReporter {
             || self.dispatch.map().descriptors().iter().any(|shard| lag::is_suspicious(shard, look))
     }
 
-    /// Everybody whom this node has heard of.
+    /// Every node that this node has heard of.
     fn known_nodes(&self) -> BTreeSet<NodeId> {
         let members = self.dispatch.map().descriptors().into_iter().flat_map(|d| d.members);
         let mut nodes: BTreeSet<NodeId> = members.map(|member| member.node).collect();
@@ -135,7 +135,7 @@ impl ClusterReporter {
         };
         match tokio::time::timeout(timeout, pending.answer()).await {
             Ok(Ok(Outcome::Reply(bytes))) => {
-                // Megabytes, with many shards.
+                // The answer has megabytes if there are many shards.
                 let decode = move || serde_json::from_slice(&bytes).map_err(|e| e.to_string());
                 let decoded =
                     run_blocking(Arc::clone(&self.fatal), "status of a peer", decode).await;
@@ -148,7 +148,8 @@ impl ClusterReporter {
         }
     }
 
-    /// How the cluster was at the last look, `heard`; the first one, if there were two, tells who lags.
+    /// The cluster's status at the last look, `heard`; the first look, if there were two, shows
+    /// which replicas lag.
     fn put_together(&self, heard: &Look, first: Option<&Look>) -> ClusterStatus {
         let descriptors = self.dispatch.map().descriptors();
         let shards: Vec<ShardSummary> =
@@ -236,7 +237,7 @@ impl ClusterReporter {
     }
 }
 
-/// How a node that answered is, and why it is not up.
+/// The state of a node that answered, and why it is not up.
 fn state_of(answer: &Status) -> (NodeState, Option<Reason>) {
     let readiness = &answer.readiness;
     match &answer.fatal {
@@ -265,7 +266,7 @@ fn unheard(answer: &Status, other: NodeId) -> Option<UnheardNode> {
     Some(UnheardNode { node: other, reason })
 }
 
-/// Why a known peer is not connected, by what its last connection or the last attempt ended with.
+/// Why a known peer is not connected, from how its last connection or attempt ended.
 fn disconnected(last_failure: Option<String>, is_not_admitted: bool) -> Reason {
     match last_failure {
         None => Reason::NotConnectedYet,

@@ -1,6 +1,6 @@
-//! The whole cluster as one node sees it: what every reachable node said of itself, put together.
+//! The status of the whole cluster as one node sees it, from the answers of all reachable nodes.
 //!
-//! Facts only: which words an operator reads about them is for whoever shows them.
+//! It has facts only: the program that shows them to an operator chooses the words.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,13 +20,13 @@ pub struct ClusterStatus {
     pub cluster: ClusterId,
     /// The node that was asked.
     pub asked: NodeId,
-    /// The verdict over everything below.
+    /// The health that follows from everything below.
     pub health: Health,
     /// What is wrong, the worst first; empty if healthy.
     pub problems: Vec<Problem>,
-    /// What is not wrong, and worth knowing.
+    /// What is not wrong but worth knowing.
     pub notes: Vec<Note>,
-    /// Revision of the asked node's map; 0 before the first one came.
+    /// Revision of the asked node's map; 0 before the first map came.
     pub map_revision: u64,
     /// Every known node, ascending.
     pub nodes: Vec<NodeStatus>,
@@ -34,7 +34,7 @@ pub struct ClusterStatus {
     pub shards: Vec<ShardSummary>,
 }
 
-/// How a cluster is.
+/// The health of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
@@ -43,11 +43,11 @@ pub enum Health {
     Healthy,
     /// Every shard serves, but a further failure may end that.
     Degraded,
-    /// Some shard does not serve, or nobody could say whether it does.
+    /// Some shard does not serve, or no node could say whether it does.
     Unavailable,
 }
 
-/// How a node is.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeState {
@@ -72,9 +72,9 @@ pub enum Reason {
         /// The founders that it waits for.
         missing: Vec<NodeId>,
     },
-    /// Its log's disk fails nothing and finishes nothing.
+    /// Its log's disk hangs: it neither fails nor completes anything.
     DiskStalled,
-    /// Its state machine fails nothing and finishes nothing.
+    /// Its state machine hangs: it neither fails nor completes anything.
     ApplyStalled,
     /// A fatal error ended its service: that error's text.
     Fatal(String),
@@ -82,30 +82,30 @@ pub enum Reason {
     NotAdmitted(String),
     /// There is no connection: why the last one ended, or could not be made.
     Disconnected(String),
-    /// There was no connection yet, and nothing has gone wrong either.
+    /// There was no connection yet, and no failure either.
     NotConnectedYet,
     /// Its address is not known to the node that would connect.
     AddressUnknown,
-    /// The connection stands, and no answer came.
+    /// The connection is up, but no answer came.
     NoAnswer {
-        /// How long it was waited for.
+        /// How long this node waited.
         within: Duration,
     },
     /// Its answer can't be read: why.
     UnreadableAnswer(String),
-    /// It answered something else than its status: what.
+    /// It answered with something other than its status: that answer.
     OtherAnswer(String),
-    /// The asked node is stopping, and asks nobody any more.
+    /// The asked node is stopping, and asks no more nodes.
     Stopping,
 }
 
-/// What is not wrong with a cluster, and worth knowing.
+/// What is not wrong with a cluster but worth knowing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
     /// [`Engine::balance_leaders`](crate::Engine::balance_leaders) would move leaders.
     LeadersNotSpread {
-        /// Shards that nodes lead which are up.
+        /// Shards that are led by nodes that are up.
         led: usize,
         /// The node that leads most, and how many.
         most: (NodeId, usize),
@@ -121,7 +121,7 @@ pub enum Note {
 pub struct NodeStatus {
     /// Its id.
     pub node: NodeId,
-    /// How it is.
+    /// Its state.
     pub state: NodeState,
     /// Why it is not up.
     pub reason: Option<Reason>,
@@ -139,9 +139,9 @@ pub struct NodeStatus {
     pub leaders: Option<u64>,
     /// 99th percentile of its synced batches in microseconds, if it answered.
     pub sync_p99_us: Option<u64>,
-    /// What is left there of what runs out, if it answered.
+    /// Its limited resources, if it answered.
     pub resources: Option<ResourceStatus>,
-    /// What will end its service, if nobody does anything about it.
+    /// What will end its service unless somebody acts.
     pub warnings: Vec<Warning>,
     /// The other nodes that it has no connection to, ascending, if it answered.
     pub unheard: Vec<UnheardNode>,
@@ -152,19 +152,19 @@ pub struct NodeStatus {
 pub struct UnheardNode {
     /// Its id.
     pub node: NodeId,
-    /// Why, as the other one knows.
+    /// Why, as the other node reports.
     pub reason: Reason,
 }
 
-/// How a shard is.
+/// The state of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShardState {
     /// It has a leader, and every replica was seen and keeps up.
     Healthy,
-    /// It has a leader, and a replica is out of reach or lags.
+    /// It has a leader, but a replica is out of reach or lags.
     UnderReplicated,
-    /// No node that was seen leads it.
+    /// None of the nodes that were seen leads it.
     NoLeader,
     /// None of its replicas was seen.
     Unknown,
@@ -175,11 +175,11 @@ pub enum ShardState {
 pub struct ShardSummary {
     /// Its id.
     pub shard: ShardId,
-    /// How it is.
+    /// Its state.
     pub state: ShardState,
     /// First key.
     pub start: Bytes,
-    /// First key beyond; none: no bound.
+    /// First key after its range; none if there is no bound.
     pub end: Option<Bytes>,
     /// Version of its range, and of its members.
     pub epoch: Epoch,
@@ -198,7 +198,7 @@ pub struct ReplicaSummary {
     pub replica: ReplicaId,
     /// Where it lives.
     pub node: NodeId,
-    /// What it is in its group; none if its node did not answer.
+    /// Its role in its group; none if its node did not answer.
     pub role: Option<ReplicaRole>,
     /// Last entry of its log, if seen.
     pub last: Option<Index>,
@@ -210,7 +210,7 @@ pub struct ReplicaSummary {
     pub lag: Option<Lag>,
 }
 
-/// What a replica is in its group.
+/// The role of a replica in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReplicaRole {
@@ -235,22 +235,22 @@ impl From<Role> for ReplicaRole {
     }
 }
 
-/// How a replica lags: found by two looks, more than a second apart.
+/// How a replica lags, found from two statuses more than a second apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lag {
     /// It hears no leader, though there is one.
     Leaderless,
-    /// It has not come to where the leader was, and does not move.
+    /// It has not reached the leader's position at the first status, and does not advance.
     Stuck,
-    /// It has not come to where the leader was, and moves.
+    /// It has not reached the leader's position at the first status, but advances.
     CatchingUp,
 }
 
-/// Whether a node can serve what it is asked.
+/// Whether a node can serve requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// True if nothing below stands against it.
+    /// True if nothing below prevents it.
     pub ready: bool,
     /// True once every founder of the cluster has met this node's directory.
     pub founded: bool,
@@ -258,15 +258,15 @@ pub struct Readiness {
     pub founders_missing: Vec<NodeId>,
     /// Shards that live here and know no leader that serves.
     pub shards_without_leader: Vec<ShardId>,
-    /// True while the log's disk fails nothing and finishes nothing.
+    /// True while the log's disk neither fails nor completes anything.
     pub disk_stalled: bool,
-    /// True while entries wait for the state machine, and it fails nothing and finishes nothing.
+    /// True while entries wait for the state machine, and it neither fails nor completes anything.
     pub apply_stalled: bool,
     /// The fatal error that ended service, if any.
     pub fatal: Option<String>,
 }
 
-/// What came of [`Engine::balance_leaders`](crate::Engine::balance_leaders).
+/// The outcome of [`Engine::balance_leaders`](crate::Engine::balance_leaders).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balanced {
     /// Transfers that have begun.
@@ -275,12 +275,12 @@ pub struct Balanced {
     pub planned: usize,
 }
 
-/// What came of [`Engine::drain`](crate::Engine::drain).
+/// The outcome of [`Engine::drain`](crate::Engine::drain).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
     /// Leaderships that another node is known to have taken.
     pub handed: usize,
-    /// Leaderships still held: no other replica was ready in time. What is in neither number has
-    /// lost its leader and not found another yet.
+    /// Leaderships still held: no other replica was ready in time. A shard in neither number has
+    /// lost its leader and has no new one yet.
     pub kept: usize,
 }

@@ -1,9 +1,9 @@
-//! Which replicas lag, from two looks at the same nodes.
+//! Finds the replicas that lag, from two looks at the same nodes.
 //!
-//! One look can't tell: the nodes answer one after the other, and under load a sound follower is
-//! always some entries behind of a leader that was asked later. So whoever seems to be behind is
-//! looked at again, and judged by where the leader was committed at the first look: a sound follower
-//! has long passed that, and one that has not gets less than is written, or nothing at all.
+//! One look is not enough: the nodes answer one after the other, and under load a sound follower is
+//! always some entries behind a leader that was asked later. So a replica that seems to be behind
+//! is checked again, against the leader's commit index at the first look: a sound follower has long
+//! passed it, and one that has not receives less than is written, or nothing at all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use quorate_types::{NodeId, ShardId};
 use crate::status::cluster_status::{Lag, Reason, ReplicaRole};
 use crate::status::node_status::{ShardStatus, Status};
 
-/// What every node said of itself, or why it said nothing.
+/// The status of every node, or why it gave none.
 pub(crate) type Look = BTreeMap<NodeId, Result<Arc<Status>, Reason>>;
 
 /// One replica as its node saw it.
@@ -40,7 +40,7 @@ pub(crate) fn is_suspicious(descriptor: &ShardDescriptor, look: &Look) -> bool {
     views.any(|view| view.leader.is_none() || view.applied < leader.commit)
 }
 
-/// How the replica on `node` lags; `None`: it does not, or is not known to.
+/// How the replica on `node` lags; `None` if it does not, or is not known to.
 pub(crate) fn lag(
     descriptor: &ShardDescriptor,
     node: NodeId,
@@ -50,8 +50,8 @@ pub(crate) fn lag(
     let shard = descriptor.shard;
     let (before, after) = (view(first, shard, node)?, view(second, shard, node)?);
     let leads = leader(second, descriptor)?;
-    // By the leader of the first look, who may have been deposed since: what it knew to be committed
-    // stays so.
+    // From the leader of the first look, which may have been deposed since: what it knew to be
+    // committed stays committed.
     let goal = leader(first, descriptor).map_or(leads.commit.min(before.commit), |l| l.commit);
     if before.leader.is_none() && after.leader.is_none() {
         return Some(Lag::Leaderless);
@@ -95,9 +95,9 @@ mod tests {
         look
     }
 
-    /// Goal: a follower that is a moment behind is sound; one that was not where the leader had been
-    /// a second ago is catching up or gets nothing; one that knows no leader is cut off, however
-    /// little is written. Method: a table of two looks.
+    /// Goal: a follower that is a moment behind is sound; one that has not reached the leader's
+    /// position of a second ago is catching up or gets nothing; one that knows no leader is cut
+    /// off, however little is written. Method: a table of two looks.
     #[test]
     fn what_the_second_look_tells() {
         let heard = |applied| (Some(1), applied);

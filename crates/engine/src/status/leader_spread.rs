@@ -1,4 +1,4 @@
-//! Where leaders should be so that all nodes have about as many: a plan, and a word about it.
+//! A plan where leaders should be so that all nodes lead about as many, and a note about it.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use quorate_types::{NodeId, ShardId};
 
 use crate::status::cluster_status::{NodeState, NodeStatus, Note, ShardSummary};
 
-/// A plan that moves fewer than one leader in so many is not worth a word.
+/// A plan that moves fewer than one leader in this many is not worth a note.
 const NOTE_SHARE: usize = 8;
 
 /// A leadership that should be elsewhere.
@@ -30,7 +30,7 @@ fn loads(nodes: &[NodeStatus], shards: &[ShardSummary]) -> BTreeMap<NodeId, usiz
 }
 
 /// The transfers after which no follower that keeps up is on a node with two leaders fewer than its
-/// leader's. Each step makes the sum of the squares smaller, so it ends.
+/// leader's node. Each step reduces the sum of the squares, so the loop ends.
 pub(crate) fn plan(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<Move> {
     let mut loads = loads(nodes, shards);
     let mut leaders: Vec<Option<NodeId>> = shards.iter().map(|shard| shard.leader).collect();
@@ -62,7 +62,7 @@ pub(crate) fn plan(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<Move> {
     moved.collect()
 }
 
-/// What an operator may want to know of how the leaders are spread, if they are not.
+/// The note for an operator if the leaders are not spread evenly.
 pub(crate) fn note(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Option<Note> {
     let (loads, moves) = (loads(nodes, shards), plan(nodes, shards).len());
     let led: usize = loads.values().sum();

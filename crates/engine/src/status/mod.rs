@@ -1,4 +1,4 @@
-//! How this node is, and how the cluster is.
+//! The status of this node, and of the cluster.
 
 pub(crate) mod cached;
 pub(crate) mod cluster_reporter;

@@ -1,4 +1,4 @@
-//! What an engine tells about itself: plain numbers and text, ready for JSON.
+//! The status that an engine reports of itself: plain numbers and text, ready for JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::status::cluster_status::{Readiness, ReplicaRole};
 use crate::status::resources::{ResourceStatus, Resources, Warning};
 use crate::store::data_store::{DataStatistics, DataStore};
 
-/// A node at one moment. Each shard's part is consistent in itself.
+/// The status of a node at one moment. Each shard's part is consistent in itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// This node's id.
@@ -49,22 +49,22 @@ pub struct Status {
     pub data: DataStatistics,
     /// Totals since the engine opened.
     pub counters: CounterValues,
-    /// What is left of what runs out.
+    /// The node's limited resources.
     #[serde(default)]
     pub resources: ResourceStatus,
-    /// What will end its service, if nobody does anything about it.
+    /// What will end its service unless somebody acts.
     #[serde(default, rename = "warning_facts", deserialize_with = "known_warnings")]
     pub warnings: Vec<Warning>,
 }
 
-/// One replica.
+/// The status of one replica.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ShardStatus {
     /// The shard's id.
     pub shard: ShardId,
     /// This replica's id in the group.
     pub replica: ReplicaId,
-    /// What it is in its group.
+    /// Its role in its group.
     pub role: ReplicaRole,
     /// Current term.
     pub term: Term,
@@ -82,24 +82,24 @@ pub struct ShardStatus {
     pub descriptor_version: u64,
     /// First key, as lower-case hexadecimal.
     pub start: String,
-    /// First key beyond, as lower-case hexadecimal; none: no bound.
+    /// First key after its range, as lower-case hexadecimal; none if there is no bound.
     pub end: Option<String>,
     /// Nodes of the members.
     pub members: Vec<NodeId>,
 }
 
-/// One connection.
+/// The status of one connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// The peer's node id.
     pub node: NodeId,
     /// Its address.
     pub address: String,
-    /// Whether the connection stands.
+    /// Whether the connection is up.
     pub connected: bool,
     /// Why the last connection ended or failed, if one did.
     pub last_failure: Option<String>,
-    /// Whether it was that one of the two nodes does not admit the other.
+    /// Whether the reason is that one of the two nodes does not admit the other.
     #[serde(default)]
     pub is_not_admitted: bool,
     /// Smoothed round trip in microseconds; 0 if not connected.
@@ -119,7 +119,7 @@ pub struct PeerStatus {
 /// The log.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogStatus {
-    /// Shards' writes made.
+    /// Writes of shards.
     pub writes: u64,
     /// Batches written, each for all shards that had something to write.
     pub batches: u64,
@@ -133,7 +133,7 @@ pub struct LogStatus {
     pub run_bytes: u64,
     /// Median time of a synced batch in microseconds; an upper bound, at most twice too high.
     pub sync_p50_us: u64,
-    /// 99th percentile of it, as rough.
+    /// 99th percentile of that time, equally rough.
     pub sync_p99_us: u64,
     /// All times of synced batches.
     #[serde(default)]
@@ -143,15 +143,15 @@ pub struct LogStatus {
 /// Times, counted by power of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimesStatus {
-    /// All of them together, in microseconds.
+    /// Their sum, in microseconds.
     pub sum_us: u64,
     /// How many were in `[2^n, 2^(n+1))` nanoseconds, at place n; the first also counts zero, and the
     /// last everything longer.
     pub counts: Vec<u64>,
 }
 
-/// Those warnings of a peer that this version knows: a newer one may know more, and the rest of its status
-/// must be readable all the same.
+/// The warnings of a peer that this version knows: a newer version may know more, and the rest of
+/// its status must still be readable.
 fn known_warnings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Warning>, D::Error> {
     let all = Vec::<serde_json::Value>::deserialize(deserializer)?;
     let known = |value| match serde_json::from_value(value) {
@@ -171,7 +171,7 @@ impl Status {
     }
 }
 
-/// What [`StatusReporter`] looks at.
+/// The parts that [`StatusReporter`] reads.
 pub(crate) struct StatusParts {
     pub(crate) identity: NodeIdentity,
     pub(crate) dispatch: Arc<Dispatch>,
@@ -184,7 +184,7 @@ pub(crate) struct StatusParts {
     pub(crate) wall_clock: WallClock,
 }
 
-/// Tells how this node is.
+/// Reports the status of this node.
 pub(crate) struct StatusReporter {
     parts: StatusParts,
     /// This node's status for others, encoded.
@@ -196,7 +196,7 @@ impl StatusReporter {
         StatusReporter { parts, own: Cached::new(limits::STATUS_AGE_MAX) }
     }
 
-    /// What it looks at, for who asks the others, too.
+    /// The parts that it reads, for the reporter of the whole cluster.
     pub(super) fn parts(&self) -> &StatusParts {
         &self.parts
     }
@@ -209,8 +209,8 @@ impl StatusReporter {
         self.parts.dispatch.shutdown().fatal()
     }
 
-    /// This node's word, for another one that gathers: worked out at most once a second, however
-    /// many ask. `None` if the engine is ending.
+    /// This node's status, encoded for another node: computed at most once a second, however many
+    /// ask. `None` if the engine is ending.
     pub(crate) async fn encoded_status(self: &Arc<Self>) -> Option<Bytes> {
         let encode = |status: Status| {
             Bytes::from(serde_json::to_vec(&status).expect("plain numbers and text"))
@@ -256,8 +256,8 @@ impl StatusReporter {
         self.status_with(&views)
     }
 
-    /// As [`StatusReporter::status`], put together on a thread that may block: with many shards it takes a while,
-    /// and counters of RocksDB are read. `None` if this engine is ending.
+    /// As [`StatusReporter::status`], but built on a thread that may block: with many shards it
+    /// takes a while, and it reads counters of RocksDB. `None` if this engine is ending.
     pub(crate) async fn blocking_status(self: &Arc<Self>) -> Option<Status> {
         let (views, reporter) = (self.dispatch().views().await, Arc::clone(self));
         run_blocking(self.fatal(), "status", move || reporter.status_with(&views)).await

@@ -1,4 +1,4 @@
-//! What is wrong with a cluster, as facts: whoever shows them finds the words.
+//! What is wrong with a cluster, as facts: the program that shows them chooses the words.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::status::cluster_status::{
 };
 use crate::status::resources::Warning;
 
-/// Something that an operator has to know, and can do something about.
+/// Something that an operator has to know and can act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
@@ -17,7 +17,7 @@ pub enum Problem {
     NodeNotUp {
         /// Which one.
         node: NodeId,
-        /// How it is.
+        /// Its state.
         state: NodeState,
         /// Where other nodes should reach it; empty if that is not known.
         address: String,
@@ -26,16 +26,16 @@ pub enum Problem {
     },
     /// No replica of these shards was seen.
     ShardsUnseen(Vec<ShardId>),
-    /// Nobody leads these shards.
+    /// These shards have no leader.
     ShardsLeaderless(Vec<ShardId>),
-    /// Two nodes answer others, and have no connection to each other.
+    /// Two nodes answer others, but have no connection to each other.
     NodesApart {
         /// Both, with their addresses, the lower id first.
         nodes: [(NodeId, String); 2],
-        /// What each of them that has no connection says of it.
+        /// The reason that each of them gives, if it has no connection.
         reasons: Vec<(NodeId, Reason)>,
     },
-    /// These shards serve, and lack a replica whose node does not answer.
+    /// These shards serve, but lack a replica whose node does not answer.
     ReplicasOutOfReach(Vec<ShardId>),
     /// Replicas of one node lag behind.
     ReplicasBehind {
@@ -45,14 +45,14 @@ pub enum Problem {
         lag: Lag,
         /// Their shards.
         shards: Vec<ShardId>,
-        /// Who leads these, the node itself left out.
+        /// The leaders of these shards, without the node itself.
         leaders: Vec<NodeId>,
     },
     /// Something will end a node's service.
     Warning {
         /// The node.
         node: NodeId,
-        /// What.
+        /// The warning.
         warning: Warning,
     },
 }
@@ -61,7 +61,7 @@ pub enum Problem {
 pub(crate) fn problems(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<Problem> {
     let is_founding = |node: &&NodeStatus| node.state == NodeState::Founding;
     let mut problems: Vec<Problem> = nodes.iter().filter(is_founding).map(not_up).collect();
-    // Before it is founded no shard can have a leader: that would say the same once more.
+    // Before the cluster is founded no shard has a leader: this would only repeat the problem.
     if problems.is_empty() {
         let in_state = |state| some(shards, |shard| shard.state == state);
         problems.extend(in_state(ShardState::Unknown).map(Problem::ShardsUnseen));
@@ -100,8 +100,8 @@ fn lacks_a_replica(shard: &ShardSummary) -> bool {
     shard.state == ShardState::UnderReplicated && shard.replicas.iter().any(is_unseen)
 }
 
-/// Nodes that both answer, and have no connection to each other. One way without a connection is
-/// enough: both ends count one only while it carries.
+/// Pairs of nodes that answer but have no connection to each other. One missing direction is
+/// enough: each end counts a connection only while it works.
 fn nodes_apart(nodes: &[NodeStatus]) -> impl Iterator<Item = Problem> {
     let serving = |node: &&NodeStatus| matches!(node.state, NodeState::Up | NodeState::Stalled);
     let by_id: BTreeMap<NodeId, &NodeStatus> =
@@ -119,7 +119,7 @@ fn nodes_apart(nodes: &[NodeStatus]) -> impl Iterator<Item = Problem> {
     })
 }
 
-/// One for each node and kind of lag: the node is what an operator can look at.
+/// One problem for each node and kind of lag: the node is what an operator can look at.
 fn replicas_behind(shards: &[ShardSummary]) -> impl Iterator<Item = Problem> {
     let mut behind: BTreeMap<(Lag, NodeId), (Vec<ShardId>, BTreeSet<NodeId>)> = BTreeMap::new();
     for shard in shards {

@@ -1,8 +1,8 @@
-//! What a node has of what runs out: room on its disk, descriptors, the time of its certificates, and
-//! what its owner watches.
+//! A node's limited resources: disk space, descriptors, the lifetime of its certificates, and what
+//! its owner watches.
 //!
-//! Told before it ends service, because the first file that can't be opened or written ends it for
-//! good (RULE 8).
+//! Warnings come before service ends, because the first file that can't be opened or written ends
+//! it for good (RULE 8).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,22 +19,22 @@ use crate::state::disk_room::Room;
 /// Where Linux shows the files and sockets of the process.
 const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// What is left, at one moment. What can't be found out is none.
+/// The resources at one moment; what can't be found out is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceStatus {
     /// Files and sockets that the process has open.
     pub descriptors_used: Option<u64>,
-    /// How many it may have; none: as many as it likes.
+    /// How many it may have open; none if there is no limit.
     pub descriptors_max: Option<u64>,
     /// Bytes that may still be written to the disk of the directory.
     pub disk_free_bytes: Option<u64>,
     /// Bytes of that disk.
     pub disk_bytes: Option<u64>,
-    /// When its certificates count no more, in milliseconds since 1970.
+    /// When its certificates expire, in milliseconds since 1970.
     pub certificate_expires_ms: Option<u64>,
 }
 
-/// What will end a node's service, if nobody does anything about it.
+/// What will end a node's service unless somebody acts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -53,21 +53,21 @@ pub enum Warning {
         /// How many it may have.
         max: u64,
     },
-    /// Its certificate counts no more, so it can't connect to anybody.
+    /// Its certificate has expired, so it can't connect to any node.
     CertificateExpired {
         /// Since when, in milliseconds since 1970.
         at_ms: u64,
     },
-    /// Its certificate will soon count no more.
+    /// Its certificate will soon expire.
     CertificateExpires {
-        /// From when on, in milliseconds since 1970.
+        /// When, in milliseconds since 1970.
         at_ms: u64,
     },
     /// What its owner found, in the owner's words.
     OfOwner(String),
 }
 
-/// See the module's documentation.
+/// Reads the node's resources, and keeps its owner's warnings.
 pub(crate) struct Resources {
     directory: PathBuf,
     /// What the engine's owner has found, by subject.
@@ -75,7 +75,7 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
-    /// Of the node that lives in `directory`.
+    /// The resources of the node that lives in `directory`.
     pub(crate) fn of(directory: PathBuf) -> Resources {
         Resources { directory, owner: Mutex::default() }
     }
@@ -89,14 +89,14 @@ impl Resources {
         };
     }
 
-    /// Whether work that can wait may write `bytes` more: the warning of a disk that gets full must
-    /// come from what the callers write. What can't be found out is no reason to write.
+    /// Whether work that can wait may write `bytes` more: only what callers write may cause the
+    /// warning of a full disk. False if the free space can't be found out.
     pub(crate) fn has_room_to_spare(&self, bytes: u64) -> bool {
         let needed = limits::DISK_FREE_WARN_BYTES.saturating_add(bytes);
         Room::of(&self.directory).is_ok_and(|room| room.free_bytes >= needed)
     }
 
-    /// Looks what is left, with certificates that count by `validity`.
+    /// Reads what is left; `validity` is that of the certificates.
     pub(crate) fn look(&self, validity: Validity) -> ResourceStatus {
         let room = Room::of(&self.directory).ok();
         ResourceStatus {
@@ -194,7 +194,8 @@ mod tests {
         assert_eq!(warnings(&found).len(), 1);
     }
 
-    /// Goal: the end of a certificate is told a month before it, or a third of its time, and after it.
+    /// Goal: the expiry of a certificate is reported a month or a third of its lifetime before it,
+    /// and after it.
     #[test]
     fn the_end_of_a_certificate_is_told() {
         const DAY_MS: u64 = 86_400_000;
