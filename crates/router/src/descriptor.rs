@@ -10,7 +10,7 @@ use quorate_types::{Epoch, NodeId, ReplicaId, ShardId};
 pub struct Replica {
     /// Unique per admission to the shard's group.
     pub replica: ReplicaId,
-    /// Where it lives.
+    /// The node that it lives on.
     pub node: NodeId,
 }
 
@@ -36,9 +36,9 @@ impl ShardDescriptor {
         self.start <= key && is_before(key, self.end.as_deref())
     }
 
-    /// How this descriptor stands to `other`, of the same shard: the newer one is the greater. `None`:
-    /// they can't both have been in force, because their epochs have no order, or because one version
-    /// has one range and one epoch has one list of members.
+    /// How this descriptor compares with `other`, of the same shard: the newer one is the greater.
+    /// `None`: they can't both have been in force, because their epochs have no order, or because one
+    /// version has two ranges, or one epoch two lists of members.
     #[must_use]
     pub fn compare(&self, other: &ShardDescriptor) -> Option<Ordering> {
         let order = self.epoch.partial_cmp(&other.epoch)?;
@@ -49,14 +49,14 @@ impl ShardDescriptor {
         is_sound.then_some(order)
     }
 
-    /// True if no key lies in the range: no shard is like that.
+    /// True if no key lies in the range; no real shard has such a range.
     #[must_use]
     pub fn is_range_empty(&self) -> bool {
         !is_before(&self.start, self.end.as_deref())
     }
 
-    /// True if the range shares a key with `[start, end)`; an `end` of `None` is the end of the
-    /// key space. An empty range shares nothing.
+    /// True if the range shares a key with `[start, end)`; an `end` of `None` is the end of the key
+    /// space. An empty range shares nothing.
     #[must_use]
     pub fn overlaps(&self, start: &[u8], end: Option<&[u8]>) -> bool {
         let low = self.start.as_ref().max(start);

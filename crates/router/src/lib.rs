@@ -2,8 +2,8 @@
 //!
 //! Floor 1, pure: no clock, no thread, no lock, no hash order. The map is a *belief*: a shard's own
 //! log is the truth about its range and members, and every request carries the version that it was
-//! routed by, so a stale map costs a refusal and never a wrong answer. What is not here: who leads
-//! a shard (the engine knows, it changes faster), and where a node lives.
+//! routed by, so a stale map costs a refusal and never a wrong answer. The map does not say who
+//! leads a shard (the engine knows, it changes faster), nor where a node lives.
 //!
 //! ```text
 //!   key ──▶ RouteMap::lookup ──▶ ShardDescriptor { shard, [start, end), epoch, members }

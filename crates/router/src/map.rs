@@ -1,4 +1,4 @@
-//! The map itself: descriptors that never overlap, sorted by where they start.
+//! The route map: descriptors that never overlap, sorted by their start keys.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use quorate_types::{Epoch, ShardId};
 
 use crate::descriptor::{ShardDescriptor, is_before};
 
-/// What [`RouteMap::update`] made of a descriptor.
+/// What [`RouteMap::update`] did with a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Updated {
@@ -18,14 +18,14 @@ pub enum Updated {
     Unchanged,
     /// The map now holds the descriptor.
     Changed {
-        /// Other shards whose older descriptors overlapped it and were dropped, in key order.
-        /// What they owned outside of the new range is not known until their own news comes.
+        /// Other shards whose older descriptors overlapped it and were dropped, in key order. The
+        /// owners of their keys outside of the new range are unknown until newer descriptors come.
         evicted: Vec<ShardId>,
     },
 }
 
-/// A descriptor that can't be true, or can't be true together with what the map holds. The map is
-/// left as it was.
+/// A descriptor that can't be true, alone or together with what the map holds. The map is left as
+/// it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpdateError {
     /// The range holds no key.
@@ -34,8 +34,8 @@ pub enum UpdateError {
         /// The shard.
         shard: ShardId,
     },
-    /// One shard at one version has one range and, at one epoch, one list of members; two
-    /// epochs of which each is newer in one part never follow from one log.
+    /// One shard has one range at one version and one list of members at one epoch; two epochs of
+    /// which each is newer in one part never follow from one log.
     #[error(
         "shard {shard} at {found:?} contradicts what is known at {known:?}; \
          one of them is corrupt: reload the map from the meta shard"
@@ -48,8 +48,8 @@ pub enum UpdateError {
         /// Epoch of the refused descriptor.
         found: Epoch,
     },
-    /// Two shards claim a key at the same version. A split raises the version of both halves, so
-    /// of two that share a key one always has the higher version.
+    /// Two shards claim a key at the same version. A split raises the version of both halves, so of
+    /// two shards that share a key one always has the higher version.
     #[error(
         "shards {shard} and {other} both own keys from {key:?} at version {version}; \
          one of them is corrupt: reload the map from the meta shard"
@@ -76,7 +76,7 @@ pub enum UpdateError {
 
 /// Which shard owns which keys: descriptors without overlap, gaps allowed.
 ///
-/// Reading is a binary search over the first 8 bytes of the start keys, held side by side: most
+/// A look-up is a binary search over the first 8 bytes of the start keys, held side by side: most
 /// steps then stay in a few cache lines and never follow a pointer. An update moves the tails of
 /// two vectors; updates are rare (splits, moves), look-ups are one per request.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +100,7 @@ impl RouteMap {
     ///
     /// # Errors
     /// [`UpdateError`] if a range is empty, a shard is listed twice, or two ranges overlap. A list
-    /// is one moment's truth, so here an overlap is an error even between different versions.
+    /// describes one moment, so here an overlap is an error even between different versions.
     pub fn from_descriptors(
         descriptors: impl IntoIterator<Item = ShardDescriptor>,
     ) -> Result<RouteMap, UpdateError> {
@@ -140,8 +140,8 @@ impl RouteMap {
     }
 
     /// The descriptors that share a key with `[start, end)`, in key order; an `end` of `None` is
-    /// the end of the key space. Gaps are skipped in silence: a caller that needs every key
-    /// compares each descriptor's start with the end of the one before.
+    /// the end of the key space. Gaps are skipped silently: a caller that needs every key compares
+    /// each descriptor's start with the end of the one before.
     pub fn range<'a>(
         &'a self,
         start: &[u8],
@@ -170,7 +170,7 @@ impl RouteMap {
         self.descriptors.is_empty()
     }
 
-    /// Takes in what somebody says about a shard.
+    /// Takes in a descriptor of a shard, from any source.
     ///
     /// Of the same shard the higher epoch wins. Of different shards that share a key the higher
     /// version wins, because each split gives both halves a version above their parent's: along
@@ -232,8 +232,8 @@ impl RouteMap {
 
     /// Position of the first descriptor whose start is greater than `key`.
     fn first_starting_after(&self, key: &[u8]) -> usize {
-        // Zero padding keeps the order weakly: a smaller prefix is a smaller key, a greater one a
-        // greater key, and only among equals must whole keys be compared.
+        // Zero padding keeps the order weakly: a smaller prefix means a smaller key, a greater one
+        // a greater key, and only keys with equal prefixes must be compared whole.
         let wanted = prefix(key);
         let low = self.prefixes.partition_point(|&prefix| prefix < wanted);
         if self.prefixes.get(low) != Some(&wanted) {

@@ -1,4 +1,4 @@
-//! The map against a twin that scans a plain list, and tables of the rules.
+//! The map compared with a twin that scans a plain list, and tables of the rules.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -137,7 +137,7 @@ fn versions_decide_between_shards() {
     assert!(map.iter().eq(&held), "a refusal changes nothing");
 }
 
-/// Goal: a list is one moment's truth. Method: lists with a shard twice, overlaps, an empty range.
+/// Goal: a list describes one moment. Method: lists with a shard twice, overlaps, an empty range.
 #[test]
 fn lists_are_checked_whole() {
     let twice = [descriptor(1, b"a", Some(b"b"), 1, 1), descriptor(1, b"c", Some(b"d"), 1, 1)];
@@ -156,7 +156,7 @@ fn lists_are_checked_whole() {
     assert!(matches!(RouteMap::from_descriptors(empty), Err(UpdateError::EmptyRange { .. })));
 }
 
-/// The twin: a plain list, every question answered by a full scan.
+/// The twin: a plain list; every look-up is a full scan.
 #[derive(Default)]
 struct Twin(Vec<ShardDescriptor>);
 

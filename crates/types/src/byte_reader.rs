@@ -1,5 +1,5 @@
-//! One reader of fixed and length-prefixed fields from bytes that may be cut short or senseless, and
-//! the writers of what it reads. Numbers are little-endian.
+//! A reader of fixed and length-prefixed fields from bytes that may be cut short or malformed, and the
+//! writers of these fields. Numbers are little-endian.
 
 use bytes::{Buf, Bytes, TryGetError};
 
@@ -14,7 +14,7 @@ impl From<TryGetError> for CutShort {
     }
 }
 
-/// A cursor over bytes; every step says whether the bytes were there.
+/// A cursor over bytes; every step returns an error if the bytes end too early.
 ///
 /// ```
 /// use quorate_types::{ByteReader, CutShort};
@@ -36,7 +36,7 @@ impl<B: Buf> ByteReader<B> {
     /// One byte.
     ///
     /// # Errors
-    /// [`CutShort`] if the bytes end before, as all steps of a reader say.
+    /// [`CutShort`] if the bytes end before the field does; the same for all steps of a reader.
     pub fn u8(&mut self) -> Result<u8, CutShort> {
         Ok(self.0.try_get_u8()?)
     }
@@ -73,7 +73,7 @@ impl<B: Buf> ByteReader<B> {
         Ok(self.0.try_get_u128_le()?)
     }
 
-    /// How many bytes were not read.
+    /// The number of bytes that are not read yet.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.0.remaining()
@@ -107,7 +107,7 @@ impl<'a> ByteReader<&'a [u8]> {
         self.slice(len)
     }
 
-    /// A field behind a u32 length, or nothing, behind one byte that says which.
+    /// A field behind a u32 length, or nothing; a byte before it says which.
     ///
     /// # Errors
     /// As [`ByteReader::u8`].
@@ -118,14 +118,14 @@ impl<'a> ByteReader<&'a [u8]> {
         }
     }
 
-    /// Everything that was not read.
+    /// All bytes that are not read yet.
     #[must_use]
     pub fn rest(self) -> &'a [u8] {
         self.0
     }
 }
 
-/// Fields of shared bytes share their memory.
+/// Fields of shared bytes share memory with them.
 impl ByteReader<Bytes> {
     /// The next `len` bytes.
     ///
@@ -144,7 +144,7 @@ impl ByteReader<Bytes> {
         self.slice(len)
     }
 
-    /// A field behind a u32 length, or nothing, behind one byte that says which.
+    /// A field behind a u32 length, or nothing; a byte before it says which.
     ///
     /// # Errors
     /// As [`ByteReader::u8`].
@@ -156,7 +156,7 @@ impl ByteReader<Bytes> {
     }
 }
 
-/// Writes how many items follow, or how many bytes.
+/// Writes a count of items or bytes that follow.
 ///
 /// # Panics
 /// If `count` is beyond 32 bits.
@@ -203,7 +203,7 @@ mod tests {
         Ok((reader.u8()?, reader.u16()?, reader.u32()?))
     }
 
-    /// Goal: what is written is read again, and every cut is told. Method: one of each kind.
+    /// Goal: what is written is read again, and every cut is reported. Method: one of each kind.
     #[test]
     fn fields_survive_their_bytes_and_every_cut_is_told() {
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Identifiers: one newtype per noun, so that two bare numbers never stand side by side.
+//! Identifiers: one newtype for each kind, so that two bare numbers never stand side by side.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -30,7 +30,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A process that hosts replicas. Given by the operator, unique in a cluster forever.
+    /// A process that hosts replicas. The operator assigns the id, unique in a cluster forever.
     NodeId,
     "n"
 );
@@ -61,12 +61,12 @@ id!(
     "i"
 );
 id!(
-    /// The number of a write that a kernel has asked for; starts at 1, grows by one.
+    /// The number of a write that a kernel has requested; starts at 1, grows by one.
     WriteNumber,
     "w"
 );
 id!(
-    /// How often a node has started; durable, raised before the node speaks.
+    /// How often a node has started; durable, and raised before the node sends anything.
     Incarnation,
     "inc"
 );
@@ -116,9 +116,9 @@ impl WriteNumber {
     }
 }
 
-/// An entry's identity: term and index always travel together, because either alone has been
-/// mistaken for the whole in more than one system. Ordered by term, then index: the order in
-/// which logs are "up to date" (Raft paper, 5.4.1).
+/// An entry's identity: term and index always travel together, because more than one system has
+/// mistaken either alone for the whole. Ordered by term, then index: the order in which logs are
+/// "up to date" (Raft paper, 5.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LogId {
     /// Term in which the entry was proposed. First, so that the derived order compares it first.
@@ -150,9 +150,9 @@ impl fmt::Display for LogId {
 /// A version of a shard's descriptor: `membership` counts configuration changes, `version` counts
 /// changes of the range.
 ///
-/// A shard's log applies one change after another, and each raises a part. So of two epochs that were
-/// both in force one is at least the other in both parts: that is their order. Where each is newer in
-/// one part they have none, and one of them is not of this shard's log.
+/// A shard's log applies one change after another, and each raises one part. So of two epochs that were
+/// both in force, one is at least as high as the other in both parts: that is their order. If each is
+/// newer in one part, they have no order, and one of them is not from this shard's log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Epoch {
     /// Raised by every change of members.
@@ -218,17 +218,17 @@ macro_rules! wide_id {
 }
 
 wide_id!(
-    /// A cluster, drawn at random when its certificates are made.
+    /// A cluster; drawn at random when its certificates are made.
     ClusterId
 );
 wide_id!(
-    /// One directory of one node, drawn at random when the directory is made: an empty or foreign
-    /// directory under a known node id is told apart by it.
+    /// One directory of one node; drawn at random when the directory is made. It tells an empty or
+    /// foreign directory under a known node id from the right one.
     StoreId
 );
 
-/// One start of one node from one directory. What peers remember of a node, to tell a restart from
-/// an old process, a copied directory, or an emptied one (RULE 5).
+/// One start of one node from one directory. Peers remember it for each node, to tell a restart
+/// from an old process, a copied directory, or an emptied one (RULE 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NodeInstance {
     /// The directory.

@@ -1,8 +1,7 @@
-//! What every floor of Quorate shares: identifiers, time, limits, a byte reader and a seeded generator.
+//! What all floors of Quorate share: identifiers, time, limits, a byte reader and a seeded generator.
 //!
-//! Floor 0: nothing here knows of consensus, and nothing does I/O or has a clock. A number that means
-//! something has a type of its own, so that a shard can never be taken for a replica, nor a term for
-//! an index.
+//! Floor 0: nothing here knows of consensus, does I/O or reads a clock. A number with a meaning has a
+//! type of its own, so that a shard can never be mistaken for a replica, nor a term for an index.
 //!
 //! ```
 //! use quorate_types::{Index, LogId, Term};

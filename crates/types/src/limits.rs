@@ -21,8 +21,8 @@ pub const RUN_ENTRIES_MAX: usize = 4096;
 pub const INBOX_EVENTS_MAX: usize = 16_384;
 /// Payload bytes that wait for one worker.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
-/// Messages of peers that wait for one worker. Apart from the callers' events, so that a flood of
-/// calls can't push out the acknowledgements and heartbeats that would drain it.
+/// Messages of peers that wait for one worker. Counted apart from the callers' events, so that a
+/// flood of calls can't push out the acknowledgements and heartbeats that would drain it.
 pub const INBOX_MESSAGES_MAX: usize = 65_536;
 
 /// Append messages in flight to one follower of one shard.
@@ -33,25 +33,25 @@ pub const WINDOW_BYTES_MAX: usize = 8 << 20;
 pub const APPEND_BYTES_MAX: usize = 1 << 20;
 /// Payload bytes that a leader has proposed and not yet committed, per shard.
 pub const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
-/// The same of all shards of a node together: all of it, and the reserve, fits the entry cache.
+/// The same for all shards of a node together: all of it, and the reserve, fit the entry cache.
 pub const UNCOMMITTED_NODE_BYTES_MAX: usize = 192 << 20;
-/// Bytes beyond it that shards may propose that have nothing under way: one that commits nothing may take
-/// all of the rest, and the others still go on, a run at a time.
+/// Bytes beyond it that shards with nothing under way may propose: a shard that commits nothing may take
+/// all of the rest, and the others still make progress, one run at a time.
 pub const UNCOMMITTED_RESERVE_BYTES: usize = 64 << 20;
-/// Payload bytes in flight to one peer of all shards of a node together; past it each shard has one append
-/// in flight. As much as one lane to it holds: more would be dropped there, and sent again.
+/// Payload bytes in flight to one peer, of all shards of a node together; beyond it each shard has one
+/// append in flight. One lane to the peer holds as much: more would be dropped there and sent again.
 pub const WINDOW_PEER_BYTES_MAX: usize = 64 << 20;
 /// Reads that wait for a confirmation, per shard.
 pub const READS_PENDING_MAX: usize = 16_384;
 /// Bytes of log entries that one node keeps in memory for followers and apply.
 pub const ENTRY_CACHE_BYTES_MAX: usize = 256 << 20;
-/// Answers to a reader's question for an index that wait for one sync, per shard and peer: the oldest
-/// of more has waited for the time in which its asker gives up, or the asker is asking in a circle.
+/// Replies to read index requests that wait for one sync, per shard and peer. If there are more, the
+/// oldest has waited until its requester gave up, or the requester asks in a loop.
 pub const HELD_READ_REPLIES_MAX: usize = 64;
 /// Committed bytes handed to the apply threads and not yet applied, per shard.
 pub const APPLY_BYTES_MAX: usize = 16 << 20;
-/// The same of all shards of a node together: four shards that are behind, or many that are not, keep the
-/// apply threads at work.
+/// The same for all shards of a node together: four shards that are behind, or many that are not, keep
+/// the apply threads busy.
 pub const APPLY_NODE_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of one frame between two nodes. A message with the largest entry must fit.
@@ -62,10 +62,10 @@ pub const FRAME_MESSAGES_MAX: usize = 16_384;
 pub const LANE_MESSAGES_MAX: usize = 65_536;
 /// Bytes that wait for one lane to one peer.
 pub const LANE_BYTES_MAX: usize = 64 << 20;
-/// Bytes that each lane may hold whatever waits for other peers, and any one item beside: a lane that
-/// moves is never held up by those that are stuck.
+/// Bytes that each lane may hold, however much waits for other peers, plus any one item: a lane that
+/// drains is never held up by lanes that are stuck.
 pub const LANE_BYTES_OWN: usize = 2 << 20;
-/// Bytes beyond those that wait for all lanes to all peers of a node: four lanes that are full.
+/// Bytes beyond those that may wait for all lanes to all peers of a node: four full lanes.
 pub const LANES_BYTES_MAX: usize = 256 << 20;
 /// Bytes of frames above the usual size that a node receives at once, from all peers: eight of the
 /// largest, thirty of the largest entry.
@@ -77,45 +77,48 @@ pub const FORWARDS_PENDING_MAX: usize = 65_536;
 /// Bytes of keys and values that one page of a read holds: half a frame, so that the largest pair of
 /// its last key and value still fits behind it.
 pub const READ_PAGE_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
-/// What each pair of a page counts for beside its bytes, towards a bound of its own as large as the
+/// What each pair of a page counts for besides its bytes, towards a separate bound as large as the
 /// above: two handles of 32 bytes in memory, two lengths in a frame. Without it the shortest pairs
-/// would be a hundred times as large as their bytes.
+/// would take a hundred times as much memory as their bytes.
 pub const READ_PAIR_BYTES: usize = 72;
-/// Keys in one page of a read. Their look takes a few milliseconds, and the keys alone fit a frame.
+/// Keys in one page of a read. Reading them takes a few milliseconds, and the keys alone fit a
+/// frame.
 pub const READ_PAGE_KEYS_MAX: usize = 1_024;
-/// Bytes of keys and values that one read of a caller gives; who wants more takes pages.
+/// Bytes of keys and values that one read of a caller returns; a caller that wants more reads
+/// pages.
 pub const READ_BYTES_MAX: usize = 256 << 20;
-/// Bytes that one node reads at once to answer other nodes. A page is there up to three times until
-/// its lane has it: found, encoded, and as an answer.
+/// Bytes that one node reads at once to answer other nodes. A page is in memory up to three times
+/// until its lane has it: as found, as encoded, and as an answer.
 pub const PEER_READ_BYTES_MAX: usize = 64 << 20;
-/// Part of it that one of them may have: the largest page. Two that take none of their answers leave
-/// room for a page of gets.
+/// The part of it that one of those nodes may have: the largest page. Two nodes that take none of their
+/// answers leave room for a page of gets.
 pub const PEER_LONG_READS_BYTES_MAX: usize = READ_PAGE_BYTES_MAX + ENTRY_BYTES_MAX;
-/// Bytes of one answer that takes nothing of it: most answers, so that they never wait for pages.
+/// Bytes of the longest answer that takes none of it. Most are shorter, and so never wait for
+/// pages.
 pub const PEER_SHORT_READ_BYTES_MAX: usize = 64 << 10;
-/// Bytes of such answers that one node reads at once for one other: 64 of the longest.
+/// Bytes of such short answers that one node reads at once for one other node: 64 of the longest.
 pub const PEER_SHORT_READS_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one other node's reads that are under way, whatever they wait for; each counts for a KiB
-/// more than it has. Seven of a page of the longest keys, or 30,000 of a few short ones.
+/// more than its size. Seven with a page of the longest keys each, or 30,000 of a few short ones.
 pub const PEER_REQUESTS_BYTES_MAX: usize = FRAME_BYTES_MAX;
-/// Reads of many keys that look at the data at once, on threads that may block. Each may hold its
-/// page and one value that RocksDB has copied.
+/// Reads of many keys that read the data store at once, on threads that may block. Each may hold
+/// its page and one value that RocksDB has copied.
 pub const LOOKS_MAX: usize = 8;
-/// Reads that walk over all keys of a shard at once. Each keeps a core busy, and there is other work.
+/// Reads that scan all keys of a shard at once. Each keeps a core busy that other work needs, too.
 pub const WALKS_MAX: usize = 2;
-/// Bytes of keys and values that one count for another node passes: less than a second's worth, so
-/// that it ends soon after nobody waits for it any more.
+/// Bytes of keys and values that one count for another node scans: less than a second of work, so
+/// that it ends soon after its caller has stopped waiting.
 pub const WALK_BYTES_MAX: usize = 256 << 20;
-/// Keys that one count for another node passes, for the same reason.
+/// Keys that one count for another node scans, for the same reason.
 pub const WALK_KEYS_MAX: u64 = 1 << 20;
-/// Bytes that one reply to a client may hold; beyond it the command is refused by its size. Also what
-/// all large replies of one node may hold together: one of the largest is always possible.
+/// Bytes that one reply to a client may hold; a command with a larger one is refused. Also the bound for
+/// all large replies of one node together: one of the largest is always possible.
 pub const CLIENT_REPLY_BYTES_MAX: usize = 256 << 20;
-/// Bytes that the replies of one connection may hold without asking, so that small commands touch nothing
-/// that connections share: a pipeline of a dozen short values. All clients together: 156 MiB.
+/// Bytes that the replies of one connection may hold without a reservation, so that small commands touch
+/// nothing that connections share: a pipeline of a dozen short values. All clients together: 156 MiB.
 pub const CLIENT_FREE_BYTES: usize = 16 << 10;
 /// Bytes that all other replies of one node may hold, from before they are read until clients have them:
-/// fifteen connections that hold all they may.
+/// fifteen connections at their bound.
 pub const CLIENT_REPLIES_BYTES_MAX: usize = 256 << 20;
 /// Bytes that the replies of one connection may hold, unless one alone is larger: two of the largest
 /// values, so that the second is read while the first is written.
@@ -137,22 +140,22 @@ pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// How long one answered heartbeat supports the node that sent it. As long as the shortest election
 /// timeout, so that a dead node is noticed as fast as with heartbeats per shard.
 pub const SUPPORT: Duration = Duration::from_millis(1_000);
-/// Longest support that a node gives to any requester: it stays silent for as long after its next start.
-/// Longer than this, the drift margin would not cover 1% of drift on either side.
+/// Longest support that a node gives to any requester; it stays silent for as long after its next start.
+/// With a longer one, the drift margin would not cover 1% of drift on either side.
 pub const SUPPORT_MAX: Duration = Duration::from_millis(2_500);
-/// By how much a node ends the support it holds early. Two clocks that each stray by 1% drift apart
-/// by 20 ms in one support; the rest is for pauses that CLOCK_BOOTTIME misses.
+/// How much earlier a node ends the support that it holds. Two clocks that each stray by 1% drift
+/// apart by 20 ms in one support; the rest is for pauses that CLOCK_BOOTTIME misses.
 pub const DRIFT_MARGIN: Duration = Duration::from_millis(50);
 /// Age of the oldest outstanding sync at which a node asks for no more support.
 pub const DISK_STALL: Duration = Duration::from_millis(3_000);
-/// Time in which the state machines of a host finish nothing, although entries wait for them, at which
-/// it leads nothing any more: by then every caller who waits for one of them has been given up on.
+/// If the state machines of a host finish nothing for this long, although entries wait for them, the
+/// host stops leading: by then every caller that waits for one of these entries has timed out.
 pub const APPLY_STALL: Duration = REQUEST_TIMEOUT;
-/// Time without any result, although work waits, at which a worker or log writer counts as stalled
-/// and its node asks for no more support.
+/// If a worker or log writer has no result for this long, although work waits, it counts as
+/// stalled, and its node asks for no more support.
 pub const STALL: Duration = Duration::from_millis(3_000);
-/// Buckets of the audit of bound shards. One rides on each heartbeat, so a round of all takes 6.4 s,
-/// and of ten thousand shards a bucket lists about 160.
+/// Buckets of the audit of bound shards. Each heartbeat carries one, so a round of all takes 6.4 s; with
+/// ten thousand shards a bucket lists about 160.
 pub const AUDIT_BUCKETS: usize = 64;
 /// Rounds in which one side of an audit may be behind the other before that counts as a difference.
 /// An answer on its way arrives within the first; the second and third are for a lane that is slow.
@@ -171,76 +174,76 @@ pub const TRANSFER_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Furthest that the wall clocks of two nodes may be apart when they connect. Expiry of keys is
 /// early or late by as much when leadership moves; clocks kept by NTP differ by milliseconds.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(30);
-/// Interval in which a node looks whether the cluster's map has changed.
+/// Interval at which a node checks whether the cluster's map has changed.
 pub const MAP_POLL: Duration = Duration::from_millis(1_000);
-/// Time after which a caller's request is answered with an error, if it names no other.
+/// Time after which a caller's request is answered with an error, if the caller sets no other.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without any known leader after which a node asks others to do the requests of a replica's
 /// shard: longer than the longest election timeout, so that elections alone cause no such requests.
 pub const LEADERLESS_RELAY: Duration = Duration::from_millis(2_000);
 
-/// Age up to which a status is told again instead of being worked out anew.
+/// Age up to which a status is sent again instead of being computed anew.
 pub const STATUS_AGE_MAX: Duration = Duration::from_millis(1_000);
-/// Time for a node's word about itself; one that is silent for longer counts as unreachable.
+/// Time for a node to report its status; one that is silent for longer counts as unreachable.
 pub const STATUS_ANSWER: Duration = Duration::from_millis(2_000);
-/// Pause before nodes that seem to lag are asked again. Longer than a status grows old, so that the
-/// second answer is from after the first question; half a second is for a follower to come by what it
-/// had not yet.
+/// Pause before nodes that seem to lag are asked again. Longer than a status may age, so that the second
+/// answer is computed after the first request; the other half second lets a follower catch up.
 pub const STATUS_LOOK_AGAIN: Duration = Duration::from_millis(1_500);
 /// Time for the second answer, of nodes that have just given the first.
 pub const STATUS_ANSWER_AGAIN: Duration = Duration::from_millis(1_000);
-/// Longest time in which an admin port tells how the cluster is: the above, and half a second to put
-/// it together and send it.
+/// Longest time in which an admin port reports the cluster's status: the above, and half a second to
+/// assemble and send it.
 pub const STATUS_WITHIN: Duration = Duration::from_millis(5_000);
 
-/// Connections of clients to one node at once; as Redis has it.
+/// Connections of clients to one node at once; the same as in Redis.
 pub const CLIENTS_MAX: usize = 10_000;
 /// Connections to the admin port of one node at once: some scrapers, probes and operators. Further
 /// ones wait in the kernel's backlog, where they cost no descriptor.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Table files that the log and the data store of one node keep open. Beyond it the one used longest
-/// ago is closed, and a later read opens it again.
+/// Table files that the log and the data store of one node keep open. Beyond it the least recently used
+/// one is closed, and a later read opens it again.
 pub const TABLE_FILES_MAX: usize = 1_536;
-/// Descriptors of one node that neither clients nor table files can take. A node at rest has about
-/// 40: the files that both stores write, listeners, the UDP socket, the runtimes' own. The rest is
-/// for what two compactions per store read and write beside the table cache, and for clients that
-/// are told that they are too many.
+/// Descriptors of one node that neither clients nor table files can take. An idle node has about
+/// 40: the files that both stores write, listeners, the UDP socket, those of the runtimes. The rest
+/// is for what two compactions per store read and write beside the table cache, and for clients
+/// that are told that there are too many.
 pub const DESCRIPTORS_RESERVED: usize = 128;
 /// Descriptors that a process asks the system for, per node: all of the above, rounded up.
 pub const DESCRIPTORS_WANTED: usize = 16_384;
 /// Fewest descriptors per node with which a start makes sense: the reserve, and as much again for
 /// tables, clients and the admin port.
 pub const DESCRIPTORS_MIN: usize = 256;
-/// Part of its descriptors, in percent, from which on a process says that they run out. The bounds
-/// above leave more than this free until clients and tables are both at their bounds.
+/// Percentage of its descriptors from which on a process warns that they run out. The bounds above
+/// leave more than this free until clients and tables are both at their bounds.
 pub const DESCRIPTORS_WARN_PERCENT: u64 = 90;
 /// Clients below which a node whose descriptors allow no more counts as badly set up.
 pub const CLIENTS_FEW: usize = 1_000;
-/// Free bytes of its disk below which a node says that it runs full; or the part below, if that is
-/// more. Twice what the log's write-ahead files may grow to: they are rewritten as tables before they
-/// go, and a compaction needs room for its result as well.
+/// Free bytes of its disk below which a node warns that the disk fills up; or the percentage below, if
+/// that is more. Twice what the log's write-ahead files may grow to: they are rewritten as tables before
+/// they are deleted, and a compaction needs room for its result as well.
 pub const DISK_FREE_WARN_BYTES: u64 = 1 << 30;
 /// The same in percent of the whole: from about there on file systems get slow and fragmented.
 pub const DISK_FREE_WARN_PERCENT: u64 = 5;
-/// Free bytes that a start needs beside a copy of what it replays: new files of both stores, with what
-/// RocksDB claims ahead for them. A start on less would fail after it had made some of them, and
-/// each further one would take a little more.
+/// Free bytes that a start needs in addition to a copy of what it replays: new files of both stores,
+/// with what RocksDB allocates ahead for them. A start with less would fail after it had made some of
+/// them, and each further start would take a little more.
 pub const DISK_FREE_START_BYTES: u64 = 64 << 20;
-/// What one merge of the log's small tables may write before its inputs go: 64 tables of at most 4 MiB.
-/// It is not begun on a disk that has no more than this above the warning.
+/// What one merge of the log's small tables may write before its inputs are deleted: 64 tables of at
+/// most 4 MiB. It begins only on a disk that has more than this above the warning.
 pub const LOG_MERGE_BYTES_MAX: u64 = 256 << 20;
-/// How long the certificate of a cluster's authority counts, unless told otherwise. Every node has to
-/// be given its successor, so it is rare; and a key that was stolen unseen ends some time.
+/// How long the certificate of a cluster's authority is valid, unless set otherwise. Every node has to
+/// be given its successor, so it is long; but a key that was stolen unnoticed expires some time.
 pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(3_650 * 86_400);
-/// How long the certificate of a node counts, unless told otherwise; taken by a running node.
+/// How long the certificate of a node is valid, unless set otherwise; a running node takes a new
+/// one.
 pub const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(730 * 86_400);
-/// By how much a certificate counts before it was made: a node whose clock is behind, or is set to
-/// another time zone, takes it all the same.
+/// How long before it was made a certificate is already valid: a node whose clock is behind, or is
+/// set to another time zone, accepts it all the same.
 pub const CERTIFICATE_BACKDATING: Duration = Duration::from_secs(86_400);
-/// Time before the end of a certificate from which on its node says so; a third of its whole time, if
-/// that is less.
+/// Time before a certificate expires from which on its node warns; a third of its lifetime, if that is
+/// less.
 pub const CERTIFICATE_WARNING: Duration = Duration::from_secs(30 * 86_400);
-/// How often a node looks whether its certificate files were replaced.
+/// How often a node checks whether its certificate files were replaced.
 pub const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
 
 const _: () = {

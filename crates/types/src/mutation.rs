@@ -1,4 +1,4 @@
-//! Deliberate bugs, which prove that the properties of the simulator can fail.
+//! Deliberate bugs, which prove that the simulator's properties can fail.
 //!
 //! Each [`Mutant`] breaks one rule in one place. The place asks the [`Mutation`] that its
 //! configuration carries, and without the crate feature `mutants` the answer is a constant, so that
@@ -10,8 +10,8 @@
 //! assert!(!Mutation::NONE.is(Mutant::VoteBeforeSync));
 //! ```
 
-/// Lists the mutants once: the documentation says what is broken, the texts which rule or known bug
-/// of another project that is, and the property that is expected to fail.
+/// Lists the mutants once: the documentation says what is broken; the texts say which rule or known
+/// bug of another project that is, and which property is expected to fail.
 macro_rules! mutants {
     ($($(#[$broken:meta])* $name:ident: $rule:literal, $property:literal;)*) => {
         /// A rule that can be broken.
@@ -52,17 +52,17 @@ mutants! {
     VoteBeforeSync: "a vote is synced before the reply (pitfall 6)", "sync_before_promise";
     /// The hard state is written without the vote: a restart forgets it.
     VoteForgotten: "a vote is durable (pitfall 6)", "sync_before_promise";
-    /// A candidate asks for votes, and counts its own, before that is durable.
+    /// A candidate asks for votes, and counts its own, before its own is durable.
     UnsyncedOwnVote: "a candidate counts its own vote once it is durable (RULE 2)", "sync_before_promise";
-    /// A retransmission is acknowledged at once, while the first write of it is still under way.
+    /// A retransmission is acknowledged at once, while its first write is still under way.
     AcceptedAtOnce: "an acknowledgement waits for every write so far (RULE 2, pitfall 27)", "sync_before_promise";
     /// The completion of a write vouches for everything that has been written since.
     OlderWriteVouches: "a completion vouches for its own write only (RULE 2)", "commit_advances";
-    /// What is committed is applied before it is durable here.
+    /// A committed entry is applied before it is durable here.
     ApplyUnsynced: "apply at most min(commit, own durable) (RULE 4)", "state_machine_safety";
     /// Entries of older terms are committed by counting replicas.
     CommitOldTerms: "only own-term entries are committed by counting (pitfall 3, figure 8)", "commit_advances";
-    /// A follower takes min(leader's commit, own last) for committed, verified or not.
+    /// A follower takes min(leader's commit, own last) as committed, verified or not.
     CommitUnverified: "commit only a verified prefix (pitfall 2)", "state_machine_safety";
     /// Votes and pre-votes compare the last index and not its term.
     VoteByIndex: "votes compare term and index (pitfalls 1 and 9)", "leader_completeness";
@@ -70,52 +70,52 @@ mutants! {
     ReadBeforeOwnTerm: "no read index before the own-term entry commits (pitfall 18)", "reads_linearizable";
     /// A read is confirmed by (n - 1) / 2 voters: of three, by the leader alone.
     ReadByMinority: "a read round needs a majority (pitfall 4)", "reads_linearizable";
-    /// Read contexts begin at 0 in each life of a node.
+    /// Read contexts begin at 0 after each start of a node.
     ReadContextReused: "read contexts are never reused (pitfall 18)", "read_contexts";
     /// In joint consensus the majority of the incoming voters decides alone.
     JointByOneMajority: "joint consensus needs both majorities", "commit_advances";
     /// Quorums are counted in the membership before the one in force.
     QuorumOfOldMembership: "quorums come from the newest logged membership (pitfall 5)", "commit_advances";
-    /// A snapshot of a leader of a later term is installed in the own, older term.
+    /// A snapshot from a leader of a later term is installed in the follower's own, older term.
     InstallKeepsTerm: "an install takes its sender's term (RULE 13)", "install_takes_term";
     /// An install keeps a log that does not hold the snapshot's last entry.
     InstallKeepsLog: "an install drops a log that does not hold its base (RULE 13)", "alive_after_heal";
     /// A late append cuts off what came after it.
     LateAppendTruncates: "only a conflict truncates (pitfall 8)", "leader_completeness";
-    /// What an earlier replica on a node acknowledged counts for the one that is there now.
+    /// What an earlier replica on a node acknowledged counts for its present replica.
     ForeignAcknowledgement: "messages carry replica ids, which are never reused (RULE 3, pitfall 28)", "alive_after_heal";
-    /// A caller is answered by what was committed at its index, of whatever term.
+    /// A caller is answered by the entry committed at its index, of whatever term.
     CallerByIndex: "a caller waits for term and index (pitfall 7)", "workload";
-    /// Whoever waits at a leader that is demoted is told that nothing happened.
+    /// A caller that waits at a demoted leader is told that nothing happened.
     DemotedSaysNo: "outcome unknown is not no (pitfall 10)", "reads_linearizable";
-    /// Nobody leaves joint consensus by itself.
+    /// No leader leaves joint consensus by itself.
     JointStays: "joint consensus is left by every leader (pitfall 16)", "alive_after_heal";
     /// A transfer of leadership has no deadline.
     TransferForever: "a transfer has a deadline (pitfall 17)", "alive_after_heal";
-    /// A follower that lacks what its leader knows it to have acknowledged goes on.
+    /// A follower continues although it lacks entries that its leader knows it acknowledged.
     RollbackUnseen: "a log that lost what it acknowledged ends its replica (RULE 5)", "rolled_back_ends";
     /// A leader quiesces although a follower may not know what is committed.
     QuiescedTooSoon: "quiesced once the commit index is acknowledged (node liveness)", "quiesced_when_done";
     /// Appends to a follower are sent without bound.
     WindowUnbounded: "the window is bounded in messages and bytes", "window_bounded";
-    /// The log is given up as far as it is committed, applied or not.
+    /// The log is purged up to the commit index, applied or not.
     PurgeUnapplied: "the log is purged below the durable applied record only (RULE 10)", "state_machine_safety";
 
     /// Any vote request of a higher term ends a binding.
     VoteRequestUnbinds: "a bound replica grants no vote (node liveness)", "lease_upheld";
     /// An old vote request of the leader itself ends a binding.
     OldRequestUnbinds: "a request of the bound term or below proves nothing (node liveness)", "lease_upheld";
-    /// Replicas act when support has lapsed, and the node goes on to give it.
+    /// Replicas act when support has lapsed, and the node continues to give it.
     ActOnLapse: "replicas act on withdrawal, never on lapse (node liveness)", "lease_upheld";
     /// A withdrawn epoch is given again.
     EpochKept: "a withdrawal ends its epoch forever (node liveness)", "lease_upheld";
     /// A node votes and campaigns right after its start.
     NoSilence: "silence after a start (pitfall 14)", "lease_upheld";
-    /// A binding counts with the support of another life of its node.
+    /// A binding counts with the support of another instance of its node.
     IncarnationIgnored: "bindings name incarnations (node liveness, pitfall 24)", "lease_upheld";
-    /// A leader that told another to campaign keeps its lease, and its term when that failed.
+    /// A leader that told another to campaign keeps its lease, and its term if the campaign failed.
     LeaseAfterTimeoutNow: "no lease after TimeoutNow (RULE 6, pitfall 31)", "lease_upheld";
-    /// Support held counts for all of what was asked for.
+    /// Support that is held counts for the whole time that was asked for.
     NoDriftMargin: "support held ends a margin early (node liveness)", "support_kept";
     /// A lease serves reads before an entry of its own term is committed.
     LeaseBeforeOwnTerm: "no lease before the own-term entry commits (node liveness)", "reads_linearizable";
@@ -124,9 +124,9 @@ mutants! {
 
     /// A turn counts as durable as soon as the disk has taken it.
     DiskLies: "promises leave after the sync (RULE 2)", "sync_before_promise";
-    /// A failed sync is taken for a success.
+    /// A failed sync is taken as a success.
     FailedSyncIgnored: "the first failed sync latches (RULE 8, pitfall 22)", "sync_before_promise";
-    /// Damage in the middle of a log is taken for its end, and the replica goes on.
+    /// Damage in the middle of a log is taken as its end, and the replica continues.
     DamageIsTheEnd: "possible loss ends a replica id (RULE 5, pitfall 23)", "assertion";
     /// A replica that meta does not name is destroyed.
     DestroyedWithoutProof: "a replica is destroyed on proof only (RULE 15, pitfall 35)", "alive_after_heal";
@@ -134,7 +134,7 @@ mutants! {
     InstallBeforeData: "an install writes data, then log (RULE 13)", "assertion";
 }
 
-/// Which rule is broken, if any. Zero bytes without the feature.
+/// Which rule is broken, if any. It has zero bytes without the feature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mutation {
     #[cfg(feature = "mutants")]
@@ -155,7 +155,7 @@ impl Mutation {
         Mutation { mutant: Some(mutant) }
     }
 
-    /// True if it is this rule that is broken.
+    /// True if `mutant` is the rule that is broken.
     #[inline]
     #[must_use]
     pub const fn is(self, mutant: Mutant) -> bool {

@@ -1,11 +1,11 @@
 //! The one source of pseudo-random numbers: splitmix64 (Steele, Lea and Flood, 2014), and its parts.
 //!
-//! Jitter, the simulator and the spreading of keys need no better, and the same seed gives the same
-//! numbers on every machine and in every year. Identities and nonces come from the operating system.
+//! Jitter, the simulator and the spreading of keys need nothing better, and the same seed gives the same
+//! numbers on every machine. Identities and nonces come from the operating system.
 
 use std::time::Duration;
 
-/// What the state of splitmix64 grows by. As a multiplier it spreads neighbouring numbers.
+/// The increment of splitmix64's state. As a multiplier it spreads neighbouring numbers.
 pub const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The finalizer of splitmix64: a bijection of which each input bit flips every output bit with a
@@ -35,7 +35,7 @@ impl SplitMix64 {
         mix(self.0)
     }
 
-    /// A number in `[0, bound)`. The bias of the remainder, at most `bound` in 2^64, matters nowhere.
+    /// A number in `[0, bound)`. The bias of the remainder, at most `bound` in 2^64, never matters.
     ///
     /// # Panics
     /// If `bound` is 0.

@@ -1,10 +1,10 @@
-//! Time as data: it comes in from the driver and is never asked for.
+//! Time as data: the driver passes it in, and no code here reads a clock.
 
 use std::fmt;
 use std::ops::Add;
 pub use std::time::Duration;
 
-/// A reading of a monotonic clock in nanoseconds since an origin that only its node knows.
+/// A reading of a monotonic clock, in nanoseconds since an origin that only its node knows.
 ///
 /// The engine reads CLOCK_BOOTTIME (a suspended host does not stop it); the simulator makes it up.
 /// Readings of two nodes can't be compared.
@@ -18,7 +18,7 @@ impl Monotonic {
         Monotonic(millis * 1_000_000)
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// The time since `earlier`; zero if `earlier` lies ahead.
     #[must_use]
     pub fn since(self, earlier: Monotonic) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -40,7 +40,7 @@ impl fmt::Debug for Monotonic {
     }
 }
 
-/// Wall time in milliseconds since 1970, as a leader stamps it on a command. It decides expiry and
-/// nothing else; safety never rests on it.
+/// Wall time in milliseconds since 1970, which a leader stamps on a command. It decides expiry and
+/// nothing else; safety never depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WallMillis(pub u64);

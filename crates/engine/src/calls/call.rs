@@ -1,4 +1,4 @@
-//! Calls on their way to a shard, and the ends they can come to.
+//! Calls on their way to a shard, and their possible outcomes.
 
 use bytes::Bytes;
 use quorate_host::HostRefusal;
@@ -8,14 +8,14 @@ use tokio::sync::oneshot;
 
 use crate::calls::progress::ProgressSink;
 
-/// What a call wants of its shard.
+/// What a call asks of its shard.
 #[derive(Debug)]
 pub(crate) enum CallKind {
     /// Replicate this command.
     Write(Bytes),
-    /// Say from which index on a read here is linearizable.
+    /// Return the index from which on a read here is linearizable.
     Read,
-    /// Hand leadership to the replica on this node.
+    /// Transfer leadership to the replica on this node.
     TransferLeader(NodeId),
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Memory that the call holds while it waits.
+    /// The memory that the call holds while it waits.
     pub(crate) fn len_bytes(&self) -> usize {
         match &self.kind {
             CallKind::Write(command) => command.len(),
@@ -38,24 +38,24 @@ impl Call {
     }
 }
 
-/// Where a call's end goes.
+/// Where a call's outcome goes.
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// A caller in this process. One that stopped waiting is not an error.
     Local(oneshot::Sender<Outcome>),
-    /// As `Local`, and the stages before the end go to `progress`.
+    /// As `Local`; the stages before the outcome go to `progress`.
     Submitted { end: oneshot::Sender<Outcome>, progress: ProgressSink },
     /// A caller on another node, by the number of its forwarded request.
     Remote {
         peer: NodeId,
         id: u64,
-        /// Whether it wants to hear of the stages before the end.
+        /// Whether the caller wants the stages before the outcome.
         progress: bool,
     },
 }
 
 impl Completion {
-    /// Whether the stages before the end are to be told.
+    /// Whether the stages before the outcome are to be reported.
     pub(crate) fn wants_progress(&self) -> bool {
         match self {
             Completion::Local(_) => false,
@@ -65,7 +65,7 @@ impl Completion {
     }
 }
 
-/// The end of a write that took effect.
+/// The result of a write that took effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The place of its entry in its shard's log.
@@ -74,12 +74,12 @@ pub struct Applied {
     pub reply: Bytes,
 }
 
-/// The end of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// A write was applied: where, and the state machine's reply.
+    /// A write was applied: where, and with which reply of the state machine.
     Applied(Applied),
-    /// The response of a read, or a node's word about itself.
+    /// The response of a read, or a node's status.
     Reply(Bytes),
     /// A read is linearizable here: this index is applied.
     ReadAt(Index),
@@ -96,9 +96,9 @@ pub(crate) enum Outcome {
         /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// It did not happen: this node has no connection to `node`, nor to another that would send it on.
+    /// It did not happen: there is no connection to `node`, nor to another that would relay the call.
     Unreachable {
-        /// Whom it was for.
+        /// The node that the call was for.
         node: NodeId,
     },
     /// It did not happen: the state machine's version does not know the command.
@@ -110,11 +110,11 @@ pub(crate) enum Outcome {
         /// How long it is.
         bytes: u64,
     },
-    /// Nobody knows: leadership changed while it was under way.
+    /// The outcome is unknown: leadership changed while the call was under way.
     UnknownLeaderChanged,
-    /// Nobody knows: the engine that worked on it stopped.
+    /// The outcome is unknown: the engine that worked on the call stopped.
     UnknownStopped,
-    /// Nobody knows: the connection to the node that worked on it broke.
+    /// The outcome is unknown: the connection to the node that worked on the call broke.
     UnknownConnectionLost {
         /// The node.
         node: NodeId,

@@ -1,4 +1,4 @@
-//! A request for one shard while it is under way: what it asks, who waits for it, how it ended.
+//! A request for one shard while it is under way: what it asks, who waits for it, its outcome.
 
 pub(crate) mod call;
 pub(crate) mod progress;

@@ -1,5 +1,5 @@
-//! What is known of a submitted write before its end, from the thread or peer that works on it to
-//! whoever asks.
+//! The progress of a submitted write before its outcome, from the thread or peer that works on it
+//! to the caller that watches it.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use crate::calls::call::Applied;
 use crate::error::WriteError;
 
-/// A stage before the end.
+/// A stage before the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The leader's log has it at this place.
+    /// The entry is in the leader's log at this place.
     Accepted(LogId),
     /// That place is committed.
     Committed(LogId),
@@ -21,16 +21,16 @@ pub(crate) enum Stage {
 /// All that is known of a submitted write.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Counts tries; what is told of an earlier one is void.
+    /// Counts tries; stages reported by an earlier try are ignored.
     attempt: u32,
-    /// Of the newest try.
+    /// The place that the newest try was accepted at.
     pub(crate) accepted: Option<LogId>,
-    /// Of the newest try.
+    /// The place that the newest try was committed at.
     pub(crate) committed: Option<LogId>,
     pub(crate) end: Option<Result<Applied, WriteError>>,
 }
 
-/// Where everything about one submitted write comes together.
+/// Collects everything that is known of one submitted write.
 #[derive(Debug)]
 pub(crate) struct Progress {
     known: watch::Sender<Known>,
@@ -45,7 +45,7 @@ impl Progress {
         self.known.subscribe()
     }
 
-    /// A new try: the places that earlier ones had are lost to them.
+    /// Begins a new try; the places of earlier tries are forgotten.
     pub(crate) fn begin_try(self: &Arc<Self>) -> ProgressSink {
         let mut attempt = 0;
         self.known.send_modify(|known| {
@@ -57,7 +57,7 @@ impl Progress {
         ProgressSink { progress: Arc::clone(self), attempt }
     }
 
-    /// The end, of which the first word counts.
+    /// Sets the outcome; only the first call counts.
     pub(crate) fn end(&self, end: Result<Applied, WriteError>) {
         self.known.send_if_modified(|known| {
             let first = known.end.is_none();
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use quorate_types::{Index, Term};
 
-    /// Goal: what an earlier try or a straggler tells never shows. Method: interleaved tries.
+    /// Goal: a stage reported by an earlier try or too late never shows. Method: interleaved tries.
     #[test]
     fn only_the_newest_try_is_heard() {
         let place = |term, index| LogId::new(Term(term), Index(index));

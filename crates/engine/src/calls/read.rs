@@ -1,4 +1,4 @@
-//! What a read asks of one shard, and what it is answered.
+//! The read requests to one shard, and their responses.
 
 use bytes::Bytes;
 use quorate_types::limits;
@@ -12,11 +12,11 @@ pub enum ReadLevel {
     /// any replica; costs one round between leader and quorum, shared by all waiting reads.
     #[default]
     Linearizable,
-    /// What the replica here has applied, without asking anybody: may lag by any time.
+    /// Sees what the replica here has applied, without asking other nodes: may lag by any time.
     Stale,
 }
 
-/// What is asked.
+/// A read request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReadRequest {
     /// The values of these keys, or how long each is if they have more than `bytes_max` bytes.
@@ -30,25 +30,25 @@ pub(crate) enum ReadRequest {
     Map { known: u64 },
 }
 
-/// What is answered.
+/// The response to a read request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReadResponse {
     /// Values in the order of the keys asked for.
     Values(Vec<Option<Bytes>>),
     /// They have too many bytes: how long each is.
     Lengths(Vec<Option<u64>>),
-    /// Pairs in key order; `more` if the range goes on behind them.
+    /// Pairs in key order; `more` if the range continues after them.
     Pairs { pairs: Vec<(Bytes, Bytes)>, more: bool },
-    /// Keys in order; `more` if the range goes on behind them.
+    /// Keys in order; `more` if the range continues after them.
     Keys { keys: Vec<Bytes>, more: bool },
-    /// A number of keys, and where to go on counting.
+    /// A number of keys, and the key from which to continue counting.
     Count { keys: u64, next: Option<Bytes> },
-    /// An encoded `MetaMap`, if it was news.
+    /// An encoded `MetaMap`, unless its revision was known already.
     Map(Option<Bytes>),
 }
 
 impl ReadRequest {
-    /// Bytes of keys and values that the answer may hold.
+    /// Most bytes of keys and values that the answer may hold.
     pub(crate) fn answer_bytes_max(&self) -> usize {
         match self {
             ReadRequest::Get { bytes_max, .. } => *bytes_max,
@@ -82,7 +82,7 @@ impl ReadRequest {
 }
 
 impl ReadResponse {
-    /// True if this can be the answer to `request`. What comes from another node may be anything.
+    /// True if this can be the answer to `request`: another node may send anything.
     pub(crate) fn fits(&self, request: &ReadRequest) -> bool {
         match (request, self) {
             (ReadRequest::Get { keys, bytes_max }, ReadResponse::Values(values)) => {
@@ -92,7 +92,7 @@ impl ReadResponse {
             (ReadRequest::Get { keys, .. }, ReadResponse::Lengths(lengths)) => {
                 keys.len() == lengths.len()
             }
-            // What goes on must have got on.
+            // An answer that says where to continue must have made progress.
             (
                 ReadRequest::Scan { limit, values: true, .. },
                 ReadResponse::Pairs { pairs, more },
@@ -113,7 +113,7 @@ impl ReadResponse {
 mod tests {
     use super::*;
 
-    /// Goal: an answer that is larger than was asked for, or that would never end, is no answer.
+    /// Goal: an answer that is larger than requested, or that would never end, is rejected.
     #[test]
     fn answers_keep_to_their_questions() {
         let key = |text: &'static str| Bytes::from_static(text.as_bytes());

@@ -1,4 +1,4 @@
-//! Where the other nodes are: as this node's owner says, and else as the cluster's map says.
+//! The addresses of the other nodes: from this node's owner, or else from the cluster's map.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use quorate_transport::Transport;
 use quorate_types::NodeId;
 
-/// See the module's documentation. What the owner says is never overwritten by the map.
+/// The peers' addresses. The map never overwrites what the owner has set.
 pub(crate) struct PeerAddresses {
     told: Mutex<BTreeMap<NodeId, SocketAddr>>,
     transport: Arc<Transport>,
 }
 
 impl PeerAddresses {
-    /// As the owner says at the start; `transport` knows these already.
+    /// The addresses that the owner gave at the start; `transport` knows these already.
     pub(crate) fn new(
         told: BTreeMap<NodeId, SocketAddr>,
         transport: Arc<Transport>,
@@ -23,15 +23,15 @@ impl PeerAddresses {
         PeerAddresses { told: Mutex::new(told), transport }
     }
 
-    /// The owner says where `node` listens from now on.
+    /// Sets the address at which `node` listens from now on, as the owner says.
     pub(crate) fn set(&self, node: NodeId, address: SocketAddr) {
-        // Under the lock, so that what the map says can't come after.
+        // Under the lock, so that a hint of the map can't come after.
         let mut told = self.told.lock();
         told.insert(node, address);
         self.transport.set_peer(node, address);
     }
 
-    /// The map says where `node` listens. False if the owner knows better.
+    /// Sets the address of `node` from the map. False if the owner has set it.
     pub(crate) fn hint(&self, node: NodeId, address: SocketAddr) -> bool {
         let told = self.told.lock();
         if told.contains_key(&node) {
@@ -41,12 +41,12 @@ impl PeerAddresses {
         true
     }
 
-    /// The nodes whose address the owner has told.
+    /// The nodes whose address the owner has set.
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
         self.told.lock().keys().copied().collect()
     }
 
-    /// As the owner has told it.
+    /// The address that the owner has set for `node`.
     pub(crate) fn get(&self, node: NodeId) -> Option<SocketAddr> {
         self.told.lock().get(&node).copied()
     }

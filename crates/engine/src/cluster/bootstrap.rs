@@ -1,4 +1,4 @@
-//! The first map of a cluster: who holds which shard from the start.
+//! The first map of a cluster: which nodes hold which shard at its start.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use quorate_types::{Epoch, NodeId, ReplicaId, ShardId};
 
 use crate::cluster::map::META_SHARD;
 
-/// Static: every node of a new cluster must be given the same one. It is used once, when a
-/// directory is new.
+/// The first map, which is static: every node of a new cluster must be given the same one. It is
+/// used once, when a directory is new.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
     /// Nodes of the meta shard, which keeps the cluster's directory.
@@ -24,9 +24,9 @@ pub struct Bootstrap {
 pub struct BootstrapShard {
     /// Its id; 0 is kept for the meta shard.
     pub shard: ShardId,
-    /// First key.
+    /// The first key of its range.
     pub start: Bytes,
-    /// First key beyond; `None`: no bound.
+    /// The first key after its range; `None`: no bound.
     pub end: Option<Bytes>,
     /// Nodes of its replicas. The n-th gets replica id n, counted from 1.
     pub nodes: Vec<NodeId>,
@@ -42,9 +42,9 @@ impl Bootstrap {
         Bootstrap::split_at(nodes, replicas, [] as [Bytes; 0])
     }
 
-    /// Shards numbered from 1 that meet at `keys`: the first one owns `[.., keys[0])`, the next
-    /// `[keys[0], keys[1])`, the last one all from the last key on. Each has `replicas` replicas (or as
-    /// many as there are nodes, if those are fewer), dealt out over `nodes` in turn. The meta shard lives
+    /// Shards numbered from 1 that meet at `keys`: the first owns `[.., keys[0])`, the next
+    /// `[keys[0], keys[1])`, the last everything from the last key on. Each has `replicas` replicas (or
+    /// as many as there are nodes, if those are fewer), assigned to `nodes` in turn. The meta shard is
     /// on the first `replicas` nodes.
     ///
     /// # Panics
@@ -72,9 +72,9 @@ impl Bootstrap {
         Bootstrap { meta, shards: shards.collect() }
     }
 
-    /// The map that this bootstrap begins with, the meta shard first.
+    /// The map of this bootstrap, the meta shard first.
     pub(crate) fn descriptors(&self) -> Vec<ShardDescriptor> {
-        // It owns no user key; its range is that of its own keys.
+        // The meta shard owns no user key; its range is that of its own keys.
         let meta = descriptor(META_SHARD, Bytes::new(), None, &self.meta);
         let users = self.shards.iter().map(|shard| {
             descriptor(shard.shard, shard.start.clone(), shard.end.clone(), &shard.nodes)
@@ -82,7 +82,7 @@ impl Bootstrap {
         std::iter::once(meta).chain(users).collect()
     }
 
-    /// Tells first maps apart, against accidents: CRC-32C of every descriptor, and never 0.
+    /// A digest to tell different first maps apart: CRC-32C of every descriptor, and never 0.
     pub(crate) fn digest(&self) -> u32 {
         let digest = self.descriptors().iter().fold(0, |digest, descriptor| {
             crc32c::crc32c_append(digest, &encode_descriptor(descriptor))
@@ -90,7 +90,7 @@ impl Bootstrap {
         digest.max(1)
     }
 
-    /// Every node with a replica in it.
+    /// Every node with a replica in this map.
     pub(crate) fn founders(&self) -> BTreeSet<NodeId> {
         let users = self.shards.iter().flat_map(|shard| &shard.nodes);
         self.meta.iter().chain(users).copied().collect()
@@ -115,7 +115,7 @@ fn descriptor(
 mod tests {
     use super::*;
 
-    /// Goal: shards meet at the keys, own everything together, and are dealt out in turn.
+    /// Goal: shards meet at the keys, own everything together, and are assigned in turn.
     #[test]
     fn shards_meet_at_the_keys() {
         let nodes = [NodeId(1), NodeId(2), NodeId(3)];

@@ -2,15 +2,15 @@
 //!
 //! A directory that was emptied looks like a new one, and a new one may vote. So the replicas of a
 //! new directory stay silent (no vote, no acknowledgement, no campaign) until every other founder,
-//! a node that the first map gives a replica, has admitted this very directory and has noted its
-//! store id durably. From then on each of them refuses any other directory under this node's id:
-//! whoever empties a directory that ever promised something finds no founder that would take it in
-//! (RULES 5 and 9). The price: a cluster is born only when all its founders have met.
+//! a node that has a replica in the first map, has admitted this very directory and has stored its
+//! store id durably. From then on each of them refuses any other directory under this node's id: a
+//! directory that was emptied after it had made promises finds no founder that admits it (RULES 5
+//! and 9). The price: a cluster starts only when all its founders have met.
 //!
-//! Until a node is founded itself, it takes another directory under a known id for a founder that
-//! had to begin again, and forgets the old one: a promise counts only at founded nodes, so the old
-//! one has made none to it. All founders must have been given the same first map: its digest is in
-//! every hello, and who was made for another one is not met.
+//! Until a node is founded itself, it takes another directory under a known id as that of a founder
+//! that had to begin again, and forgets the old one: a promise counts only at founded nodes, so the
+//! old directory has made none to it. All founders must have been given the same first map: its
+//! digest is in every hello, and a node that was made for another map is not met.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,11 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use quorate_types::NodeId;
 
-/// Who has met this directory, and who has refused it.
+/// The founders that have met this directory, and the nodes that have rejected it.
 pub(crate) struct BootstrapState {
     /// The other founders.
     others: BTreeSet<NodeId>,
-    /// Whether this node waits for them: it is a founder, too.
+    /// Whether this node waits for them: it does if it is a founder, too.
     waits: bool,
     met: Mutex<BTreeSet<NodeId>>,
     rejected_by: Mutex<BTreeSet<NodeId>>,
@@ -50,12 +50,12 @@ impl BootstrapState {
         self.founded.load(Ordering::Acquire)
     }
 
-    /// To be called once the log has noted it.
+    /// To be called once the log has stored it.
     pub(crate) fn set_founded(&self) {
         self.founded.store(true, Ordering::Release);
     }
 
-    /// True if nobody is missing, and the log does not know it yet.
+    /// True if no founder is missing, and the log does not say so yet.
     pub(crate) fn is_complete(&self) -> bool {
         !self.is_founded() && self.missing().is_empty()
     }
@@ -80,9 +80,9 @@ impl BootstrapState {
         self.others.iter().copied().filter(|other| !met.contains(other)).collect()
     }
 
-    /// `peer` says that this directory is not the one that it knows under this node's id. True if
-    /// that ends this node: one word is enough against a directory that never promised anything;
-    /// one that did stays until so many refuse it that it can be in no majority.
+    /// `peer` says that it knows another directory under this node's id. True if that ends this
+    /// node: one rejection is enough for a directory that never made a promise; one that did stays
+    /// until so many reject it that it can be in no majority.
     pub(crate) fn note_rejection_by(&self, peer: NodeId) -> bool {
         let mut rejected_by = self.rejected_by.lock();
         rejected_by.insert(peer);
@@ -99,7 +99,7 @@ mod tests {
         nodes.iter().copied().map(NodeId).collect()
     }
 
-    /// Goal: a new directory waits for every founder, and for nobody else. Method: meet them.
+    /// Goal: a new directory waits for every founder, and for no other node. Method: meet them.
     #[test]
     fn a_new_directory_waits_for_every_founder() {
         let bootstrap_state = BootstrapState::new(NodeId(1), founders(&[1, 2, 3]), false);

@@ -1,4 +1,4 @@
-//! Who this engine is in its cluster.
+//! The identity of this engine in its cluster.
 
 use quorate_types::{ClusterId, NodeId, NodeInstance};
 

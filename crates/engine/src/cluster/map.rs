@@ -1,7 +1,7 @@
 //! The cluster's map as this node knows it: shards, nodes, and how new that knowledge is.
 //!
-//! A cache: the truth about a shard is in its own log, the meta shard is the directory. What is
-//! stale here costs a refused request that brings the newer descriptor along, never a wrong one.
+//! It is a cache: the truth about a shard is in its own log, and the meta shard is the directory. A
+//! stale entry costs a refused request that brings the newer descriptor along, never a wrong one.
 
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use quorate_machine::{MetaMap, NodeRecord};
@@ -16,7 +16,7 @@ pub(crate) const META_SHARD: ShardId = ShardId(0);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapView {
     /// Revision of the newest map adopted from the meta shard; 0 before the first. It does not count
-    /// what a replica said of its shard since.
+    /// what replicas said of their shards since.
     pub revision: u64,
     /// Every shard known: the meta shard, then the others in key order.
     pub shards: Vec<ShardDescriptor>,
@@ -30,7 +30,7 @@ struct Known {
     routes: RouteMap,
 }
 
-/// See the module's documentation.
+/// The shards and nodes of the cluster, as this node knows them.
 pub(crate) struct ClusterMap {
     known: RwLock<Known>,
     /// Counts changes of anything above.
@@ -76,7 +76,7 @@ impl ClusterMap {
         }
     }
 
-    /// Of the newest map adopted; 0 before the first.
+    /// The revision of the newest map adopted; 0 before the first.
     pub(crate) fn revision(&self) -> u64 {
         self.known.read().adopted.revision
     }
@@ -103,15 +103,15 @@ impl ClusterMap {
         std::iter::once(&known.meta).chain(known.routes.iter()).cloned().collect()
     }
 
-    /// For callers.
+    /// What callers see of the map.
     pub(crate) fn view(&self) -> MapView {
         let known = self.known.read();
         let shards = std::iter::once(&known.meta).chain(known.routes.iter()).cloned().collect();
         MapView { revision: known.adopted.revision, shards }
     }
 
-    /// Takes in what a replica of the shard says of it; if that was news, whoever keeps the map looks
-    /// what else is new.
+    /// Takes in what a replica of the shard says of it; if that was news, the task that keeps the map
+    /// checks what else is new.
     pub(crate) fn learn(&self, descriptor: ShardDescriptor) {
         match self.try_learn(descriptor) {
             Ok(true) => self.ask_refresh(),
@@ -122,12 +122,12 @@ impl ClusterMap {
         }
     }
 
-    /// Something may be new at the meta shard.
+    /// Asks for a refresh: something may be new at the meta shard.
     pub(crate) fn ask_refresh(&self) {
         self.refresh.notify_one();
     }
 
-    /// Ends once [`ClusterMap::ask_refresh`] was called since the last time.
+    /// Completes once [`ClusterMap::ask_refresh`] was called since the last time.
     pub(crate) async fn refresh_asked(&self) {
         self.refresh.notified().await;
     }
@@ -161,13 +161,13 @@ impl ClusterMap {
         true
     }
 
-    /// What there is to keep for the next start: the meta shard's words, not what was learnt since,
+    /// The map to store for the next start: that of the meta shard, without what was learnt since,
     /// so that the next instance still sees what has to be reported.
     pub(crate) fn adopted(&self) -> MetaMap {
         self.known.read().adopted.clone()
     }
 
-    /// Tells of every change, by a number that grows.
+    /// Reports every change, by a number that grows.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

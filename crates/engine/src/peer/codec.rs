@@ -1,9 +1,9 @@
 //! The bytes of forwarded requests and their answers.
 //!
-//! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress, 5 write and 6 read to be sent on
+//! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress, 5 write and 6 read to be relayed
 //! once if need be, 7 transfer of leadership), shard u64, descriptor version u64, then the command of a
-//! write, the read request of a read, or the node u64 that is to lead. A write with progress is answered by
-//! stages before its answer, each at most once and in order; they may be missing. Answer: see
+//! write, the read request of a read, or the node u64 that is to lead. Stages precede the answer to a
+//! write with progress, each at most once and in order; they may be missing. Answer: see
 //! `encode_outcome`; stage: see `encode_stage`. Little-endian.
 
 use bytes::Bytes;
@@ -24,31 +24,31 @@ const REPLY_TOO_LARGE: u8 = 18;
 /// Kind, term and index.
 const PLACED_BYTES: usize = 17;
 
-/// What another node is asked to do.
+/// What a request asks another node to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestKind {
     /// Replicate the command in the body.
     Write,
     /// Answer the read in the body.
     Read,
-    /// Tell about the node itself; shard, version and body mean nothing.
+    /// Report the node's own status; shard, version and body mean nothing.
     Status,
-    /// As `Write`, and tell of the stages before its end.
+    /// As `Write`, and report the stages before its outcome.
     WriteWithProgress,
-    /// As `Write`, or send it on to the leader as a `Write`: whoever asks can't reach it.
+    /// As `Write`, or relay it to the leader as a `Write`, because the requester can't reach it.
     RelayedWrite,
-    /// As `Read`, or send it on to a replica as a `Read`.
+    /// As `Read`, or relay it to a replica as a `Read`.
     RelayedRead,
-    /// Hand the leadership to the node in the body.
+    /// Transfer leadership to the node in the body.
     TransferLeader,
 }
 
-/// What comes back for a request.
+/// A message that answers a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PeerReply {
-    /// More will come.
+    /// A stage; more messages follow.
     Stage(Stage),
-    /// The end.
+    /// The outcome; nothing follows.
     End(Outcome),
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct PeerRequest {
     pub(crate) body: Bytes,
 }
 
-/// The bytes hold no request or answer of this version.
+/// The bytes are no request or answer of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("forwarded bytes are malformed: {0}")]
 pub(crate) struct ForwardError(pub(crate) &'static str);
@@ -124,7 +124,7 @@ fn placed(kind: u8, id: LogId, rest: &[u8]) -> Bytes {
     Bytes::from(bytes)
 }
 
-/// The place that follows the kind.
+/// The place in the log that follows the kind.
 fn place_of(bytes: &[u8]) -> Result<LogId, ForwardError> {
     if bytes.len() < PLACED_BYTES {
         return Err(ForwardError("a place in a log is cut short"));
@@ -183,7 +183,7 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
         Outcome::Refused(HostRefusal::Busy) => Bytes::from_static(&[7]),
         Outcome::Refused(HostRefusal::NotAVoter) => Bytes::from_static(&[8]),
         Outcome::LeaderChanged { leader } => with_number(9, node(leader)),
-        // Whom a third node reaches is for that node to know: for the asker nobody there leads.
+        // The requester can't use which nodes this one reaches: for it no leader is known here.
         Outcome::Unreachable { .. } => with_number(5, NO_NODE),
         Outcome::Malformed => Bytes::from_static(&[10]),
         Outcome::Stopping => Bytes::from_static(&[11]),

@@ -15,7 +15,7 @@ use crate::calls::call::Outcome;
 use crate::calls::progress::ProgressSink;
 use crate::peer::codec::{self, PeerReply, PeerRequest};
 
-/// Who waits for the end of a request, and hears of what comes before it.
+/// A caller that waits for the outcome of a request, and where its stages go.
 struct Waiter {
     end: oneshot::Sender<Outcome>,
     progress: Option<ProgressSink>,
@@ -32,10 +32,10 @@ pub(crate) enum NotSent {
     Full,
 }
 
-/// Requests of one instance; the incarnation fills the bits above.
+/// Bits that number the requests of one instance; the incarnation fills the bits above.
 const ID_BITS: u32 = 40;
 
-/// A request under way. Dropped, it is forgotten: its answer finds nobody.
+/// A request under way. Dropping it forgets it: its answer is then ignored.
 pub(crate) struct PendingRequest {
     receiver: oneshot::Receiver<Outcome>,
     waiting: Arc<Mutex<Waiting>>,
@@ -43,7 +43,7 @@ pub(crate) struct PendingRequest {
 }
 
 impl PendingRequest {
-    /// Ends with the answer, or with an error if this engine is going down.
+    /// Completes with the answer, or with an error if this engine is shutting down.
     pub(crate) fn answer(&mut self) -> &mut oneshot::Receiver<Outcome> {
         &mut self.receiver
     }
@@ -55,27 +55,27 @@ impl Drop for PendingRequest {
     }
 }
 
-/// See the module's documentation.
+/// Sends requests to peers and hands each answer to the caller that waits for it.
 pub(crate) struct Forwarder {
     next_id: AtomicU64,
     waiting: RwLock<BTreeMap<NodeId, Arc<Mutex<Waiting>>>>,
 }
 
 impl Forwarder {
-    /// Ids begin with the incarnation: a peer may answer what an earlier instance of this node asked,
-    /// and that answer must not find a request of this instance.
+    /// Ids begin with the incarnation: a peer may answer a request of an earlier instance of this node,
+    /// and that answer must not match a request of this instance.
     pub(crate) fn new(incarnation: Incarnation) -> Forwarder {
         let next_id = AtomicU64::new((incarnation.0 << ID_BITS) | 1);
         Forwarder { next_id, waiting: RwLock::default() }
     }
 
-    /// Those who wait for `peer`, if it was ever asked.
+    /// The callers that wait for `peer`, if it was ever asked.
     fn waiting(&self, peer: NodeId) -> Option<Arc<Mutex<Waiting>>> {
         self.waiting.read().get(&peer).cloned()
     }
 
-    /// Sends `request` to `peer`. Once sent, the answer always comes: the peer's own, or that the
-    /// connection was lost. Stages before it go to `progress`.
+    /// Sends `request` to `peer`. Once it is sent, an outcome always comes: the peer's own, or that
+    /// the connection was lost. The stages before it go to `progress`.
     pub(crate) fn send(
         &self,
         transport: &Transport,
@@ -94,7 +94,7 @@ impl Forwarder {
         }
     }
 
-    /// Draws the id of a request to `peer`, and a place for its answer.
+    /// Makes an id for a request to `peer`, and a place for its answer.
     fn register(
         &self,
         peer: NodeId,
@@ -116,7 +116,7 @@ impl Forwarder {
         Ok(PendingRequest { receiver, waiting, id })
     }
 
-    /// Hands what `peer` says of a request to whoever waits for it.
+    /// Hands a message of `peer` about a request to the caller that waits for it.
     pub(crate) fn handle_reply(&self, peer: NodeId, id: u64, payload: &Bytes) {
         let answer = codec::decode_reply(payload).unwrap_or_else(|error| {
             tracing::warn!(%peer, %error, "answer can't be read");
@@ -125,7 +125,7 @@ impl Forwarder {
         let waiting = self.waiting(peer);
         let known = match answer {
             PeerReply::Stage(stage) => {
-                // Told outside of the lock: it wakes whoever waits.
+                // Reported outside of the lock: this wakes the waiting caller.
                 let progress = waiting
                     .as_ref()
                     .and_then(|all| all.lock().get(&id).and_then(|waiter| waiter.progress.clone()));
@@ -133,7 +133,7 @@ impl Forwarder {
             }
             PeerReply::End(outcome) => {
                 let waiter = waiting.and_then(|all| all.lock().remove(&id));
-                // Who stopped waiting just now is not an error.
+                // A caller that stopped waiting just now is not an error.
                 waiter.map(|waiter| drop(waiter.end.send(outcome)))
             }
         };
@@ -142,7 +142,7 @@ impl Forwarder {
         }
     }
 
-    /// The connection to `peer` broke: nobody knows how far its requests came.
+    /// The connection to `peer` broke: how far its requests came is unknown.
     pub(crate) fn fail_all(&self, peer: NodeId) {
         let Some(waiting) = self.waiting(peer) else {
             return;
@@ -168,8 +168,8 @@ mod tests {
         Outcome::Applied(Applied { id: PLACE, reply: Bytes::from_static(b"ok") })
     }
 
-    /// Goal: an answer to what an earlier instance of this node asked finds nobody, although both instances
-    /// count their requests from the same number. Method: the answer of one instance told to the next.
+    /// Goal: an answer to a request of an earlier instance of this node is ignored, although both
+    /// count their requests from the same number. Method: one instance's answer given to the next.
     #[test]
     fn answers_to_an_earlier_life_find_nobody() {
         let (earlier, later) = (Forwarder::new(Incarnation(4)), Forwarder::new(Incarnation(5)));
@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(asked[0].answer().try_recv(), Err(TryRecvError::Empty));
     }
 
-    /// Goal: stages don't end the wait, and reach only who asked for them; an answer that can't be
-    /// read does. Method: every kind of answer to a request with and without progress.
+    /// Goal: stages don't end the wait, and reach only callers that asked for them; an answer that
+    /// can't be read ends it. Method: every kind of answer to a request with and without progress.
     #[test]
     fn stages_do_not_end_the_wait() {
         let forwarder = Forwarder::new(Incarnation(1));

@@ -1,4 +1,4 @@
-//! What nodes ask each other: the bytes, who waits for which answer, and how answers go back.
+//! Requests between nodes: their bytes, the callers that wait for answers, and how answers return.
 
 pub(crate) mod codec;
 pub(crate) mod forwarder;

@@ -1,4 +1,4 @@
-//! The bytes of a read request that another node answers, and of its response.
+//! The bytes of a read request to another node, and of its response.
 //!
 //! A field is a u32 length and its bytes; an optional one is led by u8 0 or 1, a list by a u32 count.
 //!
@@ -7,9 +7,9 @@
 //! u8 1 if the values are wanted, else 0; for a count start and optional end; for the map the
 //! revision known u64.
 //!
-//! Answer: kind u8; 1 values, a list of optional fields; 2 pairs, u8 1 if the range goes on behind
-//! them, and a list of two fields; 3 a number u64 and optional field, where to go on; 4 the map, an
-//! optional field; 5 lengths, a list of optional u64; 6 as 2, keys alone. Little-endian.
+//! Answer: kind u8; 1 values, a list of optional fields; 2 pairs, u8 1 if the range continues after
+//! them, and a list of two fields; 3 a number u64 and optional field, where to continue; 4 the map,
+//! an optional field; 5 lengths, a list of optional u64; 6 as 2, keys alone. Little-endian.
 
 use bytes::Bytes;
 use quorate_types::{ByteReader, CutShort, limits, put_count, put_field, put_optional_field};
@@ -25,7 +25,7 @@ const _: () = assert!(
     "a page of the shortest pairs can be read"
 );
 
-/// A bound, as many as fit the machine if it is more.
+/// A bound; the largest that the machine can hold if it is more.
 fn read_size(reader: &mut ByteReader<Bytes>) -> Result<usize, ForwardError> {
     Ok(usize::try_from(reader.u64()?).unwrap_or(usize::MAX))
 }
@@ -106,7 +106,7 @@ pub(crate) fn decode_request(bytes: Bytes) -> Result<(ReadRequest, ReadLevel), F
     finish(&reader, (request, level))
 }
 
-/// Bytes of the answer, near enough to make room for it at once.
+/// The bytes of the answer, roughly, to reserve memory for it at once.
 fn response_bytes(response: &ReadResponse) -> usize {
     8 + match response {
         ReadResponse::Values(values) => {

@@ -1,4 +1,4 @@
-//! Ends of calls on their way back: to futures in this process at once, to other nodes in batches.
+//! Outcomes of calls on their way back: to local futures at once, to other nodes in batches.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::calls::call::{Completion, Outcome};
 use crate::calls::progress::Stage;
 use crate::peer::codec;
 
-/// Gathers what goes to other nodes until [`Replies::flush`].
+/// Collects the replies to other nodes until [`Replies::flush`].
 pub(crate) struct Replies {
     transport: Arc<Transport>,
     remote: Vec<(NodeId, Vec<Forward>)>,
@@ -23,7 +23,7 @@ impl Replies {
 
     pub(crate) fn complete(&mut self, completion: Completion, outcome: Outcome) {
         match completion {
-            // The caller may have stopped waiting; that is its right.
+            // The caller may have stopped waiting; that is not an error.
             Completion::Local(end) | Completion::Submitted { end, .. } => {
                 drop(end.send(outcome));
             }
@@ -33,7 +33,7 @@ impl Replies {
         }
     }
 
-    /// Tells of a stage before the end. A stage that gets lost on its way is made good by the end.
+    /// Reports a stage before the outcome, which makes up for a stage that is lost on its way.
     pub(crate) fn tell(&mut self, completion: &Completion, stage: Stage) {
         match completion {
             Completion::Local(_) => {}
@@ -52,7 +52,7 @@ impl Replies {
         }
     }
 
-    /// Sends what was gathered: one hand-over per peer.
+    /// Sends the collected replies: one hand-over per peer.
     pub(crate) fn flush(&mut self) {
         for (peer, replies) in self.remote.drain(..) {
             send_replies(&self.transport, peer, replies);
@@ -60,8 +60,8 @@ impl Replies {
     }
 }
 
-/// Sends answers to a peer. One that no frame can carry is replaced by the word that it is too
-/// large, so that it does not take the others with it.
+/// Sends answers to a peer. An answer that no frame can carry is replaced by one that says that it
+/// is too large, so that the others are not lost with it.
 pub(crate) fn send_replies(transport: &Transport, to: NodeId, replies: Vec<Forward>) {
     let Err((_, replies)) = transport.send_forwards(to, replies) else {
         return;
@@ -78,8 +78,8 @@ pub(crate) fn send_replies(transport: &Transport, to: NodeId, replies: Vec<Forwa
                 continue;
             }
         }
-        // A peer that is gone has told its callers already; one that is flooded lets them wait
-        // until their deadline.
+        // A disconnected peer has told its callers already; an overloaded one lets them wait until
+        // their deadline.
         tracing::debug!(node = %to, %error, "an answer was not sent");
     }
 }

@@ -22,7 +22,7 @@ use crate::state::shards::Shards;
 use crate::state::shutdown::Shutdown;
 use crate::worker::inbox::{Inbox, Input};
 
-/// What [`Dispatch`] works with; all of it is shared with others.
+/// The parts of [`Dispatch`]; all of them are shared with others.
 pub(crate) struct DispatchParts {
     pub(crate) node: NodeId,
     pub(crate) map: Arc<ClusterMap>,
@@ -32,7 +32,7 @@ pub(crate) struct DispatchParts {
     pub(crate) forwarder: Arc<Forwarder>,
 }
 
-/// See the module's documentation. It reaches no store: a write needs no more than this.
+/// Sends requests to local workers or other nodes. It reaches no store: a write needs no more.
 pub(crate) struct Dispatch(DispatchParts);
 
 impl Dispatch {
@@ -74,17 +74,17 @@ impl Dispatch {
         self.0.state.shutdown.has_begun()
     }
 
-    /// Why the engine is stopped, for the caller's eyes.
+    /// Why the engine is stopped, as an error for the caller.
     pub(crate) fn stopped(&self) -> Refusal {
         self.0.state.shutdown.refusal()
     }
 
-    /// True while a connection to `node` stands.
+    /// True while there is a connection to `node`.
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {
         self.0.transport.is_connected(node)
     }
 
-    /// Hands a call to the worker of its shard, or ends it.
+    /// Hands a call to the worker of its shard, or returns its outcome at once.
     pub(crate) fn submit(&self, call: Call) -> Result<(), Outcome> {
         if self.is_stopped() {
             return Err(Outcome::Stopping);
@@ -107,7 +107,7 @@ impl Dispatch {
         views
     }
 
-    /// Sends a request to `node`. Stages before its end go to `progress`.
+    /// Sends a request to `node`. The stages before its outcome go to `progress`.
     pub(crate) fn forward(
         &self,
         route: &Route,

@@ -1,5 +1,5 @@
-//! Reads by key: split by shard and into pages, asked, put together, and routed anew where the map
-//! turns out to be old.
+//! Reads by key: split by shard and into pages, sent, put together, and routed again where the map
+//! was old.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::request::route::Route;
 use crate::state::tasks::guarded;
 use crate::store::data_store::Found;
 
-/// Rounds of a read whose values grow while it goes on, before the caller is told to wait.
+/// Rounds of a read whose values grow meanwhile, before its caller is told to wait.
 const ROUNDS_MAX: usize = 16;
 
 /// What is known of one key.
@@ -69,8 +69,8 @@ impl Reads {
         }
     }
 
-    /// The values of `keys`, or how long each is if they have more than `bytes_max` bytes: no more
-    /// than those are ever held.
+    /// The values of `keys`, or the length of each if they have more than `bytes_max` bytes: memory
+    /// never holds more bytes of values than that.
     pub(crate) async fn get_within(
         self: &Arc<Self>,
         keys: &[Bytes],
@@ -131,7 +131,7 @@ impl Reads {
         }
     }
 
-    /// The requests still to be asked, by the map of this moment.
+    /// The requests still to be sent, by the present map.
     fn pages(
         &self,
         keys: &[Bytes],
@@ -144,8 +144,8 @@ impl Reads {
         Ok(pages(routes?, known, bytes_max))
     }
 
-    /// Asks all `pages` side by side; true if some had too little room for their values. Dropped, it
-    /// drops them all.
+    /// Sends all `pages` concurrently; true if some had too little room for their values. If this future
+    /// is dropped, they all are.
     async fn read_pages(
         self: &Arc<Self>,
         keys: &[Bytes],
@@ -185,7 +185,7 @@ impl Reads {
     }
 
     /// True if the refusal was for an old route and the map has a newer one by now, so that another
-    /// try goes another way. Versions only rise, so this ends.
+    /// try takes another route. Versions only rise, so this ends.
     pub(crate) fn is_rerouted(&self, refusal: &Refusal) -> bool {
         match refusal {
             Refusal::StaleRoute { routed, current } => self
@@ -198,8 +198,8 @@ impl Reads {
     }
 }
 
-/// The keys to be asked for next: those of which nothing is known, and only then, when all lengths
-/// were seen to be within the bound together, those of which nothing but the length is.
+/// The keys to be requested next: those of which nothing is known; and once all lengths are known
+/// to be within the bound together, those of which only the length is known.
 fn places_to_ask(known: &[Known]) -> Vec<usize> {
     let of_kind = |wanted: fn(&Known) -> bool| -> Vec<usize> {
         known.iter().enumerate().filter(|(_, k)| wanted(k)).map(|(place, _)| place).collect()
@@ -211,10 +211,9 @@ fn places_to_ask(known: &[Known]) -> Vec<usize> {
     }
 }
 
-/// The requests for the keys at the places of `asked`. The keys of a shard are one page, which is one
-/// look at one moment, wherever they fit one: a key of known length has as much room as it needs, one
-/// of which nothing is known its part of what is left of `bytes_max`, and no more than its part of a
-/// page.
+/// The requests for the keys at the places of `asked`. The keys of a shard are one page, read at one
+/// moment, if they fit one: a key of known length has as much room as it needs, an unknown one its share
+/// of what is left of `bytes_max`, and no more than its share of a page.
 fn pages(asked: Vec<(usize, Route)>, known: &[Known], bytes_max: usize) -> Vec<Page> {
     let held = known.iter().fold(0usize, |sum, known| sum.saturating_add(known.length()));
     let mut keys_by_shard = FxHashMap::default();
@@ -249,7 +248,7 @@ fn pages(asked: Vec<(usize, Route)>, known: &[Known], bytes_max: usize) -> Vec<P
     pages
 }
 
-/// Each key once, and for every place of `keys` where among them it is.
+/// Each key once, and for every place of `keys` its index among them.
 fn unique(keys: &[Bytes]) -> (Vec<Bytes>, Vec<usize>) {
     let mut first: FxHashMap<&Bytes, usize> = FxHashMap::default();
     let mut unique = Vec::with_capacity(keys.len());
@@ -296,9 +295,9 @@ mod tests {
         pages.map(|page| (page.route.shard.0, page.places, page.bytes_max)).collect()
     }
 
-    /// Goal: the keys of a shard are asked for with one request wherever they fit a page, whatever
-    /// the bound of all; else they are torn by a write between two looks. Method: all counts of keys
-    /// up to a page's, unknown and of known lengths.
+    /// Goal: the keys of a shard are requested together if they fit a page, whatever the bound of all;
+    /// else a write between two reads would tear them. Method: all counts of keys up to a page's,
+    /// unknown and of known lengths.
     #[test]
     fn the_keys_of_a_shard_are_one_look() {
         const PAGE: usize = limits::READ_PAGE_BYTES_MAX;
@@ -320,7 +319,7 @@ mod tests {
         assert_eq!(paged(&vec![7; beyond.len()], &beyond, PAGE).len(), 2);
     }
 
-    /// Goal: what is asked for side by side has at most the bound's bytes, with what is held already.
+    /// Goal: concurrent requests ask for at most the bound's bytes, together with what is held already.
     /// Method: keys that were rerouted, beside others of which the length or the value is known.
     #[test]
     fn nothing_is_read_before_all_lengths_are_known() {

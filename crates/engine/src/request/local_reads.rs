@@ -1,7 +1,7 @@
-//! A read of a replica that lives here: confirm, wait until applied, look, check the descriptor.
+//! Reads a replica that lives here: confirm, wait until applied, read, check the descriptor.
 //!
-//! Of a few keys the look is on the caller's own thread. All others are on threads that may block,
-//! because the caller's runtime has other tasks; they end early when nobody waits for them any more.
+//! A few keys are read on the caller's own thread. All other reads run on threads that may block,
+//! because the caller's runtime has other tasks; they end early once no caller waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +19,11 @@ use crate::request::reads::Reads;
 use crate::state::tasks::run_blocking;
 use crate::store::lookup::{self, Reach};
 
-/// Most keys of a look on the caller's own thread: each costs some microseconds, or a few
+/// Most keys of a read on the caller's own thread: each costs some microseconds, or a few
 /// milliseconds if its value is as long as values may be.
 const KEYS_HERE_MAX: usize = 4;
 
-/// Room for reads, so that neither threads nor memory are taken without a bound.
+/// Bounds the reads that run at once, so that they take neither threads nor memory without limit.
 pub(crate) struct ReadRoom {
     looks: Arc<Semaphore>,
     walks: Arc<Semaphore>,
@@ -39,7 +39,7 @@ impl Default for ReadRoom {
 }
 
 impl ReadRoom {
-    /// Waits until no look goes on, at most `patience`. Blocks.
+    /// Waits until no read is in progress, at most `patience`. Blocks.
     pub(crate) fn drain(&self, patience: Duration) {
         const PAUSE: Duration = Duration::from_millis(1);
         let is_idle = || {
@@ -54,7 +54,7 @@ impl ReadRoom {
     }
 }
 
-/// Tells a look that nobody waits for it any more, when it is dropped.
+/// When dropped, tells a read that no caller waits for it.
 #[derive(Default)]
 struct Waiting(Arc<AtomicBool>);
 
@@ -89,8 +89,8 @@ impl Reads {
         }
     }
 
-    /// Looks at what the replica here has applied, never on the caller's thread, and no further than
-    /// an answer to another node may go at once.
+    /// Reads what the replica here has applied, never on the caller's thread, and no more than an answer
+    /// to another node may hold at once.
     pub(crate) async fn read_local_bounded(
         self: &Arc<Self>,
         shard: ShardId,
@@ -100,7 +100,7 @@ impl Reads {
         self.read_on_blocking_thread(shard, descriptor_version, request, true).await
     }
 
-    /// Looks on a thread that may block. A dropped future ends the look.
+    /// Reads on a thread that may block. If this future is dropped, the read ends.
     async fn read_on_blocking_thread(
         self: &Arc<Self>,
         shard: ShardId,
@@ -149,16 +149,16 @@ impl Reads {
             self.fatal.latch(FatalError::Data(error.to_string()));
             Outcome::Stopping
         })?;
-        // A look that ended early has seen a part, and says so to nobody.
+        // A read that ended early has seen only a part; it has no caller to tell.
         let response = response.ok_or(Outcome::Stopping)?;
-        // RULE 1: data that moved away while it was read may have been read half.
+        // RULE 1: data that moved away during the read may have been read in part.
         if state.version() != descriptor_version {
             return Err(Outcome::Stale(Box::new(state.descriptor())));
         }
         Ok(response)
     }
 
-    /// Ends when everything answered before now is applied here.
+    /// Completes once everything that was answered before now is applied here.
     pub(crate) async fn confirm(
         &self,
         shard: ShardId,

@@ -1,4 +1,4 @@
-//! Requests of this node's callers: routed to a shard, tried, tried again, answered.
+//! Requests of this node's callers: routed to a shard, sent, retried, answered.
 
 pub(crate) mod dispatch;
 pub(crate) mod key_reads;

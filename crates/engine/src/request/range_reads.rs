@@ -1,4 +1,4 @@
-//! Reads by range, over the shards that own it, in pages.
+//! Reads by range, in pages, over the shards that own the range.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ pub struct KeyPage {
     pub next: Option<Bytes>,
 }
 
-/// How much a page holds at most. One pair it holds in any case, so that who asks for the next gets
-/// on.
+/// How much a page holds at most. It always holds one pair, so that a caller that asks for the next
+/// page makes progress.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageSize {
     pub(crate) keys_max: usize,
@@ -41,7 +41,7 @@ struct Part {
     route: Route,
     start: Bytes,
     end: Option<Bytes>,
-    /// Where the range goes on behind the shard; `None`: it ends here.
+    /// Where the range continues after the shard; `None`: it ends here.
     next: Option<Bytes>,
 }
 
@@ -91,7 +91,7 @@ impl Reads {
         }
     }
 
-    /// As [`Reads::scan_page`], without values.
+    /// As [`Reads::scan_page`], but without values.
     pub(crate) async fn scan_keys(
         self: &Arc<Self>,
         start: &[u8],
@@ -109,7 +109,7 @@ impl Reads {
         }
     }
 
-    /// What the first shard of a range answers, and where the range goes on behind that shard.
+    /// The answer of the first shard of a range, and where the range continues after that shard.
     async fn read_page(
         self: &Arc<Self>,
         start: &[u8],
@@ -163,8 +163,8 @@ impl Reads {
         Ok(total)
     }
 
-    /// The shard that owns `start`, and its part of `[start, end)`; `None` if the range is empty. What
-    /// no shard is known to own is no empty part: an answer without it would claim that it is.
+    /// The shard that owns `start`, and its part of `[start, end)`; `None` if the range is empty. A part
+    /// without a known owner is an error: an answer without it would claim that it is empty.
     fn first_part(&self, start: &[u8], end: Option<&[u8]>) -> Result<Option<Part>, Refusal> {
         if end.is_some_and(|end| start >= end) {
             return Ok(None);
@@ -186,7 +186,7 @@ impl Reads {
     }
 }
 
-/// The least key behind `key`.
+/// The least key after `key`.
 fn behind(key: &[u8]) -> Bytes {
     [key, &[0]].concat().into()
 }

@@ -1,4 +1,4 @@
-//! A read of one shard: answered by the replica here, or by one elsewhere.
+//! Reads of one shard: the replica here answers, or one on another node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::state::fatal::Fatal;
 use crate::state::shards::LocalShard;
 use crate::store::data_store::DataStore;
 
-/// What reads need: the way to a shard, and what lies here.
+/// What reads need: the route to a shard, and the data that lies here.
 pub(crate) struct Reads {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(super) data: Arc<DataStore>,
@@ -32,12 +32,12 @@ impl Reads {
         Reads { dispatch, data, fatal, room: ReadRoom::default() }
     }
 
-    /// Waits until no look goes on, at most `patience`. Blocks.
+    /// Waits until no read is in progress, at most `patience`. Blocks.
     pub(crate) fn drain(&self, patience: Duration) {
         self.room.drain(patience);
     }
 
-    /// Asks the shard of `route`: the replica here, or one elsewhere.
+    /// Reads from the shard of `route`: from the replica here, or one elsewhere.
     pub(crate) async fn read(
         self: &Arc<Self>,
         route: &Route,
@@ -58,7 +58,7 @@ impl Reads {
             };
             let ready = match self.next_step(route, outcome) {
                 Ok(next) => retry.prepare(&self.dispatch, route, next).await,
-                // Not refused: whoever asks splits its request by the newer map.
+                // Not counted as refused: the caller splits its request by the newer map.
                 Err(rerouted @ Refusal::StaleRoute { .. }) => return Err(rerouted),
                 Err(refusal) => Err(refusal),
             };
@@ -69,7 +69,7 @@ impl Reads {
         }
     }
 
-    /// Whether another try may help, and what is known for it.
+    /// Whether another try may help, and what it should know.
     fn next_step(&self, route: &Route, outcome: Outcome) -> Result<Next, Refusal> {
         match outcome {
             Outcome::Stale(current) => {
@@ -84,7 +84,7 @@ impl Reads {
             | Outcome::LeaderChanged { leader } => Ok(Next::Leader(leader)),
             Outcome::Refused(HostRefusal::Busy) => Ok(Next::Busy),
             Outcome::Unreachable { node } => Ok(Next::Unreachable(node)),
-            // Another try would be answered alike.
+            // Another try would get the same answer.
             Outcome::Malformed | Outcome::UnknownStopped | Outcome::ReplyTooLarge { .. } => {
                 Err(match self.dispatch.is_stopped() {
                     true => self.dispatch.stopped(),
@@ -110,7 +110,7 @@ impl Reads {
         let (node, kind) = match retry.target(&self.dispatch, route) {
             Target::Node(node) => (node, RequestKind::Read),
             Target::Via(node) => (node, RequestKind::RelayedRead),
-            // Looked at again when the next try begins.
+            // The local replica is checked again when the next try begins.
             Target::Here => return Err(Target::nowhere(None)),
             Target::Nowhere { unreached } => return Err(Target::nowhere(unreached)),
         };
@@ -127,12 +127,12 @@ impl Reads {
     }
 }
 
-/// Bytes of an answer below which it is copied out of the frame that it came in. Beyond, it holds at most
-/// a few times its own bytes: a frame of many answers has 256 KiB.
+/// Answers shorter than this are copied out of the frame that they came in. Longer ones hold at most a
+/// few times their own bytes: a frame of many answers has 256 KiB.
 const COPIED_BYTES_MAX: usize = 64 << 10;
 
 /// The answer without the others that came in its frame: values are slices of it, and a short one would
-/// hold all of them for as long as the caller keeps it.
+/// keep all of them in memory for as long as the caller keeps it.
 fn own(answer: Bytes) -> Bytes {
     match answer.len() {
         0..=COPIED_BYTES_MAX => Bytes::copy_from_slice(&answer),

@@ -1,5 +1,5 @@
-//! Goal: what a caller is told when the time is up is why it was not done. Method: real engines, and a
-//! clock of the caller that jumps over its pauses; the engines' own goes on as always.
+//! Goal: a caller whose deadline passes is told why its request was not done. Method: real engines, and
+//! a clock of the caller that jumps over its pauses; the engines' own clocks are real.
 
 use quorate_types::NodeId;
 
@@ -30,7 +30,7 @@ async fn a_leader_out_of_reach_is_named() {
     cluster.stop().await;
 }
 
-/// A queue that stays full is that, to the end.
+/// A queue that stays full is reported as that until the deadline.
 #[tokio::test]
 async fn a_full_queue_is_busy() {
     let mut cluster = TestEngines::open(1, 1).await;

@@ -1,4 +1,4 @@
-//! Retrying a request: for how long, where the next try goes, and when.
+//! Retries of a request: for how long, where the next try goes, and when.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use crate::peer::forwarder::PendingRequest;
 use crate::request::dispatch::Dispatch;
 use crate::request::route::Route;
 
-/// First and longest pause before a call is tried again, where nothing announces the right time.
+/// First and longest pause before a retry, where no event announces the right time.
 const RETRY_WAIT: Duration = Duration::from_millis(2);
 const RETRY_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// Time for a leader that was deposed to answer what was forwarded to it.
+/// Time for a deposed leader to answer what was forwarded to it.
 const DEPOSED_GRACE: Duration = Duration::from_millis(500);
 
 /// Where a try goes.
 pub(crate) enum Target {
     Here,
     Node(NodeId),
-    /// To the leader, which can't be reached, by way of this node.
+    /// To the leader, which can't be reached directly, through this node.
     Via(NodeId),
     /// No leader is known, or the known leader, `unreached`, can be reached neither directly nor
     /// through another node.
@@ -44,19 +44,19 @@ impl Target {
     }
 }
 
-/// What is known for another try.
+/// What one try learnt for the next.
 pub(crate) enum Next {
-    /// Where the leader is said to be.
+    /// The node that is said to lead.
     Leader(Option<NodeId>),
     /// The node that was asked is reachable, but its queue is full.
     Busy,
     /// This node can't be reached.
     Unreachable(NodeId),
-    /// What the shard is now.
+    /// The shard's present descriptor.
     Descriptor(Box<ShardDescriptor>),
 }
 
-/// See the module's documentation.
+/// The deadline of a request, and what earlier tries learnt for the next one.
 pub(crate) struct Retry {
     started: Instant,
     deadline: Instant,
@@ -70,22 +70,22 @@ impl Retry {
         Retry { started, deadline: started + limits::REQUEST_TIMEOUT, count: 0, hint: None }
     }
 
-    /// Waits for the end of a call. An error is the time that passed until the deadline.
+    /// Waits for the outcome of a call. An error is the time that passed until the deadline.
     pub(crate) async fn end_of(
         &self,
         receiver: impl Future<Output = Result<Outcome, oneshot::error::RecvError>>,
     ) -> Result<Outcome, Duration> {
         match tokio::time::timeout_at(self.deadline, receiver).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            // The thread that had the call is gone: it can't say how far it came.
+            // The thread that had the call is gone: it can't say how far the call came.
             Ok(Err(_)) => Ok(Outcome::UnknownStopped),
             Err(_) => Err(self.started.elapsed()),
         }
     }
 
-    /// Waits for the end of a call that was forwarded to `node`, the shard's leader when it was sent.
-    /// When the replica here learns of another leader, `node` gets a moment to answer, and no more:
-    /// a node that died says nothing, and its connection ends much later.
+    /// Waits for the outcome of a call that was forwarded to `node`, the shard's leader when it was
+    /// sent. When the replica here learns of another leader, `node` gets a moment to answer, and no
+    /// more: a dead node sends nothing, and its connection ends much later.
     pub(crate) async fn end_of_forward(
         &self,
         route: &Route,
@@ -115,7 +115,7 @@ impl Retry {
     pub(crate) fn target(&self, dispatch: &Dispatch, route: &Route) -> Target {
         let known = match &route.local {
             Some(state) => state.leader().or(self.hint),
-            // Without a replica here: the leader named by the last try, or the members in turn.
+            // Without a replica here: the leader that the last try named, or the members in turn.
             None => self.hint.or_else(|| {
                 let count = self.count as usize;
                 route.members.get(count % route.members.len().max(1)).copied()
@@ -151,7 +151,7 @@ impl Retry {
                     // The map has a newer descriptor by now; the next try uses it.
                     return Ok(());
                 }
-                // The replica is behind the map; it should catch up.
+                // The replica is behind the map and should catch up.
                 let routed = route.descriptor_version;
                 let waited = self.pause(dispatch, route, Next::Leader(None)).await;
                 waited.map_err(|refusal| match refusal {
@@ -163,7 +163,7 @@ impl Retry {
         }
     }
 
-    /// Waits until another try makes sense, or says that the time is up, and why the last one failed.
+    /// Waits until a retry makes sense; once the deadline has passed, returns why the last try failed.
     async fn pause(
         &mut self,
         dispatch: &Dispatch,
@@ -193,7 +193,7 @@ impl Retry {
             });
         }
         match &route.local {
-            // The role's change is announced; the time bound covers the race with it.
+            // A change of the role is announced; the time bound covers the race with it.
             Some(state) => {
                 drop(tokio::time::timeout(wait, state.leader_changed()).await);
             }

@@ -1,4 +1,4 @@
-//! Which shard a request goes to, and who may be asked for it: by key, by command, by shard.
+//! Finds the shard that a request goes to, by key, command or id, and the nodes that may serve it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::error::{Invalid, Refusal};
 use crate::request::dispatch::Dispatch;
 use crate::state::shards::LocalShard;
 
-/// Where a key's shard is, as far as this node knows.
+/// The shard of a key and where its replicas are, as far as this node knows.
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) shard: ShardId,
@@ -28,7 +28,7 @@ impl Dispatch {
         Ok(self.route_to(descriptor))
     }
 
-    /// The way to a shard by its id; the meta shard has no other.
+    /// The route to a shard by its id; the only route to the meta shard.
     pub(crate) fn route_by_id(&self, shard: ShardId) -> Result<Route, Refusal> {
         let descriptor = self.map().descriptor(shard).ok_or(Refusal::NoShard)?;
         Ok(self.route_to(&descriptor))
@@ -36,7 +36,7 @@ impl Dispatch {
 
     pub(crate) fn route_to(&self, descriptor: &ShardDescriptor) -> Route {
         let local = self.shards().get(descriptor.shard).cloned();
-        // Members matter only to those who have no replica to ask.
+        // Members matter only if there is no local replica to ask.
         let members = match &local {
             Some(_) => Vec::new(),
             None => descriptor.members.iter().map(|member| member.node).collect(),
@@ -49,8 +49,8 @@ impl Dispatch {
         }
     }
 
-    /// The route of `command`, found and checked under one look at the map. To be asked anew before
-    /// each try: after a split the keys of one command may belong to two shards.
+    /// The route of `command`, found and checked in one read of the map. Call it again before each
+    /// try: after a split the keys of one command may belong to two shards.
     pub(crate) fn route_command(&self, command: &KvCommand) -> Result<Route, Refusal> {
         let routes = self.map().routes();
         let first = command.first_key().ok_or(Refusal::NoShard)?;
@@ -80,8 +80,8 @@ impl Dispatch {
         })
     }
 
-    /// True if this node's replica has a leader that it can't reach, or has heard of none for longer
-    /// than any election: then others may know better.
+    /// True if this node's replica has a leader that it can't reach, or has known none for longer than
+    /// any election takes: then other nodes may know the leader.
     pub(crate) fn is_cut_off(&self, state: &LocalShard) -> bool {
         match state.leader() {
             Some(leader) => leader != self.node() && !self.is_connected(leader),
@@ -89,9 +89,9 @@ impl Dispatch {
         }
     }
 
-    /// A node to ask in place of `leader`, which can't be reached or is not known: a member of the
-    /// shard if one is connected, because it knows the leader best, else anybody. `turn` counts the
-    /// tries, so that another one is asked each time.
+    /// A node to ask in place of `leader`, which can't be reached or is not known: a connected
+    /// member of the shard if there is one, because it knows the leader best, else any connected
+    /// node. `turn` counts the tries, so that each try asks another one.
     pub(crate) fn relay(
         &self,
         shard: ShardId,

@@ -1,4 +1,4 @@
-//! A write: sent to its shard's leader, and again as long as it surely did not happen.
+//! Writes: sent to their shard's leader, and retried while they surely did not happen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::request::retry::{Next, Retry, Target};
 use crate::request::route::Route;
 
 impl Dispatch {
-    /// Replicates `command` in the shard that `find` gives, and tells `progress` of each stage before
-    /// the end.
+    /// Replicates `command` in the shard that `find` gives, and reports each stage before the outcome to
+    /// `progress`.
     pub(crate) async fn write(
         &self,
         find: impl Fn() -> Result<Route, Refusal>,
@@ -35,8 +35,8 @@ impl Dispatch {
         result
     }
 
-    /// Replicates `command` in the shard that `find` gives; it is asked before each try: what is
-    /// learnt from one try shows the way to the next.
+    /// Replicates `command` in the shard that `find` gives; `find` is called before each try,
+    /// because one try may learn the route for the next.
     pub(crate) async fn write_with_retries(
         &self,
         find: impl Fn() -> Result<Route, Refusal>,
@@ -60,7 +60,7 @@ impl Dispatch {
         }
     }
 
-    /// One try. An error is the time that passed until the deadline, with the outcome unknown.
+    /// One try. An error is the time that passed until the deadline; the outcome is then unknown.
     async fn try_write(
         &self,
         route: &Route,
@@ -71,7 +71,7 @@ impl Dispatch {
         self.try_at(retry.target(self, route), route, command, retry, sink).await
     }
 
-    /// One try, there. As [`Dispatch::try_write`].
+    /// One try at the given target. Otherwise as [`Dispatch::try_write`].
     pub(crate) async fn try_at(
         &self,
         target: Target,
@@ -109,7 +109,7 @@ impl Dispatch {
                     Err(outcome) => Ok(outcome),
                 }
             }
-            // Without the stages: they are told to who waits for the leader itself.
+            // Without the stages: only a try that waits for the leader itself gets them.
             Target::Via(node) => {
                 match self.forward(route, node, RequestKind::RelayedWrite, command.clone(), None) {
                     Ok(mut asked) => retry.end_of(asked.answer()).await,
@@ -119,7 +119,7 @@ impl Dispatch {
         }
     }
 
-    /// Whether another try may help, and what is known for it.
+    /// Whether another try may help, and what it should know.
     fn next_step(&self, route: &Route, outcome: Outcome) -> Result<Next, WriteError> {
         let unknown = |indeterminate| Err(WriteError::OutcomeUnknown(indeterminate));
         match outcome {
@@ -142,7 +142,7 @@ impl Dispatch {
                 unknown(Indeterminate::ConnectionLost { node })
             }
             Outcome::Malformed => Err(WriteError::DidNotHappen(Refusal::UnknownCommand)),
-            // Never from this version's code; but another node's bytes must not stop this one.
+            // This version never sends these; but another node's bytes must not stop this one.
             Outcome::Applied(_)
             | Outcome::Reply(_)
             | Outcome::ReadAt(_)

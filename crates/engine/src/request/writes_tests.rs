@@ -1,6 +1,6 @@
-//! Goal: a write whose outcome is unknown is never sent again by itself. Method: real engines whose
-//! state machine waits before it applies, so that a forwarded increment is committed and unanswered
-//! for as long as the test wants; what would answer it is taken away meanwhile. An increment that was
+//! Goal: a write whose outcome is unknown is never retried automatically. Method: real engines whose
+//! state machine waits before it applies, so that a forwarded increment is committed and unanswered for
+//! as long as the test wants; meanwhile the test removes what would answer it. An increment that was
 //! sent twice counts twice.
 
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,11 +16,11 @@ use crate::calls::read::ReadLevel;
 use crate::error::{IncrementError, Indeterminate, WriteError};
 use crate::test_engines::{HANG, KEY, SHARD, TestEngines};
 
-/// Stands before every command of the shard.
+/// Holds every command of the shard back before it is applied.
 struct Gate {
     is_open: Mutex<bool>,
     opened: Condvar,
-    /// One for each command that came here.
+    /// One permit for each command that arrived here.
     arrived: Semaphore,
 }
 
@@ -31,7 +31,7 @@ impl Gate {
     }
 }
 
-/// Opens at the end, however the test ends: an engine stops only when its machines do.
+/// Opens the gate when dropped, however the test ends: an engine stops only when its machines do.
 struct Opener(Arc<Gate>);
 
 impl Drop for Opener {
@@ -59,7 +59,7 @@ async fn open(nodes: u64, replicas: usize) -> (TestEngines, Opener) {
     (TestEngines::open_with(nodes, replicas, machine).await, opener)
 }
 
-/// Has `asker` increment; returns once the increment is committed and waits in `arrivals` machines.
+/// Lets `asker` increment; returns once that is committed and waits in `arrivals` machines.
 async fn increment(
     asker: &Engine,
     gate: &Gate,
@@ -77,7 +77,7 @@ async fn assert_counted_once(engine: &Engine) {
     assert_eq!(sum.as_deref(), Some(&b"1"[..]));
 }
 
-/// The connection is cut as the transport tells of it.
+/// The connection is cut: the test reports it as the transport would.
 #[tokio::test]
 async fn a_forwarded_write_is_not_sent_again_when_the_connection_is_lost() {
     let (mut cluster, opener) = open(2, 1).await;
@@ -94,7 +94,7 @@ async fn a_forwarded_write_is_not_sent_again_when_the_connection_is_lost() {
     cluster.stop().await;
 }
 
-/// The leader hands over while it owes the answer.
+/// The leader transfers its leadership before it has answered.
 #[tokio::test]
 async fn a_forwarded_write_is_not_sent_again_when_the_leader_changes() {
     let (mut cluster, opener) = open(3, 3).await;

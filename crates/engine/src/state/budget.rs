@@ -1,4 +1,4 @@
-//! Room for work that nobody has to wait for, and that would pile up without a bound.
+//! A bound for work that no caller has to wait for, and that would otherwise pile up.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ struct Taken {
     bytes: usize,
 }
 
-/// A piece of a budget, given back when it is dropped.
+/// A reserved part of a budget, released when it is dropped.
 pub(crate) struct Share {
     budget: Arc<Budget>,
     bytes: usize,
@@ -28,7 +28,7 @@ impl Budget {
         Arc::new(Budget { count_max, bytes_max, taken: Mutex::default() })
     }
 
-    /// Room for one piece of `bytes`, if there is any.
+    /// Reserves room for one piece of `bytes`, if there is any.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Option<Share> {
         let mut taken = self.taken.lock();
         if taken.count == self.count_max || bytes > self.bytes_max - taken.bytes {

@@ -1,4 +1,4 @@
-//! The engine's clocks: the one place where time is asked for.
+//! The engine's clocks: the only place that reads the time.
 
 use quorate_types::{Monotonic, WallMillis};
 use rustix::time::{ClockId, clock_gettime};
@@ -10,7 +10,7 @@ pub(crate) fn now() -> Monotonic {
     Monotonic(time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
 }
 
-/// Wall time for leader stamps. It may jump; only expiry looks at it.
+/// Wall time for leader stamps. It may jump; only expiry uses it.
 pub(crate) fn wall() -> WallMillis {
     let time = clock_gettime(ClockId::Realtime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What an engine counts. Per engine: two in one process share nothing.
+//! An engine's counters. Two engines in one process share none.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,10 +46,10 @@ pub struct CounterValues {
     pub reads_refused: u64,
     /// Requests forwarded to other nodes.
     pub forwards_sent: u64,
-    /// Requests of nodes that could not reach a leader themselves, done or sent on for them.
+    /// Requests handled or relayed for nodes that could not reach a leader themselves.
     #[serde(default)]
     pub relayed: u64,
-    /// Statuses of this node that were put together for others.
+    /// Statuses of this node that were computed for others.
     #[serde(default)]
     pub statuses_told: u64,
     /// Turns of all workers.

@@ -1,4 +1,4 @@
-//! Room on a node's disk, and how much of it a start needs.
+//! Free space on a node's disk, and how much of it a start needs.
 
 use std::fs;
 use std::io;
@@ -8,17 +8,17 @@ use quorate_types::limits;
 
 use crate::error::OpenFault;
 
-/// A disk at one moment.
+/// The space of a disk at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     /// What this process may still write.
     pub(crate) free_bytes: u64,
-    /// The whole of it.
+    /// The size of the disk.
     pub(crate) bytes: u64,
 }
 
 impl Room {
-    /// Of the disk that holds `directory`, or will hold it once it is made.
+    /// The space of the disk that holds `directory`, or will hold it once it is created.
     pub(crate) fn of(directory: &Path) -> io::Result<Room> {
         let there = directory.ancestors().find(|path| path.exists());
         // A relative path ends in an empty one, which stands for the working directory.
@@ -32,11 +32,10 @@ impl Room {
 }
 
 /// Refuses to open `directory` on a disk that a start would fill. Changes nothing: a start that fails
-/// half way leaves files behind, and each of a supervisor's tries would take some more of what is
-/// left.
+/// half way leaves files behind, and each further try of a supervisor would take more of what is left.
 ///
 /// # Errors
-/// [`OpenFault::DiskFull`]. What can't be found out is no reason to refuse.
+/// [`OpenFault::DiskFull`]. Space that can't be determined is no reason to refuse.
 pub(crate) fn check(directory: &Path) -> Result<(), OpenFault> {
     let (free_bytes, replayed_bytes) = match (Room::of(directory), replayed_bytes(directory)) {
         (Ok(room), Ok(replayed_bytes)) => (room.free_bytes, replayed_bytes),
@@ -54,7 +53,7 @@ pub(crate) fn check(directory: &Path) -> Result<(), OpenFault> {
     }
 }
 
-/// A start writes what it replays into tables before the files that it came from may go (RULE 8).
+/// A start writes what it replays into tables before the source files may be deleted (RULE 8).
 fn needed_bytes(replayed_bytes: u64) -> u64 {
     limits::DISK_FREE_START_BYTES.saturating_add(replayed_bytes)
 }
@@ -83,7 +82,7 @@ fn mebibytes(bytes: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Goal: a start asks for what it replays and some more, also where nothing is there yet. Method:
+    /// Goal: a start needs what it replays and some more, also where no directory exists yet. Method:
     /// sparse files; then one that is larger than any disk, which has to be refused with both figures.
     #[test]
     fn a_start_needs_room_for_what_it_replays() {

@@ -1,4 +1,4 @@
-//! What nearly every room of an engine looks at.
+//! The state that nearly every room of an engine uses.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) struct EngineState {
 }
 
 impl EngineState {
-    /// `shards` live here; `fatal` ends it.
+    /// The state of an engine with these `shards`, which `fatal` ends.
     pub(crate) fn new(shards: Shards, fatal: Arc<Fatal>) -> EngineState {
         EngineState {
             shards,

@@ -6,16 +6,16 @@ use tokio::sync::Notify;
 
 use crate::error::FatalError;
 
-/// Set once, read everywhere.
+/// The latch: set once, read everywhere.
 pub(crate) struct Fatal {
     first: FirstFault<FatalError>,
     changed: Notify,
-    /// Wakes the workers: an idle one would go on leading.
+    /// Wakes the workers: an idle one would continue to lead.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Default for Fatal {
-    /// A latch that wakes nobody.
+    /// A latch that wakes no worker.
     fn default() -> Fatal {
         Fatal::new(|| {})
     }
@@ -27,8 +27,8 @@ impl Fatal {
         Fatal { first: FirstFault::new(), changed: Notify::new(), wake: Box::new(wake) }
     }
 
-    /// Keeps the first error, and wakes the workers, who end; later errors are its consequences. Never
-    /// blocks.
+    /// Keeps the first error, and wakes the workers, which then end; later errors are its consequences.
+    /// Never blocks.
     pub(crate) fn latch(&self, error: FatalError) {
         let mut is_first = false;
         let error = self.first.close(|| {
@@ -40,7 +40,7 @@ impl Fatal {
         }
         (self.wake)();
         self.changed.notify_waiters();
-        // Last, and without harm: what latches may be a log that panics.
+        // Last, and guarded: the error that latches may come from a logger that panics.
         let say = || tracing::error!(%error, "fatal: the engine stops serving");
         drop(catch_unwind(AssertUnwindSafe(say)));
     }
@@ -53,7 +53,7 @@ impl Fatal {
         self.first.get().cloned()
     }
 
-    /// Ends when the latch is set.
+    /// Completes when the latch is set.
     pub(crate) async fn wait(&self) -> FatalError {
         loop {
             let changed = self.changed.notified();

@@ -1,7 +1,6 @@
-//! Goal: a disk that fails behind everybody's back ends the engine's service at once, also where
-//! nobody writes. Method: real stores whose next table files can't be made, because directories bear
-//! their names; the background work is asked for from outside of the engine, whose own threads see
-//! nothing of it.
+//! Goal: a disk that fails in background work ends the engine's service at once, also if no caller
+//! writes. Method: real stores whose next table files can't be created, because directories have their
+//! names; the background work is started from outside of the engine, whose threads do not see it.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +10,10 @@ use quorate_types::NodeId;
 use crate::error::FatalError;
 use crate::test_engines::{HANG, KEY, SHARD, TestEngines};
 
-/// File numbers that are taken away: more than a store comes to while a test runs.
+/// Number of blocked file numbers: more than a store reaches while a test runs.
 const NUMBERS: u64 = 200;
 
-/// Makes every table file that the store in `directory` may come to impossible.
+/// Blocks every table file that the store in `directory` may create.
 fn refuse_tables(directory: &Path) {
     let number = |entry: std::io::Result<fs::DirEntry>| {
         let name = entry.expect("readable").file_name().into_string().expect("RocksDB's names");
@@ -26,7 +25,7 @@ fn refuse_tables(directory: &Path) {
     }
 }
 
-/// The flush of a memtable that the test fills, by records that the engine does not write itself.
+/// Flushes a memtable that the test fills, with records that the engine does not write itself.
 #[tokio::test]
 async fn a_failed_flush_of_the_log_ends_an_idle_leader() {
     let mut cluster = TestEngines::open(3, 3).await;

@@ -1,4 +1,4 @@
-//! What several rooms share: the latch, the end, shards as everybody sees them, counters, bounds.
+//! What several rooms share: the latch, shutdown, the public view of shards, counters, bounds.
 
 pub(crate) mod budget;
 pub(crate) mod clock;

@@ -1,4 +1,4 @@
-//! How far a shard has come here: stored by its worker and the apply thread, watched by anybody.
+//! A shard's progress on this node: its worker and the apply thread store it, any thread watches.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -17,10 +17,10 @@ pub struct Position {
     pub applied: Index,
 }
 
-/// A position with those who watch it. While nobody does, storing costs two atomics.
+/// A position and its watchers. While there are none, storing costs two atomics.
 ///
-/// A publisher stores and then looks for watchers; a watcher registers and then loads. All four are
-/// sequentially consistent, so one of the two sees the other, and no wake-up is lost.
+/// A publisher stores and then checks for watchers; a watcher registers and then loads. All four
+/// are sequentially consistent, so one of the two sees the other, and no wake-up is lost.
 pub(crate) struct PositionCell {
     commit: AtomicU64,
     applied: AtomicU64,
@@ -29,7 +29,7 @@ pub(crate) struct PositionCell {
 }
 
 impl PositionCell {
-    /// A replica that begins with everything up to `applied`.
+    /// The position of a replica that begins with everything up to `applied`.
     pub(crate) fn new(applied: Index) -> PositionCell {
         PositionCell {
             commit: AtomicU64::new(applied.0),
@@ -58,13 +58,13 @@ impl PositionCell {
     }
 
     pub(crate) fn get(&self) -> Position {
-        // In this order, because commit is published first: it is never seen behind.
+        // In this order, because commit is published first: it is never seen behind `applied`.
         let applied = Index(self.applied.load(Ordering::SeqCst));
         let commit = Index(self.commit.load(Ordering::SeqCst));
         Position { commit, applied }
     }
 
-    /// From now on [`PositionCell::moved`] is told of.
+    /// From now on publications wake [`PositionCell::moved`].
     pub(crate) fn register(&self) {
         self.watchers.fetch_add(1, Ordering::SeqCst);
     }
@@ -73,7 +73,7 @@ impl PositionCell {
         self.watchers.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Ends at the next publication after this call. Only for those who are registered.
+    /// Completes at the next publication after this call. Only for registered watchers.
     pub(crate) fn moved(&self) -> Notified<'_> {
         self.moved.notified()
     }

@@ -15,7 +15,7 @@ use crate::state::position::PositionCell;
 
 const NO_LEADER: u64 = u64::MAX;
 
-/// Who leads a shard, as one of its replicas knows it.
+/// The leadership of a shard, as one of its replicas knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// The leader's node, if known. Another node may have taken over already.
@@ -32,16 +32,16 @@ pub(crate) struct LocalShard {
     pub(crate) space: SpaceId,
     /// Index of the worker that owns the kernel.
     pub(crate) worker: usize,
-    /// In force here: as the shard's own log has it.
+    /// The descriptor in force here, from the shard's own log.
     descriptor: RwLock<ShardDescriptor>,
-    /// Its version; readers check it after reading, too (RULE 1).
+    /// The descriptor's version; readers check it after reading, too (RULE 1).
     descriptor_version: AtomicU64,
     /// How far it has come here.
     pub(crate) position: PositionCell,
-    /// As in `leadership`; every request looks at these.
+    /// The same as in `leadership`; every request reads these.
     leader: AtomicU64,
     serving: AtomicBool,
-    /// When the last leader was lost, on the node's clock; of account while there is none.
+    /// When the last leader was lost, on the node's clock; meaningful only while there is none.
     leader_lost_ns: AtomicU64,
     leadership: watch::Sender<Leadership>,
 }
@@ -90,7 +90,7 @@ impl LocalShard {
         self.leader().is_some_and(|leader| leader != node || self.serving.load(Ordering::Acquire))
     }
 
-    /// How long no leader has been known; nothing while one is.
+    /// How long no leader has been known; zero while one is.
     pub(crate) fn leaderless_for(&self) -> Duration {
         if self.leader().is_some() {
             return Duration::ZERO;
@@ -105,7 +105,7 @@ impl LocalShard {
         }
         self.leader.store(leader.map_or(NO_LEADER, |node| node.0), Ordering::Release);
         let new = Leadership { leader, serving };
-        // Terms that end without a leader change nothing for who waits.
+        // A term that ends without a leader changes nothing for those who wait.
         self.leadership.send_if_modified(|known| std::mem::replace(known, new) != new);
     }
 
@@ -113,7 +113,7 @@ impl LocalShard {
         self.leadership.subscribe()
     }
 
-    /// Ends at the next change of leadership after this call.
+    /// Completes at the next change of leadership after this call.
     pub(crate) fn leader_changed(&self) -> impl Future<Output = ()> + use<> {
         let mut changes = self.leadership.subscribe();
         async move {

@@ -1,6 +1,6 @@
-//! The engine's end, for those who wait: asked to stop, or stopped by a fatal error.
+//! The engine's shutdown, for tasks that wait for it: requested, or caused by a fatal error.
 //!
-//! Apart from the stores, so that a watch can learn of the end without keeping the stores open.
+//! Apart from the stores, so that a watch can learn of it without keeping the stores open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::error::Refusal;
 use crate::state::fatal::Fatal;
 
-/// See the module's documentation.
+/// The engine's shutdown signal.
 pub(crate) struct Shutdown {
     fatal: Arc<Fatal>,
     stopping: AtomicBool,
@@ -27,18 +27,18 @@ impl Shutdown {
         Arc::clone(&self.fatal)
     }
 
-    /// The owner wants the engine to stop. For ever.
+    /// The owner asks the engine to stop. This can't be undone.
     pub(crate) fn begin(&self) {
         self.stopping.store(true, Ordering::Release);
         self.begun.notify_waiters();
     }
 
-    /// True from the first sign of the end on.
+    /// True from the first sign of shutdown on.
     pub(crate) fn has_begun(&self) -> bool {
         self.stopping.load(Ordering::Acquire) || self.fatal.is_set()
     }
 
-    /// Why the engine is stopped, for the caller's eyes.
+    /// Why the engine is stopped, as an error for the caller.
     pub(crate) fn refusal(&self) -> Refusal {
         Refusal::Stopped(match self.fatal.get() {
             Some(error) => error.to_string(),
@@ -46,10 +46,10 @@ impl Shutdown {
         })
     }
 
-    /// Ends when the engine does.
+    /// Completes when the engine stops.
     pub(crate) async fn wait(&self) -> Refusal {
         loop {
-            // Made before the look, from when on it misses nothing.
+            // Created before the check, because it misses nothing from its creation on.
             let begun = self.begun.notified();
             if self.has_begun() {
                 return self.refusal();
@@ -61,7 +61,7 @@ impl Shutdown {
         }
     }
 
-    /// Waits for `event`, unless the engine ends first.
+    /// Waits for `event`, unless the engine stops first.
     pub(crate) async fn or<T>(&self, event: impl Future<Output = T>) -> Result<T, Refusal> {
         tokio::select! {
             biased;

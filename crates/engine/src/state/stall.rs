@@ -1,15 +1,15 @@
-//! Whether a worker's disk or its state machines hang, for those who ask how the node is.
+//! Whether a worker's disk or its state machines are stalled, for the node's status.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many workers wait for something that finishes nothing.
+/// How many workers wait for a disk, or for state machines, that finish nothing.
 #[derive(Default)]
 pub(crate) struct Stalls {
     disk: AtomicUsize,
     apply: AtomicUsize,
 }
 
-/// What a worker waits for, as it was last told to [`Stalls`].
+/// What a worker waits for, as it last reported to [`Stalls`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stalled {
     pub(crate) disk: bool,
@@ -25,7 +25,7 @@ impl Stalls {
         self.apply.load(Ordering::Relaxed) > 0
     }
 
-    /// One worker waits for other things than before.
+    /// Records that one worker now waits for other things than before.
     pub(crate) fn change(&self, before: Stalled, now: Stalled) {
         change(&self.disk, before.disk, now.disk);
         change(&self.apply, before.apply, now.apply);

@@ -1,5 +1,5 @@
-//! Tasks of the engine, and its work on a runtime's blocking threads: a panic in one ends the engine's
-//! service, as one of its threads does. Nobody joins most of them, so it would go unseen otherwise.
+//! The engine's tasks, and its work on a runtime's blocking threads. A panic in one ends the engine's
+//! service, as in one of its threads: most of them are never joined, so it would go unseen otherwise.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) async fn guarded<T>(
     .await
 }
 
-/// Starts `body` on the runtime of the caller, guarded, and without anybody who waits for it.
+/// Starts `body` on the caller's runtime, guarded; no task joins it.
 pub(crate) fn spawn_guarded(
     fatal: &Arc<Fatal>,
     name: &'static str,
@@ -32,13 +32,13 @@ pub(crate) fn spawn_guarded(
 ) {
     let task = guarded(Arc::clone(fatal), name, body);
     tokio::spawn(async move {
-        // A panic has been told by the guard.
+        // The guard has reported a panic already.
         let _ended: Option<()> = task.await;
     });
 }
 
 /// Runs `body` on a thread that may block. `None` if it panicked, which has latched `fatal` by then,
-/// also if nobody waits any more; or if the runtime is going down.
+/// even if no caller waits any more; or if the runtime is shutting down.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     fatal: Arc<Fatal>,
     name: &'static str,
@@ -47,12 +47,12 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
     let guarded = move || match catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => Some(value),
         Err(panic) => {
-            // The workers look at the latch whenever they wake, at least once a second.
+            // The workers check the latch whenever they wake, at least once a second.
             fatal.latch(died(name, panic_text(&*panic)));
             None
         }
     };
-    // An error is a runtime that went down before the thread began.
+    // An error means that the runtime shut down before the thread began.
     tokio::task::spawn_blocking(guarded).await.unwrap_or(None)
 }
 
@@ -64,7 +64,7 @@ fn died(name: &str, reason: String) -> FatalError {
 mod tests {
     use super::*;
 
-    /// Goal: a panic on a blocking thread latches by its name, also if nobody waits for its end, and
+    /// Goal: a panic on a blocking thread latches under its name, also if no caller waits for it, and
     /// work that ends well latches nothing. Method: a panic that is awaited, and one whose waiter is
     /// dropped after its first poll.
     #[tokio::test]

@@ -1,9 +1,9 @@
 //! The map that state machines write into: one RocksDB batch for many shards' entries.
 //!
 //! A batch reaches the store only between entries, each shard's part with its applied record, so
-//! that a crash finds either all of an entry and its index, or neither. A machine's reads see its
-//! batch: those of the entry under way from what is staged, those of earlier entries by writing the
-//! batch out first, which happens only if the key read may be among those written.
+//! that a crash leaves either all of an entry and its index, or neither. A machine's reads see its
+//! batch: reads find writes of the same entry in what is staged; for those of earlier entries the
+//! batch is written out first, which happens only if it may hold the key.
 
 use bytes::Bytes;
 use quorate_machine::{AppliedRecord, ApplyTarget, OrderedMap};
@@ -15,11 +15,10 @@ use std::hash::BuildHasher;
 use crate::store::data_store::{DataStore, SPACE_BYTES, end_of, prefixed, record_key};
 use crate::store::staged::{Staged, Staging};
 
-/// Batch size after which a batch is written although more entries wait.
+/// Batch size at which a batch is written although more entries wait.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// See the module's documentation. The first failure of the store is kept and everything after it
-/// is void.
+/// One batch of entries. It keeps the store's first failure, and ignores everything after it.
 pub(crate) struct ApplyBatch<'a> {
     store: &'a DataStore,
     batch: WriteBatch,
@@ -74,7 +73,7 @@ impl<'a> ApplyBatch<'a> {
         }
     }
 
-    /// Writes the complete entries gathered so far.
+    /// Writes the complete entries collected so far.
     fn write_out(&mut self) {
         self.put_record();
         if self.batch.is_empty() {
@@ -191,7 +190,7 @@ impl ApplyTarget for ApplyBatch<'_> {
             }
         });
         match &mut self.record {
-            // Range and membership change seldom; the hot path copies two numbers.
+            // Range and membership rarely change; the hot path copies two numbers.
             Some(kept) if kept.epoch == record.epoch => {
                 kept.applied = record.applied;
                 kept.clock = record.clock;

@@ -162,15 +162,15 @@ fn each_shard_has_its_own_whole_record() {
     assert_eq!((found(SHARD), found(other)), (later(5), record(9)));
 }
 
-/// What a machine may do to the map within an entry, and where entries and batches end. Keys and
-/// bounds are few, so that they meet.
+/// What a machine may do to the map within an entry, and where entries and batches end. There are
+/// few keys and bounds, so that they meet.
 #[derive(Clone, Debug)]
 enum Step {
     Get(u8),
     Put(u8, u8),
     Delete(u8),
     DeleteRange(u8, u8),
-    /// From, to, and after how many pairs the visitor has enough.
+    /// Start, end, and the number of pairs after which the visitor stops.
     Scan(u8, Option<u8>, usize),
     EndEntry,
     /// Another shard's entry in between, in the same batch.
@@ -255,7 +255,7 @@ fn take_step(batch: &mut ApplyBatch<'_>, model: &mut Model, step: &Step) {
     }
 }
 
-/// Takes `steps` in the space `SpaceId(2 * case)`, of another shard in the one behind it.
+/// Applies `steps` in the space `SpaceId(2 * case)`, and another shard's in the next space.
 fn check_against_the_model(store: &DataStore, case: u64, steps: &[Step]) {
     let (own, other) = (SpaceId(2 * case), SpaceId(2 * case + 1));
     let (mut model, mut others) = (Model::new(), Model::new());
@@ -293,8 +293,8 @@ fn check_against_the_model(store: &DataStore, case: u64, steps: &[Step]) {
 }
 
 /// Goal: whatever entries do, and wherever batches are cut, a machine reads what a plain map would
-/// give it, and the store holds that: replicas whose batches are cut elsewhere stay alike. Method:
-/// random steps on both; reads are compared at once, the store after each batch.
+/// give it, and the store holds the same: replicas whose batches are cut elsewhere stay alike.
+/// Method: random steps on both; reads are compared at once, the store after each batch.
 #[test]
 fn a_batch_is_a_plain_map() {
     let (_directory, store) = store();
@@ -335,7 +335,7 @@ fn time_to_apply(store: &DataStore, space: SpaceId, commands: &[KvCommand]) -> D
 /// Goal: the cost of the largest batch grows with its commands, not with their square. Method: many
 /// commands that read what others of their entry may have written, as one entry and as one entry
 /// each; the second is known to be linear, and the first must not take much longer. A quadratic one
-/// takes some sixty times as long; the best of a few tries keeps what else the machine does out.
+/// takes some sixty times as long; the best of a few tries excludes other work of the machine.
 #[test]
 fn a_batch_costs_as_much_as_its_commands() {
     const COMMANDS: u64 = 65_536;

@@ -1,10 +1,10 @@
 //! The data store: every local shard's keys and applied record in one RocksDB without WAL.
 //!
-//! The log is the WAL. What a crash takes from the memtables is applied again from the log, from
-//! where the applied record, which is lost with them or kept with them, says (RULE 10).
+//! The log is the WAL. A crash loses memtables; their entries are applied again from the log, from
+//! the applied record on, which is lost or kept together with them (RULE 10).
 //!
 //! Keys: space u64 big-endian, then the user's key. Space 0 holds the applied records, under the
-//! shard id as u64 big-endian, and under the one byte 1 whose store this is.
+//! shard id as u64 big-endian, and the store's identity, under the one byte 1.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOpti
 
 use crate::store::identity::{IdentityError, StoreIdentity};
 
-/// What the data store refuses or fails with.
+/// An error of the data store.
 pub(crate) use rocksdb::Error as DataError;
 
 /// The space that holds applied records; never given to a replica.
@@ -40,17 +40,17 @@ pub struct DataStatistics {
     pub keys_estimate: u64,
 }
 
-/// What is under many keys, in their order.
+/// The values of many keys, or their lengths, in the order of the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The values.
     All(Vec<Option<Bytes>>),
-    /// They have more bytes than were wanted: how long each is.
+    /// The values have more bytes than wanted: the length of each.
     Lengths(Vec<Option<u64>>),
 }
 
 impl Found {
-    /// How long each value is.
+    /// The length of each value.
     #[must_use]
     pub fn into_lengths(self) -> Vec<Option<u64>> {
         match self {
@@ -64,14 +64,14 @@ fn length_of(value: Option<Bytes>) -> Option<u64> {
     value.map(|value| value.len() as u64)
 }
 
-/// See the module's documentation.
+/// The RocksDB that holds all local shards' keys and applied records.
 pub(crate) struct DataStore {
     db: DB,
     background: Arc<FirstFault<String>>,
 }
 
-/// Hears of a flush or compaction that failed: without a write-ahead log RocksDB goes on taking
-/// writes after some of these, until its memtables are full.
+/// Learns of a flush or compaction that failed: without a write-ahead log RocksDB continues to take
+/// writes after some of these failures, until its memtables are full.
 struct BackgroundErrors(Arc<FirstFault<String>>);
 
 impl EventListener for BackgroundErrors {
@@ -89,7 +89,7 @@ impl DataStore {
         DataStore::open_bounded(directory, may_be_new, 64)
     }
 
-    /// Opens what is in `directory`, or makes it there if it `may_be_new`. Keeps at most
+    /// Opens the store in `directory`, or creates it there if it `may_be_new`. Keeps at most
     /// `open_files_max` table files open.
     pub(crate) fn open_bounded(
         directory: &Path,
@@ -112,27 +112,27 @@ impl DataStore {
         blocks.set_bloom_filter(10.0, false);
         blocks.set_format_version(5);
         options.set_block_based_table_factory(&blocks);
-        // RULE 8: RocksDB would retry after some errors and go on; the first one is the last.
+        // RULE 8: RocksDB would retry after some errors and continue; here the first one is final.
         options.set_max_bgerror_resume_count(0);
         let background = Arc::new(FirstFault::new());
         options.add_event_listener(BackgroundErrors(Arc::clone(&background)));
         Ok(DataStore { db: DB::open(&options, directory)?, background })
     }
 
-    /// Has `listener` called once with the first failure of a flush or compaction, now if there was
-    /// one. It must not block.
+    /// Calls `listener` once with the first failure of a flush or compaction, now if there was one.
+    /// It must not block.
     pub(crate) fn listen_fault(&self, listener: impl FnOnce(&str) + Send + 'static) {
         self.background.listen(move |what| listener(what));
     }
 
-    /// Whose data this is; `None` if it was never said.
+    /// The identity of this store; `None` if it has none yet.
     pub(crate) fn identity(
         &self,
     ) -> Result<Option<Result<StoreIdentity, IdentityError>>, rocksdb::Error> {
         Ok(self.db.get(identity_key())?.map(|bytes| StoreIdentity::decode(&bytes)))
     }
 
-    /// Whose data lies in `directory`, without opening it for more than that look.
+    /// The identity of the store in `directory`, which is opened only to read it.
     pub(crate) fn peek_identity(directory: &Path) -> Option<StoreIdentity> {
         let db = DB::open_for_read_only(&Options::default(), directory, false).ok()?;
         StoreIdentity::decode(&db.get(identity_key()).ok()??).ok()
@@ -179,8 +179,8 @@ impl DataStore {
         with_prefix(space, key, |full| self.db.get(full)).map(|value| value.map(Bytes::from))
     }
 
-    /// What is under `keys`, all of one moment: the values if they have at most `bytes_max` bytes
-    /// together, else how long each is. No more than `bytes_max` is ever copied.
+    /// The values of `keys`, all as of one moment, if they have at most `bytes_max` bytes together,
+    /// else the length of each. No more than `bytes_max` is ever copied.
     pub(crate) fn get_within(
         &self,
         space: SpaceId,
@@ -219,7 +219,7 @@ impl DataStore {
         Ok(Found::Lengths(lengths))
     }
 
-    /// Shows pairs of `space` in `[start, end)` in order until `visit` returns false.
+    /// Passes the pairs of `space` in `[start, end)` to `visit`, in order, until it returns false.
     pub(crate) fn scan(
         &self,
         space: SpaceId,
@@ -277,7 +277,7 @@ pub(crate) fn record_key(shard: ShardId) -> [u8; 16] {
     key
 }
 
-/// `key` of `space` as the store's key.
+/// The store's key for `key` of `space`.
 pub(crate) fn prefixed(space: SpaceId, key: &[u8]) -> Vec<u8> {
     let mut full = Vec::with_capacity(SPACE_BYTES + key.len());
     full.extend_from_slice(&space.0.to_be_bytes());
@@ -285,7 +285,7 @@ pub(crate) fn prefixed(space: SpaceId, key: &[u8]) -> Vec<u8> {
     full
 }
 
-/// `end` of `space` as the store's key; without one, the end of the space.
+/// The store's key for `end` of `space`; without one, the end of the space.
 pub(crate) fn end_of(space: SpaceId, end: Option<&[u8]>) -> Vec<u8> {
     match end {
         Some(end) => prefixed(space, end),
@@ -293,7 +293,7 @@ pub(crate) fn end_of(space: SpaceId, end: Option<&[u8]>) -> Vec<u8> {
     }
 }
 
-/// As [`prefixed`], without an allocation for keys of a usual length.
+/// As [`prefixed`], but without an allocation for keys of a usual length.
 fn with_prefix<T>(space: SpaceId, key: &[u8], run: impl FnOnce(&[u8]) -> T) -> T {
     let mut small = [0; 128];
     if SPACE_BYTES + key.len() > small.len() {

@@ -1,10 +1,10 @@
-//! Whose a data store is. The log bears the same three, so that neither is taken for another's.
+//! The identity of a data store. The log has the same three ids, so neither is taken for another's.
 
 use std::fmt;
 
 use quorate_types::{ByteReader, ClusterId, CutShort, NodeId, StoreId};
 
-/// Whose store this is: the same three in log and data.
+/// The identity of a store: the same three ids in log and data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoreIdentity {
     cluster: ClusterId,
@@ -12,7 +12,7 @@ pub(crate) struct StoreIdentity {
     store: StoreId,
 }
 
-/// The bytes are no identity.
+/// The bytes are not an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{found} bytes with a checksum that does not match, or of a newer version")]
 pub(crate) struct IdentityError {

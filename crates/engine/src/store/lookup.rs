@@ -1,4 +1,4 @@
-//! What a request finds in the data store. Blocks for as long as the disk does.
+//! Reads the data store for a request. Blocks for as long as the disk does.
 
 use bytes::Bytes;
 use quorate_machine::MetaMap;
@@ -7,15 +7,15 @@ use quorate_types::{SpaceId, limits};
 use crate::calls::read::{ReadRequest, ReadResponse};
 use crate::store::data_store::{DataStore, Found};
 
-/// Keys that a look passes before it looks again whether it is still wanted.
+/// Keys that a read passes between two checks whether its caller still waits.
 const KEYS_BETWEEN: u64 = 256;
 
-/// How far a look may go.
+/// How far a read may go.
 pub(crate) struct Reach<'a> {
-    /// True once nobody waits for the answer.
+    /// True once no caller waits for the answer.
     pub(crate) ended: &'a dyn Fn() -> bool,
     /// A count ends after [`limits::WALK_KEYS_MAX`] keys or [`limits::WALK_BYTES_MAX`] bytes, and says
-    /// where it goes on.
+    /// where to continue.
     pub(crate) is_bounded: bool,
 }
 
@@ -26,7 +26,7 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// The response; `None` if it ended early because nobody waits.
+/// The response; `None` if the read ended early because no caller waits.
 pub(crate) fn look(
     data: &DataStore,
     space: SpaceId,
@@ -59,7 +59,7 @@ pub(crate) fn look(
     }
 }
 
-/// Pairs or keys of a range, until a bound is met.
+/// Pairs or keys of a range, until a bound is reached.
 #[derive(Default)]
 struct Page {
     limit: usize,
@@ -71,14 +71,14 @@ struct Page {
 }
 
 impl Page {
-    /// Takes a pair in, or a key alone, unless the page is full; false once it is.
+    /// Adds a pair, or only its key, unless the page is full; false once it is.
     fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> bool {
         let copy = Bytes::copy_from_slice;
         let taken = self.pairs.len() + self.keys.len();
         let bytes = self.bytes + key.len() + value.map_or(0, <[u8]>::len);
         let held = bytes + (taken + 1) * limits::READ_PAIR_BYTES;
         let is_too_much = bytes > self.bytes_max || held > limits::READ_PAGE_BYTES_MAX;
-        // One is always taken, so that who goes on behind the last gets on.
+        // One is always added, so that a caller that continues after the last one makes progress.
         if taken == self.limit || (taken > 0 && is_too_much) {
             self.more = taken > 0;
             return false;
@@ -119,7 +119,7 @@ fn count(
     Ok((!has_ended).then_some(ReadResponse::Count { keys, next }))
 }
 
-/// The meta shard's revision, by one look at its head; 0 before it is founded.
+/// The meta shard's revision, from its head; 0 before it is founded.
 fn map_revision(data: &DataStore, space: SpaceId) -> Result<u64, rocksdb::Error> {
     let head = data.get(space, MetaMap::HEAD_KEY)?;
     let head = head.iter().map(|head| (MetaMap::HEAD_KEY, &head[..]));
@@ -133,8 +133,8 @@ fn map(data: &DataStore, space: SpaceId) -> Result<ReadResponse, rocksdb::Error>
         true
     })?;
     let pairs = pairs.iter().map(|(key, value)| (&key[..], &value[..]));
-    // A map that can't be read here is answered like one that has no news; the machine that wrote
-    // it has latched or will.
+    // A map that can't be read here is answered like one without news; the machine that wrote it
+    // has latched or will.
     Ok(ReadResponse::Map(match MetaMap::from_pairs(pairs) {
         Ok(map) => Some(map.encode().into()),
         Err(error) => {
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// Goal: a walk that nobody waits for ends. Method: a store of a thousand keys.
+    /// Goal: a scan that no caller waits for ends. Method: a store of a thousand keys.
     #[test]
     fn a_walk_ends_with_its_caller() {
         let directory = tempfile::tempdir().expect("a temporary directory");

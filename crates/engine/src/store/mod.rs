@@ -1,4 +1,4 @@
-//! The data store: the only place of the engine that knows RocksDB.
+//! The data store: the only place of the engine that uses RocksDB.
 
 pub(crate) mod apply_batch;
 pub(crate) mod data_store;

@@ -1,9 +1,9 @@
-//! What an entry under way has written: in its order for the store, and by key for its own reads.
+//! The writes of an entry under way: in their order for the store, and by key for its own reads.
 //!
-//! An entry may be a batch of 65,536 commands that each read what those before them wrote, so a read
-//! has to find its key without walking the writes. The index is ordered, because range deletes are
-//! looked up in it and scans read it; and by the keys themselves, not by a hash, because keys are
-//! chosen by clients. It is made when the first read comes: most entries read nothing of their own.
+//! An entry may be a batch of 65,536 commands that each read what those before them wrote, so a read has
+//! to find its key without scanning the writes. The index is ordered, because it serves range deletes
+//! and scans; it orders keys themselves, not hashes, because clients choose the keys. It is built at the
+//! first read: most entries read none of their own writes.
 
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
@@ -21,7 +21,7 @@ enum Write {
     DeleteRange { start: Range<usize>, end: Range<usize> },
 }
 
-/// A write, as it is given back.
+/// A write, as it is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Staging<'a> {
     Put { key: &'a [u8], value: &'a [u8] },
@@ -29,21 +29,21 @@ pub(crate) enum Staging<'a> {
     DeleteRange { start: &'a [u8], end: &'a [u8] },
 }
 
-/// See the module's documentation.
+/// The writes of one entry that are not in the store yet.
 #[derive(Default)]
 pub(crate) struct Staged {
     bytes: Vec<u8>,
     writes: Vec<Write>,
     /// How many of `writes`, from the first, are in the index.
     indexed: usize,
-    /// The newest word on each key that was written since it was last in a deleted range.
+    /// The newest write of each key that was written since it was last in a deleted range.
     words: BTreeMap<Key, Word>,
-    /// Deleted ranges by their starts, with their ends; disjoint, and not adjoining.
+    /// Deleted ranges by their starts, with their ends; disjoint and not adjacent.
     gone: BTreeMap<Key, Key>,
 }
 
 impl Staged {
-    /// Keys come in parts, so that their callers need not join them.
+    /// The key is passed in two parts, so that callers need not join them.
     pub(crate) fn put(&mut self, key: [&[u8]; 2], value: &[u8]) {
         let (key, value) = (self.push(key), self.push([value, &[]]));
         self.writes.push(Write::Put { key, value });
@@ -66,7 +66,7 @@ impl Staged {
         self.writes.is_empty()
     }
 
-    /// The newest word on `key`: `None` if it was not touched.
+    /// The newest write of `key`: `None` if there is none.
     pub(crate) fn get(&mut self, key: &[u8]) -> Option<Option<&[u8]>> {
         if self.is_empty() {
             return None;
@@ -78,7 +78,7 @@ impl Staged {
         }
     }
 
-    /// The pairs of a store that lie in `[start, end)`, as this changes them.
+    /// A store's pairs in `[start, end)`, merged with the staged writes.
     pub(crate) fn over(&mut self, start: &[u8], end: &[u8]) -> Over<'_> {
         self.index();
         // A map panics when it is asked for a range that ends before it starts.
@@ -86,7 +86,7 @@ impl Staged {
         Over { staged: self, words: self.words.range::<[u8], _>(range).peekable() }
     }
 
-    /// Gives every write in order, and forgets them all.
+    /// Passes every write to `take`, in order, and forgets them all.
     pub(crate) fn drain(&mut self, mut take: impl FnMut(Staging<'_>)) {
         let bytes = &self.bytes;
         for write in self.writes.drain(..) {
@@ -113,7 +113,7 @@ impl Staged {
         start..self.bytes.len()
     }
 
-    /// Brings the index up to the newest write.
+    /// Brings the index up to date with the newest write.
     fn index(&mut self) {
         for write in &self.writes[self.indexed..] {
             match write {
@@ -139,7 +139,7 @@ impl Staged {
     }
 }
 
-/// Each key leaves once, and came in by a write of its own.
+/// Amortised by writes: each key is removed once, and was added by a write of its own.
 fn remove_range(words: &mut BTreeMap<Key, Word>, start: &[u8], end: &[u8]) {
     while let Some((key, _)) = words.range::<[u8], _>((Included(start), Excluded(end))).next() {
         let key = key.clone();
@@ -147,7 +147,7 @@ fn remove_range(words: &mut BTreeMap<Key, Word>, start: &[u8], end: &[u8]) {
     }
 }
 
-/// Joins `[start, end)` with the ranges that it meets; each of them leaves, and came in once.
+/// Joins `[start, end)` with the ranges that it meets; each is removed once, as it was added once.
 fn add_range(gone: &mut BTreeMap<Key, Key>, start: &[u8], end: &[u8]) {
     let (mut from, mut to): (Key, Key) = (start.into(), end.into());
     loop {
@@ -165,15 +165,15 @@ fn add_range(gone: &mut BTreeMap<Key, Key>, start: &[u8], end: &[u8]) {
     gone.insert(from, to);
 }
 
-/// Merges a store's pairs, told in order, with what is staged.
+/// Merges a store's pairs, passed in order, with what is staged.
 pub(crate) struct Over<'a> {
     staged: &'a Staged,
     words: Peekable<btree_map::Range<'a, Key, Word>>,
 }
 
 impl Over<'_> {
-    /// Shows what is staged before the store's pair, and the pair itself if it is still there.
-    /// False once `visit` has said so.
+    /// Shows what is staged before the store's pair, and the pair itself if it still exists. False
+    /// once `visit` has returned false.
     pub(crate) fn pair(
         &mut self,
         key: &[u8],
@@ -190,7 +190,7 @@ impl Over<'_> {
         }
     }
 
-    /// Shows what is staged behind the store's last pair.
+    /// Shows what is staged after the store's last pair.
     pub(crate) fn finish(mut self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
         self.show_staged(None, visit);
     }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     /// Goal: deleted ranges stay disjoint whatever they meet, so that a look-up finds one. Method:
-    /// ranges that lie apart, adjoin, overlap and cover; and one that is empty.
+    /// ranges that are apart, adjacent, overlapping and nested; and one that is empty.
     #[test]
     fn deleted_ranges_are_joined() {
         let mut staged = Staged::default();

@@ -1,4 +1,4 @@
-//! The apply thread: committed entries of all shards into the data store, then the callers' ends.
+//! The apply thread: writes committed entries of all shards to the store, then answers callers.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::worker::inbox::{Inbox, Input};
 use crate::worker::queue::Queue;
 use crate::worker::shared::WorkerShared;
 
-/// Committed entries of one shard and who waits for them.
+/// Committed entries of one shard and the callers that wait for them.
 pub(crate) struct ApplyJob {
     pub(crate) shard: ShardId,
     pub(crate) committed: Committed,
@@ -26,7 +26,7 @@ pub(crate) struct ApplyJob {
     pub(crate) callers: Vec<(Index, Completion)>,
 }
 
-/// One shard's interpreter and how far it has come.
+/// One shard's interpreter and how far it has applied.
 pub(crate) struct Applier {
     pub(crate) state: Arc<LocalShard>,
     pub(crate) machine: Box<dyn StateMachine>,
@@ -42,12 +42,12 @@ pub(crate) struct Appliers {
     failed: bool,
 }
 
-/// What came of a batch of jobs.
+/// The result of a batch of jobs.
 #[derive(Default)]
 pub(crate) struct AppliedJobs {
     /// Per job: the shard's worker, the shard, and its applied index. Empty if the batch was lost.
     applied: Vec<(usize, ShardId, Index)>,
-    /// The callers' ends.
+    /// The callers' outcomes.
     ends: Vec<(Completion, Outcome)>,
     /// Why the batch was lost.
     lost: Option<DataError>,
@@ -86,7 +86,7 @@ impl Appliers {
             done.applied.push((applier.state.worker, job.shard, index));
         }
         if let Err(error) = batch.finish() {
-            // What was committed stays committed and will be applied by the next start.
+            // What was committed stays committed, and the next start will apply it.
             self.failed = true;
             done.applied.clear();
             done.ends.iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
@@ -156,7 +156,7 @@ impl ApplyThread {
 }
 
 impl Drop for ApplyThread {
-    /// Also when unwinding: nobody who waits for an entry is left without an answer.
+    /// Also when unwinding: every caller that waits for an entry gets an answer.
     fn drop(&mut self) {
         let ends = refuse(&mut self.queue.close_and_take());
         self.report(AppliedJobs { ends, ..AppliedJobs::default() });

@@ -1,5 +1,5 @@
-//! Goal: after a batch that the store lost nothing more is applied, so that no later batch writes
-//! its record past the hole. Method: a real store with a flipped byte in a table file.
+//! Goal: after the store lost a batch, nothing more is applied, so that no later batch writes its
+//! record past the hole. Method: a real store with a flipped byte in a table file.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::*;
 
 const SHARD: ShardId = ShardId(1);
 
-/// Bytes that no codec shortens.
+/// Bytes that no codec can compress.
 fn noise(len: usize, mut state: u64) -> Bytes {
     let step = |_| {
         state ^= state << 13;
@@ -53,7 +53,7 @@ fn appliers(store: &Arc<DataStore>) -> Appliers {
     Appliers::new([(SHARD, applier)].into_iter().collect(), Arc::clone(store))
 }
 
-/// Applies one command at `index`; gives its caller's end.
+/// Applies one command at `index`; returns its caller's outcome.
 fn apply(appliers: &mut Appliers, index: u64, command: &KvCommand) -> Outcome {
     let envelope =
         Envelope { descriptor_version: 1, leader_time: WallMillis(1), session: None }.encode();

@@ -1,4 +1,4 @@
-//! The log reader: runs that left memory are read back beside the workers, not by them.
+//! The log reader: a thread beside the workers that reads runs back that left memory.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::worker::inbox::{Inbox, Input};
 use crate::worker::queue::Queue;
 use crate::worker::shared::WorkerShared;
 
-/// A fetch and whose it is.
+/// A fetch and the worker that asked for it.
 pub(crate) struct FetchJob {
     pub(crate) worker: usize,
     pub(crate) fetch: ShardFetch,
@@ -47,7 +47,7 @@ impl FetchThread {
                         reader: fetch.reader,
                         runs,
                     }),
-                    // The range may have been truncated meanwhile, by a leader that followed: the
+                    // A leader that became a follower may have truncated the range meanwhile: the
                     // kernel asks again if it still leads.
                     Err(error @ LogReadError::Absent { .. }) if fetch.reader != Reader::Apply => {
                         tracing::warn!(shard = %fetch.shard, %error, "entries for a follower");
@@ -57,7 +57,7 @@ impl FetchThread {
                             runs: Vec::new(),
                         });
                     }
-                    // A log that can't give back what is committed must not go on voting.
+                    // A log that can't return what is committed must not continue to vote.
                     Err(error) => self.state.fatal.latch(FatalError::Log(error.to_string())),
                 }
             }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::calls::call::Call;
 
-/// What a worker is told.
+/// One input of a worker.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A caller's request. Bounded: refused when the inbox is full.
@@ -19,15 +19,15 @@ pub(crate) enum Input {
     Messages { from: NodeId, messages: Vec<(ShardId, Message)> },
     /// The log writer made this turn durable.
     Persisted(u64),
-    /// An apply thread has come this far.
+    /// An apply thread has applied these shards up to these indexes.
     Applied(Vec<(ShardId, Index)>),
     /// The log reader's answer.
     Fetched { shard: ShardId, reader: Reader, runs: Vec<Run> },
-    /// Somebody wants to see the shards.
+    /// A request for a view of all shards.
     View(oneshot::Sender<Vec<(ShardId, ShardView)>>),
-    /// The directory is founded: its replicas may speak.
+    /// The directory is founded: its replicas may send.
     Founded,
-    /// Answer everybody and end.
+    /// Answer all callers and end.
     Stop,
 }
 
@@ -40,8 +40,8 @@ struct State {
     closed: bool,
 }
 
-/// How much waits of one kind. Calls and messages are counted apart, so that a flood of calls can't
-/// push out what would drain it; everything else is bounded by what these started.
+/// How much of one kind waits. Calls and messages are counted apart, so that a flood of calls can't
+/// push out the messages that would drain it; everything else is bounded by the work that these start.
 #[derive(Default)]
 struct Load {
     count: usize,
@@ -49,7 +49,7 @@ struct Load {
 }
 
 impl Load {
-    /// Adds, unless that would pass a bound.
+    /// Adds, unless that would exceed a bound.
     fn admit(&mut self, count: usize, bytes: usize, count_max: usize) -> bool {
         let fits = self.count + count <= count_max
             && (self.bytes + bytes <= limits::INBOX_BYTES_MAX || self.bytes == 0);
@@ -61,7 +61,7 @@ impl Load {
     }
 }
 
-/// Many senders, one worker.
+/// The inbox of one worker; it has many senders.
 #[derive(Default)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
@@ -91,7 +91,7 @@ impl Inbox {
         true
     }
 
-    /// Hands over what was asked for; never refused.
+    /// Hands over an input that this engine asked for; never refused.
     pub(crate) fn push(&self, input: Input) {
         self.finish(self.state.lock(), input);
     }
@@ -107,15 +107,15 @@ impl Inbox {
         }
     }
 
-    /// Swaps everything out for the last time: calls are refused from now on.
+    /// Swaps everything out for the last time; calls are refused from now on.
     pub(crate) fn close_and_take(&self, inputs: &mut Vec<Input>) {
         let mut state = self.state.lock();
         state.closed = true;
         inputs.append(&mut state.inputs);
     }
 
-    /// Swaps everything out into the empty `inputs`; waits for something at most `wait`, or without
-    /// end if that is `None`.
+    /// Swaps everything out into the empty `inputs`; waits at most `wait` for something, or without
+    /// limit if that is `None`.
     pub(crate) fn take(&self, inputs: &mut Vec<Input>, wait: Option<Duration>) {
         assert!(inputs.is_empty(), "inputs of the last turn were left behind");
         let deadline = wait.map(|wait| Instant::now() + wait);
@@ -173,8 +173,8 @@ mod tests {
         (0..).take_while(|_| inbox.push_call(call(command_bytes)).is_ok()).count()
     }
 
-    /// Goal: a flood of calls does not keep out the messages that would drain it, nor the other way
-    /// round. Method: one kind up to its bound, then the other; by count and by bytes.
+    /// Goal: a flood of calls does not keep out the messages that would drain it, nor the reverse.
+    /// Method: one kind up to its bound, then the other; by count and by bytes.
     #[test]
     fn calls_and_messages_have_bounds_of_their_own() {
         for (command_bytes, calls_max) in
@@ -196,7 +196,7 @@ mod tests {
         assert!(inbox.push_call(call(1)).is_ok());
     }
 
-    /// Goal: a call that comes after the end is given back, so that its caller hears that it did not
+    /// Goal: a call that comes after the close is given back, so that its caller learns that it did not
     /// happen. Method: the same inbox before and after.
     #[test]
     fn a_closed_inbox_gives_calls_back() {
@@ -208,8 +208,8 @@ mod tests {
         assert!(inbox.push_call(call(1)).is_err());
     }
 
-    /// Goal: a worker that sleeps is woken by whatever comes. Method: each way in, once the worker
-    /// waits without end.
+    /// Goal: any input wakes a worker that sleeps. Method: each way in, once the worker waits
+    /// without limit.
     #[test]
     fn everything_that_comes_wakes() {
         let ways: [fn(&Inbox); 3] = [

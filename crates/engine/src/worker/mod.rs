@@ -1,4 +1,4 @@
-//! The threads that carry a shard's work: step, apply, read back.
+//! The threads that do a shard's work: step, apply, read back from the log.
 
 pub(crate) mod apply;
 pub(crate) mod fetch;

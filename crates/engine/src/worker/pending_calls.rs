@@ -1,4 +1,4 @@
-//! A worker's waiting callers, by ticket. Owned by its worker: no lock.
+//! A worker's waiting callers, by ticket. Its worker owns them: no lock.
 
 use quorate_host::Ticket;
 use quorate_types::ShardId;
@@ -9,13 +9,13 @@ use crate::calls::call::Completion;
 /// One waiting caller.
 pub(crate) struct PendingCall {
     pub(crate) completion: Completion,
-    /// What it asked.
+    /// The shard that it called.
     pub(crate) shard: ShardId,
-    /// Whether its call changes nothing.
+    /// Whether its call is a read and changes nothing.
     pub(crate) reads: bool,
 }
 
-/// Tickets are places, reused once they are free.
+/// Tickets are slots, reused once they are free.
 #[derive(Default)]
 pub(crate) struct PendingCalls(Slab<PendingCall>);
 
@@ -25,7 +25,7 @@ impl PendingCalls {
         Ticket(self.0.insert(caller) as u64)
     }
 
-    /// A caller who still waits.
+    /// The caller of `ticket`, which still waits.
     ///
     /// # Panics
     /// If the ticket was given back before.
@@ -33,7 +33,7 @@ impl PendingCalls {
         self.0.get(place(ticket)).expect("a ticket is answered once")
     }
 
-    /// Gives a caller back.
+    /// Removes a caller and returns it.
     ///
     /// # Panics
     /// If the ticket was given back before: a caller would be answered twice.
@@ -41,7 +41,7 @@ impl PendingCalls {
         self.0.try_remove(place(ticket)).expect("a ticket is answered once")
     }
 
-    /// Gives every caller back.
+    /// Removes and returns every caller.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = PendingCall> + '_ {
         self.0.drain()
     }

@@ -1,7 +1,7 @@
 //! A queue between two threads of the engine: swapped out whole, woken once per batch.
 //!
-//! It has no bound of its own: what goes in is bounded by whoever asked for it (the kernel bounds
-//! what is handed to apply, one fetch runs per reader).
+//! It has no bound of its own: those who request the items bound them (the kernel bounds what is
+//! handed to apply, one fetch runs per reader).
 
 use parking_lot::{Condvar, Mutex};
 
@@ -11,7 +11,7 @@ struct State<T> {
     closed: bool,
 }
 
-/// Many senders, one receiver.
+/// A queue with many senders and one receiver.
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     wake: Condvar,
@@ -38,13 +38,13 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Nothing more will come.
+    /// Closes the queue: nothing more will come.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.wake.notify_one();
     }
 
-    /// Nothing more will come, and nobody will take what is there.
+    /// Closes the queue and returns what is in it, which no receiver will take.
     pub(crate) fn close_and_take(&self) -> Vec<T> {
         let mut state = self.state.lock();
         state.closed = true;
@@ -72,8 +72,8 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    /// Goal: what was pushed before the end is taken, and what comes after it is dropped. Method: both
-    /// kinds of end.
+    /// Goal: items pushed before the close are taken, and later ones are dropped. Method: both kinds of
+    /// close.
     #[test]
     fn a_closed_queue_gives_out_what_it_held() {
         let queue = Queue::default();

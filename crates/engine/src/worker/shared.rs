@@ -13,14 +13,14 @@ use crate::worker::inbox::Inbox;
 use crate::worker::queue::Queue;
 use crate::worker::step::Observer;
 
-/// From the workers to the threads that apply and read back.
+/// The queues from the workers to the threads that apply and read back.
 #[derive(Clone, Default)]
 pub(crate) struct Queues {
     pub(crate) applies: Arc<Queue<ApplyJob>>,
     pub(crate) fetches: Arc<Queue<FetchJob>>,
 }
 
-/// Handed to each worker and each thread behind them when it is made.
+/// Passed to each worker and each thread behind them when they are made.
 pub(crate) struct WorkerShared {
     pub(crate) state: Arc<EngineState>,
     pub(crate) bootstrap_state: Arc<BootstrapState>,

@@ -26,20 +26,20 @@ use crate::worker::shared::{Queues, WorkerShared};
 /// Longest sleep of a worker that has no timer to wait for.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Sees what a node promises to others, just before it leaves. For tests that compare promises
-/// with what a crash left on disk.
+/// Sees each promise that a node makes to others, just before it is sent. For tests that compare
+/// promises with what a crash left on disk.
 pub trait Observer: Send + Sync {
     /// `message` of `shard` is about to be sent to `to`.
     fn handle_sent(&self, to: NodeId, shard: ShardId, message: &Message);
 }
 
-/// The thread that owns a host. One worker's state is no other thread's business.
+/// The thread that owns a host. No other thread touches its state.
 pub(crate) struct Worker {
     index: usize,
     host: Host,
     /// Replicas that stay silent until the directory is founded.
     silent: Vec<ReplicaInit>,
-    /// As last told to the engine's [`Stalls`](crate::state::stall::Stalls).
+    /// What it last reported to the engine's [`Stalls`](crate::state::stall::Stalls).
     stalled: Stalled,
     pending_calls: PendingCalls,
     replies: Replies,
@@ -85,14 +85,14 @@ impl Worker {
         self.index
     }
 
-    /// Steps until it is told to stop or the engine has met a fatal error; its end answers everybody.
+    /// Steps until it is told to stop or the engine has a fatal error; then answers all callers.
     pub(crate) fn run(mut self) {
         let mut inputs = Vec::new();
         let mut stopping = false;
         while !stopping && !self.state.fatal.is_set() {
             self.add_silent();
             self.inbox.take(&mut inputs, Some(self.wait()));
-            // Once for all that has come in, and after it: leases are judged by this time.
+            // Read once for all inputs, and after they came in: leases are judged by this time.
             let (now, wall) = (clock::now(), (self.wall_clock)());
             for input in inputs.drain(..) {
                 stopping |= self.take_in(now, wall, input);
@@ -123,7 +123,7 @@ impl Worker {
         report("the state machine", limits::APPLY_STALL, before.apply, stalled.apply);
     }
 
-    /// Lets the replicas speak once the directory is founded.
+    /// Lets the replicas send once the directory is founded.
     fn add_silent(&mut self) {
         if !self.silent.is_empty() && self.bootstrap_state.is_founded() {
             let now = clock::now();
@@ -160,7 +160,7 @@ impl Worker {
                 let views = self.host.shards().filter_map(|id| Some((id, self.host.view(id)?)));
                 drop(sender.send(views.collect()));
             }
-            // Looked at before the next sleep.
+            // Checked before the next sleep.
             Input::Founded => {}
             Input::Stop => return true,
         }
@@ -181,7 +181,7 @@ impl Worker {
         }
     }
 
-    /// Appends leave first, so that the followers' disks work beside ours.
+    /// Appends are sent first, so that the followers' disks work in parallel with ours.
     fn carry_out(&mut self, turn: Turn) {
         if let Some(loss) = turn.losses.first() {
             self.end_by_loss(loss);
@@ -222,8 +222,8 @@ impl Worker {
         self.replies.flush();
     }
 
-    /// An older copy of the directory was put back: whatever lives in it may have forgotten promises,
-    /// so nothing leaves any more. Noted first, because no start after this end may pass (RULE 17).
+    /// An older copy of the directory was put back: its replicas may have forgotten promises, so nothing
+    /// is sent any more. Recorded first, because no later start may succeed (RULE 17).
     fn end_by_loss(&self, found: &ShardLoss) {
         let ShardLoss { shard, loss, .. } = *found;
         let error = FatalError::RolledBack { shard, loss };
@@ -233,7 +233,8 @@ impl Worker {
         self.state.fatal.latch(error);
     }
 
-    /// Those who wait for an entry go along with it; those who asked hear that it is committed.
+    /// Callers that wait for an entry go along with it; those that asked for progress learn that it
+    /// is committed.
     fn hand_to_apply(&mut self, applies: Vec<Apply>) {
         for apply in &applies {
             let shard = self.state.shards.get(apply.shard).expect("only hosted shards are applied");
@@ -246,7 +247,7 @@ impl Worker {
                 for (index, ticket) in tickets {
                     let completion = calls.remove(ticket).completion;
                     if completion.wants_progress() {
-                        // By halves: runs and tickets may both be many, while a commit is long in coming.
+                        // A binary search: runs and tickets may both be many when a commit took long.
                         let at = committed.runs.partition_point(|run| run.range().end <= index);
                         let term = committed.runs[at].term();
                         replies.tell(&completion, Stage::Committed(LogId::new(term, index)));
@@ -275,8 +276,8 @@ impl Worker {
         self.replies.complete(completion, outcome);
     }
 
-    /// No caller is left waiting: what never reached the host did not happen, a write that did has
-    /// an unknown outcome, a read changed nothing.
+    /// Leaves no caller waiting: a call that never reached the host did not happen, a write that
+    /// did has an unknown outcome, a read changed nothing.
     fn answer_everybody(&mut self) {
         let mut inputs = Vec::new();
         self.inbox.close_and_take(&mut inputs);
@@ -294,7 +295,7 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// Also when unwinding: nobody who waits is left without an answer, and nobody comes after.
+    /// Also when unwinding: every waiting caller gets an answer, and later calls are refused.
     fn drop(&mut self) {
         self.answer_everybody();
     }
