@@ -1,6 +1,6 @@
 //! The client of admin ports, over plain HTTP.
 //!
-//! It blocks: it is for the command line.
+//! Its calls block: it is for the command line.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -64,8 +64,8 @@ pub struct Unanswered {
     pub why: String,
 }
 
-/// Asks `urls` one after the other how the cluster is, until one answers. Returns the answer, and those
-/// that gave none. Blocks up to five seconds for each.
+/// Asks `urls` in turn for the cluster's status, until one answers. Returns the answer, and the
+/// URLs that gave none. Blocks up to five seconds for each.
 ///
 /// # Errors
 /// All of them, if none answered.
@@ -77,7 +77,7 @@ pub fn ask_cluster(urls: &[AdminUrl]) -> Result<(ClusterReport, Vec<Unanswered>)
     })
 }
 
-/// Asks the first of `urls` that answers for one round of spreading the leaders; otherwise as
+/// Asks the first of `urls` that answers to run one round of spreading the leaders; otherwise as
 /// [`ask_cluster`].
 ///
 /// # Errors
@@ -97,7 +97,7 @@ fn agent(answer: Duration) -> ureq::Agent {
         .timeout_connect(Some(CONNECT))
         .http_status_as_error(false)
         .max_redirects(0)
-        // A proxy of the environment is for the outside world, not for admin ports.
+        // A proxy set in the environment is for the outside world, not for admin ports.
         .proxy(None)
         .build()
         .into()
@@ -212,8 +212,8 @@ mod tests {
         address.into()
     }
 
-    /// Goal: nodes are asked in turn, and each failure is told in words. Method: one dead port, and
-    /// one-shot servers with wrong and right answers.
+    /// Goal: nodes are asked in turn, and each failure is described. Method: one dead port, and
+    /// one-shot servers with right and wrong answers.
     #[test]
     fn the_first_answer_counts() {
         let dead: AdminUrl = {

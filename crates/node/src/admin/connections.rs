@@ -1,7 +1,7 @@
-//! Serves HTTP within bounds: on connections, and on the time for a request and for an answer.
+//! Serves HTTP with bounds on connections, and on the times for a request and for an answer.
 //!
-//! A client that says nothing, or does not take its answer, must not keep a descriptor forever, and
-//! many such clients must not take the last one.
+//! A client that sends nothing, or does not read its answer, must not keep a descriptor forever,
+//! and many such clients must not take the last one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use tokio::task::JoinSet;
 use super::patience::Impatient;
 use crate::process::accept::AcceptTrouble;
 
-/// Bytes of one request's head. Real ones are a line and a few headers; this is the least that the
-/// library accepts.
+/// Most bytes of a request's head. Real ones are a line and a few headers; this is the least that
+/// the library accepts.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
 
-/// What a port allows.
+/// The bounds of a port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Connections at once. Further ones wait in the kernel's backlog.
@@ -30,7 +30,7 @@ pub(super) struct Bounds {
     pub(super) request: Duration,
     /// Time for a client to take an answer, from the moment its window is full.
     pub(super) answer: Duration,
-    /// How long requests may go on once the server stops.
+    /// How long requests may continue once the server stops.
     pub(super) drain: Duration,
 }
 
@@ -114,7 +114,7 @@ async fn serve_one(
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // An error is the dropped sender.
+    // An error means that the sender was dropped.
     drop(stopping.wait_for(|stop| *stop).await);
 }
 
@@ -135,7 +135,7 @@ mod tests {
     /// Larger than what two sockets keep between them.
     const LARGE_BYTES: usize = 32 << 20;
     const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    /// Bounds a failure only.
+    /// Only a failing test waits this long.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     async fn start(request: Duration, answer: Duration) -> (SocketAddr, watch::Sender<bool>) {
@@ -156,7 +156,7 @@ mod tests {
             .unwrap_or_else(|_| panic!("never ended: {what}"))
     }
 
-    /// Everything that the server says on `stream`, that of `whom`, until it closes it.
+    /// Everything that the server sends on `stream`, that of `whom`, until it closes it.
     async fn rest_of(whom: &str, stream: &mut TcpStream) -> Vec<u8> {
         let mut found = Vec::new();
         if let Err(error) = within(whom, stream.read_to_end(&mut found)).await {

@@ -27,7 +27,7 @@ impl Metrics {
     pub(crate) const CONTENT_TYPE: &str =
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// Metrics of an engine and its Redis port, on a node that may have so many descriptors.
+    /// Metrics of an engine and its Redis port, on a node with this share of descriptors.
     #[must_use]
     pub(crate) fn new(redis: Arc<RedisStatistics>, descriptors: Descriptors) -> Metrics {
         let status = Arc::new(Mutex::new(None));
@@ -200,14 +200,14 @@ impl Writer<'_> {
     }
 }
 
-/// The powers of two nanoseconds that bound buckets: 8 us, which no disk is faster than, to 17 s, by which
+/// The powers of two nanoseconds that bound buckets: from 8 us, faster than any disk, to 17 s, when
 /// a disk counts as hung.
 const BOUNDS: std::ops::RangeInclusive<usize> = 13..=34;
 
-/// Upper bounds in seconds, and how many times are below each and not below the one before; the last
-/// one has no bound.
+/// Upper bounds in seconds, each with the number of measured times below it and not below the one
+/// before; the last one has no bound.
 fn buckets(times: &TimesStatus) -> Vec<(f64, u64)> {
-    // At place n is what is below 2^(n+1).
+    // Place n holds the times below 2^(n+1).
     let below = |bound: usize| &times.counts[..bound.min(times.counts.len())];
     let counted = |bound| below(bound).iter().sum::<u64>();
     let mut before = 0;

@@ -1,4 +1,4 @@
-//! A socket that waits only so long for its reader to take an answer.
+//! A socket that waits a bounded time for its reader to take an answer.
 
 use std::io;
 use std::pin::Pin;
@@ -9,8 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// Ends with an error once a reader has kept an answer waiting for too long. The time runs from the
-/// first write that found no room until all of it is out: reading a byte now and then gains nothing.
+/// A socket that fails once a reader has kept an answer waiting for too long. The time runs from
+/// the first write that found no room until all of it is out: reading a byte now and then gains
+/// nothing.
 pub(super) struct Impatient {
     stream: TcpStream,
     patience: Duration,
@@ -23,7 +24,7 @@ impl Impatient {
         Impatient { stream, patience, deadline: None }
     }
 
-    /// What to say of a write that found no room.
+    /// The result of a write that found no room: pending, or an error once the time is over.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let patience = self.patience;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));

@@ -27,14 +27,14 @@ use super::connections::{self, Bounds};
 use super::metrics::Metrics;
 use crate::report::{ClusterReport, StatusReport};
 
-/// How long requests may go on once the server stops.
+/// How long requests may continue once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long a client may take for a request, and how long it may be idle before its next one.
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long a client may take for an answer that does not fit its window at once.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// What `GET /` says.
+/// The answer to `GET /`.
 const PATHS: &str = "\
 The admin port of a Quorate node. GET
 
@@ -61,7 +61,7 @@ pub(crate) struct AdminServer {
 }
 
 impl AdminServer {
-    /// Serves facts about `engine` on `listener`, to at most `connections_max` at once.
+    /// Serves facts about `engine` on `listener`, over at most `connections_max` connections.
     #[must_use]
     pub(crate) fn start(
         engine: Engine,
@@ -85,7 +85,7 @@ impl AdminServer {
         AdminServer { stop, serving }
     }
 
-    /// Stops accepting, and cuts off what does not end soon.
+    /// Stops accepting, and cuts off connections that do not end soon.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.serving.await {

@@ -1,11 +1,11 @@
-//! What a bench is run with.
+//! The configuration of a bench.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate::SyncMode;
 
-/// What is asked.
+/// The kind of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -27,10 +27,10 @@ pub enum ClientPlace {
     Any,
 }
 
-/// What a bench is run with.
+/// The configuration of a bench.
 #[derive(Clone, Debug)]
 pub struct BenchConfig {
-    /// What is asked.
+    /// The kind of operations.
     pub mode: Mode,
     /// How many nodes.
     pub nodes: u64,

@@ -1,4 +1,4 @@
-//! What the bench reads of the machine: file system, sync time, processor time.
+//! What the bench reads from the machine: file system, sync time, processor time.
 
 use std::fs;
 use std::io::Write;
@@ -30,7 +30,7 @@ const FILE_SYSTEMS: [(u64, &str); 8] = [
 /// list of mounts: that shows no root to a process in a chroot.
 ///
 /// # Errors
-/// If it is kept in memory, where a sync costs nothing and means nothing; or can't be told.
+/// If it is kept in memory, where a sync costs nothing and means nothing; or is unknown.
 pub fn refuse_memory_filesystem(path: &Path) -> anyhow::Result<String> {
     let told = rustix::fs::statfs(path)
         .with_context(|| format!("can't tell the file system of {}", path.display()))?;

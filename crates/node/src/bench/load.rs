@@ -22,7 +22,7 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 /// Keys written by one command before reads are measured; they share a slot and so a shard.
 const FILL_WIDTH: usize = 256;
 
-/// What the window gave.
+/// The results of the window.
 pub(super) struct Measured {
     pub(super) latencies_us: Histogram<u64>,
     pub(super) errors: u64,

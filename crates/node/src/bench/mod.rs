@@ -2,7 +2,7 @@
 //!
 //! One operation is one caller's future and one entry of a shard's log; keys are random over a
 //! million. Nodes share nothing but the processor: each has its own directory, databases and
-//! sockets. A figure without its conditions is not a figure, so the report carries them all.
+//! sockets. Figures mean nothing without their conditions, so the report carries them all.
 
 mod config;
 mod host;

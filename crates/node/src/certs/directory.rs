@@ -126,7 +126,7 @@ impl CertificateDirectory {
     ///
     /// # Errors
     /// [`CertificateDirectoryError::AuthorityExists`] if a file of an authority is there and
-    /// `existing` says so; else what the system refused.
+    /// `existing` is `Refuse`; else what the system refused.
     pub fn init(
         &self,
         cluster: ClusterId,
@@ -138,7 +138,7 @@ impl CertificateDirectory {
     /// As [`CertificateDirectory::init`], for an authority that counts for `lifetime`.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`CertificateDirectory::init`].
     pub fn init_for(
         &self,
         cluster: ClusterId,
@@ -189,8 +189,8 @@ impl CertificateDirectory {
     /// Issues certificate and key of `node` by `authority`. Blocks on the disk.
     ///
     /// # Errors
-    /// [`CertificateDirectoryError::NodeExists`] if one of both is there and `existing` says so;
-    /// else what the system refused.
+    /// [`CertificateDirectoryError::NodeExists`] if one of both is there and `existing` is
+    /// `Refuse`; else what the system refused.
     pub fn issue(
         &self,
         authority: &ClusterAuthority,
@@ -203,7 +203,7 @@ impl CertificateDirectory {
     /// As [`CertificateDirectory::issue`], for a certificate that counts for `lifetime`.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`CertificateDirectory::issue`].
     pub fn issue_for(
         &self,
         authority: &ClusterAuthority,
@@ -227,8 +227,8 @@ impl CertificateDirectory {
     /// Reads what `node` proves itself with; the authority's key is not needed. Blocks on the disk.
     ///
     /// # Errors
-    /// The file that is missing, or what does not fit together. Whose certificate it is, is for the
-    /// caller to check.
+    /// The file that is missing, or what does not fit together. The caller has to check whose
+    /// certificate it is.
     pub fn tls(&self, node: NodeId) -> Result<NodeTls, CertificateDirectoryError> {
         let authority = files::read_text(&self.authority_pem())?;
         let certificate = files::read_text(&self.node_pem(node))?;

@@ -1,7 +1,7 @@
 //! Watches a running node's certificate files, and takes new ones into use.
 //!
-//! Files are looked at now and again: a signal would be one more thing that an operator has to know,
-//! and forget.
+//! The files are checked from time to time: a signal would be one more thing that an operator has
+//! to know, and forget.
 
 use std::convert::Infallible;
 use std::fs;
@@ -12,7 +12,7 @@ use quorate::{Engine, NodeTls, limits, utc};
 
 use crate::process::files::{self, loose_key};
 
-/// What the engine's warnings about replaced files go by.
+/// The subject of the engine's warnings about replaced files.
 const SUBJECT: &str = "certificate files";
 
 /// The files that a node proves itself with.
@@ -45,31 +45,31 @@ impl CertificatePaths {
 /// What changes when a file is replaced or written anew; none if it is not there.
 type Stamps = [Option<(u64, u64, i64, i64)>; 3];
 
-/// What a look at the files has shown.
+/// The outcome of one check of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Found {
     /// Nothing new, or something half done.
     Nothing,
-    /// Other files, with what is in use.
+    /// Other files, with the certificates that are in use.
     InUse,
-    /// Other certificates of this node.
+    /// New certificates of this node.
     Renewed(Box<NodeTls>),
-    /// Files that can't be used, as they have been for two looks.
+    /// Files that can't be used, unchanged over two checks.
     Unusable(String),
 }
 
-/// What is known of the files.
+/// What is known about the files.
 struct Watch {
     paths: CertificatePaths,
     in_use: NodeTls,
-    /// Of the files that were judged last.
+    /// The stamps of the files that were judged last.
     judged: Option<Stamps>,
-    /// Of files that did not fit each other: an operator replaces them one by one.
+    /// The stamps of files that did not fit each other: an operator replaces them one by one.
     doubtful: Option<Stamps>,
 }
 
 impl Watch {
-    /// Looks at the files. Blocks on the disk.
+    /// Checks the files. Blocks on the disk.
     fn look(&mut self) -> Found {
         let stamps = self.paths.stamps();
         if self.judged == Some(stamps) {
@@ -102,7 +102,7 @@ impl Watch {
     }
 }
 
-/// Looks at the files forever, gives the engine what is new, and says so.
+/// Checks the files forever, gives new ones to the engine, and logs it.
 pub(crate) async fn run(
     engine: &Engine,
     paths: CertificatePaths,
@@ -163,9 +163,9 @@ mod tests {
     use super::*;
     use crate::certs::directory::{CertificateDirectory, Existing};
 
-    /// Goal: what replaces the certificates is taken once it fits together, once; what does not is told
-    /// once, and forgotten when the old files are back. Method: looks at files between each step of an
-    /// operator's.
+    /// Goal: new certificates are taken once, when they fit together; unusable ones are reported
+    /// once, and forgotten when the old files are back. Method: checks of the files between each
+    /// step of an operator's.
     #[test]
     fn replaced_files_are_noticed_once_they_fit() {
         let temporary = tempfile::tempdir().expect("a directory");

@@ -15,7 +15,7 @@ use crate::process::logging::complain;
 use crate::render;
 use crate::report::{ClusterReport, NodeReport, SCHEMA, ShardReport};
 
-/// Where node 1 of a demo and of the example's file listens.
+/// The admin port of node 1 of a demo and of the example file.
 const ADMIN: &str = "http://127.0.0.1:8001";
 
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub(super) struct AskArguments {
     pub(super) output: Output,
 }
 
-/// What of the answer is shown.
+/// The part of the answer that is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum View<'a> {
     /// All that matters.
@@ -71,8 +71,8 @@ struct ErrorJson<'a> {
     error: &'a str,
 }
 
-/// Asks, and shows the answer. The exit code is that of what is shown: the cluster's health, or the
-/// one shard's.
+/// Asks, and shows the answer. The exit code is for the part that is shown: the cluster's health,
+/// or that of the one shard.
 pub(super) fn run(view: View<'_>, arguments: &AskArguments) -> anyhow::Result<Exit> {
     match find_out(arguments).and_then(|status| Ok((chosen(view, &status)?, status))) {
         Ok((shard, status)) => {

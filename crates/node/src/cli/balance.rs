@@ -11,9 +11,10 @@ use super::output::{Output, print, print_json};
 use crate::admin::client::balance_leaders;
 use crate::report::SCHEMA;
 
-/// Rounds: a replica that did not catch up in one may in the next.
+/// Most rounds: a replica that did not catch up in one may in the next.
 const ROUNDS_MAX: usize = 4;
-/// Between two rounds: until transfers have ended, and statuses from before them are not told again.
+/// The wait between two rounds: transfers end, and statuses from before them are not reported
+/// again.
 const PAUSE: Duration = limits::TRANSFER_TIMEOUT.saturating_add(limits::STATUS_AGE_MAX);
 
 #[derive(Serialize)]

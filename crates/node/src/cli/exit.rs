@@ -9,7 +9,7 @@ pub(super) enum Exit {
     Success,
     /// Not done, or not healthy.
     Failure,
-    /// The arguments or the configuration are wrong, or nobody could be asked.
+    /// The arguments or the configuration are wrong, or no node could be asked.
     Unknown,
 }
 

@@ -87,8 +87,8 @@ enum NodeCommand {
     List(ask::AskArguments),
 }
 
-/// Does what the process's arguments say. Prints results to the standard output, and everything else
-/// to the standard error; `RUST_LOG` chooses what is logged there.
+/// Runs the command that the process's arguments name. Prints results to the standard output, and
+/// everything else to the standard error; `RUST_LOG` chooses what is logged there.
 ///
 /// # Panics
 /// If logging was set up before: it is called once in a process.
@@ -96,7 +96,7 @@ enum NodeCommand {
 pub fn main() -> ExitCode {
     if let Err(error) = logging::start() {
         let said = writeln!(std::io::stderr(), "quorate: can't log: {error}");
-        // If not even that can be said, the exit code is all that is left.
+        // If this can't be printed, only the exit code is left.
         drop(said);
         return Exit::Failure.into();
     }

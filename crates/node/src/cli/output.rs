@@ -17,14 +17,14 @@ pub(super) enum Output {
     Json,
 }
 
-/// As `print!`, but a closed pipe is an error and no panic.
+/// As `print!`, but a closed pipe is an error, not a panic.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("can't print")
 }
 
-/// Says what a node has to say while it serves: it must neither wait for a reader, nor end because there
-/// is none.
+/// Prints a line of a node that serves: it must neither wait for a reader, nor end because there is
+/// none.
 pub(super) fn say(text: &str) {
     if let Err(error) = logging::say(text) {
         tracing::debug!(%error, "nobody can be told");

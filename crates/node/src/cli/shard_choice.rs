@@ -4,7 +4,7 @@ use crate::redis::protocol::slot::{slot_of, slot_start};
 use crate::report::{ClusterReport, ShardReport};
 use clap::Args;
 
-/// The meta shard: it owns the cluster's directory and no key of anybody.
+/// The meta shard: it owns the cluster's directory and no client's key.
 const META: u64 = 0;
 
 /// A number or a key, one of them.
@@ -107,8 +107,9 @@ mod tests {
         }
     }
 
-    /// Goal: a shard is found by number and by key, and what is neither is told with a way out. Method:
-    /// keys whose slots Redis documents: `foo` 12182, `{tag}a` and `{tag}b` 8338, `123456789` 12739.
+    /// Goal: a shard is found by number and by key, and other input is answered with a way out.
+    /// Method: keys whose slots Redis documents: `foo` 12182, `{tag}a` and `{tag}b` 8338,
+    /// `123456789` 12739.
     #[test]
     fn shards_are_found_by_number_and_by_key() {
         let status = status();

@@ -20,7 +20,7 @@ use crate::process::logging;
 
 /// How often a node that is not ready says what it waits for.
 const WAITING: Duration = Duration::from_secs(15);
-/// How often it looks, once its own shards have leaders.
+/// How often it checks, once its own shards have leaders.
 const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
     let node = Node::start(config.node_config(descriptors)).await?;
     say(&greeting(&config, &node));
     let fatal = tokio::select! {
-        // A fault is looked for first: a stop that comes after it must not end as if all had been well.
+        // A fault is checked first: a stop that comes after it must not end as a success.
         biased;
         error = node.engine().wait_fatal() => Some(error),
         _ = &mut stop => None,
@@ -78,7 +78,7 @@ pub(super) async fn run(arguments: StartArguments) -> anyhow::Result<Exit> {
                     config.node,
                     node.admin_address(),
                 );
-                // An error is a sender that was dropped: nobody can ask for a stop any more.
+                // An error means a dropped sender: no stop can be requested any more.
                 drop(stop.await);
             }
             node.stop(Leave::AtOnce).await;
@@ -92,9 +92,9 @@ async fn watch_certificates(node: &Node, config: &Config) -> Infallible {
     watch::run(node.engine(), paths, in_use, say).await
 }
 
-/// True if the process stays after `error` to tell of it. A supervisor that starts it again at once
-/// finds the same disk. It does not stay if the cluster refuses this node, or if it is a copy: another
-/// process may bear its name by right, and needs its ports.
+/// True if the process stays after `error` to report it. A supervisor that restarts it at once
+/// finds the same disk. It does not stay if the cluster refuses this node, or if it is a copy:
+/// another process may rightly have its name, and needs its ports.
 fn outlives(error: &FatalError) -> bool {
     !error.forfeits_identity()
 }
@@ -126,12 +126,12 @@ async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-/// Says once that the node is ready; until then says from time to time what it waits for.
+/// Reports once that the node is ready; until then reports from time to time what it waits for.
 async fn tell_when_ready(node: &Node, started: Instant) -> Infallible {
     let engine = node.engine();
     let mut told = Instant::now();
     loop {
-        // Ends as soon as the last shard has its leader; what else is missing is looked at.
+        // Ends as soon as the last shard has its leader; anything else is checked after the wait.
         if let Err(error) = engine.wait_ready(WAITING.saturating_sub(told.elapsed())).await {
             tracing::debug!(%error, "not ready yet");
         }

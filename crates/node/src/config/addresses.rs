@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::faults::{Faults, Placed};
 use super::section::Section;
 
-/// The three addresses of a node. A missing one is wrong, and noted, or was left out.
+/// The three addresses of a node. A missing one was left out, or is wrong and noted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Addresses {
     pub(super) address: Option<Placed<SocketAddr>>,
@@ -17,9 +17,9 @@ pub(super) struct Addresses {
 /// What an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// Others connect to it.
+    /// Other nodes or clients connect to it.
     Reach,
-    /// It is only listened on.
+    /// The node only listens on it.
     Listen,
 }
 
@@ -68,7 +68,7 @@ fn check(name: &str, text: &str, wanted: Use) -> Result<SocketAddr, String> {
 /// both TCP, so that they must differ from each other too.
 #[derive(Default)]
 pub(super) struct Taken {
-    /// By protocol and address: whose it is, and in which line.
+    /// By protocol and address: its owner and its line.
     owners: BTreeMap<(&'static str, SocketAddr), (String, usize)>,
 }
 

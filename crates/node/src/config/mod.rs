@@ -1,4 +1,4 @@
-//! `node.toml`: what one node of a cluster is started with.
+//! Reads `node.toml`, the configuration of one node of a cluster.
 //!
 //! Every fault of the file is found and reported at once, each with its line and what to do, so
 //! that an operator repairs a file in one go. Nothing is taken silently: an unknown key is a fault.
@@ -47,7 +47,7 @@ pub struct Config {
     pub directory: PathBuf,
     /// Its certificates, which also name the cluster.
     pub tls: NodeTls,
-    /// Where they were read.
+    /// The files that they were read from.
     pub certificates: CertificatePaths,
     /// Every node of the cluster, this one too, ascending.
     pub nodes: Vec<ConfiguredNode>,
@@ -72,7 +72,7 @@ impl Config {
     /// Reads the file at `path` and the certificates that it names. Blocks on the disk.
     ///
     /// # Errors
-    /// [`ConfigError`] with every fault; a syntax error alone, because nothing behind it is known.
+    /// [`ConfigError`] with every fault; a syntax error alone, because nothing after it is known.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         Config::parse(path, &read_file(path)?)
     }
@@ -155,8 +155,8 @@ pub fn read_admin_addresses(path: &Path) -> Result<Vec<SocketAddr>, ConfigError>
     faults.finish(path).map(|()| addresses)
 }
 
-/// What relative paths of the file at `path` are joined to; empty for a bare name, so that they are
-/// shown as they were written.
+/// The directory that relative paths of the file at `path` are joined to; empty for a bare name, so
+/// that they are shown as they were written.
 fn base_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
@@ -182,7 +182,7 @@ fn note_syntax(error: &toml::de::Error, faults: &mut Faults<'_>) {
     faults.add(at, format!("not TOML: {}; repair this first", error.message().trim_end()));
 }
 
-/// The file as far as it can be understood. What is missing here has been noted as a fault.
+/// The file as far as it can be understood. What is missing has been noted as a fault.
 struct Draft {
     node: Option<Placed<u64>>,
     directory: Option<PathBuf>,

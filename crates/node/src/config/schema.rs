@@ -14,7 +14,7 @@ const fn key(name: &'static str, example: &'static str) -> Key {
 /// A table of the file.
 #[derive(Debug)]
 pub(super) struct Schema {
-    /// As its header; empty for what stands above the first one.
+    /// The name in its header; empty for the keys above the first header.
     pub(super) header: &'static str,
     pub(super) keys: &'static [Key],
 }

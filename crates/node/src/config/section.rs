@@ -11,7 +11,7 @@ pub(super) struct Section<'t> {
     schema: &'static Schema,
     table: &'t DeTable<'t>,
     at: usize,
-    /// Keys that a misspelt one stands for: they are not missing as well.
+    /// Keys that a misspelt one stands for: they are not reported as missing too.
     misspelt: Vec<&'static str>,
 }
 
@@ -90,7 +90,7 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// A list of whole numbers; those that are none are noted and left out.
+    /// A list of whole numbers; other values are noted and left out.
     pub(super) fn numbers(
         &self,
         name: &'static str,

@@ -1,4 +1,4 @@
-//! Files with faults, and what is said about them.
+//! Files with faults, and the errors that name them.
 
 use quorate::{ClusterAuthority, ClusterId, Validity, WallMillis};
 
@@ -53,7 +53,7 @@ impl Place {
         Config::parse(&self.directory.path().join("node.toml"), text)
     }
 
-    /// What is said about `text`, line by line, without the directory.
+    /// The errors about `text`, line by line, without the directory.
     fn faults(&self, text: &str) -> String {
         let Err(error) = self.parse(text) else {
             return "no fault".to_owned();
@@ -97,7 +97,7 @@ fn the_map_does_not_depend_on_the_order() {
 #[test]
 fn each_fault_is_named() {
     let place = Place::new();
-    // What is replaced, by what, and the one line that is expected, or its beginning.
+    // The text to replace, its replacement, and the one expected line or its beginning.
     let table: &[(&str, &str, &str)] = &[
         ("node = 1\n", "\n", "1: `node` is missing; add node = 1"),
         (
@@ -164,7 +164,7 @@ fn each_fault_is_named() {
     for (old, new, expected) in table {
         let text = GOOD.replacen(old, new, 1);
         assert_ne!(text, GOOD, "{old:?} is in the file");
-        // Of a misspelt required section nothing else is known, and nothing else is said.
+        // Nothing else is known of a misspelt required section, so nothing else is reported.
         let found = place.faults(&text);
         let expected = format!("node.toml:{expected}");
         assert!(found.starts_with(&expected), "{old:?} -> {new:?}\n{found}\nexpected: {expected}");
@@ -195,8 +195,8 @@ fn certificates_must_be_of_this_node_and_cluster() {
     assert_eq!(issue(&place.authority), "no fault");
 }
 
-/// Goal: a certificate out of its time is told by its date and file, not as one of another authority.
-/// Method: files with past and future times.
+/// Goal: a certificate out of its time is reported by its date and file, not as one of another
+/// authority. Method: files with past and future times.
 #[test]
 fn certificates_must_count_now() {
     let place = Place::new();
@@ -281,7 +281,7 @@ fn empty_and_missing_files_say_how_to_begin() {
     assert!(missing.contains("quorate cert init"), "{missing}");
 }
 
-/// Goal: whoever may not read the keys can still ask how the cluster is; the own port comes first.
+/// Goal: a user who may not read the keys can still ask for the status; the own port comes first.
 #[test]
 fn admin_addresses_need_no_certificates() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -19,7 +19,7 @@ const COPIES: usize = 3;
 /// Most nodes of a demo: they share one machine.
 pub const NODES_MAX: u64 = 64;
 
-/// What a demo is started with.
+/// The configuration of a demo.
 #[derive(Clone, Debug)]
 pub struct DemoConfig {
     /// How many nodes.
@@ -40,7 +40,7 @@ pub struct DemoConfig {
 pub struct Demo {
     config: DemoConfig,
     directory: ClusterDirectory,
-    /// Of each node.
+    /// The share of each node.
     descriptors: Descriptors,
     path: PathBuf,
     nodes: Vec<Option<Node>>,
@@ -124,7 +124,7 @@ impl Demo {
         }
     }
 
-    /// Stops one node, as an operator would: the others take its leaderships over and go on.
+    /// Stops one node, as an operator would: the others take over its leaderships and keep serving.
     ///
     /// # Errors
     /// If it does not run.

@@ -1,4 +1,4 @@
-//! What one node is started with.
+//! The configuration of one node.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use quorate::{Bootstrap, NodeId, NodeTls, SyncMode};
 
 use crate::process::descriptors::Descriptors;
 
-/// What one node is started with.
+/// The configuration of one node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The node's id.
@@ -16,7 +16,7 @@ pub struct NodeConfig {
     pub directory: PathBuf,
     /// The UDP address for other nodes; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The other nodes; the engine learns of more, and of new addresses, by itself or by its user.
+    /// The other nodes; the engine learns of more, and of new addresses, itself or from its user.
     pub peers: Vec<(NodeId, SocketAddr)>,
     /// The address for Redis clients; port 0 takes a free one.
     pub redis: SocketAddr,

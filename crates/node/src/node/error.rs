@@ -15,14 +15,14 @@ pub enum NodeError {
         node: NodeId,
         /// The address.
         address: SocketAddr,
-        /// Who would connect there.
+        /// The peers that would connect there.
         purpose: &'static str,
-        /// The operating system's answer.
+        /// The operating system's error.
         cause: io::Error,
         /// What to do.
         remedy: String,
     },
-    /// The engine refused.
+    /// The engine refused to open.
     #[error("node {node}: {cause}")]
     Open {
         /// The node.

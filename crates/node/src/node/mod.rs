@@ -18,16 +18,17 @@ pub use config::{NodeConfig, PortSettings, ReachedAt};
 pub use error::NodeError;
 pub use ports::NodePorts;
 
-/// How long a node that stops tries to hand its leaderships over: a few transfers one after the
-/// other, each bounded by `limits::TRANSFER_TIMEOUT`. What is left elects a new leader by itself.
+/// How long a stopping node tries to transfer its leaderships: a few transfers one after the other,
+/// each bounded by `limits::TRANSFER_TIMEOUT`. The other shards elect a new leader by themselves.
 const HAND_OVER: Duration = Duration::from_secs(3);
 
 /// How a node stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// The others go on: its shards get other leaders first, so that clients hardly notice.
+    /// The other nodes keep serving: its shards get other leaders first, so that clients hardly
+    /// notice.
     HandOver,
-    /// The whole cluster stops, or there is nothing to hand over any more.
+    /// The whole cluster stops, or no leadership is left to transfer.
     AtOnce,
 }
 
@@ -112,10 +113,10 @@ impl Node {
         self.admin_address
     }
 
-    /// Hands leaderships over if asked to, which takes a few seconds at most; then lets running
+    /// Transfers leaderships if asked to, which takes a few seconds at most; then lets running
     /// requests end, closes the ports, and shuts the engine down.
     pub async fn stop(self, leave: Leave) {
-        // While the ports still serve: what comes in is forwarded to the new leaders.
+        // The ports still serve meanwhile: requests are forwarded to the new leaders.
         if leave == Leave::HandOver && self.engine.fatal().is_none() {
             let handed = self.engine.drain(HAND_OVER).await;
             tracing::info!(node = %self.engine.node(), ?handed, "handed leaderships over");

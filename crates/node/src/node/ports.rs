@@ -1,4 +1,4 @@
-//! The ports of a node, and what to do where one is taken.
+//! The ports of a node, and what to do if one is taken.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -53,7 +53,7 @@ impl Port {
         }
     }
 
-    /// As `ss` has it.
+    /// The protocol's letter, as `ss` has it.
     fn protocol(self) -> char {
         match self {
             Port::Quic => 'u',

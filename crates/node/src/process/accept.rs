@@ -1,4 +1,4 @@
-//! What a port does while it can't accept connections: it waits longer each time, and says so once.
+//! What a port does while it can't accept connections: it waits longer each time, and logs it once.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// accepts still succeed now and then.
 const CALM: Duration = Duration::from_secs(10);
 
-/// The trouble of one port, if it has any.
+/// The failures of one port to accept, if there are any.
 #[derive(Debug)]
 pub(crate) struct AcceptTrouble {
     port: &'static str,
     spell: Option<Spell>,
 }
 
-/// Failures one after the other.
+/// A series of failures.
 #[derive(Debug)]
 struct Spell {
     failures: u64,
@@ -27,13 +27,13 @@ struct Spell {
 }
 
 impl AcceptTrouble {
-    /// None yet, of the port named `port`.
+    /// No failures yet, on the port named `port`.
     pub(crate) fn none(port: &'static str) -> AcceptTrouble {
         AcceptTrouble { port, spell: None }
     }
 
-    /// Notes that an accept failed `now`, and gives how long to wait before the next one. Tells of the
-    /// first failure of a spell only.
+    /// Notes that an accept failed `now`, and returns how long to wait before the next one. Logs
+    /// the first failure of a spell only.
     pub(crate) fn note_failure(&mut self, error: &io::Error, now: Instant) -> Duration {
         if is_of_one_connection(error) {
             return Duration::ZERO;
@@ -54,7 +54,7 @@ impl AcceptTrouble {
         }
     }
 
-    /// Notes that an accept succeeded `now`. Tells that a spell is over.
+    /// Notes that an accept succeeded `now`. Logs the end of a spell.
     pub(crate) fn note_success(&mut self, now: Instant) {
         self.note_calm(now);
         if let Some(spell) = &mut self.spell {
@@ -70,7 +70,7 @@ impl AcceptTrouble {
     }
 }
 
-/// True if a connection died before it was accepted: that is its own trouble, not the port's.
+/// True if a connection died before it was accepted: a fault of that connection, not of the port.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is logged.
+    /// Keeps the logged lines.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -108,8 +108,8 @@ mod tests {
         }
     }
 
-    /// Goal: a port that is starved for long waits instead of spinning, and tells of the beginning and
-    /// the end alone. Method: minutes of failures with a success now and then, on an invented clock.
+    /// Goal: a port that fails for long waits instead of spinning, and logs only the beginning and
+    /// the end. Method: minutes of failures with a success now and then, on an invented clock.
     #[test]
     fn trouble_is_told_once_and_waits_grow() {
         let lines = Lines::default();

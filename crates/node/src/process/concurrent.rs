@@ -80,7 +80,7 @@ impl<T> Default for TaskSet<T> {
 }
 
 impl<T> TaskSet<T> {
-    /// Takes a future in and polls it for the first time.
+    /// Adds a future and polls it for the first time.
     pub fn start(&mut self, task: Task<T>) -> Started<T> {
         let number = self.free.pop().unwrap_or_else(|| self.add_place());
         let place = &mut self.places[number];
@@ -106,7 +106,7 @@ impl<T> TaskSet<T> {
         self.len() == 0
     }
 
-    /// Polls what was woken, appends what is done to `done`, and arranges that the task of
+    /// Polls the woken futures, appends finished values to `done`, and arranges that the task of
     /// `context` is woken for the rest.
     ///
     /// One batch per call: a future that wakes itself, as tokio's do when their task has had its
@@ -155,7 +155,7 @@ impl<T> Place<T> {
     }
 }
 
-/// Runs `tasks`, at most `width` at once; gives their values in their order.
+/// Runs `tasks`, at most `width` at once; returns their values in their order.
 ///
 /// # Panics
 /// If `width` is 0.

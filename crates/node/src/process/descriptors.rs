@@ -1,8 +1,8 @@
-//! Files and sockets: how many the process may have, and who may have them.
+//! Files and sockets: how many the process may have, and how they are shared out.
 //!
-//! A log that can't open its next file is a fault for good (RULE 8), so clients must never be able to
-//! take the last descriptor. Every node gets a share of the process's limit, of which table files, the
-//! admin port and clients each get a part; what is left belongs to the stores alone.
+//! A log that can't open its next file is a permanent fault (RULE 8), so clients must never be able
+//! to take the last descriptor. Every node gets a share of the process's limit. Table files, the
+//! admin port and clients each get a part of it; the rest belongs to the stores alone.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,7 +17,7 @@ const ADMIN_PART: usize = 16;
 /// The share of one node, and its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
-    /// All of the node.
+    /// All descriptors of the node.
     pub max: usize,
     /// Table files of both stores.
     pub table_files_max: usize,
@@ -27,7 +27,7 @@ pub struct Descriptors {
     pub clients_max: usize,
 }
 
-/// The process may not have enough of them.
+/// The process's limit of descriptors is too low.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this process may have {found} open files and sockets; {nodes} of its nodes need at least {needed}: \
@@ -39,15 +39,15 @@ pub struct TooFewDescriptors {
     pub found: usize,
     /// Nodes of the process.
     pub nodes: usize,
-    /// The least.
+    /// The least that they need.
     pub needed: usize,
-    /// What is enough for everything.
+    /// A limit that is enough for everything.
     pub wanted: usize,
 }
 
 impl Descriptors {
-    /// Raises the process's limit as far as it is allowed to and needs to, and gives the share of each
-    /// of its `nodes`.
+    /// Raises the process's limit as far as needed and allowed, and returns the share of each of
+    /// its `nodes`.
     ///
     /// # Errors
     /// [`TooFewDescriptors`] if the system allows too few.
@@ -98,7 +98,8 @@ impl Descriptors {
     }
 }
 
-/// Raises the soft limit to `wanted`, or as far as the hard limit allows; gives what is in force.
+/// Raises the soft limit to `wanted`, or as far as the hard limit allows; returns the limit in
+/// force.
 fn raise(wanted: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = maximum.map_or(wanted as u64, |maximum| maximum.min(wanted as u64));
@@ -123,8 +124,8 @@ fn raise(wanted: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Goal: whatever the limit, the parts and the reserve fit it, and nobody is left without.
-    /// Method: every limit up to well above what is wanted, for one node and for several.
+    /// Goal: whatever the limit, the parts and the reserve fit it, and each part has some. Method:
+    /// every limit up to well above what is wanted, for one node and for several.
     #[test]
     fn the_parts_fit_the_whole() {
         for nodes in [1, 3, 64] {

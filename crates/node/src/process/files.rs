@@ -16,9 +16,9 @@ pub(crate) const PRIVATE: u32 = 0o600;
 pub struct FileError {
     /// What was tried.
     pub what: &'static str,
-    /// On what.
+    /// The file or directory.
     pub path: PathBuf,
-    /// The answer.
+    /// The system's error.
     pub cause: io::Error,
 }
 
@@ -28,7 +28,7 @@ impl FileError {
     }
 }
 
-/// Makes `path` and what leads to it, for this user alone; an existing one is left as it is.
+/// Makes the directory `path` and its parents, for this user alone; an existing one is unchanged.
 pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|cause| FileError::new("make the directory", path, cause))
@@ -38,7 +38,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, FileError> {
     fs::read_to_string(path).map_err(|cause| FileError::new("read", path, cause))
 }
 
-/// True if others than its owner may read the file at `path`; false if that can't be found out.
+/// True if other users may read the file at `path`; false if that can't be found out.
 pub(crate) fn others_may_read(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o044 != 0)
 }
@@ -51,7 +51,7 @@ pub(crate) fn loose_key(path: &Path) -> Option<String> {
     })
 }
 
-/// Writes a file whole or not at all, and keeps it over a power cut.
+/// Writes a file whole or not at all; it survives a power cut.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     write(path, bytes, mode).map_err(|cause| FileError::new("write", path, cause))
 }

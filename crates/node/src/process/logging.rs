@@ -1,7 +1,7 @@
 //! The program's log, its complaints and its panics, all on the standard error.
 //!
-//! They go through an [`Outlet`], so that no task of a node ever waits for whoever reads them, or fails
-//! with the reader.
+//! They go through an [`Outlet`], so that no task of a node ever waits for their reader, or fails
+//! when the reader does.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
@@ -35,7 +35,7 @@ pub(crate) fn start() -> io::Result<()> {
         .with_env_filter(filter)
         .with_writer(move || writer.clone())
         .with_ansi(io::stderr().is_terminal())
-        // Its own complaints would go to the standard error itself, and panic if that fails.
+        // The subscriber would print its complaints itself, and panic if that fails.
         .log_internal_errors(false)
         .init();
     let words = outlet.clone();
@@ -47,7 +47,7 @@ pub(crate) fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// As the standard library words it.
+/// The report of a panic, worded as the standard library does.
 fn panic_lines(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("<unnamed>").to_owned();
@@ -61,7 +61,7 @@ fn panic_lines(panic: &PanicHookInfo<'_>) -> String {
     format!("thread '{name}' panicked at {place}:\n{words}\n{trace}")
 }
 
-/// Says a line on the standard error, past the log's filter. Does not wait.
+/// Writes a line to the standard error, past the log's filter. Does not wait.
 pub(crate) fn complain(text: &str) {
     let line = format!("{text}\n");
     match ERROR.get() {
@@ -71,7 +71,7 @@ pub(crate) fn complain(text: &str) {
     }
 }
 
-/// Says `text` on the standard output. Does not wait: for what a node says while it serves.
+/// Writes `text` to the standard output. Does not wait: for the lines of a node that serves.
 ///
 /// # Errors
 /// The system's, if it has no descriptor or no thread left.
@@ -87,12 +87,12 @@ pub(crate) fn say(text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the readers, but not for long. For the end of the program.
+/// Waits a short time for the readers, at the end of the program.
 pub(crate) fn finish() {
     [&OUT, &ERROR].into_iter().filter_map(OnceLock::get).for_each(|o| o.flush(LAST_WORDS));
 }
 
-/// Lines, of the log and of what was said, that had no room or no reader.
+/// How many lines, of the log and of the output, had no room or no reader.
 pub(crate) fn lines_dropped() -> u64 {
     [&OUT, &ERROR].into_iter().filter_map(OnceLock::get).map(Outlet::dropped).sum()
 }

@@ -1,9 +1,9 @@
-//! Output that nobody waits for: lines of a running node, written by a thread of its own.
+//! Output that no thread waits for: lines of a running node, written by a separate thread.
 //!
 //! The reader of a node's standard error may be dead, or may not read: a closed pipe, a full one, a
-//! terminal that was stopped. So the thread that says a line never writes it. The line is queued, within
-//! a bound, and a thread of its own writes it. A line that finds no room, or no reader, is dropped and
-//! counted; the next reader is told how many are missing.
+//! terminal that was stopped. So a thread never writes its own lines. They are queued, within a
+//! bound, and a separate thread writes them. A line that finds no room, or no reader, is dropped
+//! and counted; the next reader is told how many are missing.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// Bytes that may wait to be written: some ten thousand lines, the burst of a start at `trace`, and
-/// nothing that a node would miss.
+/// Bytes that may wait to be written: some ten thousand lines, enough for the burst of a start at
+/// `trace`, and little of a node's memory.
 pub const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// A file that is written by a thread of its own. Clones write to the same file.
+/// A file that is written by a separate thread. Clones write to the same file.
 #[derive(Clone)]
 pub struct Outlet {
     shared: Arc<Shared>,
@@ -39,7 +39,7 @@ struct Shared {
 struct Queue {
     lines: VecDeque<Box<[u8]>>,
     bytes: usize,
-    /// The thread holds one that it has taken.
+    /// True while the thread holds a line that it has taken.
     writing: bool,
 }
 
@@ -47,7 +47,7 @@ impl Outlet {
     /// Begins to write to `to`, with at most `bytes_max` bytes waiting.
     ///
     /// # Errors
-    /// The system's, if it gives no thread.
+    /// The system's, if it can't start a thread.
     pub fn start(to: impl Write + Send + 'static, bytes_max: usize) -> io::Result<Outlet> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
@@ -61,11 +61,11 @@ impl Outlet {
         Ok(Outlet { shared })
     }
 
-    /// An outlet to the standard output or error. It goes around the standard library's lock of it,
-    /// which a write that waits for a reader would hold.
+    /// An outlet to the standard output or error. It bypasses the standard library's lock, which a
+    /// write that waits for a reader would hold.
     ///
     /// # Errors
-    /// The system's, if the descriptor can't be doubled, or there is no thread.
+    /// The system's, if the descriptor can't be duplicated, or there is no thread.
     pub fn to_standard(stream: impl AsFd) -> io::Result<Outlet> {
         let file = File::from(stream.as_fd().try_clone_to_owned()?);
         Outlet::start(file, WAITING_BYTES_MAX)
@@ -85,7 +85,7 @@ impl Outlet {
         self.shared.filled.notify_one();
     }
 
-    /// Waits until all that was said before is written or dropped, at most `within`.
+    /// Waits until all earlier lines are written or dropped, at most `within`.
     pub fn flush(&self, within: Duration) {
         let until = Instant::now() + within;
         let mut queue = self.shared.queue.lock();
@@ -120,12 +120,12 @@ impl Shared {
         let mut told = 0;
         loop {
             let line = self.next_line();
-            // Told as soon as there is somebody to tell, before what comes after the gap.
+            // The gap is reported as soon as there is a reader, before the lines after it.
             let missing = self.dropped.load(Ordering::Relaxed) - told;
             if missing > 0 && to.write_all(gap_line(missing).as_bytes()).is_ok() {
                 told += missing;
             }
-            // A write that fails has no reader: the node goes on without one.
+            // A write that fails has no reader: the node continues without one.
             if to.write_all(&line).and_then(|()| to.flush()).is_err() {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
@@ -160,7 +160,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// What a reader does: takes lines, has gone away, or lets the writer wait.
+    /// A reader that takes lines, has gone away, or lets the writer wait.
     struct Reader {
         lines: Arc<Mutex<Vec<u8>>>,
         gone: Arc<Mutex<bool>>,
@@ -215,8 +215,8 @@ mod tests {
         }
     }
 
-    /// Goal: a reader that does not read holds up nobody and costs a bounded memory; when it reads
-    /// again it gets what waited, and is told what is missing. Method: a writer that waits for a
+    /// Goal: a reader that does not read delays no thread and costs a bounded memory; when it reads
+    /// again it gets what waited, and learns how much is missing. Method: a writer that waits for a
     /// permit; one line more than there is room for.
     #[test]
     fn a_reader_that_does_not_read_holds_up_nobody() {
@@ -236,8 +236,8 @@ mod tests {
         assert_eq!(text, format!("line 0000\n{gap}line 0001\nline 0002\nline 0003\n"));
     }
 
-    /// Goal: a reader that is gone is no fault, and one that comes instead is told of the gap.
-    /// Method: writes fail as those to a closed pipe, then succeed.
+    /// Goal: a reader that is gone is no fault, and the next one learns of the gap. Method: writes
+    /// fail as those to a closed pipe, then succeed.
     #[test]
     fn a_reader_that_is_gone_is_no_fault() {
         let test = Test::start(1_000);

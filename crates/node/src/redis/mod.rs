@@ -24,8 +24,8 @@ use protocol::parser::{Parser, Request};
 use protocol::reply::Protocol;
 use protocol::slot::KeyMaker;
 
-/// Parses `bytes` as a connection would, in pieces of `step`, and checks every command; the entry
-/// for fuzzers. Gives how many requests were whole. Never panics.
+/// Parses `bytes` as a connection would, in pieces of `step`, and checks every command; for
+/// fuzzers. Returns the number of whole requests. Never panics.
 pub fn parse_untrusted(bytes: &[u8], step: usize) -> usize {
     let mut parser = Parser::default();
     let mut keys = KeyMaker::default();

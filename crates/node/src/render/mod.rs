@@ -1,7 +1,7 @@
 //! Text about a cluster, for people. Pure: a report in, text out.
 //!
 //! Written for an operator who was woken at night: the verdict first, then what is wrong and what
-//! to do, then the facts. Nothing is shown that is as it should be, unless it was asked for.
+//! to do, then the facts. Healthy parts are shown only if they were asked for.
 
 mod nodes;
 mod shards;

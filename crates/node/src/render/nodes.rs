@@ -59,8 +59,8 @@ fn state(state: NodeState) -> &'static str {
     }
 }
 
-/// An upper bound in microseconds, in the unit that a reader would choose. It is known to a factor of
-/// two: more than two digits would look like a measurement. Rounded up, so that it stays a bound.
+/// Formats an upper bound in microseconds in a readable unit. It is known to a factor of two: more
+/// than two digits would look like a measurement. Rounded up, so that it stays a bound.
 fn below(microseconds: u64) -> String {
     let (value, unit) = match microseconds {
         0..1_000 => (microseconds as f64, "us"),

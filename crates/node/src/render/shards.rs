@@ -32,8 +32,7 @@ pub(super) fn heading(shards: &[ShardReport]) -> String {
     text + "\n"
 }
 
-/// Those that are not as they should be, the worst first, at most `listed_max`; empty if there are
-/// none.
+/// The unhealthy shards, the worst first, at most `listed_max`; empty if there are none.
 pub(super) fn table_of_unhealthy(shards: &[ShardReport], listed_max: usize) -> String {
     let unhealthy = shards.iter().filter(|shard| shard.state != ShardState::Healthy);
     let mut unhealthy: Vec<&ShardReport> = unhealthy.collect();
@@ -86,7 +85,7 @@ pub fn shard(shard: &ShardReport) -> String {
         ("BEHIND", Side::Right),
     ];
     let row = |replica: &ReplicaReport| {
-        // The replicas were asked one after the other: a few entries are not behind, but later.
+        // The replicas were asked one after the other: a few entries of difference are not a lag.
         let behind = newest.zip(replica.last).map(|(newest, last)| newest - last);
         vec![
             replica.replica.to_string(),
@@ -125,7 +124,7 @@ fn leader(shard: &ShardReport) -> String {
     shard.leader.map_or_else(|| NOTHING.to_owned(), |node| format!("node {node}"))
 }
 
-/// A replica by its node; a follower needs no word.
+/// A replica by its node; a follower has no further word.
 fn replica(replica: &ReplicaReport) -> String {
     if let Some(lag) = replica.lag {
         return format!("{} ({})", replica.node, lags(lag));
@@ -137,7 +136,7 @@ fn replica(replica: &ReplicaReport) -> String {
     }
 }
 
-/// What a replica is, and what is wrong with that.
+/// A replica's role, and what is wrong with it.
 fn role(replica: &ReplicaReport) -> String {
     let role = replica.role.as_deref().unwrap_or("not seen");
     replica.lag.map_or_else(|| role.to_owned(), |lag| format!("{role}, {}", lags(lag)))
@@ -151,7 +150,7 @@ fn lags(lag: Lag) -> &'static str {
     }
 }
 
-/// Its keys: as hash slots if its borders are such, else as they are.
+/// The keys of a shard: as hash slots if its bounds are slots, else as they are.
 fn owns(shard: &ShardReport) -> String {
     if shard.shard == META {
         return "the directory of the cluster (meta shard)".to_owned();

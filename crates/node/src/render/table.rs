@@ -10,7 +10,7 @@ pub(super) enum Side {
     Right,
 }
 
-/// What stands where nothing is known.
+/// Shown where nothing is known.
 pub(super) const NOTHING: &str = "-";
 
 /// A table with its headers; rows have as many cells.
@@ -33,7 +33,7 @@ pub(super) fn table(columns: &[(&str, Side)], rows: Vec<Vec<String>>) -> String 
     table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
 }
 
-/// Text of other nodes in one line, without codes that a terminal would obey.
+/// Text from other nodes on one line, without codes that a terminal would obey.
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

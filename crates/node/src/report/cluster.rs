@@ -29,7 +29,7 @@ pub struct ClusterReport {
     pub health: Health,
     /// What is wrong, one sentence each, with the remedy; empty if healthy.
     pub problems: Vec<String>,
-    /// What is not wrong, and worth knowing.
+    /// Facts worth knowing, though nothing is wrong.
     #[serde(default)]
     pub notes: Vec<String>,
     /// Revision of the asked node's map; 0 before the first one came.
@@ -45,7 +45,7 @@ pub struct ClusterReport {
 pub struct NodeReport {
     /// Its id.
     pub node: u64,
-    /// How it is.
+    /// Its state.
     pub state: NodeState,
     /// Why it is not up.
     pub reason: Option<String>,
@@ -57,16 +57,16 @@ pub struct NodeReport {
     pub store: Option<String>,
     /// How often it has started, if it answered.
     pub incarnation: Option<u64>,
-    /// Replicas that live there: as it said, or as the map says.
+    /// Replicas on it: by its own answer, or by the map.
     pub replicas: u64,
     /// Shards that it leads, if it answered.
     pub leaders: Option<u64>,
     /// 99th percentile of its synced batches in microseconds, if it answered.
     pub sync_p99_us: Option<u64>,
-    /// What is left there of what runs out, if it answered.
+    /// What is left of its limited resources, if it answered.
     #[serde(default)]
     pub resources: Option<ResourceStatus>,
-    /// What should be done about it before its service ends, a sentence each.
+    /// What an operator should do before its service ends, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// The other nodes that it has no connection to, ascending, if it answered.
@@ -79,7 +79,7 @@ pub struct NodeReport {
 pub struct UnconnectedNode {
     /// Its id.
     pub node: u64,
-    /// Why, as the other one knows.
+    /// Why, as the other node reports it.
     pub reason: String,
 }
 
@@ -88,11 +88,11 @@ pub struct UnconnectedNode {
 pub struct ShardReport {
     /// Its id.
     pub shard: u64,
-    /// How it is.
+    /// Its state.
     pub state: ShardState,
     /// First key, as lower-case hexadecimal.
     pub start: String,
-    /// First key beyond, as lower-case hexadecimal; none: no bound.
+    /// First key after its range, as lower-case hexadecimal; none: no bound.
     pub end: Option<String>,
     /// How often its range changed.
     pub version: u64,

@@ -7,8 +7,8 @@ use super::reasons::{self, nodes, reason, reason_elsewhere, shards};
 /// Most pairs of nodes that are named one by one.
 const PAIRS_NAMED_MAX: usize = 8;
 
-/// A sentence each, in the order given; of many pairs of nodes that do not hear each other some, and
-/// how many more there are.
+/// One sentence for each problem, in the order given. Of many pairs of nodes that do not hear each
+/// other, some are named and the rest counted.
 pub(super) fn sentences(problems: &[Problem]) -> Vec<String> {
     let mut sentences = Vec::new();
     let mut pairs = 0;
@@ -55,7 +55,7 @@ fn sentence(problem: &Problem) -> String {
         Problem::Warning { node, warning } => {
             format!("node {node}: {}", reasons::warning(warning))
         }
-        // The engine may learn of more.
+        // The engine may add problems.
         other => format!("{other:?}"),
     }
 }
@@ -68,7 +68,7 @@ fn not_up(node: NodeId, state: NodeState, address: &str, why: Option<&Reason>) -
         NodeState::Failed => {
             format!("node {node} has stopped serving: {told}; mend the cause, then restart it")
         }
-        // One that is refused has been reached, and the reason says what to do.
+        // A node that is refused has been reached, and the reason says what to do.
         NodeState::Unreachable if matches!(why, Some(Reason::NotAdmitted(_))) => {
             format!("node {node} is kept out: {told}")
         }
@@ -116,7 +116,7 @@ fn behind(node: NodeId, lag: Lag, found: &[ShardId], leaders: &[NodeId]) -> Stri
     }
 }
 
-/// What is worth knowing, though nothing is wrong.
+/// Facts worth knowing, though nothing is wrong.
 pub(super) fn note(note: &Note) -> String {
     match note {
         Note::LeadersNotSpread { led, most, fewest, moves } => format!(
@@ -141,8 +141,8 @@ mod tests {
         }
     }
 
-    /// Goal: a node that was refused has been reached: it is told what the refusal says to do, and not
-    /// to start it. Method: the same words, as a refusal and as a broken connection.
+    /// Goal: a refused node has been reached: the sentence says what the refusal asks for, not to
+    /// start the node. Method: the same words, as a refusal and as a broken connection.
     #[test]
     fn a_node_that_is_kept_out_is_not_to_be_started() {
         let words = || "its clock is wrong: set it".to_owned();
@@ -157,7 +157,7 @@ mod tests {
         );
     }
 
-    /// Goal: of many pairs some are named, and the rest is counted behind them.
+    /// Goal: of many pairs some are named, and the rest is counted after them.
     #[test]
     fn many_pairs_are_counted() {
         let pair = |high| Problem::NodesApart {
@@ -173,7 +173,7 @@ mod tests {
         assert!(told[PAIRS_NAMED_MAX + 1].starts_with("the meta shard has a replica out of reach"));
     }
 
-    /// Goal: leaders that are not spread are told with the figures and the remedy.
+    /// Goal: leaders that are not spread are reported with the figures and the remedy.
     #[test]
     fn the_note_has_its_remedy() {
         let (most, fewest) = ((NodeId(1), 19), (NodeId(3), 0));

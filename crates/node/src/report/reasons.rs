@@ -2,7 +2,7 @@
 
 use quorate::{NodeId, Reason, ShardId, WallMillis, Warning, utc};
 
-/// Why a node is as it is, as the node that was asked knows.
+/// Why a node is in its state, as the asked node knows it.
 pub(super) fn reason(reason: &Reason) -> String {
     match reason {
         Reason::Founding { missing } => {
@@ -24,12 +24,12 @@ pub(super) fn reason(reason: &Reason) -> String {
         Reason::UnreadableAnswer(error) => format!("its answer: {error}"),
         Reason::OtherAnswer(answer) => format!("it answered {answer}"),
         Reason::Stopping => "this node is stopping".to_owned(),
-        // The engine may learn of more.
+        // The engine may add reasons.
         other => format!("{other:?}"),
     }
 }
 
-/// As [`reason`], as another node than the one that was asked knows.
+/// As [`reason`], as a node other than the asked one knows it.
 pub(super) fn reason_elsewhere(told: &Reason) -> String {
     match told {
         Reason::AddressUnknown => "its address is not known there".to_owned(),
@@ -76,7 +76,7 @@ pub(super) fn shards(shards: &[ShardId]) -> String {
     }
 }
 
-/// A few by number, many by count.
+/// Names a few by number, and many by their count.
 fn name(what: &str, numbers: &[u64]) -> String {
     match numbers {
         [one] => format!("{what} {one}"),

@@ -2,7 +2,7 @@
 
 use super::table;
 
-/// What is said of some of them; the names in lower case.
+/// What a client is told about some of them; the names are in lower case.
 const SENTENCES: &[(&[&str], &str)] = &[
     (
         &["multi"],
@@ -61,7 +61,7 @@ const SENTENCES: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// What to say of a command that is not here: of its name in lower case.
+/// What to tell a client about an absent command, given its name in lower case.
 pub(super) fn remark(name: &[u8]) -> String {
     let known = SENTENCES.iter().find(|(names, _)| names.iter().any(|n| n.as_bytes() == name));
     match known {
@@ -78,7 +78,7 @@ pub(super) fn remark(name: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Goal: nothing that is here is said to be absent, and names are found as they are compared.
+    /// Goal: no command that exists is said to be absent, and names are found as they are compared.
     #[test]
     fn what_is_absent_is_not_in_the_table() {
         for (names, sentence) in SENTENCES {

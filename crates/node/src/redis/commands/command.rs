@@ -8,7 +8,7 @@ use crate::redis::protocol::parser::{Arguments, parse_integer};
 use crate::redis::protocol::reply::Reply;
 use crate::redis::protocol::slot::{KeyMaker, SLOTS};
 
-/// A command whose shape is right. Keys are the engine's.
+/// A command with checked arguments. Its keys are the engine's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Answered from the connection alone.
@@ -32,14 +32,14 @@ pub enum Command {
 }
 
 impl Command {
-    /// True if it may pass over many keys for a short answer. A connection runs one of these at a time, so
-    /// that a client that sends hundreds of them and leaves, leaves one behind that runs.
+    /// True if it may read many keys for a short reply. A connection runs one of these at a time: a
+    /// client that sends hundreds of them and disconnects leaves only one running.
     #[must_use]
     pub fn is_walk(&self) -> bool {
         matches!(self, Command::CountKeys | Command::Scan(_))
     }
 
-    /// True if values are in its reply.
+    /// True if its reply holds values.
     #[must_use]
     pub fn reads_values(&self) -> bool {
         matches!(self, Command::Get(_) | Command::GetMany(_))
@@ -56,7 +56,7 @@ pub enum SingleWrite {
         /// Its new value.
         value: Bytes,
     },
-    /// INCR and its kin.
+    /// INCR and similar commands.
     Add {
         /// The key.
         key: Bytes,
@@ -98,14 +98,14 @@ pub struct Scan {
     pub count: usize,
     /// Keys that do not match are left out.
     pub pattern: Option<Bytes>,
-    /// False if the client asks for a type that no key here has.
+    /// False if the client asks for a type that no key has.
     pub strings: bool,
 }
 
 /// Commands that need no engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
-    /// The answer is known.
+    /// The reply is already known.
     Answer(Reply),
     /// COMMAND; a subcommand is at place 1.
     Describe(Arguments),
@@ -125,7 +125,7 @@ pub enum Local {
 
 const SYNTAX: Reply = Reply::error("ERR syntax error");
 const NOT_AN_INTEGER: Reply = Reply::error("ERR value is not an integer or out of range");
-/// A SCAN that asks for more is answered with about this many; the rest follows.
+/// A SCAN that asks for more keys gets about this many; the next steps return the rest.
 const SCAN_COUNT_MAX: usize = 4096;
 const SCAN_COUNT_DEFAULT: usize = 10;
 /// Most arguments of COMMAND: each may be answered with hundreds of bytes.
@@ -134,7 +134,7 @@ const DESCRIBED_MAX: usize = 1_026;
 /// Checks a command's name, number of arguments and options.
 ///
 /// # Errors
-/// The error reply for the client; the connection goes on.
+/// The error reply for the client; the connection stays open.
 pub fn parse(arguments: Arguments, keys: &mut KeyMaker) -> Result<Command, Reply> {
     let name = arguments.first().cloned().unwrap_or_default();
     let entry = table::find(&name).ok_or_else(|| unknown_command(&arguments))?;
@@ -233,7 +233,7 @@ fn parse_scan(arguments: &[Bytes]) -> Result<Scan, Reply> {
     Ok(scan)
 }
 
-/// To an argument behind the value of SET.
+/// The reply to an argument after the value of SET.
 fn unsupported_option(option: &[u8]) -> Reply {
     const OPTIONS: [&str; 9] = ["NX", "XX", "GET", "EX", "PX", "EXAT", "PXAT", "KEEPTTL", "IFEQ"];
     match OPTIONS.iter().find(|known| option.eq_ignore_ascii_case(known.as_bytes())) {
@@ -314,8 +314,8 @@ pub fn wrong_arguments(name: &str) -> Reply {
     Reply::Error(format!("ERR wrong number of arguments for '{name}' command").into())
 }
 
-/// The text of Redis to the letter, with its trailing blank, because clients look for it; then what
-/// exists here instead.
+/// The exact text of Redis, with its trailing blank, because clients look for it; then what exists
+/// here instead.
 #[must_use]
 pub fn unknown_command(arguments: &[Bytes]) -> Reply {
     const SHOWN_BYTES_MAX: usize = 128;

@@ -40,8 +40,8 @@ fn errors_are_those_of_redis_to_the_letter() {
     }
 }
 
-/// Goal: the words that clients look for are those of Redis, trailing blank included, and behind them
-/// stands what is here. Method: a table.
+/// Goal: an error text begins with the words of Redis that clients look for, trailing blank
+/// included, and then says what exists here. Method: a table.
 #[test]
 fn unknown_commands_say_what_is_here() {
     let table = [
@@ -61,7 +61,7 @@ fn unknown_commands_say_what_is_here() {
     }
 }
 
-/// Goal: COMMAND LIST names what its filter wants, as Redis 7.0 does. Method: a table.
+/// Goal: COMMAND LIST names the commands that match its filter, as in Redis 7.0. Method: a table.
 #[test]
 fn command_list_takes_its_filters() {
     let names = |line: &str| {

@@ -1,4 +1,4 @@
-//! Runs commands on the engine, and puts what comes of them into replies.
+//! Runs commands on the engine, and turns their outcomes into replies.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::redis::protocol::reply::Reply;
 use crate::redis::protocol::slot::slot_of_engine_key;
 
 /// How long a request waits for a leader before it is answered with CLUSTERDOWN: an election takes
-/// one to two seconds, and clients repeat CLUSTERDOWN for some more.
+/// one to two seconds, and clients retry after CLUSTERDOWN for some more.
 const LEADER_HOLD: Duration = Duration::from_millis(1_000);
 /// Parts of one command that run at once.
 const SCATTER_WIDTH: usize = 256;
@@ -27,11 +27,11 @@ const BATCH_COMMANDS_MAX: usize = 1_024;
 
 const CLUSTERDOWN: Reply = Reply::error("CLUSTERDOWN Hash slot not served");
 
-/// What became of a command.
+/// The outcome of a command.
 pub(crate) enum Executed {
     /// One reply for each of its places.
     Done(Vec<Reply>),
-    /// Nothing: its reply needs more room than it was given.
+    /// No reply yet: it needs more room than the command was given.
     Short {
         /// The command.
         command: Command,
@@ -105,7 +105,7 @@ async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Ve
         })
         .collect();
     let replies: Vec<Reply> = run_all(tasks, SCATTER_WIDTH).await.into_iter().flatten().collect();
-    // An unknown outcome weighs more than a definite no: the caller must hear of it.
+    // An unknown outcome is reported before a definite failure: the caller must know of it.
     let unknown = replies.iter().find(|reply| is_unknown(reply));
     let failed = unknown.or_else(|| replies.iter().find(|r| matches!(r, Reply::Error(_))));
     match failed {
@@ -114,7 +114,7 @@ async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Ve
     }
 }
 
-/// Refuses what the engine would refuse of a single write.
+/// Refuses a write that the engine would refuse if it came alone.
 fn check(write: &SingleWrite) -> Result<(), Reply> {
     let (key_bytes, max) = (write.key().len(), limits::KEY_BYTES_MAX);
     if key_bytes > max {
@@ -193,7 +193,7 @@ async fn get_many(engine: &Engine, keys: Vec<Bytes>, reply_bytes: usize) -> Exec
     }
 }
 
-/// The values are longer than the room: says how much they need, or that no reply may be as long.
+/// The values need more room than was given: says how much, or that no reply may be that long.
 fn short(command: Command, lengths: &[Option<u64>]) -> Executed {
     let values = lengths.iter().flatten().fold(0u64, |sum, length| sum.saturating_add(*length));
     let values = usize::try_from(values).unwrap_or(usize::MAX);
@@ -243,7 +243,7 @@ async fn find(engine: &Engine, keys: &[Bytes], bytes_max: usize) -> Result<Found
     }
 }
 
-/// Exact, at a moment of its own for each shard. Walks every key.
+/// The exact number of keys; each shard is counted at its own moment. Reads every key.
 async fn count(engine: &Engine) -> Result<Reply, Reply> {
     let mut patience = Patience::default();
     loop {
@@ -257,8 +257,8 @@ async fn count(engine: &Engine) -> Result<Reply, Reply> {
 async fn write(engine: &Engine, command: KvCommand) -> Result<KvReply, Reply> {
     let mut patience = Patience::default();
     loop {
-        // A write that has begun can't be given up after a second without an unknown outcome, so
-        // the leader is awaited before it begins, by a read of its key.
+        // Giving up a write a second after it began would make its outcome unknown, so the wait for
+        // a leader comes first, as a read of its key.
         if let Some(key) = command.first_key()
             && !has_leader(engine, key)
         {
@@ -274,7 +274,7 @@ async fn write(engine: &Engine, command: KvCommand) -> Result<KvReply, Reply> {
     }
 }
 
-/// How the reply for a write of unknown outcome begins: as [`WriteError::OutcomeUnknown`] says.
+/// How the reply to a write of unknown outcome begins: the text of [`WriteError::OutcomeUnknown`].
 const UNKNOWN: &str = "ERR outcome unknown: ";
 
 fn is_unknown(reply: &Reply) -> bool {
@@ -282,11 +282,11 @@ fn is_unknown(reply: &Reply) -> bool {
 }
 
 fn has_leader(engine: &Engine, key: &[u8]) -> bool {
-    // A node without a replica does not know, and finds out by asking one that has.
+    // A node without a replica does not know the leader: it asks a node that has a replica.
     engine.locate(key).is_some_and(|location| location.leader.is_some() || !location.is_here)
 }
 
-/// Awaits a read, but only [`LEADER_HOLD`] long if one of its shards has no leader when it begins.
+/// Awaits a read, but at most [`LEADER_HOLD`] if one of its shards has no leader at the start.
 async fn hold<T>(
     engine: &Engine,
     keys: &[Bytes],
@@ -298,16 +298,16 @@ async fn hold<T>(
     tokio::time::timeout(LEADER_HOLD, read).await.map_err(|_| CLUSTERDOWN)
 }
 
-/// Decides whether a refused request is tried again. A client is never told that a queue is full:
-/// its connection is just not read while its requests wait.
+/// Decides whether to retry a refused request. A client is never told that a queue is full: its
+/// connection is not read while its requests wait.
 #[derive(Default)]
 pub(crate) struct Patience {
-    /// The first refusal.
+    /// When the first refusal came.
     since: Option<Instant>,
 }
 
 impl Patience {
-    /// Waits for the next try, or gives the reply that ends the request.
+    /// Waits before the next retry, or returns the reply that ends the request.
     pub(crate) async fn wait(&mut self, refusal: Refusal) -> Result<(), Reply> {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
         let in_time = waited < limits::REQUEST_TIMEOUT;

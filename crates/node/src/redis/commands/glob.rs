@@ -8,7 +8,7 @@
 #[must_use]
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern_at, mut text_at) = (0, 0);
-    // Where to go on after the last `*`: the pattern behind it, and one byte further in the text.
+    // Where to continue after the last `*`: the pattern after it, and one byte further in the text.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         if pattern.get(pattern_at) == Some(&b'*') {

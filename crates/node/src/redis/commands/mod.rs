@@ -1,6 +1,6 @@
 //! What each Redis command means, and how it runs on the engine.
 //!
-//! Only `execute` and `scan` meet the engine; the rest is pure.
+//! Only `execute` and `scan` call the engine; the rest is pure.
 
 mod absent;
 pub mod command;

@@ -1,4 +1,4 @@
-//! Estimates how many bytes a reply will hold, so that its room is taken before its memory is.
+//! Estimates the size of a reply, so that its room is reserved before it uses memory.
 
 use super::command::{Command, Local};
 use super::table;
@@ -6,13 +6,13 @@ use crate::redis::protocol::reply::Reply;
 
 /// A reply without a value, with room for an error's text.
 const SMALL_BYTES: usize = 256;
-/// One element of a list, beside its own bytes.
+/// One element of a list, without its own bytes.
 pub(crate) const ELEMENT_BYTES: usize = size_of::<Reply>() + 16;
-/// Least and most that a value is expected to have. What is longer is read a second time, with room of
-/// its size.
+/// Least and most bytes that a value is expected to have. A longer value is read a second time,
+/// with room of its size.
 const VALUE_BYTES_MIN: usize = 512;
 const VALUE_BYTES_MAX: usize = 8 << 20;
-/// Most that the values of one command of many keys are expected to have together.
+/// Most bytes that the values of one command of many keys are expected to have together.
 const VALUES_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a key is expected to have, where many are listed.
 const KEY_BYTES: usize = 64;
@@ -21,7 +21,7 @@ const CLIENT_LINE_BYTES: usize = 384;
 /// INFO, with all its sections.
 const INFO_BYTES: usize = 4 << 10;
 
-/// What the values of one connection are like.
+/// How large the values of one connection are expected to be.
 #[derive(Debug)]
 pub(crate) struct Expectation {
     value_bytes: usize,
@@ -52,12 +52,12 @@ impl Expectation {
         }
     }
 
-    /// A reply was larger than expected.
+    /// Raises the expectation: a reply was larger.
     pub(crate) fn grow(&mut self, bytes: usize) {
         self.value_bytes = self.value_bytes.max(bytes).min(VALUE_BYTES_MAX);
     }
 
-    /// A reply came. The expectation follows smaller ones slowly.
+    /// Notes the size of a reply. The expectation falls slowly after smaller ones.
     pub(crate) fn note(&mut self, bytes: usize) {
         let excess = self.value_bytes.saturating_sub(bytes.max(VALUE_BYTES_MIN));
         self.value_bytes -= excess / 16;
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Goal: what is expected follows what came: up at once, down slowly, and within its bounds.
+    /// Goal: the expectation follows the replies: up at once, down slowly, and within its bounds.
     #[test]
     fn expectations_follow_the_replies() {
         let mut expectation = Expectation::default();

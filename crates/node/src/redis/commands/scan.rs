@@ -19,7 +19,7 @@ use crate::redis::protocol::slot::{SLOTS, client_key, slot_of_engine_key, slot_s
 /// Keys read at once within one slot.
 const PAGE_KEYS: usize = 1_024;
 
-/// How a step ends.
+/// The outcome of a step.
 pub(crate) enum Step {
     /// A reply of the next cursor and keys.
     Done(Reply),
@@ -27,7 +27,7 @@ pub(crate) enum Step {
     Short,
 }
 
-/// One step. Its keys, those that the pattern leaves out too, hold at most `bytes_max`.
+/// Runs one step. Its keys, including those that the pattern leaves out, hold at most `bytes_max`.
 pub(crate) async fn scan(engine: &Engine, wanted: &Scan, bytes_max: usize) -> Result<Step, Reply> {
     if !wanted.strings {
         return Ok(Step::Done(reply(0, Vec::new())));
@@ -54,12 +54,12 @@ struct Keys {
     found: Vec<Bytes>,
     bytes: usize,
     bytes_max: usize,
-    /// Where to go on; `None`: there is nothing more.
+    /// Where the next read starts; `None`: there are no more keys.
     next: Option<Bytes>,
 }
 
 impl Keys {
-    /// Reads on, up to `end` or until there are `count`; false if there is no more room.
+    /// Reads further keys, up to `end` or until there are `count`; false if there is no more room.
     async fn read(&mut self, engine: &Engine, end: &[u8], count: usize) -> Result<bool, Reply> {
         while self.found.len() < count
             && let Some(from) = self.next.take()
@@ -104,11 +104,11 @@ async fn step(
     Ok(Some((if next == SLOTS { 0 } else { next }, keys.found)))
 }
 
-/// Adds what is left of `slot` behind the last of `keys`; false if there is no room for all of it.
+/// Adds the rest of `slot` after the last of `keys`; false if there is no room for all of it.
 async fn finish_slot(engine: &Engine, slot: u16, keys: &mut Keys) -> Result<bool, Reply> {
     let end = slot_start(slot + 1);
     if let Some(last) = keys.found.last() {
-        // The smallest key behind it.
+        // The smallest key after it.
         keys.next = Some([last.as_ref(), &[0]].concat().into());
     }
     while keys.next.is_some() {
@@ -139,7 +139,7 @@ async fn page(
     }
 }
 
-/// Room for the next try of a step that had too little.
+/// Room for the retry of a step that had too little.
 ///
 /// # Errors
 /// The reply to a client whose slot can't be answered.

@@ -30,7 +30,7 @@ pub enum CommandId {
     Quit,
 }
 
-/// What is known about one command. Some clients refuse, on their side, whatever is missing here.
+/// What is known about one command. Some clients refuse a command that is missing here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandEntry {
     /// The command.

@@ -15,23 +15,23 @@ use crate::redis::commands::execute::{Executed, execute, write_together};
 use crate::redis::commands::reply_size::{Expectation, local_bytes};
 use crate::redis::protocol::reply::Reply;
 
-/// Commands of one connection under way or waiting to be written.
+/// Most commands of one connection that are under way or waiting to be written.
 const COMMANDS_MAX: usize = 1_024;
-/// Bytes of arguments of one connection under way; one command may be larger.
+/// Most argument bytes of one connection under way; one command may be larger.
 const ARGUMENT_BYTES_MAX: usize = 16 << 20;
 
 /// A place in the order of replies.
 enum Place {
     Running,
-    /// Its reply is larger than the room it had, and is read when it is the next to be written.
+    /// Its reply needs more room than it had, and is read when it is the next to be written.
     Deferred,
     Ready(Reply),
-    /// A local command and its expected bytes: answered when its turn comes, so that HELLO changes
-    /// the replies behind it and none before.
+    /// A local command and its expected bytes. It is answered in its turn, so that HELLO changes
+    /// only the replies after it.
     Local(Local, usize),
 }
 
-/// What runs at a place of the [`TaskSet`].
+/// A command, or merged writes, that runs at a place of the [`TaskSet`].
 struct Running {
     footprint: Footprint,
     places: Vec<u64>,
@@ -41,7 +41,7 @@ struct Running {
     reads_values: bool,
 }
 
-/// A command that needs more room than its connection shares.
+/// A command whose large reply is read when it is the next to be written.
 struct Deferred {
     place: u64,
     footprint: Footprint,
@@ -49,13 +49,13 @@ struct Deferred {
     reply_bytes: usize,
 }
 
-/// What is to be written next.
+/// The next thing to be written.
 pub(super) enum Next {
     Reply(Reply),
     Local(Local),
 }
 
-/// See the module's documentation.
+/// The commands of one connection that are under way, in order, and the room of their replies.
 pub(super) struct InFlight {
     shared: Arc<Shared>,
     /// Replies in order; the first is number `first_place`.
@@ -70,12 +70,12 @@ pub(super) struct InFlight {
     planned: Vec<Planned>,
     deferred: Vec<Deferred>,
     room: Room,
-    /// Bytes that the replies of what runs are expected to hold.
+    /// Bytes that the replies still to come are expected to hold.
     expected_bytes: usize,
-    /// Bytes that the replies hold that are not written yet.
+    /// Bytes of the replies that are ready and wait for their turn.
     ready_bytes: usize,
     expectation: Expectation,
-    /// The place of the reply that has room of its own.
+    /// The place of the large reply that has room of its own.
     head: Option<u64>,
     /// Where in the output that reply ends.
     head_end: Option<u64>,
@@ -112,11 +112,11 @@ impl InFlight {
         self.waiting.len() < COMMANDS_MAX && self.argument_bytes < ARGUMENT_BYTES_MAX
     }
 
-    /// Collects what the engine has answered.
+    /// Collects the outcomes of commands that have ended.
     pub(super) fn collect(&mut self, context: &mut Context<'_>, unwritten: usize) {
         let mut done = std::mem::take(&mut self.done);
         self.tasks.poll_done(context, &mut done);
-        // All are taken before any begins again: it may get the place of another one.
+        // All are taken out before any runs again, because that one may get the place of another.
         let mut ended = std::mem::take(&mut self.ended);
         ended.extend(
             done.drain(..).map(|(at, executed)| {
@@ -143,13 +143,13 @@ impl InFlight {
                 self.expectation.grow(value_bytes);
                 let place = running.places[0];
                 if self.head == Some(place) {
-                    // It has grown since its size was asked for.
+                    // The reply has grown since its size was read.
                     self.head = None;
                     self.room.end_head();
                 }
                 let footprint = running.footprint;
                 let deferred = Deferred { place, footprint, command, reply_bytes };
-                // What is larger than a connection's share never takes from the shared room.
+                // A reply larger than a connection's share never takes from the shared room.
                 let wanted = self.used(unwritten) + reply_bytes;
                 if wanted <= limits::CLIENT_CONNECTION_BYTES_MAX && self.room.try_hold(wanted) {
                     self.start_again(deferred);
@@ -183,13 +183,14 @@ impl InFlight {
         self.expected_bytes + self.ready_bytes + unwritten
     }
 
-    /// True if the connection may hold `more` beside what it does. What never has room here is read as
-    /// the connection's next one, with room of its own: no client takes the others' part.
+    /// True if the connection may hold `more` bytes beside those it holds. A reply that never fits
+    /// here is read when it is the next one, with room of its own: no client takes the others'
+    /// part.
     fn has_room(&self, more: usize, unwritten: usize) -> bool {
         self.used(unwritten) + more <= limits::CLIENT_CONNECTION_BYTES_MAX
     }
 
-    /// Plans a command; gives it back if it has to wait: for room, or behind what it must follow.
+    /// Plans a command, or returns it if it has to wait for room or for an earlier command.
     pub(super) fn admit(
         &mut self,
         context: &mut Context<'_>,
@@ -197,8 +198,8 @@ impl InFlight {
         unwritten: usize,
     ) -> Option<Command> {
         if !self.deferred.is_empty() {
-            // What comes behind it would only take room while that waits. Nor does it keep a place in
-            // the queue, where it would be in the way of others.
+            // A later command would only take room while the deferred one waits. It leaves the
+            // queue, so that it delays no other connection.
             self.room.stop_waiting();
             return Some(command);
         }
@@ -234,7 +235,7 @@ impl InFlight {
         None
     }
 
-    /// Gives a command its place; it gets its room when it is next to be written.
+    /// Gives a command its place; it gets its room when its reply is the next to be written.
     fn defer(&mut self, command: Command, reply_bytes: usize) -> Option<Command> {
         let footprint = Footprint::of(&command);
         let is_walk = command.is_walk();
@@ -249,7 +250,7 @@ impl InFlight {
         None
     }
 
-    /// True if something that runs has to end before a command of this footprint begins.
+    /// True if a running command has to end before one of this footprint begins.
     fn is_blocked(&self, footprint: &Footprint, is_walk: bool) -> bool {
         let mut running = self.running.iter().flatten();
         running.any(|other| other.footprint.conflicts(footprint) || (is_walk && other.is_walk))
@@ -312,7 +313,7 @@ impl InFlight {
         }
     }
 
-    /// Runs a command again, with room of the size that its reply was seen to have.
+    /// Runs a command again, with room for the size that its reply is known to have.
     fn start_again(&mut self, deferred: Deferred) {
         let Deferred { place, footprint, command, reply_bytes } = deferred;
         self.expected_bytes += reply_bytes;
@@ -326,7 +327,8 @@ impl InFlight {
             is_walk: command.is_walk(),
             reads_values: command.reads_values(),
         };
-        // Not polled here: it could end at once, too short again, and begin again without an end.
+        // Not polled here: its room could be too short again at once, and the retries would never
+        // end.
         let task = Box::pin(async move {
             tokio::task::yield_now().await;
             execute(&engine, command, reply_bytes).await
@@ -334,7 +336,7 @@ impl InFlight {
         self.launch(running, task, 0);
     }
 
-    /// Gets on with the reply that is next to be written, if it waits for room.
+    /// Starts to read the reply that is the next to be written, if it waits for room.
     pub(super) fn serve_head(&mut self, context: &mut Context<'_>) -> bool {
         if self.head.is_some() || !matches!(self.waiting.front(), Some(Place::Deferred)) {
             return false;
@@ -381,7 +383,7 @@ impl InFlight {
         Some(next)
     }
 
-    /// The reply taken last is in the output, up to `end`, and `unwritten` bytes are there.
+    /// Notes that the reply taken last is in the output, up to `end`, with `unwritten` bytes there.
     pub(super) fn note_appended(&mut self, end: u64, unwritten: usize) {
         if self.head.is_some_and(|head| head < self.first_place) && self.head_end.is_none() {
             self.head_end = Some(end);
@@ -389,7 +391,7 @@ impl InFlight {
         }
     }
 
-    /// The output is written up to `written`, and `unwritten` bytes are left.
+    /// Notes that the output is written up to `written`, with `unwritten` bytes left.
     pub(super) fn note_written(&mut self, written: u64, unwritten: usize) {
         if self.head_end.is_some_and(|end| written >= end) {
             self.head = None;

@@ -95,7 +95,7 @@ fn memory(process: &ProcessInfo) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// An estimate, of this node alone; DBSIZE counts.
+/// An estimate for this node alone; only DBSIZE counts keys.
 fn keyspace(shared: &Shared) -> Vec<(&'static str, String)> {
     let keys = shared.engine.data_statistics().keys_estimate;
     // As in Redis, an empty database is not listed.

@@ -14,7 +14,7 @@ use crate::redis::commands::command::{Command, SingleWrite};
 /// Commands with more keys than this run alone, so that a footprint stays small.
 const FOOTPRINT_KEYS_MAX: usize = 64;
 
-/// What a running command touches, by hash: two keys taken for one only cost overlap.
+/// The keys that a running command touches, by hash: keys with equal hashes only lose overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Footprint {
     /// One key.
@@ -39,7 +39,7 @@ pub(super) enum Footprint {
 }
 
 impl Footprint {
-    /// What `command` touches.
+    /// The footprint of `command`.
     #[must_use]
     pub(super) fn of(command: &Command) -> Footprint {
         match command {
@@ -54,7 +54,7 @@ impl Footprint {
         }
     }
 
-    /// True if the order of the two can be seen.
+    /// True if a client could see the order of the two.
     #[must_use]
     pub(super) fn conflicts(&self, other: &Footprint) -> bool {
         if !self.writes() && !other.writes() {
@@ -104,17 +104,17 @@ const MERGED_BYTES_MAX: usize = 1 << 20;
 /// A command, or writes of one key, about to start.
 #[derive(Debug)]
 pub(super) struct Planned {
-    /// What it touches.
+    /// The keys that it touches.
     pub(super) footprint: Footprint,
     /// The places of its replies, in the order of its commands.
     pub(super) places: Vec<u64>,
-    /// What to run.
+    /// The work to run.
     pub(super) work: Work,
     /// Bytes that its replies may hold together.
     pub(super) reply_bytes: usize,
 }
 
-/// What a [`Planned`] runs.
+/// The work of a [`Planned`].
 #[derive(Debug)]
 pub(super) enum Work {
     /// Any command but a write of one key.
@@ -141,8 +141,8 @@ impl Planned {
         matches!(&self.work, Work::Command(command) if command.is_walk())
     }
 
-    /// Takes a later write of the same key in; gives the command back if it has to wait for this
-    /// one instead. Only for what has not started.
+    /// Merges a later write of the same key into this one; returns the command if it has to wait
+    /// for this one instead. Only for commands that have not started.
     pub(super) fn merge(
         &mut self,
         command: Command,

@@ -1,4 +1,4 @@
-//! Memory and processor time of the process, for INFO. All of it, even if several nodes live in it.
+//! Memory and processor time of the whole process, for INFO, even if several nodes run in it.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use std::fs;
 pub(super) struct ProcessInfo {
     /// Resident bytes now.
     pub(super) memory_bytes: u64,
-    /// The most there ever were.
+    /// The most resident bytes so far.
     pub(super) memory_bytes_peak: u64,
     /// Seconds in user mode.
     pub(super) user_s: f64,
@@ -27,7 +27,7 @@ impl ProcessInfo {
         ProcessInfo::parse(&read("/proc/self/status"), &read("/proc/self/stat"))
     }
 
-    /// Of the texts of `status` and `stat` (proc(5)).
+    /// Parses the texts of `status` and `stat` (proc(5)).
     fn parse(status: &str, stat: &str) -> ProcessInfo {
         /// Clock ticks of `stat` in a second: USER_HZ, the same for every program on Linux.
         const TICKS: f64 = 100.0;

@@ -1,11 +1,11 @@
-//! Room for replies, taken before the memory is: a share of the node's for each connection.
+//! Room for replies: each connection reserves its share of the node's before it uses memory.
 //!
-//! Two rooms, so that connections never wait for each other in a circle. From the *shared* room each
-//! connection takes what its commands are expected to answer; a connection that finds it full waits, with
-//! commands that have not begun. A reply that turns out larger is read again when it is the connection's
-//! next one, with room of its known size from the room of the *heads*: whoever holds that waits for
-//! nothing but its client. A reply that is expected to be larger than a connection's part does so from
-//! the start.
+//! There are two rooms, so that connections never wait for each other in a circle. From the
+//! *shared* room each connection reserves what its commands are expected to answer; if that room is
+//! full, the connection waits, with commands that have not begun. A reply that turns out larger is
+//! read again when it is the connection's next one, with its known size reserved in the room of the
+//! *heads*: a connection that holds some of that room waits for nothing but its client. A reply
+//! that is expected to be larger than a connection's part is read that way from the start.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use std::task::{Context, Poll};
 use quorate_types::limits;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// Beyond that, room is taken in steps of this many bytes.
+/// Room beyond `CLIENT_FREE_BYTES` is reserved in steps of this many bytes.
 const STEP_BYTES: usize = 16 << 10;
 
-/// The room of one node.
+/// The room for the replies of one node.
 #[derive(Debug)]
 pub(super) struct NodeRoom {
     shared: Arc<Semaphore>,
     heads: Arc<Semaphore>,
-    /// Connections that wait for either.
+    /// How many connections wait for either.
     waiting: Arc<AtomicUsize>,
 }
 
@@ -43,7 +43,7 @@ impl NodeRoom {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Bytes taken.
+    /// Bytes reserved.
     pub(super) fn taken(&self) -> usize {
         let free = self.shared.available_permits() + self.heads.available_permits();
         limits::CLIENT_REPLIES_BYTES_MAX + limits::CLIENT_REPLY_BYTES_MAX - free
@@ -64,12 +64,12 @@ impl Drop for Wait {
     }
 }
 
-/// The part of the room that one connection has. Dropping it gives the part back.
+/// The room that one connection holds. Dropping it releases that room.
 pub(super) struct Room {
     node: Arc<NodeRoom>,
     held: Option<OwnedSemaphorePermit>,
     wait: Option<Wait>,
-    /// For the reply that is the next to be written, if it is a large one.
+    /// For the reply that is the next to be written, if that reply is large.
     head: Option<OwnedSemaphorePermit>,
     head_wait: Option<Wait>,
 }
@@ -101,7 +101,7 @@ impl Room {
         }
     }
 
-    /// True if the connection has some of what others wait for.
+    /// True if the connection holds room that others may wait for.
     pub(super) fn has_shared(&self) -> bool {
         self.held.is_some() || self.head.is_some()
     }
@@ -118,7 +118,7 @@ impl Room {
         }
     }
 
-    /// True if the connection may hold `bytes` in all; else its task is woken for another try.
+    /// True if the connection may hold `bytes` in all; else its task is woken when it can retry.
     pub(super) fn poll_hold(&mut self, context: &mut Context<'_>, bytes: usize) -> bool {
         loop {
             let Some(missing) = self.missing(bytes) else {
@@ -152,7 +152,7 @@ impl Room {
         true
     }
 
-    /// The large reply has come and holds `bytes`.
+    /// The large reply has come and holds `bytes`: releases the rest of its room.
     pub(super) fn shrink_head(&mut self, bytes: usize) {
         if let Some(head) = &mut self.head
             && let Some(spare) = head.num_permits().checked_sub(bytes)
@@ -161,12 +161,12 @@ impl Room {
         }
     }
 
-    /// Gives the room of the large reply back: it is written, or was too small.
+    /// Releases the room of the large reply: it is written, or the room was too small.
     pub(super) fn end_head(&mut self) {
         self.head = None;
     }
 
-    /// Gives back what is beyond `bytes`, but for some steps if there are any.
+    /// Releases the room beyond `bytes`, except a few steps; all of it if `bytes` needs none.
     pub(super) fn shrink(&mut self, bytes: usize) {
         const STEPS_KEPT: usize = 4;
         let Some(held) = &mut self.held else { return };
@@ -192,8 +192,8 @@ fn wait(node: &NodeRoom, room: &Arc<Semaphore>, bytes: u32) -> Wait {
 mod tests {
     use super::*;
 
-    /// Goal: the node's room is never exceeded, who waits is served once there is some, and all of it
-    /// comes back. Method: three connections.
+    /// Goal: the node's room is never exceeded, a connection that waits is served once there is
+    /// some, and all of it is released. Method: three connections.
     #[test]
     fn room_is_shared_and_comes_back() {
         let mut context = Context::from_waker(std::task::Waker::noop());
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(node.taken(), 0);
     }
 
-    /// Goal: who no longer waits is in nobody's way.
+    /// Goal: a connection that no longer waits delays no other.
     #[test]
     fn who_leaves_the_queue_is_in_nobodys_way() {
         let mut context = Context::from_waker(std::task::Waker::noop());

@@ -15,9 +15,9 @@ use super::shared::{Client, Place, RedisStatistics, Shared};
 use super::task::Connection;
 use crate::process::accept::AcceptTrouble;
 
-/// How long connections may finish what they have begun once the server stops.
+/// How long connections have to finish running commands once the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
-/// What a client is told when there is no place for it; Redis' own words.
+/// What a client is told when there are too many; the words of Redis.
 const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// A running Redis port.
@@ -70,7 +70,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopping: watch:
             listener.accept().await
         };
         tokio::select! {
-            // A dropped sender is a server that was dropped: the same as a stop.
+            // A dropped sender means a dropped server: the same as a stop.
             () = stopped(&mut stopping) => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
             accepted = next => match accepted {
@@ -104,7 +104,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopping: watch:
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // An error is the dropped sender.
+    // An error means that the sender was dropped.
     drop(stopping.wait_for(|stop| *stop).await);
 }
 
@@ -114,11 +114,11 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Tells a client that there is no place for it, and closes the connection. At once: a refused client
-/// that waited for a task of its own would hold its descriptor meanwhile.
+/// Tells a client that there are too many, and closes the connection at once: a separate task would
+/// hold the refused client's descriptor for longer.
 fn refuse(stream: TcpStream, address: SocketAddr, statistics: &RedisStatistics) {
     statistics.connections_refused.fetch_add(1, Ordering::Relaxed);
-    // The words always fit an empty socket.
+    // The text always fits an empty socket.
     let told = stream.into_std().and_then(|mut stream| stream.write_all(REFUSAL));
     if let Err(error) = told {
         tracing::debug!(%address, %error, "a refused client is already gone");

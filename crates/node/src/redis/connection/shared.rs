@@ -1,4 +1,4 @@
-//! What all connections of one Redis port share: the engine, the totals, and who is connected.
+//! What all connections of one Redis port share: the engine, the totals, and the list of clients.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,12 +25,12 @@ pub struct RedisStatistics {
     pub errors: AtomicU64,
     /// Connections ended because their bytes were not the protocol.
     pub protocol_errors: AtomicU64,
-    /// For the replies of all connections.
+    /// The room for the replies of all connections.
     pub(super) room: Arc<NodeRoom>,
 }
 
 impl RedisStatistics {
-    /// Bytes that replies of all connections hold, or are expected to, until clients have read them.
+    /// Bytes that the replies of all connections hold, or may hold, until clients have read them.
     #[must_use]
     pub fn reply_bytes(&self) -> usize {
         self.room.taken()

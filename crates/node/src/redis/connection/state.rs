@@ -63,8 +63,8 @@ impl ConnectionState {
             rest = match rest {
                 [] => break,
                 [word, user, _password, rest @ ..] if word.eq_ignore_ascii_case(b"auth") => {
-                    // The one user there is has no password: like Redis, take any. Names of users
-                    // have a case.
+                    // The only user has no password: like Redis, accept any. User names are
+                    // case-sensitive.
                     if user != b"default".as_slice() {
                         return Err(Reply::error(
                             "WRONGPASS invalid username-password pair or user is disabled.",
@@ -187,7 +187,7 @@ impl ConnectionState {
     }
 }
 
-/// Names appear in CLIENT LIST, whose fields are set apart by blanks.
+/// Names appear in CLIENT LIST, whose fields are separated by blanks.
 fn checked_name(name: &Bytes) -> Result<Bytes, Reply> {
     const NAME_BYTES_MAX: usize = 256;
     if name.len() > NAME_BYTES_MAX || !name.iter().all(u8::is_ascii_graphic) {

@@ -1,7 +1,7 @@
 //! The task of one connection: it reads, starts commands, and writes replies in order.
 //!
-//! Nothing is ever refused for being too fast: while too much is under way or unread, the socket is
-//! not read, and TCP tells the client.
+//! A client is never refused for being too fast: while too much is under way or unread, its socket
+//! is not read, and TCP slows it down.
 
 use std::future::poll_fn;
 use std::io;
@@ -54,7 +54,7 @@ pub(super) struct Connection {
     /// Parsed, but has to wait: for room, or for a command under way.
     held: Option<Command>,
     input_ended: bool,
-    /// True if the input held no whole request when it was last looked at.
+    /// True if the input held no whole request when it was last parsed.
     is_parsed: bool,
     stall: Stall,
 }
@@ -101,15 +101,15 @@ impl Connection {
             let started = self.start_commands(context);
             let wrote = self.output.flush(context, &mut self.stream)?;
             self.in_flight.note_written(self.output.written(), self.output.len());
-            // `is_parsed` was noted when the input was looked at: since then, room may have come free for
-            // what had none.
+            // `is_parsed` is from the last parse: since then, room may have become free for a
+            // request that had none.
             let is_idle = self.in_flight.is_empty() && self.held.is_none();
             if self.input_ended && self.is_parsed && is_idle && self.output.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let read = self.fill(context)?;
             if !(served || answered || started || wrote || read) {
-                // Who has only what is its own anyway is in nobody's way.
+                // A connection that holds no shared room delays no other.
                 let is_short =
                     self.in_flight.has_shared_room() && self.shared.statistics.room.is_short();
                 let held = self.in_flight.room_bytes();
@@ -198,7 +198,7 @@ impl Connection {
         match parsed {
             Ok(command) => {
                 if command == Command::Local(Local::Quit) {
-                    // What follows it is neither run nor answered.
+                    // Requests after it are neither run nor answered.
                     self.end_input();
                 }
                 self.admit(context, command);
@@ -207,8 +207,8 @@ impl Connection {
         }
     }
 
-    /// A web page may have sent this, through a browser that reaches this port: nothing behind it is
-    /// run or answered.
+    /// Ends the input: a web page may have sent this through a browser that reaches this port, so
+    /// nothing after it is run or answered.
     fn end_http(&mut self) {
         tracing::debug!("an HTTP request came to the Redis port");
         self.shared.statistics.protocol_errors.fetch_add(1, Ordering::Relaxed);
@@ -227,8 +227,8 @@ impl Connection {
 
     /// Reads once, if there is use for more; true if something came.
     fn fill(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
-        // Whole requests that may not start yet are backlog enough; without room to start there is
-        // nothing to read for.
+        // Requests that wait for their start are backlog enough: then input is read only up to
+        // `INPUT_BYTES_MAX`.
         let backlog = self.held.is_some() || !self.may_start();
         if self.input_ended || (backlog && self.input.len() >= INPUT_BYTES_MAX) {
             return Ok(false);
@@ -247,7 +247,7 @@ impl Connection {
     }
 }
 
-/// True for the first words of an HTTP request's lines that are no command, as Redis has them.
+/// True for words that begin lines of an HTTP request and are no command, as in Redis.
 fn is_of_http(arguments: &[Bytes]) -> bool {
     let word =
         |word: &Bytes| word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:");
@@ -258,7 +258,7 @@ fn is_of_http(arguments: &[Bytes]) -> bool {
 struct Stall {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// What was written when the sleep began.
+    /// Bytes written when the sleep began.
     written: u64,
 }
 
@@ -267,7 +267,8 @@ impl Stall {
         Stall { limit, sleep: None, written: 0 }
     }
 
-    /// True once the client has taken too little for too long. Woken by the time alone.
+    /// True once the client has taken too little for too long. Only the timer wakes the task for
+    /// it.
     fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -300,12 +301,12 @@ impl Stall {
 mod tests {
     use super::*;
 
-    /// Ends when the client counts as stalled; `between` is called before each look.
+    /// Ends when the client counts as stalled; `between` is called before each poll.
     async fn stalled(output: &mut Output, is_short: bool, between: impl FnMut(&mut Output)) {
         stalled_with(output, 0, is_short, between).await;
     }
 
-    /// As that, of a client that holds room for so many bytes.
+    /// As `stalled`, for a client that holds room for `held` bytes.
     async fn stalled_with(
         output: &mut Output,
         held: usize,
@@ -323,8 +324,9 @@ mod tests {
         .await;
     }
 
-    /// Goal: who takes nothing of its replies is found, but only while others wait for room, and who
-    /// reads is not. Method: a limit of a millisecond, and many of them for what must not happen.
+    /// Goal: a client that takes none of its replies is found, but only while others wait for room,
+    /// and one that reads is not. Method: a limit of a millisecond, and many of them for what must
+    /// not happen.
     #[tokio::test]
     async fn only_who_does_not_read_in_need_is_stalled() {
         const LONG: Duration = Duration::from_millis(50);
@@ -347,7 +349,7 @@ mod tests {
         };
         let unharmed = tokio::time::timeout(LONG, stalled(&mut reading, true, &mut takes)).await;
         assert!(unharmed.is_err(), "it reads");
-        // A MiB at a time is little for who holds more than anybody may.
+        // A MiB at a time is little for a client that holds more than any may.
         stalled_with(&mut full(), usize::MAX, true, takes).await;
         let mut empty = Output::default();
         let unharmed = tokio::time::timeout(LONG, stalled(&mut empty, true, |_| {})).await;

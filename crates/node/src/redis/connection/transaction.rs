@@ -22,7 +22,7 @@ const NOT_RUN: Reply = Reply::error(
 );
 
 impl Transaction {
-    /// The reply to a command that is not to be run, for what came before it or for itself; `None`: it
+    /// The reply to a command that must not run, because of itself or of an earlier one; `None`: it
     /// may run.
     pub(super) fn answer(&mut self, arguments: &[Bytes]) -> Option<Reply> {
         const NAME_BYTES_MAX: usize = 7;

@@ -1,4 +1,4 @@
-//! The bytes that wait to be written to a client. Long byte strings wait as they are, without a copy.
+//! The bytes that wait to be written to a client. Long byte strings are kept without a copy.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,15 +8,15 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-/// A byte string of this length or more is not copied. Shorter ones cost less to copy than a piece of
-/// their own costs to write.
+/// A byte string of this length or more is not copied. Copying a shorter one costs less than
+/// writing it as a separate piece.
 const SHARED_BYTES_MIN: usize = 16 << 10;
 /// Pieces handed to the socket at once.
 const PIECES_MAX: usize = 16;
-/// A buffer larger than this is given back once it is empty.
+/// A buffer larger than this is freed once it is empty.
 const KEPT_BYTES: usize = 256 << 10;
 
-/// See the module's documentation.
+/// The bytes that wait to be written to one client.
 #[derive(Debug, Default)]
 pub struct Output {
     /// What comes before `tail`.
@@ -85,7 +85,7 @@ impl Output {
             .concat()
     }
 
-    /// Offers what waits to the socket once.
+    /// Tries once to write what waits to the socket.
     fn poll_write<S: AsyncWrite + Unpin>(
         &self,
         context: &mut Context<'_>,
@@ -93,7 +93,7 @@ impl Output {
     ) -> Poll<io::Result<usize>> {
         let socket = Pin::new(socket);
         if self.pieces.is_empty() {
-            // As nearly always: one buffer is cheaper for the kernel than a list of one.
+            // The usual case: one buffer is cheaper for the kernel than a list of one.
             return socket.poll_write(context, &self.tail);
         }
         let mut slices = [IoSlice::new(&[]); PIECES_MAX];
@@ -106,7 +106,7 @@ impl Output {
         socket.poll_write_vectored(context, &slices[..count])
     }
 
-    /// Writes until the socket takes no more; true once all of it went and there was some.
+    /// Writes until the socket takes no more; true if there were bytes and all were written.
     ///
     /// # Errors
     /// The socket's.

@@ -1,6 +1,6 @@
 //! The request parser: reads RESP arrays and inline commands out of a growing buffer.
 //!
-//! It keeps its place between calls, so that a request that trickles in is looked at once, and it
+//! It keeps its place between calls, so that a request that arrives slowly is scanned once, and it
 //! takes arguments out of the buffer without copying them. Whatever the bytes are, it never panics
 //! and never holds more than [`REQUEST_BYTES_MAX`] of arguments.
 
@@ -13,7 +13,7 @@ pub const LINE_BYTES_MAX: usize = 64 << 10;
 /// Most arguments of one command; as Redis has it.
 pub const ARGUMENTS_MAX: usize = 1 << 20;
 /// Longest argument that is kept. Longer ones are skipped and their command is refused, so that the
-/// client reads a reason on a connection that lives.
+/// client reads a reason and keeps its connection.
 pub const ARGUMENT_BYTES_MAX: usize = limits::VALUE_BYTES_MAX;
 /// Longest argument that is skipped; beyond it the connection ends. As Redis has it.
 pub const SKIPPED_BYTES_MAX: usize = 512 << 20;
@@ -43,7 +43,7 @@ pub enum Oversize {
         /// The bound.
         max: usize,
     },
-    /// Together they are too long.
+    /// The arguments are too long together.
     #[error("command of more than {max} bytes; send it as several commands")]
     Request {
         /// The bound.
@@ -51,8 +51,8 @@ pub enum Oversize {
     },
 }
 
-/// The bytes are not the Redis protocol. The connection can't go on: nobody knows where the next
-/// request begins.
+/// The bytes are not the Redis protocol. The connection must end, because the start of the next
+/// request is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
     /// An inline command without an end.
@@ -61,10 +61,10 @@ pub enum ProtocolError {
     /// A header line without an end.
     #[error("Protocol error: too big bulk count string")]
     HeaderTooLong,
-    /// The count after `*`.
+    /// The count after `*` is wrong.
     #[error("Protocol error: invalid multibulk length")]
     MultibulkLength,
-    /// The length after `$`.
+    /// The length after `$` is wrong.
     #[error("Protocol error: invalid bulk length")]
     BulkLength,
     /// Another byte where a `$` must be.
@@ -163,7 +163,7 @@ impl Multibulk {
     fn new(missing: usize) -> Multibulk {
         Multibulk {
             missing,
-            // The count is only a claim until the bytes are here: it reserves nothing.
+            // The count is only a claim until the bytes arrive: it reserves no memory.
             arguments: Arguments::new(),
             bytes: 0,
             oversize: None,

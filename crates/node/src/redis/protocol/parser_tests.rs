@@ -50,7 +50,7 @@ fn requests_are_read_in_any_pieces() {
     }
 }
 
-/// Goal: garbage is named, to the letter of Redis. Method: a table.
+/// Goal: garbage is named in the exact words of Redis. Method: a table.
 #[test]
 fn garbage_is_named() {
     let long = vec![b'a'; LINE_BYTES_MAX + 1];

@@ -86,8 +86,8 @@ impl Reply {
         }
     }
 
-    /// Roughly how many bytes the reply holds, and at least as many as it will write but for headers;
-    /// for bounds.
+    /// Roughly how many bytes the reply holds, for bounds; not fewer than it will write, except for
+    /// headers.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         size_of::<Reply>()
@@ -134,8 +134,8 @@ fn write_error(out: &mut Output, text: &str) {
     }
 }
 
-/// The kind, a decimal number and a line end; without the machinery of `format!`, because every
-/// reply has one.
+/// Writes the kind, a decimal number and a line end. Avoids `format!`, because every reply has a
+/// header.
 fn header(out: &mut Output, kind: u8, number: i64) {
     let mut digits = [0; 24];
     let mut at = digits.len() - 2;

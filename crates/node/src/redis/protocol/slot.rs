@@ -49,8 +49,8 @@ pub fn slot_start(slot: u16) -> [u8; SLOT_BYTES] {
     slot.to_be_bytes()
 }
 
-/// The engine keys that cut all slots into `parts` equal ranges, one fewer than there are parts. What lies
-/// outside the slots belongs to the first and to the last part.
+/// The engine keys that cut all slots into `parts` equal ranges, one fewer than there are parts.
+/// Keys outside the slots belong to the first or the last part.
 ///
 /// # Panics
 /// If `parts` is not in `[1, SLOTS]`.
