@@ -4,7 +4,7 @@ use quorate_liveness::Standings;
 use quorate_raft::{Config, Restored};
 use quorate_types::{Duration, Incarnation, Mutation, NodeId, ReplicaId, ShardId, limits};
 
-/// Fixed for the life of a host.
+/// The configuration of a host, fixed for its life.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
     /// This node.
@@ -26,25 +26,25 @@ pub struct HostConfig {
     pub apply_bytes_max: usize,
     /// Bytes that the shards of this host may have under way to one peer together.
     pub window_peer_bytes_max: usize,
-    /// How the support that this node gives stands at its start. With it, shards are bound to leaders
-    /// by node liveness: leases, quiesced shards, and no vote in the silence after a start. Without it,
-    /// each shard has heartbeats and timers of its own, and every read costs a round.
+    /// The standing of the support that this node gives, at its start. With it, shards are bound to
+    /// leaders by node liveness: leases, quiesced shards, and no vote in the silence after a start.
+    /// Without it, each shard has heartbeats and timers of its own, and every read costs a round.
     pub standings: Option<Standings>,
     /// Whether leaders answer reads by their leases. Only for nodes whose clocks stray from each other
     /// by less than `limits::DRIFT_MARGIN` in one support, pauses that CLOCK_BOOTTIME misses
     /// included. Otherwise every read costs a round, and nothing else changes.
     pub lease_reads: bool,
     /// Whether the driver answers [`Turn::snapshots`](crate::Turn::snapshots). Otherwise the host
-    /// itself says each time that it failed, and the kernel tries the log again after a while.
+    /// itself reports each snapshot as failed, and the kernel tries the log again after a while.
     pub sends_snapshots: bool,
-    /// Adjusts the configuration of each kernel, which is of `limits` otherwise.
+    /// Adjusts the configuration of each kernel, which otherwise comes from `limits`.
     pub shape: fn(&mut Config),
     /// A deliberate bug, for the simulator.
     pub mutation: Mutation,
 }
 
 impl HostConfig {
-    /// The usual grain and bounds, without node liveness and snapshots.
+    /// A configuration with the usual grain and bounds, without node liveness and snapshots.
     #[must_use]
     pub fn new(node: NodeId, incarnation: Incarnation, seed: u64) -> HostConfig {
         HostConfig {

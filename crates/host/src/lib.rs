@@ -2,17 +2,17 @@
 //!
 //! A [`Host`] owns the kernels of the shards that are pinned to one worker. It gathers what all of
 //! them want done into one [`Turn`], so that its driver does one log write, one frame per peer and
-//! one hand-over to apply for thousands of shards. It keeps back what may not leave before a sync
-//! (RULE 2). The engine drives it with threads, disks and sockets; the simulator drives the same
-//! code with a seed.
+//! one hand-over to apply for thousands of shards. It holds back the messages that may not leave
+//! before a sync (RULE 2). The engine drives it with threads, disks and sockets; the simulator
+//! drives the same code with a seed.
 //!
-//! What a committed entry means is the part of `quorate-machine`, which both drivers run; the rules of
-//! support, bindings and leases are those of [`quorate_liveness`].
+//! `quorate-machine`, which both drivers run, defines what a committed entry means;
+//! [`quorate_liveness`] defines the rules of support, bindings and leases.
 //!
 //! ```text
 //!  messages, writes, reads ─┐               ┌─ send      at once, per peer
 //!  persisted, applied ──────┼──▶  Host  ──▶─┼─ writes    one batch, one sync
-//!  fetched runs, time ──────┘   (kernels)   ├─ applies   committed runs and who waits for them
+//!  fetched runs, time ──────┘   (kernels)   ├─ applies   committed runs and their callers
 //!                                           └─ accepted, answers, fetches, roles
 //! ```
 //!
@@ -66,7 +66,7 @@
 //! }
 //! ```
 //!
-//! What it is not: it has no thread, clock, socket, disk or random source, and knows no caller but
+//! What it is not: it has no thread, clock, socket, disk or random source, and knows callers only
 //! by [`Ticket`].
 
 mod config;

@@ -11,12 +11,13 @@ use quorate_raft::{
 };
 use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, Term};
 
-/// Names a waiting caller; chosen by the driver, opaque to the host, answered exactly once: by an
-/// [`Answer`], or by the reply to the applied entry it is handed along with in [`Apply`].
+/// Names a waiting caller. The driver chooses it, and the host does not interpret it. It is
+/// answered exactly once: by an [`Answer`], or by the reply to the applied entry that [`Apply`]
+/// lists it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// Something happened.
+/// An input of a host: a message, a request, or the completion of some work.
 #[derive(Debug)]
 pub enum Event {
     /// A peer's message for a replica here.
@@ -32,7 +33,7 @@ pub enum Event {
     Write {
         /// The shard it was routed to.
         shard: ShardId,
-        /// Who waits.
+        /// The waiting caller.
         ticket: Ticket,
         /// Version of the descriptor it was routed by.
         descriptor_version: u64,
@@ -47,14 +48,14 @@ pub enum Event {
     Read {
         /// The shard it was routed to.
         shard: ShardId,
-        /// Who waits.
+        /// The waiting caller.
         ticket: Ticket,
         /// Version of the descriptor it was routed by.
         descriptor_version: u64,
     },
     /// Every turn's write up to and with this number is durable.
     Persisted {
-        /// As in [`Turn::write`].
+        /// The number in [`Turn::write`].
         turn: u64,
     },
     /// A shard's state machine has applied everything up to and with `index`.
@@ -77,38 +78,38 @@ pub enum Event {
     TransferLeader {
         /// The shard.
         shard: ShardId,
-        /// Who waits; answered when the transfer began or was refused.
+        /// The waiting caller; answered when the transfer began or was refused.
         ticket: Ticket,
-        /// Where the next leader lives.
+        /// The node of the next leader.
         to: NodeId,
     },
     /// An operator wants other members.
     ChangeMembership {
         /// The shard.
         shard: ShardId,
-        /// Who waits; answered in [`Turn::changes`].
+        /// The waiting caller; answered in [`Turn::changes`].
         ticket: Ticket,
-        /// What the operator takes to be in force.
+        /// The membership that the operator believes to be in force.
         expected: Membership,
-        /// What is to be.
+        /// The membership wanted.
         target: Membership,
     },
-    /// How the snapshot ended that a [`ShardSnapshot`] asked for.
+    /// The outcome of a snapshot that a [`ShardSnapshot`] asked for.
     SnapshotEnded {
         /// The shard.
         shard: ShardId,
-        /// Whom it was for.
+        /// The replica that it was for.
         to: ReplicaId,
-        /// How.
+        /// The outcome.
         outcome: SnapshotOutcome,
     },
     /// A snapshot has arrived: its data is durable, beside the data in force, and nothing older is
-    /// being applied (RULE 13). What became of it comes in [`Turn::installs`]. If it was taken, the
+    /// being applied (RULE 13). Its outcome comes in [`Turn::installs`]. If it was taken, the
     /// driver makes the turn's write durable, puts the new data in force, and reports
-    /// [`Event::Applied`] for its base: readers wait for that. A range that it was handed between the
-    /// drain and this event lies below the base of a snapshot that was taken: it is not applied, and
-    /// the driver tells those in [`Apply::tickets`] that their outcome is unknown. If the snapshot was
-    /// not taken, it is applied as usual.
+    /// [`Event::Applied`] for its base: readers wait for that. A range handed to the driver between
+    /// the drain and this event lies below the base of a snapshot that was taken: it is not
+    /// applied, and the driver tells the callers in [`Apply::tickets`] that their outcome is
+    /// unknown. If the snapshot was not taken, the range is applied as usual.
     Install {
         /// The shard.
         shard: ShardId,
@@ -141,11 +142,11 @@ pub enum Event {
         /// The message.
         control: Control,
     },
-    /// The support that this node gives a peer stands otherwise; in the order of the changes.
+    /// The support that this node gives a peer has changed; in the order of the changes.
     Standing(StandingChange),
     /// The support that this node holds has changed.
     Support {
-        /// Who gives it.
+        /// The peer that gives it.
         node: NodeId,
         /// `None` if it ran out or was refused.
         held: Option<SupportHeld>,
@@ -176,7 +177,7 @@ pub enum HostRefusal {
     NoReplica,
     /// The replica here does not lead.
     NotLeader {
-        /// Who does, if known.
+        /// The leader, if known.
         leader: Option<NodeId>,
     },
     /// Routed by another version of the descriptor.
@@ -186,18 +187,18 @@ pub enum HostRefusal {
     },
     /// Too much is under way in this shard, or leadership is being transferred: wait.
     Busy,
-    /// The target of a transfer is no other voter.
+    /// The target of a transfer is not another voter.
     NotAVoter,
 }
 
-/// The end of a caller's wait.
+/// The outcome of a request that no applied entry answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Nothing was done and nothing will be.
     Refused(HostRefusal),
     /// The write's place in the log was committed with another entry: it did not happen.
     Overwritten,
-    /// The write left this log and nobody here can tell whether it lives on elsewhere.
+    /// The write left this log, and this node can't tell whether another log still holds it.
     OutcomeUnknown,
     /// The read is linearizable now: `index` is applied here.
     ReadAt(Index),
@@ -210,14 +211,14 @@ pub enum Answer {
     TransferBegun,
 }
 
-/// Committed entries of one shard for its state machine, with those who wait for them.
+/// Committed entries of one shard for its state machine, with the callers that wait for them.
 #[derive(Debug)]
 pub struct Apply {
     /// The shard.
     pub shard: ShardId,
     /// The entries.
     pub committed: Committed,
-    /// Who waits for which index; ascending. These tickets get no [`Answer`] any more.
+    /// The index that each caller waits for, ascending. These tickets get no [`Answer`].
     pub tickets: Vec<(Index, Ticket)>,
 }
 
@@ -226,7 +227,7 @@ pub struct Apply {
 pub struct ShardFetch {
     /// The shard.
     pub shard: ShardId,
-    /// For whom; to be given back with the answer.
+    /// The reader, to be given back with the answer.
     pub reader: Reader,
     /// Indexes `[start, end)`.
     pub range: Range<Index>,
@@ -251,7 +252,8 @@ pub struct ShardSnapshot {
     pub at_least: Index,
 }
 
-/// A shard's log begins behind `base` from now on: older runs may go, with or without a sync.
+/// From now on a shard's log begins after `base`: older runs may be deleted, with or without a
+/// sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardPurge {
     /// The shard.
@@ -271,10 +273,10 @@ pub struct ShardRole {
     pub role: RoleState,
 }
 
-/// A replica that was found to have lost what it had acknowledged: the directory was rolled back, so
-/// every replica in it may have forgotten promises (RULE 5). The host has given this one up, and
-/// nothing of it is in the turn; the driver notes it durably, so that no later start takes the
-/// directory for a sound one, and ends the service of the node before anything else leaves.
+/// A replica that was found to have lost what it had acknowledged: the directory was rolled back,
+/// so every replica in it may have forgotten promises (RULE 5). The host has given this one up, and
+/// nothing of it is in the turn; the driver notes it durably, so that no later start trusts the
+/// directory, and ends the service of the node before anything else leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardLoss {
     /// The shard.
@@ -285,20 +287,20 @@ pub struct ShardLoss {
     pub loss: Loss,
 }
 
-/// All that the shards of one host want done, in one piece.
+/// Everything that the shards of one host want done.
 #[derive(Debug, Default)]
 pub struct Turn {
     /// To be sent at once, beside the write. One element per peer; messages of one shard in order.
     pub send: Vec<(NodeId, Vec<(ShardId, Message)>)>,
     /// To be made durable together, under this number; then [`Event::Persisted`].
     pub write: Option<(u64, Vec<(ShardId, Write)>)>,
-    /// Writes that asked for it and that this leader's log has taken in, each with its place. Not
-    /// durable yet, and no promise: a later leader may give the place to another entry. Comes
-    /// before the ticket's end.
+    /// Writes that this leader's log has taken in, each with its place, where the caller asked for
+    /// it. Not durable yet, and no promise: a later leader may give the place to another entry.
+    /// Comes before the ticket's answer.
     pub accepted: Vec<(Ticket, LogId)>,
     /// To be applied.
     pub applies: Vec<Apply>,
-    /// Ends of waits.
+    /// Outcomes of requests.
     pub answers: Vec<(Ticket, Answer)>,
     /// To be read back.
     pub fetches: Vec<ShardFetch>,
@@ -308,10 +310,10 @@ pub struct Turn {
     pub changes: Vec<(Ticket, Result<LogId, ChangeError>)>,
     /// Followers that need a snapshot.
     pub snapshots: Vec<ShardSnapshot>,
-    /// What became of each [`Event::Install`]: with the base, it is in this turn's write; with an
-    /// error, the data that came is to be dropped.
+    /// The outcome of each [`Event::Install`]: with the base, it is in this turn's write; with an
+    /// error, the data received is to be dropped.
     pub installs: Vec<(ShardId, Result<LogId, InstallError>)>,
-    /// Logs that begin later from now on.
+    /// Logs that begin at a later entry from now on.
     pub purges: Vec<ShardPurge>,
     /// To be sent at once, on the control lane.
     pub control: Vec<(NodeId, ShardId, Control)>,
@@ -341,7 +343,7 @@ impl Turn {
             && self.losses.is_empty()
     }
 
-    /// Takes back what of a shard was about to leave.
+    /// Removes the messages of a shard that were about to leave.
     pub(crate) fn silence(&mut self, id: ShardId) {
         self.send.iter_mut().for_each(|(_, messages)| messages.retain(|(shard, _)| *shard != id));
         self.send.retain(|(_, messages)| !messages.is_empty());

@@ -8,7 +8,7 @@
 //!
 //! One bucket rides on each heartbeat of the bound side; the leader's side compares. Where they
 //! differ it sends its list of the bucket on the control lane and gets the other's back; each side
-//! wakes what it has and the other has not.
+//! wakes the shards that it has and the other has not.
 //!
 //! **The hash** is two lanes of the splitmix64 finalizer, keyed by the cluster. Peers are
 //! authenticated, so only accidents count: two different sets of shards agree in digest if the
@@ -72,7 +72,7 @@ impl AuditKey {
 /// One bucket as it stands on the bound side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditSample {
-    /// Which.
+    /// The bucket.
     pub bucket: BucketNumber,
     /// How often it has changed.
     pub change: ChangeNumber,
@@ -85,7 +85,7 @@ pub struct AuditSample {
 /// All shards of one bucket, as one side has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditList {
-    /// Which.
+    /// The bucket.
     pub bucket: BucketNumber,
     /// The bound side's number, or the newest of it that the leader's side has seen.
     pub change: ChangeNumber,
@@ -93,14 +93,14 @@ pub struct AuditList {
     pub shards: Vec<(ShardId, Term)>,
 }
 
-/// What a sample says.
+/// The outcome of comparing a sample with the own bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
     /// Both sides have the same shards.
     Equal,
-    /// They have not, but one has seen more changes: an answer may be on its way.
+    /// They differ, but one side has seen more changes: an answer may be on its way.
     Behind,
-    /// They have not, and not because of a lag: exchange the lists.
+    /// They differ, and not because of a lag: exchange the lists.
     Unequal,
 }
 
@@ -174,7 +174,7 @@ impl Buckets {
     }
 }
 
-/// The shards bound here to leaders at one peer: the bound side, whose word is the truth.
+/// The shards bound here to leaders at one peer: the bound side, which decides what is true.
 #[derive(Clone, Debug)]
 pub struct BoundHere {
     buckets: Buckets,
@@ -182,7 +182,7 @@ pub struct BoundHere {
 }
 
 impl BoundHere {
-    /// Of a pair of nodes that both begin in their incarnations: nothing is bound.
+    /// The state of two nodes that both begin in their incarnations: nothing is bound.
     #[must_use]
     pub fn new(key: AuditKey) -> BoundHere {
         BoundHere { buckets: Buckets::new(key), next: BucketNumber(0) }
@@ -194,7 +194,7 @@ impl BoundHere {
         self.count(shard, is_news)
     }
 
-    /// `shard` is bound no more.
+    /// `shard` is no longer bound.
     pub fn unbind(&mut self, shard: ShardId) {
         let is_news = self.buckets.remove(shard);
         self.count(shard, is_news);
@@ -234,7 +234,7 @@ pub struct BoundThere {
 }
 
 impl BoundThere {
-    /// Of a pair of nodes that both begin in their incarnations: nothing is bound.
+    /// The state of two nodes that both begin in their incarnations: nothing is bound.
     #[must_use]
     pub fn new(key: AuditKey) -> BoundThere {
         BoundThere { buckets: Buckets::new(key) }
@@ -250,7 +250,7 @@ impl BoundThere {
         }
     }
 
-    /// This node leads `shard` no more, or knows that it is not bound there.
+    /// This node no longer leads `shard`, or knows that it is not bound there.
     pub fn forget(&mut self, shard: ShardId) {
         self.buckets.remove(shard);
     }
@@ -282,8 +282,8 @@ impl BoundThere {
     }
 
     /// The peer's list came back: forgets what is not bound there and yields it, to be woken and
-    /// bound again. A list that an answer has overtaken costs a binding more, never a lease too
-    /// many.
+    /// bound again. A list that an answer has overtaken costs one more binding, never a wrong
+    /// lease.
     pub fn handle_list(&mut self, theirs: &AuditList) -> Vec<ShardId> {
         let gone = self.buckets.missing_in(theirs);
         for shard in &gone {

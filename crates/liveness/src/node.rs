@@ -16,7 +16,7 @@ use crate::support::{
     Supporter, Suspicion, Unfit,
 };
 
-/// Fixed for the life of a node's process.
+/// The configuration of a node's liveness, fixed for the life of its process.
 #[derive(Clone, Debug)]
 pub struct LivenessConfig {
     /// Keys the audit.
@@ -27,15 +27,15 @@ pub struct LivenessConfig {
     pub support: Duration,
     /// The longest support that this node ever gave, from its disk; zero for a new node.
     pub longest_durable: Duration,
-    /// Everybody else.
+    /// All other nodes.
     pub peers: Vec<NodeId>,
 }
 
 /// What workers have to know or do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LivenessEvent {
-    /// The support given to a peer stands otherwise: every worker takes it into its copy, then, but
-    /// for [`crate::StandingCause::Given`], wakes the shards bound to that peer.
+    /// The support given to a peer has changed: every worker updates its copy and then, except for
+    /// [`crate::StandingCause::Given`], wakes the shards bound to that peer.
     Standing(StandingChange),
     /// Something changed in the support that this node holds.
     Requester(RequesterEvent),
@@ -49,7 +49,7 @@ pub enum LivenessEvent {
     },
 }
 
-/// Both sides of the audit with one peer. Each begins anew in a new life of the peer, as soon as
+/// Both sides of the audit with one peer. Each starts again in a new life of the peer, as soon as
 /// that side hears of it: a heartbeat, for what is bound here; a heartbeat or a binding, whichever
 /// comes first, for what is bound there.
 struct Pair {
@@ -141,7 +141,7 @@ impl NodeLiveness {
                     pair.here = BoundHere::new(self.key);
                     self.suspicion.forget(from);
                 }
-                // What is not answered is old, and says nothing of now.
+                // A heartbeat that gets no answer is old, and says nothing about now.
                 if answer.is_some() && pair.hear(heartbeat.incarnation, self.key) {
                     self.suspicion.handle_heartbeat(now, from);
                     let is_deaf = self.mutation.is(Mutant::AuditOff);
@@ -235,17 +235,17 @@ impl NodeLiveness {
         self.pair(leader).here.bind(shard, term)
     }
 
-    /// It is bound there no more.
+    /// It is no longer bound there.
     pub fn unbind(&mut self, leader: NodeId, shard: ShardId) {
         if let Some(pair) = self.pairs.get_mut(&leader) {
             pair.here.unbind(shard);
         }
     }
 
-    /// `peer` told by `binding` and `change` that its replica is bound to the leader here.
+    /// `peer` told with `binding` and `change` that its replica is bound to the leader here.
     ///
     /// # Panics
-    /// If `peer` is none; so do all methods below that name one.
+    /// If `peer` is no peer; the same holds for all methods below that name one.
     pub fn record(
         &mut self,
         peer: NodeId,
@@ -260,7 +260,7 @@ impl NodeLiveness {
         }
     }
 
-    /// The leader here steps down, or that replica is bound no more.
+    /// The leader here steps down, or that replica is no longer bound.
     pub fn forget(&mut self, peer: NodeId, shard: ShardId) {
         if let Some(pair) = self.pairs.get_mut(&peer) {
             pair.there.forget(shard);

@@ -1,6 +1,6 @@
 //! The index of shards to wake when a node is lost or returns: by the node of the leader they are
-//! bound to, and by the peers at which they are not bound. A loss or a return costs what it
-//! concerns, not what the node hosts.
+//! bound to, and by the peers at which they are not bound. The cost of a loss or a return depends
+//! on the shards it concerns, not on all that the node hosts.
 //!
 //! Wakes are spread at random, so that the candidates of one shard on two nodes seldom meet, and
 //! rate limited, so that ten thousand shards do not fill one turn.
@@ -28,7 +28,7 @@ pub struct WakeIndex {
     not_bound_at: BTreeMap<NodeId, BTreeSet<ShardId>>,
     queue: BTreeSet<(Monotonic, ShardId, Wake)>,
     random: SplitMix64,
-    /// The rate limit: the next wake is not taken before.
+    /// The rate limit: the next wake is not taken before this time.
     next_at: Monotonic,
 }
 
@@ -51,7 +51,7 @@ impl WakeIndex {
         self.bound_to.entry(leader).or_default().insert(shard);
     }
 
-    /// It is bound there no more.
+    /// It is no longer bound there.
     pub fn unbind(&mut self, shard: ShardId, leader: NodeId) {
         remove(&mut self.bound_to, leader, shard);
     }
@@ -63,14 +63,14 @@ impl WakeIndex {
         side.entry(peer).or_default().insert(shard);
     }
 
-    /// `shard` is led here no more, or has no replica at `peer`.
+    /// `shard` is no longer led here, or has no replica at `peer`.
     pub fn lead_no_more(&mut self, shard: ShardId, peer: NodeId) {
         remove(&mut self.bound_at, peer, shard);
         remove(&mut self.not_bound_at, peer, shard);
     }
 
-    /// `shard` is led here no more. Yields the peers at which it has replicas, bound or not: one that
-    /// this node lost the support of may be bound all the same.
+    /// `shard` is no longer led here. Yields the peers at which it has replicas, bound or not: a
+    /// peer whose support this node lost may still be bound.
     pub fn lead_no_more_anywhere(&mut self, shard: ShardId) -> Vec<NodeId> {
         let holds = |(peer, shards): (&NodeId, &BTreeSet<ShardId>)| {
             shards.contains(&shard).then_some(*peer)
@@ -81,7 +81,7 @@ impl WakeIndex {
         peers.into_iter().collect()
     }
 
-    /// The support of `peer` ended, or it restarted: nothing led here is bound there any more.
+    /// The support of `peer` ended, or it restarted: no shard led here is bound there any more.
     pub fn handle_peer_lost(&mut self, peer: NodeId) {
         let mut shards = self.bound_at.remove(&peer).unwrap_or_default();
         if !shards.is_empty() {
@@ -122,7 +122,7 @@ impl WakeIndex {
         }
     }
 
-    /// The audit found these to differ.
+    /// The audit found a difference in these shards.
     pub fn handle_differing(&mut self, now: Monotonic, shards: impl IntoIterator<Item = ShardId>) {
         self.queue.extend(shards.into_iter().map(|shard| (now, shard, Wake::Differs)));
     }
@@ -134,8 +134,8 @@ impl WakeIndex {
             return None;
         }
         let (_, shard, wake) = self.queue.pop_first().expect("looked at just now");
-        // A worker looks every few milliseconds: what it could have taken since then is its due,
-        // what it could have taken in an idle second is not.
+        // A worker asks every few milliseconds: it may take the wakes that were possible since
+        // then, but not those of an idle second.
         let burst_from = Monotonic(now.0.saturating_sub(nanos(BURST)));
         self.next_at = self.next_at.max(burst_from) + limits::WAKE_INTERVAL;
         Some((shard, wake))

@@ -1,4 +1,5 @@
-//! The applied record: what lies beside a shard's data and says how far it has come (RULE 10).
+//! The applied record: it lies beside a shard's data and says which entries that data holds (RULE
+//! 10).
 
 use bytes::Bytes;
 use quorate_raft::Membership;
@@ -8,7 +9,7 @@ use quorate_types::{ByteReader, CutShort, put_field, put_optional_field};
 
 const FORMAT: u8 = 1;
 
-/// Written in the same batch as the data it describes.
+/// How far a shard's data has come; written in the same batch as that data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedRecord {
     /// The last entry applied.

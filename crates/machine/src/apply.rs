@@ -8,7 +8,7 @@ use crate::applied_record::AppliedRecord;
 use crate::envelope::Envelope;
 use crate::state_machine::{ApplyContext, ApplyTarget, StateMachine};
 
-/// What became of one command.
+/// The outcome of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApplyOutcome {
     /// The machine's reply.
@@ -20,11 +20,11 @@ pub enum ApplyOutcome {
         /// Version in force.
         current: u64,
     },
-    /// The envelope is not known to this version: it did not happen, on no replica.
+    /// The envelope is not known to this version: it did not happen, on any replica.
     Malformed,
 }
 
-/// Applies `committed` to `target` and brings `record` along. `replied` is called once per command
+/// Applies `committed` to `target` and updates `record`. `replied` is called once per command
 /// entry, in order; blank and membership entries have no reply.
 ///
 /// # Panics

@@ -11,11 +11,11 @@ use quorate_types::{ByteReader, CutShort};
 const FORMAT: u8 = 1;
 const FLAG_SESSION: u8 = 1;
 
-/// A client session; replicated, so that a retry finds the answer of its first try.
+/// A client session; replicated, so that a retry finds the answer to the first attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
-/// Which request of which session a command is.
+/// Names the client request that a command carries, for exactly-once commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionStamp {
     /// The session.
@@ -24,7 +24,7 @@ pub struct SessionStamp {
     pub sequence: u64,
 }
 
-/// What travels with a command (RULE 11).
+/// The fields that travel with a command (RULE 11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// Version of the descriptor that the command was routed by. If it is not the shard's when the

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::state_machine::{ApplyContext, OrderedMap, StateMachine};
 use quorate_types::{ByteReader, CutShort, put_field, put_optional_field};
 
-/// Batches do not nest, so that reading one can't recurse without bound.
+/// The most commands of one batch. Batches do not nest, so that reading one can't recurse without
+/// bound.
 const BATCH_COMMANDS_MAX: usize = 65_536;
 
 /// A change of the keys of one shard.
@@ -50,7 +51,7 @@ pub enum KvCommand {
     Batch(Vec<KvCommand>),
 }
 
-/// What a [`KvCommand`] answers.
+/// The reply to a [`KvCommand`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvReply {
     /// Put and range delete.
@@ -209,7 +210,7 @@ fn parse(bytes: &[u8]) -> Result<(Vec<Parsed<'_>>, bool), CommandError> {
 }
 
 impl KvReply {
-    /// Bytes as of [`KvCommand::encode`], with kinds of their own. `Done` needs no allocation.
+    /// Bytes laid out as by [`KvCommand::encode`], with separate kinds. `Done` needs no allocation.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         if *self == KvReply::Done {

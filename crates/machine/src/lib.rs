@@ -2,8 +2,8 @@
 //!
 //! A [`StateMachine`] interprets commands over an [`OrderedMap`]; [`KvMachine`] is the built-in
 //! key-value store, [`MetaMachine`] the directory of the cluster. [`apply_committed`] takes each
-//! command out of its [`Envelope`], runs the machine, and brings the [`AppliedRecord`] along, which
-//! says how far a shard's data has come. The engine and the simulator run the same code.
+//! command out of its [`Envelope`], runs the machine, and updates the [`AppliedRecord`], which says
+//! how far a shard's data has come. The engine and the simulator run the same code.
 //!
 //! ```text
 //!  committed entries ──▶ apply_committed ──▶ Envelope ──▶ StateMachine ──▶ OrderedMap
@@ -70,8 +70,8 @@
 //! assert_eq!(Longest.apply(context, b"tiny", &mut map), "longer");
 //! ```
 //!
-//! What it is not: it knows of no leader, caller, clock, thread or disk. Of the kernel it takes
-//! committed entries and their membership, of the router the form of a descriptor.
+//! What it is not: it knows of no leader, caller, clock, thread or disk. From the kernel it takes
+//! committed entries and their membership, from the router the form of a descriptor.
 
 mod applied_record;
 mod apply;

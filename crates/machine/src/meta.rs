@@ -1,7 +1,8 @@
 //! The meta shard's state machine: the directory of the cluster. Pure, over any [`OrderedMap`].
 //!
 //! It holds the nodes, a copy of every shard's descriptor, the highest ids, and the cluster
-//! version. A shard's own log is the truth about the shard; this is where everybody looks it up.
+//! version. A shard's own log is the truth about the shard; this is the copy that every node looks
+//! up.
 //!
 //! ```text
 //!  MetaCommand ──▶ MetaMachine ──▶ OrderedMap ──▶ MetaMap ──▶ caches of all nodes
@@ -20,9 +21,9 @@
 //! A cluster exists once its head does. The revision grows by one with every command that changed
 //! anything, and with no other, so that an equal revision means an equal map.
 //!
-//! What it is not: it asks no node anything, and it does not search for shards that overlap. A
-//! descriptor that is news here may overlap an older one of another shard for a while, until that
-//! shard's own news comes; `RouteMap::update` at the reader tells which of two holds a key.
+//! What it is not: it asks no node anything, and it does not search for shards that overlap. A new
+//! descriptor here may overlap an older one of another shard for a while, until that shard reports
+//! its own new one; `RouteMap::update` at the reader tells which of the two holds a key.
 //!
 //! [`OrderedMap`]: crate::OrderedMap
 

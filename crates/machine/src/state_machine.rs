@@ -23,15 +23,15 @@ pub struct ApplyContext {
 /// it writes into an [`OrderedMap`], which its driver makes durable together with the applied
 /// record (RULE 10).
 pub trait StateMachine: Send {
-    /// Applies one command and gives the reply for whoever proposed it. Malformed bytes must give a
-    /// reply that says so, on every replica the same: an entry in the log can't be refused any more.
+    /// Applies one command and gives the reply for its proposer. Malformed bytes must give a reply
+    /// that says so, the same on every replica: an entry in the log can no longer be refused.
     fn apply(&mut self, context: ApplyContext, command: &[u8], map: &mut dyn OrderedMap) -> Bytes;
 }
 
-/// An ordered map from keys to values: what a shard's data is.
+/// An ordered map from keys to values, which holds a shard's data.
 ///
 /// Reads see the writes before them, those of the same batch included. A map over a disk latches
-/// its first failure: it answers anything from then on and nothing of it is made durable.
+/// its first failure: from then on its answers mean nothing, and nothing of it is made durable.
 pub trait OrderedMap {
     /// The value of `key`.
     fn get(&mut self, key: &[u8]) -> Option<Bytes>;
@@ -41,7 +41,8 @@ pub trait OrderedMap {
     fn delete(&mut self, key: &[u8]);
     /// Removes every key in `[start, end)`.
     fn delete_range(&mut self, start: &[u8], end: &[u8]);
-    /// Shows pairs in `[start, end)` in order until `visit` returns false; no `end` is no bound.
+    /// Passes pairs in `[start, end)` in order to `visit`, until `visit` returns false; no `end` is
+    /// no bound.
     fn scan(
         &mut self,
         start: &[u8],

@@ -10,9 +10,9 @@ use crate::membership::Member;
 const STRANGERS_MAX: usize = 16;
 
 impl Kernel {
-    /// Tells where a replica lives that the membership here may not name yet, as known from the
-    /// connection that its message came over: a candidate admitted by entries that have not arrived
-    /// can be answered only so. A few are kept, the newest.
+    /// Tells the node of a replica that the membership here may not name yet, as known from the
+    /// connection of its message: a candidate admitted by entries that have not arrived can be
+    /// answered only this way. The newest few are kept.
     pub fn handle_address(&mut self, replica: ReplicaId, node: NodeId) {
         self.strangers.retain(|stranger| stranger.replica != replica);
         if self.log.membership().node_of(replica).is_none() {
@@ -28,7 +28,7 @@ impl Kernel {
         Some((leader, self.node_of(leader)?))
     }
 
-    /// Where `replica` lives. The membership before the one in force counts too: a leader that
+    /// The node of `replica`. The membership before the one in force counts too: a leader that
     /// removes itself needs answers to the entry by which it does.
     pub(crate) fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
         let stranger = || self.strangers.iter().find(|stranger| stranger.replica == replica);

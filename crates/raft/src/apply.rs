@@ -9,7 +9,7 @@ use crate::kernel::Kernel;
 use crate::ready::{Committed, Fetch, Reader};
 use crate::run::Run;
 
-/// How far the state machine is, and what it has been handed.
+/// How far the state machine is, and which entries it has been handed.
 pub(crate) struct ApplyCursor {
     /// Last index applied.
     applied: Index,
@@ -22,9 +22,9 @@ pub(crate) struct ApplyCursor {
     fetched: Vec<Run>,
     /// Bytes of that, or that are being read back at most.
     fetching_bytes: usize,
-    /// Nothing was handed out for want of room at the host.
+    /// Nothing was handed out, because the host had no room.
     awaits_room: bool,
-    /// Entries are being read back that a snapshot has made superfluous.
+    /// Entries that a snapshot has made superfluous are being read back.
     is_fetch_obsolete: bool,
 }
 
@@ -46,7 +46,7 @@ impl ApplyCursor {
         self.applied
     }
 
-    /// The state machine went on from a snapshot at `index`.
+    /// The state machine continued from a snapshot at `index`.
     pub(crate) fn reset_after_snapshot(&mut self, index: Index, is_fetching: bool) {
         *self = ApplyCursor { is_fetch_obsolete: is_fetching, ..ApplyCursor::new(index) };
     }
@@ -66,8 +66,8 @@ impl ApplyCursor {
 }
 
 impl Kernel {
-    /// The next committed entries, or a wish to have them read back. What is read back has its room
-    /// from when it is asked for.
+    /// The next committed entries, or a request to read them back. Room for entries that are read
+    /// back is reserved when they are asked for.
     pub(crate) fn take_committed(&mut self, node_room_bytes: usize) -> Option<Committed> {
         self.apply.awaits_room = false;
         let from = self.apply.handed.next();
@@ -111,7 +111,7 @@ impl Kernel {
         self.apply.outstanding_bytes + self.apply.fetching_bytes
     }
 
-    /// True if committed entries wait for nothing but room at the host.
+    /// True if committed entries wait only for room at the host.
     #[must_use]
     pub fn awaits_apply_room(&self) -> bool {
         self.apply.awaits_room

@@ -6,13 +6,13 @@
 //!
 //! A configuration is in force from append, committed or not; truncation brings the one before it
 //! back. The leader leaves joint consensus by itself when that is committed, and so does a leader
-//! that finds its log in it: no caller has to come back, after a crash neither. A change of learners
-//! alone skips the joint configuration: the voters, and so the quorums, are the same before and after,
-//! and two majorities of one set of voters always meet.
+//! that finds its log in it: no caller has to ask again, even after a crash. A change of learners
+//! alone skips the joint configuration: the voters, and so the quorums, are the same before and
+//! after, and two majorities of one set of voters always meet.
 //!
 //! The thesis' changes by one server at a time (4.2) are left out: they would be a second way to do
-//! the same, with a flaw of their own in leader changes, and a replacement would pass through an
-//! even number of voters.
+//! the same, with their own flaw in leader changes, and a replacement would pass through an even
+//! number of voters.
 
 use quorate_types::{LogId, Mutant, ReplicaId};
 
@@ -33,7 +33,7 @@ impl Kernel {
         target.voters.sort();
         target.learners.sort();
         self.check_may_change(expected)?;
-        // A quiesced group hears nobody: whether its members answer is known again in a round.
+        // A quiesced group hears nobody: one round shows again whether its members answer.
         self.wake();
         self.check_target(&target)?;
         let in_force = self.log.membership();
@@ -45,9 +45,9 @@ impl Kernel {
         Ok(self.append_membership(&next))
     }
 
-    /// A change may begin at a leader that has committed an entry of its term, and only when the one
-    /// before is committed: three configurations in force at three replicas would have no quorum in
-    /// common.
+    /// A change may begin at a leader that has committed an entry of its term, and only when the
+    /// change before is committed: three configurations in force at three replicas would have no
+    /// quorum in common.
     fn check_may_change(&self, expected: &Membership) -> Result<(), ChangeError> {
         let Some(leading) = &self.leading else {
             return Err(ChangeError::NotLeader { leader: self.leader_address() });
@@ -103,8 +103,8 @@ impl Kernel {
         self.commit.0.saturating_sub(follower.matched.0)
     }
 
-    /// A majority of the target has to be there and to hold nearly all that is committed: the change
-    /// could be left by nobody else, and until then nothing would be committed.
+    /// A majority of the target has to answer and to hold nearly all that is committed: only that
+    /// majority can end the change, and until then nothing would be committed.
     fn check_has_quorum(&self, target: &Membership) -> Result<(), ChangeError> {
         let leading = self.leading.as_ref().expect("checked before");
         let is_ready = |voter: &&Member| {
@@ -121,7 +121,7 @@ impl Kernel {
         if ready < needed { Err(ChangeError::NoQuorum { ready, needed }) } else { Ok(()) }
     }
 
-    /// A voter that lags can't help to commit before it has caught up, so that one failure more
+    /// A voter that lags can't help to commit before it has caught up, so that one more failure
     /// would stop the group (thesis 4.2.1).
     fn check_is_caught_up(&self, replica: ReplicaId) -> Result<(), ChangeError> {
         let leading = self.leading.as_ref().expect("checked before");
@@ -140,15 +140,15 @@ impl Kernel {
         Ok(())
     }
 
-    /// Leaves joint consensus once it is committed, and something of the own term with it. Waits for
-    /// the end of a transfer, which wants the log to stand still.
+    /// Leaves joint consensus once it is committed, together with an entry of the own term. Waits
+    /// for the end of a transfer, during which the log must not grow.
     pub(crate) fn leave_joint(&mut self) {
         let is_due = self.log.membership().is_joint() && self.log.membership_at() <= self.commit;
         let stands_still = self.leading.as_ref().is_some_and(|l| l.transfer.is_some());
         if is_due && self.is_serving() && !stands_still && !self.breaks(Mutant::JointStays) {
             let settled = self.log.membership().settled();
             self.append_membership(&settled);
-            // The voters that were left are not waited for any more.
+            // The outgoing voters are not waited for any more.
             self.advance_commit();
             self.confirm_reads();
         }
@@ -177,10 +177,10 @@ impl Kernel {
         id
     }
 
-    /// Whether this replica has a say in elections: if it is a voter, and also if it was one before a
-    /// configuration that may not be committed (thesis 4.2.2). The new voters may all lack that one
-    /// yet: then their logs are too old to win, and only one that is being left can bring it to its
-    /// end. Its own vote does not count.
+    /// Whether this replica may be needed in elections: if it is a voter, and also if it was one
+    /// before a configuration that may not be committed (thesis 4.2.2). The new voters may all lack
+    /// that configuration yet: then their logs are too old to win, and only an outgoing voter can
+    /// complete it. Its own vote does not count.
     pub(crate) fn may_be_needed(&self) -> bool {
         let own = self.config.replica;
         let was_voter = || self.log.membership_before().is_voter(own);
@@ -200,9 +200,9 @@ impl Kernel {
         self.leading.is_some() && !is_voter && !self.is_changing()
     }
 
-    /// A leader that is no voter any more hands over to the voter that has most, and steps down as
-    /// soon as that one is told. Without a target that gets everything in time it steps down all the
-    /// same, and an election follows: it may not hold the group back by its heartbeats.
+    /// A leader that is no voter any more hands over to the voter that has most of the log, and
+    /// steps down as soon as that voter is told. If no target gets everything in time, it steps
+    /// down anyway and an election follows: its heartbeats may not hold the group back.
     pub(crate) fn depart(&mut self) {
         if !self.is_departing() {
             return;

@@ -10,7 +10,8 @@ const PROMOTION_LAG_ENTRIES_MAX: u64 = 1_024;
 /// than reading that many back, and a follower may not make the log grow without bound.
 const KEPT_ENTRIES_MAX: u64 = 1 << 20;
 
-/// How eagerly a replica campaigns. All vote alike, and a group of none but `Never` has no leader.
+/// How eagerly a replica campaigns. All vote alike, and a group in which all are `Never` has no
+/// leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preference {
     /// After one election timeout.
@@ -18,11 +19,12 @@ pub enum Preference {
     Normal,
     /// After two: only where no normal replica has campaigned with success by then.
     Reluctant,
-    /// Not at all, neither when told to by a leader: an observer that votes.
+    /// Never, not even when told to by a leader: an observer that votes.
     Never,
 }
 
-/// Fixed for the life of a kernel. [`Config::new`] takes every bound from `limits`.
+/// The configuration of a kernel, fixed for its life. [`Config::new`] takes every bound from
+/// `limits`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// This replica.
@@ -61,7 +63,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The bounds and times of `limits`.
+    /// A configuration with the bounds and times of `limits`.
     #[must_use]
     pub fn new(replica: ReplicaId, seed: u64, read_context_first: u64) -> Config {
         Config {

@@ -30,11 +30,11 @@ pub(crate) struct Election {
     pub(crate) deadline: Monotonic,
     /// The random timeout drawn last.
     timeout: Duration,
-    /// Since [`Kernel::step_down`] was called it does not campaign before this.
+    /// After [`Kernel::step_down`] it does not campaign before this.
     abstains_until: Monotonic,
     /// The silence after a start of its node: it does not campaign before this either.
     pub(crate) silent_until: Monotonic,
-    /// Pre-votes refused one after the other because a leader is alive.
+    /// Pre-votes refused in a row because a leader is alive.
     refusals: u32,
     /// The running pre-campaign was refused so, and the deadline is set accordingly.
     is_backed_off: bool,
@@ -102,10 +102,10 @@ impl Kernel {
         self.set_election_deadline();
     }
 
-    /// Gives up leading or campaigning at once, and campaigns for two election timeouts at least
-    /// neither by itself nor when told to: for a replica whose disk hangs, or whose node is to stop.
-    /// A leader becomes a follower in the same term that knows of no leader; its reads end
-    /// unconfirmed. It still votes.
+    /// Stops leading or campaigning at once, and does not campaign for at least two election
+    /// timeouts, neither by itself nor when told to: for a replica whose disk hangs, or whose node
+    /// is to stop. A leader becomes a follower in the same term that knows of no leader; its reads
+    /// end unconfirmed. It still votes.
     pub fn step_down(&mut self, now: Monotonic) {
         self.advance_clock(now);
         self.election.abstains_until = self.now + self.config.election_timeout * ABSTAINED_TIMEOUTS;
@@ -125,8 +125,8 @@ impl Kernel {
         self.draw_election_deadline();
         if !self.may_campaign() {
             self.role = Role::Follower;
-            // One that has no vote waits for a leader and for nothing else: a replica that was never
-            // admitted, or is no member any more, must not tick forever.
+            // A replica without a vote waits only for a leader: one that was never admitted, or is
+            // no member any more, must not tick forever.
             if !self.may_be_needed() {
                 self.election.deadline = Monotonic(u64::MAX);
             }
@@ -138,7 +138,7 @@ impl Kernel {
         self.count_votes();
     }
 
-    /// Asks for votes in the next term; at the order of a leader without asking first.
+    /// Asks for votes in the next term; if a leader ordered it, without a pre-vote before.
     pub(crate) fn campaign(&mut self, transfer: Option<TransferOf>) {
         self.become_follower(self.term.next(), None);
         self.role = Role::Candidate;
@@ -166,8 +166,8 @@ impl Kernel {
         self.is_hard_state_durable() || self.breaks(Mutant::UnsyncedOwnVote)
     }
 
-    /// Whether to vote for `from`, which asks in `term`. Also a replica that is no voter as far as
-    /// it knows answers: it may have been promoted by an entry that it has not got yet.
+    /// Whether to vote for `from`, which asks in `term`. A replica answers even if it is no voter
+    /// as far as it knows: an entry that it has not got yet may have promoted it.
     pub(crate) fn handle_vote_request(
         &mut self,
         from: ReplicaId,
@@ -230,8 +230,8 @@ impl Kernel {
         }
     }
 
-    /// An answer to a pre-vote. Of a refusal `term` is the voter's own, which may be
-    /// an older one: that of a leader who has yet to hear of ours.
+    /// An answer to a pre-vote. In a refusal `term` is the voter's own, which may be older: that of
+    /// a leader that has not heard of ours yet.
     pub(crate) fn handle_pre_vote_reply(
         &mut self,
         from: ReplicaId,
@@ -257,7 +257,8 @@ impl Kernel {
     }
 
     /// True if a leader other than `candidate` was heard within the shortest election timeout, or
-    /// this replica is bound to it, or is it. A request from the leader followed proves that it does not lead any more.
+    /// this replica is bound to it, or is it. A request from the leader followed proves that it no
+    /// longer leads.
     fn follows_other_than(&self, candidate: ReplicaId) -> bool {
         let heard = |at| self.now.since(at) < self.config.election_timeout;
         self.role == Role::Leader
@@ -265,7 +266,8 @@ impl Kernel {
                 && (self.is_bound || self.last_leader_contact.is_some_and(heard)))
     }
 
-    /// RULE 6: an override names the leader that gave it, and only who follows that one honours it.
+    /// RULE 6: an override names the leader that gave it, and only a follower of that leader
+    /// honours it.
     fn honours(&self, transfer: Option<TransferOf>) -> bool {
         transfer.is_some_and(|of| Some(of.leader) == self.leader && of.term == self.term)
     }

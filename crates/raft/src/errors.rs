@@ -1,4 +1,4 @@
-//! The errors of the kernel. Whatever is refused here did not happen.
+//! The errors of the kernel. A refused request did not happen.
 
 use quorate_types::{Index, LogId, NodeId, ReplicaId, Term};
 
@@ -90,10 +90,10 @@ pub enum ChangeError {
         /// Where its newest entry is.
         at: Index,
     },
-    /// The membership is another than the caller took it to be: look at it, and decide anew.
+    /// The membership is not the one that the caller expected: read it, and decide again.
     #[error("the membership in force is {in_force:?}")]
     Stale {
-        /// What is in force.
+        /// The membership in force.
         in_force: Membership,
     },
     /// The target is in force already.
@@ -105,8 +105,8 @@ pub enum ChangeError {
         /// What does not fit.
         what: &'static str,
     },
-    /// A new member's replica id is not above all that the group is known to have had (RULE 3): ask
-    /// for a fresh id.
+    /// A new member's replica id is not above every id that the group is known to have had (RULE
+    /// 3): ask for a fresh id.
     #[error("{replica:?} was or may have been given out before; {newest:?} is the newest known")]
     Reused {
         /// The id.
@@ -120,7 +120,7 @@ pub enum ChangeError {
         /// The replica.
         replica: ReplicaId,
     },
-    /// The learner is not heard, or where its log ends is not known yet.
+    /// The learner does not answer, or the end of its log is not known yet.
     #[error("{replica:?} does not answer")]
     Silent {
         /// The learner.
@@ -129,7 +129,7 @@ pub enum ChangeError {
     /// Too few voters of the target answer and have caught up: it would stop the group.
     #[error("{ready} voters of the target answer and have caught up, {needed} are needed")]
     NoQuorum {
-        /// That many.
+        /// The number of those voters.
         ready: usize,
         /// A majority of the target's voters.
         needed: usize,
@@ -160,7 +160,7 @@ pub enum InstallError {
     /// The replica that it was meant for is not here any more.
     #[error("the replica it was meant for is not here any more")]
     NoReplica,
-    /// Another was elected since it was sent: forget the snapshot.
+    /// Another leader was elected since it was sent: forget the snapshot.
     #[error("it was sent in {sent_in:?}, and it is {term:?} now")]
     Superseded {
         /// The sender's term.
@@ -171,7 +171,7 @@ pub enum InstallError {
     /// This replica leads, so its log lacks nothing.
     #[error("a leader installs no snapshot")]
     Leading,
-    /// The membership that came with it is none.
+    /// The membership that came with it is not valid.
     #[error("the snapshot's membership is none: {what}")]
     Unsound {
         /// What does not fit.

@@ -36,15 +36,16 @@ impl Kernel {
         runs: Vec<Run>,
         commit: Index,
     ) {
-        // No leader speaks against what is committed (leader completeness): the sender has lost its
-        // log or forges. Dropping what it says is as safe as stopping, and leaves the node's other
-        // shards alone.
+        // No leader contradicts what is committed (leader completeness): the sender has lost its
+        // log or forges. Dropping its message is as safe as stopping, and does not touch the node's
+        // other shards.
         if self.contradicts(self.commit, previous, &runs) || self.ends_by_conflict(previous, &runs)
         {
             return;
         }
-        // Whatever is committed here is in the log of every later leader (leader completeness), so
-        // a `previous` down there matches unseen, also below the base where its term is unknown.
+        // Every entry committed here is in the log of every later leader (leader completeness), so
+        // a `previous` in that part matches without a check, even below the base where its term is
+        // unknown.
         if previous.index > self.commit && !self.log.holds(previous) {
             let hint = self.log.closest(previous);
             self.send(SendAfter::HardState, from, Body::Rejected { previous, hint });

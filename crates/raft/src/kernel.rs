@@ -1,5 +1,5 @@
-//! The kernel: one replica of one group. State, public interface, dispatch; each part of the
-//! protocol has a file of its own.
+//! The kernel, which is one replica of one group: its state, public interface and dispatch. Each
+//! part of the protocol has its own file.
 
 use quorate_types::{
     Index, LogId, Monotonic, Mutant, NodeId, ReplicaId, SplitMix64, Term, WriteNumber,
@@ -22,11 +22,12 @@ use crate::ready::{
 use crate::replication::Leading;
 use crate::run::{Run, RunDraft};
 
-/// No election reaches it in practice; a message beyond it is a forgery that would end all terms.
+/// The highest term. No election reaches it in practice; a message beyond it is a forgery that
+/// would end all terms.
 const TERM_MAX: Term = Term(u64::MAX / 2);
 /// A message further ahead of the own term is refused. Terms grow by one per election, so no honest
 /// replica gets there: at a thousand elections a second, 2^32 of them take fifty days of being cut
-/// off. From a small term to `TERM_MAX`, 2^63, a forger needs 2^31 messages and not one.
+/// off. From a small term to `TERM_MAX`, 2^63, a forger needs 2^31 messages, not one.
 const TERM_JUMP_MAX: u64 = 1 << 32;
 
 /// One replica's consensus.
@@ -45,7 +46,7 @@ pub struct Kernel {
     pub(crate) role: Role,
     pub(crate) leader: Option<ReplicaId>,
     pub(crate) last_leader_contact: Option<Monotonic>,
-    /// The node stays with that leader until it says otherwise.
+    /// The node is bound to that leader until it says otherwise.
     pub(crate) is_bound: bool,
     pub(crate) election: Election,
     pub(crate) log: Log,
@@ -57,12 +58,12 @@ pub struct Kernel {
     pub(crate) reads: Reads,
     /// Boxed: few replicas lead, and thousands of kernels live in one process.
     pub(crate) leading: Option<Box<Leading>>,
-    /// What the host's sum has of the windows, by node.
+    /// This kernel's part of the host's window sums, by node.
     pub(crate) window_counts: Vec<(NodeId, usize)>,
     pub(crate) outbox: Outbox,
     pub(crate) fetches: Vec<Fetch>,
     pub(crate) snapshots: Vec<SnapshotRequest>,
-    /// The log has begun anew; the next write says so.
+    /// The log has restarted; the next write says so.
     pub(crate) install: Option<Install>,
     /// Readers that wait for their runs.
     pub(crate) fetching: Vec<Reader>,
@@ -151,8 +152,8 @@ impl Kernel {
             _ if term == self.term && self.is_leaving(from) => {
                 self.handle_in_term(from, term, body);
             }
-            // A stranger that is not the leader answers what was asked of somebody else: an earlier
-            // admission of its node, or a member that was removed since (RULE 3).
+            // A stranger that is not the leader answers a question asked of another replica: an
+            // earlier admission of its node, or a member that was removed since (RULE 3).
             _ => {}
         }
     }
@@ -202,9 +203,9 @@ impl Kernel {
         self.accept_proposal(draft)
     }
 
-    /// Begins a linearizable read; its end comes as a [`ReadOutcome`](crate::ReadOutcome) with the
-    /// same context. Works on leaders (one round for all reads begun since the last `take_ready`) and
-    /// on followers and learners (which ask the leader).
+    /// Begins a linearizable read; its outcome comes as a [`ReadOutcome`](crate::ReadOutcome) with
+    /// the same context. Works on leaders (one round for all reads begun since the last
+    /// `take_ready`) and on followers and learners (which ask the leader).
     ///
     /// # Errors
     /// [`ReadIndexError`]; nothing was begun.
@@ -213,7 +214,8 @@ impl Kernel {
         self.begin_read()
     }
 
-    /// Hands leadership to the voter `to`. Proposals are refused until it ended, one way or the other.
+    /// Hands leadership to the voter `to`. Proposals are refused until the transfer ends, one way
+    /// or the other.
     ///
     /// # Errors
     /// [`TransferError`]; nothing was begun.
@@ -335,8 +337,8 @@ impl Kernel {
         if term > self.term {
             self.become_follower(term, Some(from));
         }
-        // Two leaders of one term: somebody voted twice, against which nothing here helps. The
-        // first one is kept.
+        // Two leaders of one term: a replica voted twice, against which nothing here helps. The
+        // first leader is kept.
         if self.leader.is_some_and(|leader| leader != from) {
             return;
         }
@@ -350,7 +352,7 @@ impl Kernel {
         }
     }
 
-    /// Messages that mean something in the own term only; of older ones they are dropped.
+    /// Handles messages that count in the own term only; those of older terms are dropped.
     fn handle_in_term(&mut self, from: ReplicaId, term: Term, body: Body) {
         if term > self.term {
             self.become_follower(term, None);
@@ -373,7 +375,7 @@ impl Kernel {
         }
     }
 
-    /// Whether an honest replica can have come to `term`.
+    /// Whether an honest replica can have reached `term`.
     pub(crate) fn is_credible(&self, term: Term) -> bool {
         term <= TERM_MAX && term.0.saturating_sub(self.term.0) <= TERM_JUMP_MAX
     }
@@ -405,7 +407,7 @@ impl Kernel {
         self.send_in(self.term, after, to, body);
     }
 
-    /// Sends with a term that is not the own one: about pre-votes. Nothing is sent to a replica
+    /// Sends with a term that is not the own one, as pre-votes need. Nothing is sent to a replica
     /// whose node is unknown; it will ask again.
     pub(crate) fn send_in(&mut self, term: Term, after: SendAfter, to: ReplicaId, body: Body) {
         if let Some(node) = self.node_of(to) {

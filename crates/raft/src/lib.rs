@@ -1,9 +1,10 @@
 //! One shard's consensus: the Raft kernel.
 //!
-//! Pure and sans-IO: messages, time and completions come in through `handle_*`, everything the
-//! kernel wants done comes out of [`Kernel::take_ready`] and [`Kernel::poll_timeout`]. It owns no
-//! clock, no thread, no socket, no disk and no random source but a seed, so one history of inputs
-//! gives one history of outputs, to the byte. It has never heard of shards: a host runs many.
+//! It is pure and sans-IO: messages, time and completions come in through `handle_*`; everything
+//! that the kernel wants done comes out of [`Kernel::take_ready`] and [`Kernel::poll_timeout`]. It
+//! owns no clock, no thread, no socket, no disk and no random source but a seed, so one history of
+//! inputs gives one history of outputs, to the byte. It knows nothing of shards: a host runs many
+//! kernels.
 //!
 //! ```text
 //!  handle_message ───┐                    ┌─ send_now             beside the disk write

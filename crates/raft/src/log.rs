@@ -16,7 +16,7 @@ struct Flight {
     last: Index,
 }
 
-/// See the module.
+/// A replica's view of its log.
 pub(crate) struct Log {
     base: LogId,
     base_membership: Membership,
@@ -91,7 +91,7 @@ impl Log {
         self.last
     }
 
-    /// Last index of which everything up to and with it is durable here (RULE 2).
+    /// The last index up to which everything is durable here (RULE 2).
     pub(crate) fn durable(&self) -> Index {
         self.durable
     }
@@ -324,7 +324,7 @@ impl Log {
         self.truncated = self.truncated.map(|from| from.max(to.next()));
     }
 
-    /// Begins anew behind a state that this log does not lead to: everything in it goes.
+    /// Restarts after a state that this log does not lead to: every entry in it is dropped.
     pub(crate) fn reset(&mut self, base: LogId, membership: Membership) {
         self.newest_purged = self.newest_replica();
         self.base = base;

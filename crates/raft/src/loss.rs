@@ -1,10 +1,11 @@
-//! The proof that this replica's log has lost what it had acknowledged (RULE 5), as when its node went
-//! on from an older copy of its directory while a leader stayed.
+//! The proof that this replica's log has lost what it had acknowledged (RULE 5), for example
+//! because its node restarted from an older copy of its directory while a leader stayed.
 //!
-//! A leader tells each follower of no commit index beyond what that replica id has acknowledged to it
-//! in its term (`Kernel::send_heartbeats`, `Kernel::replicate`). So a heartbeat of the own term says:
-//! *an acknowledgement of yours through this index has reached me.* A replica that kept what it
-//! promised finds that index in its log, and there what the leader has. One that does not has lost it.
+//! A leader never tells a follower a commit index beyond what that replica id has acknowledged to
+//! it in its term (`Kernel::send_heartbeats`, `Kernel::replicate`). So a heartbeat of the own term
+//! says: *an acknowledgement of yours through this index has reached me.* A replica that kept what
+//! it promised finds that index in its log, with the leader's entry. A replica that does not find
+//! it has lost it.
 //!
 //! **No false alarm.** Let an honest replica hear in term T of `commit` = c > 0. It sent `Accepted`
 //! for some m >= c in T, in this life or an earlier one, after the sync of everything so far (RULE 2):
@@ -13,7 +14,7 @@
 //!   late, as a rejection might. The heartbeat was caused by the acknowledgement, and what that one
 //!   said stays true for all of T, however late the heartbeat arrives. In another term it is dropped.
 //! - *Truncation*: within T only an append of T's leader cuts, and only where it conflicts. That
-//!   leader's log grows and does nothing else, and equals this one through m: no conflict lies below.
+//!   leader's log only grows, and equals this one through m: no conflict lies below.
 //! - *Purge* moves the log's base and never its end. *Install*: a snapshot of T's own leader whose
 //!   base lies at m or below is one that this log holds, so that it keeps its entries; one of a later
 //!   leader ends T here.
@@ -23,8 +24,8 @@
 //!   what this life said. An earlier life that had said anything in T would have left T behind.
 //! - *Another admission* of the node has another replica id, and messages name it (RULE 3).
 //!
-//! What is assumed beside that: a log whose syncs hold, and one leader per term, which a group with
-//! more amnesiacs than it can bear may not have.
+//! Two more things are assumed: a log whose syncs hold, and one leader per term, which a group may
+//! not have if too many of its replicas lost what they had promised.
 //!
 //! What it can't see: a vote that was forgotten, what was acknowledged in an earlier term, and what is
 //! not committed yet, which is found as soon as it is. A copy that holds the term already, and an old
@@ -37,20 +38,20 @@ use crate::kernel::Kernel;
 use crate::ready::{Loss, Ready, Role};
 use crate::run::Run;
 
-/// What this replica can have acknowledged in its term, and what its leader says of it.
+/// What this replica may have acknowledged in its term, and what its leader says of that.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Acknowledgements {
-    /// None of them goes beyond, of an earlier life neither.
+    /// No acknowledgement goes beyond this index, not even one of an earlier life.
     sent_max: Index,
-    /// One through here has reached the leader.
+    /// An acknowledgement through this index has reached the leader.
     heard: Index,
     /// The log is known to equal the leader's through here.
     equal: Index,
 }
 
 impl Acknowledgements {
-    /// Of a replica that starts. Where its last entry is of its own term, only the leader of that
-    /// term can have sent it, and the log is a head of that leader's (log matching).
+    /// The state of a replica that starts. If its last entry is of its own term, only the leader of
+    /// that term can have sent it, and the log is a head of that leader's (log matching).
     pub(crate) fn restored(term: Term, last: LogId) -> Acknowledgements {
         let equal = if last.term == term { last.index } else { Index(0) };
         Acknowledgements { sent_max: last.index, heard: Index(0), equal }
@@ -98,7 +99,7 @@ impl Kernel {
     }
 
     /// This replica has lost what it had acknowledged through `acknowledged`, so it may have
-    /// forgotten anything: it says nothing any more, also of what this life was about to say.
+    /// forgotten anything: it sends nothing any more, not even what this life was about to send.
     fn end_service(&mut self, acknowledged: Index) {
         let (term, last) = (self.term, self.log.last());
         self.become_follower(term, None);
@@ -116,8 +117,8 @@ impl Kernel {
         self.ended.is_some()
     }
 
-    /// All that a replica does once its service has ended: reads are answered, with no, and the host
-    /// learns why, once.
+    /// All that a replica does once its service has ended: reads are answered with a refusal, and
+    /// the host learns the reason once.
     pub(crate) fn take_last_words(&mut self) -> Ready {
         assert!(self.role == Role::Follower && self.leading.is_none(), "it leads nothing");
         let is_told = std::mem::replace(&mut self.is_end_told, true);

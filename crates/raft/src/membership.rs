@@ -2,8 +2,8 @@
 
 use quorate_types::{ByteReader, CutShort, NodeId, ReplicaId};
 
-/// Members of one list. Every voter more makes each commit wait for more disks, so groups are small;
-/// the bound keeps a forged membership cheap to refuse.
+/// The most members of one list. Every further voter makes each commit wait for more disks, so
+/// groups are small; the bound keeps a forged membership cheap to refuse.
 const MEMBERS_MAX: usize = 64;
 
 /// One replica of a group and the node it lives on.
@@ -60,7 +60,7 @@ impl Membership {
         self.voters.iter().chain(&self.outgoing).any(|m| m.replica == replica)
     }
 
-    /// Where `replica` lives.
+    /// The node that `replica` lives on.
     #[must_use]
     pub fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
         self.members().find(|m| m.replica == replica).map(|m| m.node)
@@ -72,7 +72,7 @@ impl Membership {
         !self.outgoing.is_empty()
     }
 
-    /// The configuration that joint consensus leads to: this one where nothing is left.
+    /// The configuration that joint consensus leads to; this one outside joint consensus.
     #[must_use]
     pub fn settled(&self) -> Membership {
         Membership { outgoing: Vec::new(), ..self.clone() }

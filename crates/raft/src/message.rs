@@ -14,7 +14,7 @@ pub struct Message {
     pub to: ReplicaId,
     /// The sender's term; of a pre-vote request, the term it would campaign in.
     pub term: Term,
-    /// What is said.
+    /// The content.
     pub body: Body,
 }
 
@@ -77,14 +77,15 @@ pub enum Body {
     },
     /// Asks the leader for an index at which a read is linearizable (thesis 6.4).
     ReadIndex {
-        /// The asker's own context, never reused, also not by a restart.
+        /// The asker's own context, never reused, even after a restart.
         context: u64,
     },
     /// Answers [`Body::ReadIndex`].
     ReadIndexReply {
-        /// As asked.
+        /// The context of the question.
         context: u64,
-        /// Read once this is applied; `None`: the one asked does not lead, or can't confirm.
+        /// The read may run once this is applied. `None`: the replica asked does not lead, or can't
+        /// confirm.
         index: Option<Index>,
     },
     /// Tells a caught-up follower to campaign at once (thesis 3.10).

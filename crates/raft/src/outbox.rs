@@ -1,4 +1,4 @@
-//! The outbox of a kernel: messages on their way out, each with what it has to wait for.
+//! The outbox of a kernel: messages to be sent, each with what it has to wait for.
 
 use quorate_types::NodeId;
 
@@ -29,7 +29,7 @@ impl Outbox {
         self.messages.push((after, node, message));
     }
 
-    /// Nothing of it leaves any more.
+    /// Drops every message that was gathered.
     pub(crate) fn clear(&mut self) {
         self.messages.clear();
     }

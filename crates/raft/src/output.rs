@@ -13,8 +13,8 @@ impl Kernel {
         self.take(None, usize::MAX)
     }
 
-    /// The same within what the host has room for: `windows` counts what is under way to each node,
-    /// always the same one, and at most about `apply_room_bytes` are handed out to be applied.
+    /// The same, within the host's room: `windows` counts the bytes under way to each node and is
+    /// the same one at each call; about `apply_room_bytes` at most are handed out to be applied.
     #[must_use]
     pub fn take_ready_within(&mut self, windows: &mut Windows, apply_room_bytes: usize) -> Ready {
         self.take(Some(windows), apply_room_bytes)

@@ -1,4 +1,4 @@
-//! Quorum arithmetic, all of it: nowhere else is a majority counted.
+//! All quorum arithmetic of the kernel: no other file of it counts a majority.
 //!
 //! In joint consensus a decision needs a majority of both configurations (Raft paper, section 6).
 //! Groups are small, so everything is counted in place: nothing is sorted, nothing allocated.
@@ -7,7 +7,7 @@ use quorate_types::ReplicaId;
 
 use crate::membership::{Member, Membership};
 
-/// How an election stands.
+/// The state of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tally {
     /// A quorum said yes.
@@ -23,8 +23,8 @@ pub(crate) fn majority(count: usize) -> usize {
     count / 2 + 1
 }
 
-/// The highest value that a quorum has reached: of matched indexes the index that is safe on a
-/// quorum, of times the time at which a quorum was last heard. A group without voters agrees on
+/// The highest value that a quorum has reached. For matched indexes it is the index that is safe on
+/// a quorum, for times the time at which a quorum was last heard. A group without voters agrees on
 /// nothing, which is 0.
 pub(crate) fn agreed(membership: &Membership, value: impl Fn(ReplicaId) -> u64) -> u64 {
     let incoming = agreed_in(&membership.voters, &value);

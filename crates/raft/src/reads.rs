@@ -15,7 +15,7 @@ use crate::outbox::SendAfter;
 use crate::quorum;
 use crate::ready::{ReadOutcome, Role};
 
-/// Who waits for a read index.
+/// The asker that waits for a read index.
 #[derive(Clone, Copy, Debug)]
 enum Asker {
     Local { context: u64 },
@@ -34,11 +34,12 @@ pub(crate) struct Reads {
     next_context: u64,
     /// Newest round begun.
     pub(crate) round: u64,
-    /// Wait for the next round: until the next `Ready`, or for the own-term entry to commit.
+    /// Askers that wait for the next round: until the next `Ready`, or for the own-term entry to
+    /// commit.
     fresh: Vec<Asker>,
-    /// Wait for confirmation, oldest first.
+    /// Rounds that wait for confirmation, oldest first.
     rounds: VecDeque<Round>,
-    /// Asked of the leader: context and deadline, both ascending.
+    /// Questions to the leader: context and deadline, both ascending.
     asked: VecDeque<(u64, Monotonic)>,
     ended: Vec<ReadOutcome>,
     pending: usize,
@@ -116,7 +117,7 @@ impl Kernel {
     }
 
     /// Opens one round for all reads that wait for it. Before an entry of the own term is committed
-    /// the commit index may lag behind what an earlier leader told its callers, so they go on
+    /// the commit index may lag behind what an earlier leader told its callers, so the reads keep
     /// waiting (thesis 6.4, step 1).
     pub(crate) fn begin_read_round(&mut self) {
         let may_begin = self.is_serving() || self.breaks(Mutant::ReadBeforeOwnTerm);
@@ -134,7 +135,7 @@ impl Kernel {
         }
     }
 
-    /// True if a read waits for the next round: what a lease would spare.
+    /// True if a read waits for the next round, which a lease would make needless.
     #[must_use]
     pub fn has_fresh_reads(&self) -> bool {
         !self.reads.fresh.is_empty()

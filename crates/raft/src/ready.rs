@@ -8,15 +8,15 @@ use crate::membership::Membership;
 use crate::message::Message;
 use crate::run::Run;
 
-/// What must be on disk before a promise made from it leaves.
+/// The hard state of a replica: it must be on disk before a promise made from it leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// Current term.
     pub term: Term,
-    /// Who got this term's vote.
+    /// The replica that got this term's vote.
     pub vote: Option<ReplicaId>,
-    /// Known to be committed when this was written; may lag, never leads. Written along, never
-    /// for its own sake.
+    /// Known to be committed when this was written; it may be too low, never too high. It is never
+    /// the only reason for a write.
     pub committed: Index,
 }
 
@@ -46,7 +46,7 @@ pub struct Restored {
 pub struct Write {
     /// Grows by one per write of this kernel; completions come back in this order (RULE 2).
     pub number: WriteNumber,
-    /// The log begins anew behind a snapshot.
+    /// The log restarts after a snapshot.
     pub install: Option<Install>,
     /// New hard state, if it changed.
     pub hard_state: Option<HardState>,
@@ -65,7 +65,7 @@ pub struct Committed {
     pub runs: Vec<Run>,
 }
 
-/// Whom entries are read back from disk for.
+/// The reader for which entries are read back from disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reader {
     /// The state machine: entries left over from before a restart, or evicted from memory.
@@ -78,36 +78,36 @@ pub enum Reader {
 /// [`Kernel::handle_fetched`](crate::Kernel::handle_fetched); one at a time per reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
-    /// For whom.
+    /// The reader.
     pub reader: Reader,
-    /// Indexes `[start, end)`; a head of it will do, empty only if the range is gone.
+    /// Indexes `[start, end)`; a head of it is enough, empty only if the range is gone.
     pub range: Range<Index>,
     /// Stop after the run that passes this many bytes.
     pub bytes_max: usize,
 }
 
-/// A follower needs what this leader's log does not hold any more. The host sends it a snapshot and
-/// answers once, by [`Kernel::handle_snapshot_report`](crate::Kernel::handle_snapshot_report).
+/// A follower needs entries that this leader's log no longer holds. The host sends it a snapshot
+/// and answers once, by [`Kernel::handle_snapshot_report`](crate::Kernel::handle_snapshot_report).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotRequest {
     /// The follower.
     pub to: ReplicaId,
     /// Its node.
     pub node: NodeId,
-    /// The state must hold this entry at least: the log goes on behind it.
+    /// The state must hold at least this entry: the log continues after it.
     pub at_least: Index,
 }
 
-/// How a snapshot ended that a [`SnapshotRequest`] asked for.
+/// The outcome of a snapshot that a [`SnapshotRequest`] asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotOutcome {
     /// The follower says that it holds the state through this entry.
     Installed(LogId),
-    /// It did not get there.
+    /// The snapshot did not arrive.
     Failed,
 }
 
-/// The log begins anew behind a snapshot. Takes effect in one synced batch with the rest of its
+/// The log restarts after a snapshot. Takes effect in one synced batch with the rest of its
 /// [`Write`], before the other parts (RULE 13).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Install {
@@ -115,11 +115,11 @@ pub struct Install {
     pub base: LogId,
     /// The membership in force there.
     pub membership: Membership,
-    /// The log held `base`: its runs beyond stay. Otherwise every run goes.
+    /// The log held `base`: its runs beyond stay. Otherwise every run is dropped.
     pub keeps_log: bool,
 }
 
-/// How a read ended that [`Kernel::read`](crate::Kernel::read) began.
+/// The outcome of a read that [`Kernel::read`](crate::Kernel::read) began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOutcome {
     /// As given by `read`.
@@ -129,12 +129,12 @@ pub struct ReadOutcome {
     pub index: Option<Index>,
 }
 
-/// The part a replica plays.
+/// The role of a replica in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Follows, or waits for a leader.
     Follower,
-    /// Asks whether it would win.
+    /// Asks whether it would win an election.
     PreCandidate,
     /// Asks for votes.
     Candidate,
@@ -155,7 +155,7 @@ pub struct RoleState {
     pub serving: bool,
 }
 
-/// What proves that this replica's log has lost entries that it had acknowledged: it was rolled back,
+/// The proof that this replica's log has lost entries that it had acknowledged: it was rolled back,
 /// and takes no part in its group any more (RULE 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -174,12 +174,12 @@ pub struct Loss {
 /// Everything a kernel wants done since it was last asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// May leave at once, beside the disk write. With the node each is meant for.
+    /// Messages that may leave at once, beside the disk write, each with its receiver's node.
     pub send_now: Vec<(NodeId, Message)>,
     /// To be made durable.
     pub write: Option<Write>,
-    /// Leave once the newest write submitted so far, this one included, is durable (RULE 2): also
-    /// when this `Ready` has no write of its own.
+    /// Messages that leave once the newest write so far, this one included, is durable (RULE 2),
+    /// even if this `Ready` has no write.
     pub send_after_sync: Vec<(NodeId, Message)>,
     /// To be applied.
     pub committed: Option<Committed>,

@@ -17,7 +17,7 @@ use crate::support::{Attendance, Rest};
 use crate::transfer::Transfer;
 use crate::windows::Windows;
 
-/// What a replica holds while it leads.
+/// The state of a replica while it leads.
 pub(crate) struct Leading {
     /// Every member but this replica, voters and learners alike, and for a while those that were
     /// removed: a quorum is counted by the membership, never by this list.
@@ -87,7 +87,7 @@ impl Kernel {
         }
         let (pending_bytes, bytes_max) =
             (leading.uncommitted_bytes, self.config.uncommitted_bytes_max);
-        // The first always enters, or a draft larger than the bound never could.
+        // The first proposal always enters; otherwise a draft larger than the bound never could.
         if pending_bytes > 0 && pending_bytes + draft.len_bytes() > bytes_max {
             return Err((ProposeError::Full { pending_bytes, bytes_max }, draft));
         }
@@ -112,8 +112,8 @@ impl Kernel {
         first
     }
 
-    /// Commits what a quorum holds durably, if it ends with an entry of the own term: older ones
-    /// are committed by it alone (Raft paper, 5.4.2 and figure 8).
+    /// Commits what a quorum holds durably, if it ends with an entry of the own term: only such an
+    /// entry commits older ones (Raft paper, 5.4.2 and figure 8).
     pub(crate) fn advance_commit(&mut self) {
         let Some(leading) = &mut self.leading else { return };
         let own = self.config.replica;
@@ -131,7 +131,7 @@ impl Kernel {
         }
     }
 
-    /// A member of the group said something in the own term.
+    /// A message of a member of the group arrived in the own term.
     pub(crate) fn hear_follower(&mut self, replica: ReplicaId) {
         let now = self.now;
         if let Some(follower) = self.leading.as_mut().and_then(|l| l.follower_mut(replica)) {
@@ -184,8 +184,8 @@ impl Kernel {
         if follower.is_overdue() {
             match follower.pace {
                 Pace::Probe { .. } => follower.pace = Pace::Probe { waiting: false },
-                // Whether the last append arrived is found out by an empty one behind it, which
-                // costs nothing if it did.
+                // An empty append after the last one finds out whether that arrived, and costs
+                // nothing if it did.
                 Pace::Replicate => {
                     let (to, end) = (follower.member, follower.next.previous());
                     self.send_append(to, end, Vec::new());
@@ -196,7 +196,7 @@ impl Kernel {
         self.confirm_reads();
     }
 
-    /// Heartbeats to everybody, with the newest read round.
+    /// Sends heartbeats to every follower that is not down, with the newest read round.
     pub(crate) fn send_heartbeats(&mut self) {
         let (term, from, commit) = (self.term, self.config.replica, self.commit);
         let round = self.reads.round;
@@ -228,7 +228,7 @@ impl Kernel {
                 self.send_to(follower.member, body);
             }
         }
-        // No snapshot is worth its while for one that is removed.
+        // A replica that is removed is not worth a snapshot.
         let is_done = |f: &Progress| f.knows_to_have_left() || f.needs_snapshot();
         leading.followers.retain(|follower| follower.left_at.is_none() || !is_done(follower));
         self.leading = Some(leading);
@@ -236,7 +236,7 @@ impl Kernel {
 
     /// Sends at most one append. True if another may follow.
     fn replicate_to(&mut self, follower: &mut Progress) -> bool {
-        // It may have been silent while the log went on without it.
+        // It may have been silent while the log moved on without it.
         follower.begin_behind(self.log.base().index);
         let Some(room_bytes) = follower.room_bytes(&self.config) else { return false };
         let until = self.log.last().index.next();
@@ -320,7 +320,7 @@ impl Kernel {
         self.outbox.push(SendAfter::Nothing, to.node, Message { from, to: to.replica, term, body });
     }
 
-    /// The highest index that a quorum holds durably, whoever's term it is of; 0 where none leads.
+    /// The highest index that a quorum holds durably, of any term; 0 if this replica does not lead.
     #[must_use]
     pub fn acknowledged(&self) -> Index {
         let Some(leading) = &self.leading else { return Index(0) };
@@ -350,7 +350,7 @@ impl Kernel {
         if let Some(transfer) = &leading.transfer {
             deadline = deadline.min(transfer.deadline);
         }
-        // Alone there is nobody to send heartbeats to.
+        // A leader that is alone has nobody to send heartbeats to.
         if !leading.followers.is_empty() {
             deadline = deadline.min(leading.heartbeat_at);
         }

@@ -1,9 +1,9 @@
-//! Snapshots for followers that the log can't help any more, the new base of a replica that
-//! installed one, and the purge of entries that nobody needs (Raft paper, section 7; thesis 5).
+//! Snapshots for followers that need purged entries, the new base of a replica that installed one,
+//! and the purge of entries that nobody needs (Raft paper, section 7; thesis 5).
 //!
-//! The kernel moves no state. It tells its host whom to send a snapshot, pauses that follower, and
-//! is told how it ended; on the receiving side it is told that the state is there, and begins its
-//! log anew.
+//! The kernel moves no state. It tells its host which follower needs a snapshot, pauses that
+//! follower, and is told the outcome. On the receiving side it is told that the state is there, and
+//! restarts its log.
 
 use quorate_types::{Index, LogId, Monotonic, Mutant, ReplicaId, Term};
 
@@ -14,12 +14,12 @@ use crate::progress::{Pace, Progress};
 use crate::ready::{Install, Reader, Role, SnapshotOutcome, SnapshotRequest};
 
 impl Kernel {
-    /// Begins the log anew behind a snapshot: the state through `base`, with the membership in force
-    /// there, is complete in the data store, and nothing older is being applied. Term, vote and write
-    /// numbers stay (RULE 13). Entries behind `base` stay if the log holds `base`; a log that does
-    /// not goes as a whole. What has to be written comes as [`Ready::install`](crate::Ready), and
-    /// nothing is acknowledged before that is durable. After a crash before it the snapshot counts
-    /// as never installed.
+    /// Restarts the log after a snapshot: the state through `base`, with the membership in force
+    /// there, is complete in the data store, and nothing older is being applied. Term, vote and
+    /// write numbers stay (RULE 13). Entries after `base` stay if the log holds `base`; otherwise
+    /// the whole log is dropped. What has to be written comes as [`Ready::install`](crate::Ready),
+    /// and nothing is acknowledged before that is durable. After a crash before then, the snapshot
+    /// counts as never installed.
     ///
     /// Its sender was in `term`, which becomes the own term if that is older: an acknowledgement of
     /// `base` may not go to the leader of an older term, whose log can differ there.
@@ -104,7 +104,7 @@ impl Kernel {
 
     /// Gives up the entries up to and with `to`, or as many of them as are not needed here
     /// ([`Kernel::log_needed_from`]); the host says up to where the applied state is durable (RULE
-    /// 10). Gives the base from now on, up to which the log store may purge.
+    /// 10). Returns the new base, up to which the log store may purge.
     pub fn purge(&mut self, to: Index) -> LogId {
         let mutated = self.breaks(Mutant::PurgeUnapplied);
         let to = if mutated { self.commit } else { to.min(self.log_needed_from().previous()) };
@@ -139,8 +139,8 @@ impl Kernel {
         }
     }
 
-    /// How the snapshot for `replica` ended that a [`SnapshotRequest`] asked for. Means nothing to a
-    /// replica that does not lead any more.
+    /// Takes the outcome of the snapshot for `replica` that a [`SnapshotRequest`] asked for. A
+    /// replica that does not lead any more ignores it.
     pub fn handle_snapshot_report(&mut self, replica: ReplicaId, outcome: SnapshotOutcome) {
         let (base, last) = (self.log.base().index, self.log.last().index);
         let Some(leading) = &mut self.leading else { return };

@@ -1,9 +1,10 @@
-//! Node liveness in a kernel (thesis 6.4.1 for the lease): where the host knows of nodes, the
-//! group's own timers, heartbeats and read rounds give way to that.
+//! Node liveness in a kernel (thesis 6.4.1 for the lease): where the host knows which nodes are
+//! alive, that replaces the group's own timers, heartbeats and read rounds.
 //!
-//! A replica that its node has bound to a leader runs no election timer and helps nobody else. A
-//! leader whose followers are bound, or down, and hold everything **quiesces**: no message, no
-//! timer, until something is asked of it or the host says that a follower attends otherwise.
+//! A replica that its node has bound to a leader runs no election timer and helps no other
+//! candidate. A leader whose followers are bound, or down, and hold everything **quiesces**: no
+//! message, no timer, until something is asked of it or the host says that a follower's attendance
+//! has changed.
 
 use quorate_types::{Monotonic, Mutant, ReplicaId};
 
@@ -25,12 +26,12 @@ pub enum Attendance {
     Down,
 }
 
-/// Whether a leader is at work.
+/// Whether a leader is awake, about to quiesce, or quiesced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
     Awake,
-    /// Everything is held everywhere. Once every bound follower has answered this round, it also
-    /// knows what is committed.
+    /// Every member holds everything. Once every bound follower has answered this round, they also
+    /// know what is committed.
     Falling {
         round: u64,
     },
@@ -50,7 +51,7 @@ impl Kernel {
         self.set_election_deadline();
     }
 
-    /// The binding is over. The election timer starts anew, and the leader counts as heard of never:
+    /// The binding is over. The election timer starts again, and the leader counts as never heard:
     /// what ended the binding may be a request for a vote that is to be judged next.
     pub fn handle_unbound(&mut self, now: Monotonic) {
         self.now = self.now.max(now);
@@ -61,8 +62,8 @@ impl Kernel {
         }
     }
 
-    /// The binding is over because the leader's node is lost: a replica that campaigns gladly does so
-    /// at the next [`Kernel::handle_timeout`]. The host spreads the groups of a node over time.
+    /// The binding is over because the leader's node is lost: a replica that campaigns eagerly does
+    /// so at the next [`Kernel::handle_timeout`]. The host spreads the groups of a node over time.
     pub fn handle_leader_lost(&mut self, now: Monotonic) {
         self.now = self.now.max(now);
         // Heard since the binding ended: it lives, or another leads.
@@ -75,14 +76,15 @@ impl Kernel {
         }
     }
 
-    /// Does not campaign before `until`: in a former life this node may have bound itself for as long
-    /// to a leader that it has forgotten. That no vote is given either is the host's affair.
+    /// Does not campaign before `until`: before its restart this node may have bound itself for
+    /// that long to a leader that it has forgotten. The host sees to it that no vote is given
+    /// either.
     pub fn handle_silence(&mut self, until: Monotonic) {
         self.election.silent_until = self.election.silent_until.max(until);
         self.set_election_deadline();
     }
 
-    /// What the host knows of `replica`, where this one leads; forgotten with the term.
+    /// Takes what the host knows of `replica`, if this one leads; forgotten with the term.
     pub fn handle_attendance(
         &mut self,
         now: Monotonic,
@@ -93,7 +95,7 @@ impl Kernel {
         let (now, silence_max) = (self.now, self.config.election_timeout);
         let Some(leading) = &mut self.leading else { return };
         let Some(follower) = leading.follower_mut(replica) else { return };
-        // What this group hears itself counts for more than what was not heard beside it.
+        // A message that this group itself hears counts for more than the host's report of silence.
         let is_heard = now.since(follower.last_contact) < silence_max;
         let attendance = match attendance {
             Attendance::Down if is_heard => Attendance::Awake,
@@ -109,8 +111,8 @@ impl Kernel {
         self.wake();
     }
 
-    /// A follower that was taken for down asks for votes: it lives, and it is deaf to this leader only
-    /// because nothing is sent to it.
+    /// A follower that was thought to be down asks for votes: it lives, and it does not hear this
+    /// leader only because nothing is sent to it.
     pub(crate) fn rehear(&mut self, replica: ReplicaId) {
         let follower = self.leading.as_ref().and_then(|leading| leading.follower(replica));
         if follower.is_some_and(|follower| follower.attendance == Attendance::Down) {
@@ -125,7 +127,8 @@ impl Kernel {
         self.poll_timeout() == Monotonic(u64::MAX)
     }
 
-    /// Back to work: heartbeats at once, and everybody has an election timeout to answer.
+    /// Wakes the leader: heartbeats leave at once, and every follower has an election timeout to
+    /// answer.
     pub(crate) fn wake(&mut self) {
         let now = self.now;
         let Some(leading) = &mut self.leading else { return };

@@ -26,8 +26,8 @@ impl Kernel {
         if let Some(transfer) = &leading.transfer {
             return Err(TransferError::Transferring { to: transfer.to });
         }
-        // In joint consensus, one that has to stay: a voter that is being left would lead only to
-        // hand over again.
+        // In joint consensus, a voter that is to stay: an outgoing one would lead only to hand over
+        // again.
         let stays = self.log.membership().voters.iter().any(|voter| voter.replica == to);
         if to == self.config.replica || !stays {
             return Err(TransferError::NotAVoter { to });
@@ -54,11 +54,11 @@ impl Kernel {
         }
     }
 
-    /// Gives a transfer up whose time is over: proposals are taken again, and joint consensus is left
-    /// where that waited for the transfer. A leader that is no voter any more does not stay for it.
-    /// Where the target was told, it may still be on its way to a campaign, so the leader has no lease
-    /// for the rest of the term: it ends that by an election of its own (RULE 6). Everybody who
-    /// follows it grants that, and the order that comes late finds its term over.
+    /// Gives up a transfer whose time is over: proposals are taken again, and joint consensus is
+    /// left if that waited for the transfer. A leader that is no voter any more does not stay for
+    /// it. If the target was told, it may still campaign, so the leader has no lease for the rest
+    /// of the term: it ends the term by its own election (RULE 6). Every follower of it grants
+    /// that, and an order that comes late finds its term over.
     pub(crate) fn expire_transfer(&mut self) {
         let Some(leading) = &mut self.leading else { return };
         let is_over = |transfer: &mut Transfer| transfer.deadline <= self.now;
@@ -73,16 +73,16 @@ impl Kernel {
         }
     }
 
-    /// True if this leader has told another replica to campaign: from then on that one may be
-    /// elected at any time, whoever promised what to this one (RULE 6).
+    /// True if this leader has told another replica to campaign: from then on that replica may be
+    /// elected at any time, whatever was promised to this one (RULE 6).
     #[must_use]
     pub fn has_handed_over(&self) -> bool {
         let transfer = self.leading.as_ref().and_then(|leading| leading.transfer.as_ref());
         transfer.is_some_and(|transfer| transfer.told)
     }
 
-    /// TimeoutNow arrived in the own term. Only the leader followed may ask for this, and only
-    /// who may campaign at all: anything else is late or astray.
+    /// TimeoutNow arrived in the own term. Only the leader followed may ask for this, and only of a
+    /// replica that may campaign: any other order is late or astray.
     pub(crate) fn handle_timeout_now(&mut self, from: ReplicaId) {
         let is_asked = self.role == Role::Follower && self.leader == Some(from);
         if is_asked && self.may_campaign() {

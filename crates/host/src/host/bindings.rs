@@ -1,9 +1,10 @@
-//! How a host applies bindings: which messages a bound replica takes, and who is told of a change.
-//! The rules are those of [`quorate_liveness`]; this is where they meet the kernels.
+//! How a host applies bindings: which messages a bound replica takes, and which nodes are told of a
+//! change. The rules are those of [`quorate_liveness`]; this file applies them to the kernels.
 //!
-//! Every message goes by the binding of its shard before a kernel sees it. A leader asks its
-//! followers to bind, at its heartbeats and whenever a peer is back; while a quorum is bound and
-//! supports this node it answers reads by its lease, and where everything is held it quiesces.
+//! The binding of a shard judges every message before the kernel sees it. A leader asks its
+//! followers to bind, at its heartbeats and whenever a peer is back. While a quorum is bound and
+//! supports this node, the leader answers reads by its lease; once everything is held everywhere,
+//! it quiesces.
 
 use quorate_liveness::{
     BindRequest, Binding, Control, Decision, Followed, Heard, LivenessNote, StandingChange,
@@ -15,7 +16,7 @@ use quorate_types::{Monotonic, NodeId, ReplicaId, ShardId, Term, limits};
 use super::Host;
 use super::slots::Slot;
 
-/// What a message of Raft is to a binding.
+/// The kind of message that a Raft message is to a binding.
 fn heard(message: &Message) -> Heard {
     match &message.body {
         Body::Append { .. } | Body::Heartbeat { .. } => Heard::Leader,
@@ -38,9 +39,9 @@ impl Host {
         self.decide(now, slot, message.from, message.term, heard(message)) != Decision::Drop
     }
 
-    /// What to do with something that `from` says in `term`. Where that frees the replica, it is free
-    /// afterwards. A vote that the binding refuses is refused by the kernel too, which knows that it
-    /// is bound and has the words for it.
+    /// Decides on a message of `from` in `term`; if the message frees the replica, it is free
+    /// afterwards. A vote that the binding refuses is refused by the kernel too, which knows that
+    /// it is bound and writes the answer.
     pub(super) fn decide(
         &mut self,
         now: Monotonic,
@@ -58,7 +59,7 @@ impl Host {
         decision
     }
 
-    /// The binding is gone already; the kernel and the others are told.
+    /// Tells the kernel and the others that a binding is gone.
     fn unbind(&mut self, now: Monotonic, slot: Slot, binding: &Binding) {
         let Some(liveness) = &mut self.liveness else { return };
         let (shard, leader) = (self.shards[slot].id, binding.leader.node);
@@ -145,7 +146,7 @@ impl Host {
         self.mark_dirty(slot);
     }
 
-    /// The support given to a peer stands otherwise.
+    /// The support given to a peer has changed.
     pub(super) fn handle_standing(&mut self, now: Monotonic, change: &StandingChange) {
         let Some(liveness) = &mut self.liveness else { return };
         liveness.standings.handle_change(change);
@@ -217,8 +218,8 @@ impl Host {
         self.turn.control.push((node, shard, Control::Query { from, to, term }));
     }
 
-    /// A caller asks something of a replica here. If that is bound to a leader that gave up, and the
-    /// release was lost, this is how it comes out.
+    /// A caller asks something of a replica here. If the replica is bound to a leader that gave up,
+    /// and the release was lost, this finds it out.
     pub(super) fn handle_request(&mut self, now: Monotonic, slot: Slot) {
         let Some(replica) = &self.shards[slot].liveness else { return };
         let asked = |at| now.since(at) < limits::ELECTION_TIMEOUT;
@@ -227,7 +228,7 @@ impl Host {
         }
     }
 
-    /// Wakes what is due.
+    /// Wakes the shards that are due.
     pub(super) fn take_wakes(&mut self, now: Monotonic) {
         while let Some((shard, wake)) =
             self.liveness.as_mut().and_then(|liveness| liveness.wakes.take_wake(now))
@@ -256,7 +257,7 @@ impl Host {
         replica.bound.binding(&liveness.standings).copied()
     }
 
-    /// The replica goes: nothing is bound by it or to it any more.
+    /// The replica is removed: nothing is bound by it or to it any more.
     pub(super) fn forget_liveness(&mut self, now: Monotonic, slot: Slot) {
         self.end_lease(slot);
         let binding = self.shards[slot].liveness.as_mut().and_then(|l| l.bound.take());

@@ -1,4 +1,5 @@
-//! The leader's side of node liveness in a host: who is bound, who attends, and the lease.
+//! The leader's side of node liveness in a host: which members are bound, which attend, and the
+//! lease.
 
 use quorate_liveness::{
     Binding, ChangeNumber, Control, LeaderFacts, LeaderMonitor, Lease, LeaseEnd, LivenessNote,
@@ -23,7 +24,7 @@ impl Host {
         let shard = self.shards[slot].id;
         let (leader, member) =
             (binding.leader.replica, Member { replica: binding.replica, node: from });
-        // One that was removed is free too: nobody will ever tell it anything else.
+        // A replica that was removed is free too: nobody will ever tell it anything else.
         if !self.leads_member(slot, leader, binding.term, member) {
             self.release(from, shard, leader, member.replica, binding.term);
             return;
@@ -41,7 +42,7 @@ impl Host {
         self.tell_attendance(now, slot);
     }
 
-    /// What the kernel's role is now, for the lease.
+    /// Brings the lease in line with the kernel's role.
     pub(super) fn follow_role(&mut self, now: Monotonic, slot: Slot, role: &RoleState) {
         let Some(liveness) = &self.liveness else { return };
         let incarnation = liveness.standings.incarnation();
@@ -71,8 +72,8 @@ impl Host {
         self.tell_attendance(now, slot);
     }
 
-    /// Leads no more: everybody bound here is free, and told so. By now no read is answered by the
-    /// lease any more.
+    /// The replica no longer leads: every replica bound here is free, and is told so. By now the
+    /// lease answers no read any more.
     pub(super) fn end_lease(&mut self, slot: Slot) {
         let shard = self.shards[slot].id;
         let ended = self.shards[slot].liveness.as_mut().and_then(|l| l.leading.take());
@@ -88,8 +89,8 @@ impl Host {
         }
     }
 
-    /// At a leader's heartbeat: asks who is not bound, tells the kernel who attends, and looks
-    /// whether it still should lead.
+    /// At a leader's heartbeat: asks the members that are not bound, tells the kernel which ones
+    /// attend, and checks whether it still should lead.
     pub(super) fn attend(&mut self, now: Monotonic, slot: Slot) {
         if self.shards[slot].leading().is_none() {
             return;
@@ -150,7 +151,7 @@ impl Host {
         self.tell_attendance(now, slot);
     }
 
-    /// Asks `member` to bind, whatever is known of it. What it is bound to stays so meanwhile.
+    /// Asks `member` to bind, whatever is known of it. Its present binding stays meanwhile.
     pub(super) fn ask_to_bind(&mut self, now: Monotonic, slot: Slot, member: Member) {
         let shard = self.shards[slot].id;
         let (Some(liveness), Some(leading)) = (&self.liveness, self.shards[slot].leading()) else {
@@ -162,7 +163,7 @@ impl Host {
         }
     }
 
-    /// Tells the kernel who is bound and who is down.
+    /// Tells the kernel which members are bound and which are down.
     pub(super) fn tell_attendance(&mut self, now: Monotonic, slot: Slot) {
         let own = self.shards[slot].replica;
         let members: Vec<Member> = self.shards[slot].kernel.membership().members().collect();
@@ -194,7 +195,7 @@ impl Host {
         let leading = shard.liveness.as_ref()?.leading.as_ref()?;
         let (liveness, role) = (self.liveness.as_ref()?, shard.kernel.role());
         let leads = role.role == Role::Leader && role.term == leading.lease.term();
-        // Not once it has let another lead (RULE 6), nor once it is none who would be asked.
+        // It has none once it has let another lead (RULE 6), or is no voter any more.
         let membership = shard.kernel.membership();
         let votes = membership.voters.iter().any(|voter| voter.replica == shard.replica);
         let mutated = self.config.mutation.is(Mutant::LeaseAfterTimeoutNow);
@@ -213,7 +214,7 @@ impl Host {
         }
     }
 
-    /// True if `replica` lives here and leads `term`, and `member` is a member to it.
+    /// True if `replica` lives here and leads `term`, and counts `member` as a member.
     pub(super) fn leads_member(
         &self,
         slot: Slot,

@@ -1,11 +1,12 @@
-//! What a host knows of other nodes: the support given to them, the support held, and whom to wake.
+//! What a host knows of other nodes: the support given to them, the support held, and the shards to
+//! wake.
 
 use std::collections::BTreeMap;
 
 use quorate_liveness::{Standings, SupportHeld, WakeIndex};
 use quorate_types::NodeId;
 
-/// See the module.
+/// A host's view of the liveness of other nodes.
 pub(crate) struct HostLiveness {
     pub(crate) standings: Standings,
     /// The support that this node holds, as the host was told; no entry for a peer never heard.

@@ -1,7 +1,7 @@
 //! The host of all shards of one worker: it takes events in and gives one turn out.
 //!
-//! Here are the events, the timers and the turn; the files below add what else a host does for its
-//! shards, each on its own part of the state.
+//! This file has the events, the timers and the turn. The files below add the other work of a host
+//! for its shards, each on its own part of the state.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -60,7 +60,7 @@ pub struct Host {
     turn_last: u64,
     stalls: Stalls,
     totals: Totals,
-    /// Gathers what events bring about until the turn is taken.
+    /// Gathers the effects of events until the turn is taken.
     turn: Turn,
 }
 
@@ -69,7 +69,7 @@ impl Host {
     #[must_use]
     pub fn new(mut config: HostConfig) -> Host {
         let standings = config.standings.take();
-        // Nodes with one seed must not wake in step.
+        // Nodes with the same seed must not wake shards at the same time.
         let seed = config.seed.wrapping_mul(SPREAD) ^ config.node.0;
         let totals = Totals::new(&config);
         Host {
@@ -113,7 +113,8 @@ impl Host {
         self.mark_dirty(slot);
     }
 
-    /// Gives up a replica that has lost what it had acknowledged, with all that it was about to say.
+    /// Gives up a replica that has lost what it had acknowledged, with everything that it was about
+    /// to send.
     fn end_replica(&mut self, now: Monotonic, slot: Slot, loss: Loss) {
         let (shard, replica) = (self.shards[slot].id, self.shards[slot].replica);
         self.remove(now, shard);
@@ -204,7 +205,7 @@ impl Host {
                 return;
             }
             self.timers.pop();
-            // A later arming for an earlier time left this one behind, or another shard that is gone.
+            // This entry is stale: its shard was armed again for an earlier time, or is gone.
             let shard = self.shards.get_mut(slot).filter(|shard| shard.armed == deadline);
             if let Some(shard) = shard {
                 shard.armed = Monotonic(u64::MAX);
@@ -236,7 +237,7 @@ impl Host {
         let mut flight = InFlight { turn: number, taken: now, writes: Vec::new() };
         let mut writes = Vec::new();
         let mut dirty = std::mem::take(&mut self.dirty).into_iter();
-        // Those that wait for room come after all others, whose news may have given it.
+        // Shards that wait for room come after all others, whose progress may have made room.
         while let Some(slot) = dirty.next().or_else(|| self.next_waiting()) {
             let shard = &mut self.shards[slot];
             shard.dirty = false;
@@ -266,7 +267,7 @@ impl Host {
         std::mem::take(&mut self.turn)
     }
 
-    /// Routes one shard's wishes into the turn.
+    /// Puts what one shard wants done into the turn.
     fn take_shard(&mut self, now: Monotonic, slot: Slot, ready: Ready, number: u64) {
         let id = self.shards[slot].id;
         for (node, message) in ready.send_now {
@@ -319,8 +320,8 @@ impl Host {
         }
     }
 
-    /// RULE 2: what waits for a sync leaves with the newest write of its shard, and at once only
-    /// where the shard has none under way. `number` is the turn's.
+    /// RULE 2: a message that waits for a sync leaves with the newest write of its shard, or at
+    /// once if the shard has no write under way. `number` is the turn's.
     fn hold(&mut self, slot: Slot, node: NodeId, message: Message, number: u64) {
         let shard = &mut self.shards[slot];
         // Turns complete in their order.
@@ -337,7 +338,7 @@ impl Host {
         shard: ShardId,
         mut message: Message,
     ) {
-        // A peer may be ahead of us in what lives here; it will ask again.
+        // A peer may know before us which shards live here; it will ask again.
         let Some(slot) = self.shards.find(shard) else {
             return;
         };
@@ -352,7 +353,7 @@ impl Host {
             Some(_) => {}
             None => kernel.handle_address(message.from, from),
         }
-        // A vote would wait for the disk, and a term more would be one write more that waits.
+        // A vote would wait for the disk, and a new term would be one more write that waits.
         let is_vain = self.is_stalled() && matches!(message.body, Body::VoteRequest { .. });
         if !is_vain && self.lets_pass(now, slot, &message) {
             self.shards[slot].kernel.handle_message(now, message);
@@ -423,7 +424,8 @@ impl Host {
         self.in_flight.front().map(|flight| flight.taken)
     }
 
-    /// Nothing here leads or campaigns for a while: the disk hangs, or the node is to stop.
+    /// Every replica here stops leading and campaigning for a while: the disk hangs, or the node is
+    /// to stop.
     pub fn step_down_all(&mut self, now: Monotonic) {
         for slot in self.shards.all() {
             self.shards[slot].kernel.step_down(now);
@@ -432,8 +434,9 @@ impl Host {
         }
     }
 
-    /// The node's entry cache has one budget: the shards give up applied runs in turn, and where that
-    /// is not enough what waits to be committed or applied, which is read back when its time comes.
+    /// Keeps the node's entry cache within its one budget: the shards give up applied runs in turn,
+    /// and if that is not enough, runs that wait to be committed or applied, which are read back
+    /// later.
     fn evict(&mut self) {
         if self.totals.cached_bytes > self.config.entry_cache_bytes_max {
             self.evict_below(|shard| shard.applied().next());
@@ -443,7 +446,7 @@ impl Host {
         }
     }
 
-    /// Gives up what is durable below an index of each shard, until there is room to spare.
+    /// Evicts durable runs below an index of each shard, until there is room to spare.
     fn evict_below(&mut self, index: impl Fn(&Shard) -> Index) {
         let low_water = self.config.entry_cache_bytes_max / 4 * 3;
         for _ in 0..self.shards.len() {

@@ -1,4 +1,4 @@
-//! The places of a host's shards, which stay where they are while other shards come and go.
+//! The slots of a host's shards. A shard keeps its slot while other shards come and go.
 
 use std::ops::{Index, IndexMut};
 
@@ -20,7 +20,7 @@ pub(crate) struct Slots {
     by_id: FxHashMap<ShardId, Slot>,
     /// One more than the last place that was ever taken.
     end: usize,
-    /// Where [`Slots::next_around`] goes on.
+    /// Where [`Slots::next_around`] continues.
     around: usize,
 }
 
@@ -72,7 +72,7 @@ impl Slots {
         self.shards.iter().map(|(_, shard)| shard)
     }
 
-    /// Goes around all shards without end, one with each call; `None` if there is none.
+    /// The next shard, around all of them without end; `None` if there is none.
     pub(crate) fn next_around(&mut self) -> Option<Slot> {
         for _ in 0..self.end {
             let slot = self.around % self.end;

@@ -1,25 +1,26 @@
 //! Detects a disk or a state machine that hangs: it fails nothing and finishes nothing.
 //!
-//! A leader on it would go on sending heartbeats and commit nothing, or answer nobody: its followers
-//! stay loyal and its shards stand still for as long as that lasts. So a host that waits for a write
-//! (`limits::DISK_STALL`) or for an applied entry (`limits::APPLY_STALL`) and has seen none finished for
-//! so long gives up all that it leads. Until something is finished its replicas neither campaign nor
-//! lead; on a disk that hangs they don't answer who campaigns either, because each term more would be
-//! one write more that waits. Whatever is slow, with a long queue, finishes something all the time.
+//! A leader on it would keep sending heartbeats and commit nothing, or answer nobody: its followers
+//! would stay with it, and its shards would stand still. So a host that waits for a write
+//! (`limits::DISK_STALL`) or for an applied entry (`limits::APPLY_STALL`) and has seen none finish
+//! for that long gives up all that it leads. Until something finishes, its replicas neither
+//! campaign nor lead. On a disk that hangs they don't answer candidates either, because each new
+//! term would be one more write that waits. Work that is only slow, with a long queue, still
+//! finishes something all the time.
 
 use quorate_types::{Duration, Index, Monotonic, limits};
 
 use crate::shard::Shard;
 
-/// Between two looks that are further apart this process itself stood still, as a suspended machine
-/// does: what has been finished may be waiting to be heard.
+/// If two checks are further apart than this, the process itself stood still, as on a suspended
+/// machine: completions may be waiting to be heard.
 const LOOKS_APART_MAX: Duration = Duration::from_millis(1_000);
 
-/// One kind of work that somebody else does for this host.
+/// One kind of work that is done outside this host.
 #[derive(Default)]
 struct Watch {
-    /// When something was last heard to be finished, or work to begin after there was none, or the
-    /// process to go on after it stood still.
+    /// When a completion was last heard, or work began after there was none, or the process
+    /// continued after it stood still.
     progress: Monotonic,
     stalled: bool,
 }
@@ -40,23 +41,23 @@ impl Watch {
     }
 }
 
-/// What is known of the progress of others.
+/// What is known of the progress of the disk and of the state machines.
 #[derive(Default)]
 pub(super) struct Stalls {
     looked: Monotonic,
     disk: Watch,
     apply: Watch,
-    /// Shards with entries that were handed over to be applied, and are not yet.
+    /// Shards with entries that were handed over to be applied, and are not applied yet.
     applying: usize,
 }
 
 impl Stalls {
-    /// Whether the disk hangs, as of the last look at the timers.
+    /// Whether the disk hangs, as of the last check of the timers.
     pub(super) fn is_disk_stalled(&self) -> bool {
         self.disk.stalled
     }
 
-    /// Whether the state machines finish nothing, as of the last look at the timers.
+    /// Whether the state machines finish nothing, as of the last check of the timers.
     pub(super) fn is_apply_stalled(&self) -> bool {
         self.apply.stalled
     }
@@ -115,7 +116,7 @@ impl Stalls {
         }
     }
 
-    /// Nothing of `shard` is waited for any more.
+    /// Stops waiting for `shard`.
     pub(super) fn forget(&mut self, shard: &Shard) {
         if shard.is_applying() {
             self.applying -= 1;

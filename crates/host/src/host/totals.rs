@@ -1,9 +1,9 @@
-//! Sums over all shards of a host, and the bounds of these sums (RULE 18). Each shard has bounds of
-//! its own beside them.
+//! Sums over all shards of a host, and the bounds of these sums (RULE 18). Each shard also has its
+//! own bounds.
 //!
-//! - **Proposed and not committed**: past the bound, and past a reserve in which every shard that has
-//!   nothing under way may still begin, callers are told that the node is busy.
-//! - **Handed out and not applied**: past the bound nothing is handed out. Shards that have something
+//! - **Proposed and not committed**: past the bound, callers are told that the node is busy. A
+//!   reserve beyond it lets every shard that has nothing under way still begin.
+//! - **Handed out and not applied**: past the bound nothing is handed out. Shards that have entries
 //!   wait in a queue, which moves as entries are applied.
 //! - **Under way to each peer**: see [`Windows`].
 //! - **Cached entries**: see `Host::evict`.
@@ -16,7 +16,7 @@ use super::slots::Slot;
 use crate::config::HostConfig;
 use crate::shard::Shard;
 
-/// See the module.
+/// The sums over all shards of a host.
 pub(super) struct Totals {
     pub(super) cached_bytes: usize,
     pub(super) uncommitted_bytes: usize,
@@ -57,7 +57,7 @@ impl Totals {
         self.apply_bytes_max.saturating_sub(self.apply_bytes)
     }
 
-    /// Looks at what a shard holds now.
+    /// Counts what a shard holds now.
     pub(super) fn count(&mut self, slot: Slot, shard: &mut Shard) {
         let (kernel, counted) = (&shard.kernel, &mut shard.counted);
         let parts = [
@@ -79,7 +79,7 @@ impl Totals {
         }
     }
 
-    /// Takes a shard's part out: it is given up.
+    /// Removes the part of a shard that is given up.
     pub(super) fn uncount(&mut self, slot: Slot, shard: &mut Shard) {
         let counted = std::mem::take(&mut shard.counted);
         self.cached_bytes -= counted.cached_bytes;

@@ -24,8 +24,8 @@ impl Host {
         self.mark_dirty(slot);
     }
 
-    /// Begins a shard's log anew behind a snapshot. Callers whose entries it may hold are told that
-    /// the outcome is unknown: their entries are not seen here any more.
+    /// Restarts a shard's log after a snapshot. Callers whose entries the snapshot may hold are
+    /// told that the outcome is unknown: this log never shows their entries.
     pub(super) fn install(&mut self, now: Monotonic, shard: ShardId, arrived: Arrived) {
         let Arrived { to, from, term, base, membership, descriptor_version } = arrived;
         let slot = self.shards.find(shard).filter(|slot| self.shards[*slot].replica == to);
@@ -45,14 +45,14 @@ impl Host {
             self.shards[slot].descriptor_version = descriptor_version;
             self.shards[slot].reset_after_snapshot(base.index, &mut self.turn.answers);
             self.stalls.expect_applied(now, &mut self.shards[slot], base.index);
-            // The log begins further on than any purge of this turn would have it.
+            // The log now begins later than any purge of this turn would make it begin.
             self.turn.purges.retain(|purge| purge.shard != shard);
         }
         self.turn.installs.push((shard, installed.map(|()| base)));
         self.mark_dirty(slot);
     }
 
-    /// Gives up what a shard's log holds and nobody needs.
+    /// Purges the entries of a shard's log that nobody needs.
     pub(super) fn purge(&mut self, shard: ShardId, to: Index) {
         let Some(slot) = self.shards.find(shard) else { return };
         let kernel = &mut self.shards[slot].kernel;
@@ -66,8 +66,8 @@ impl Host {
     }
 
     /// Gives a replica up: it was destroyed on proof, or has lost what it had promised (RULES 5 and
-    /// 15). Its callers are answered with the next turn, nothing of it that waits for a sync leaves
-    /// any more, and its slot is free. The driver drops what is on its way to this replica: applied
+    /// 15). Its callers are answered with the next turn, none of its messages that wait for a sync
+    /// leaves, and its slot is free. The driver drops what is on its way to this replica: applied
     /// and fetched events must not reach another one of the same shard.
     pub fn remove(&mut self, now: Monotonic, shard: ShardId) {
         let Some(slot) = self.shards.find(shard) else { return };

@@ -5,7 +5,7 @@ use quorate_types::{Index, LogId, Monotonic, NodeId, ShardId, Term};
 
 use super::Host;
 
-/// What a host can tell of one shard.
+/// The state of one shard, as its host sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardView {
     /// Role, term and leader.
@@ -28,7 +28,7 @@ pub struct ShardView {
     pub is_bound: bool,
     /// The replica sends nothing, and no timer of it runs.
     pub is_quiesced: bool,
-    /// Callers who wait here.
+    /// The number of callers that wait here.
     pub waiting: usize,
     /// Messages that wait for a sync.
     pub held_messages: usize,
@@ -62,7 +62,7 @@ impl Host {
         self.totals.cached_bytes
     }
 
-    /// Bytes of those that are not durable here yet, and can't be given up.
+    /// Bytes of cached entries that are not durable here yet, and so can't be evicted.
     #[must_use]
     pub fn pinned_bytes(&self) -> usize {
         self.shards.shards().map(|shard| shard.kernel.pinned_bytes()).sum()
@@ -98,13 +98,13 @@ impl Host {
         self.totals.windows.bytes(peer)
     }
 
-    /// Whether the disk hangs, as of the last look at the timers.
+    /// Whether the disk hangs, as of the last check of the timers.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.stalls.is_disk_stalled()
     }
 
-    /// Whether the state machines finish nothing, as of the last look at the timers.
+    /// Whether the state machines finish nothing, as of the last check of the timers.
     #[must_use]
     pub fn is_apply_stalled(&self) -> bool {
         self.stalls.is_apply_stalled()

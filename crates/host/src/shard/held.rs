@@ -1,10 +1,11 @@
-//! The messages of one shard that wait for a sync (RULE 2), without those that later ones outweigh.
+//! The messages of one shard that wait for a sync (RULE 2), without those that later ones replace.
 //!
-//! While a disk hangs, peers go on asking: ten heartbeats a second and leader. Of what answers the same
-//! question of the same peer only the newest is kept per write, and of an older term nothing: dropping
-//! the rest is a loss of messages, which every part of the protocol expects, and of which the newest
-//! says all that matters. Apart from each other stay what different writes hold back: an answer to an
-//! earlier write leaves earlier, and on a slow disk with a long queue one is always on its way.
+//! While a disk hangs, peers keep asking: each leader sends ten heartbeats a second. Of the answers
+//! to the same question of the same peer only the newest is kept per write, and none of an older
+//! term. Dropping the rest is a loss of messages, which every part of the protocol expects, and the
+//! newest says all that matters. Messages that wait for different writes are kept apart: an answer
+//! to an earlier write leaves earlier, and on a slow disk with a long queue one is always on its
+//! way.
 
 use quorate_raft::{Body, Message};
 use quorate_types::{NodeId, limits};
@@ -16,7 +17,7 @@ struct Held {
     message: Message,
 }
 
-/// See the module. In the order in which it was said.
+/// The messages that wait, in the order in which they were said.
 #[derive(Default)]
 pub(super) struct HeldMessages(Vec<Held>);
 
@@ -25,9 +26,10 @@ impl HeldMessages {
         self.0.len()
     }
 
-    /// Keeps `message` until the write of `turn` is durable, unless one that is kept says as much.
+    /// Keeps `message` until the write of `turn` is durable, unless a message that is kept makes it
+    /// superfluous.
     pub(super) fn push(&mut self, turn: u64, node: NodeId, message: Message) {
-        // A grant of a pre-vote tells of a term that is not the sender's, and waits for nothing.
+        // A pre-vote grant names a term that is not the sender's, and waits for nothing.
         self.0.retain(|held| held.message.term >= message.term);
         let same = |held: &Held| held.turn == turn && held.message.to == message.to;
         if self.0.iter().any(|held| same(held) && outweighs(&held.message.body, &message.body)) {
@@ -45,15 +47,15 @@ impl HeldMessages {
         self.0.push(Held { turn, node, message });
     }
 
-    /// What waited for the writes through `turn`, in order.
+    /// The messages that waited for the writes through `turn`, in order.
     pub(super) fn release(&mut self, turn: u64) -> impl Iterator<Item = (NodeId, Message)> {
         let released = self.0.extract_if(.., move |held| held.turn <= turn);
         released.map(|held| (held.node, held.message))
     }
 }
 
-/// True if who hears `newer` needs not hear `older`, which the same sender says in the same term or an
-/// earlier one.
+/// True if a receiver of `newer` does not need `older`, which the same sender sent in the same term
+/// or an earlier one.
 fn outweighs(newer: &Body, older: &Body) -> bool {
     match (newer, older) {
         (Body::HeartbeatReply { round: newer }, Body::HeartbeatReply { round: older }) => {

@@ -3,7 +3,7 @@
 use quorate_liveness::{BoundReplica, LeaderMonitor, Lease};
 use quorate_types::{Monotonic, ReplicaId};
 
-/// See the module.
+/// The state of node liveness for one replica.
 pub(crate) struct ShardLiveness {
     pub(crate) bound: BoundReplica,
     pub(crate) leading: Option<LeaderLiveness>,
@@ -11,11 +11,11 @@ pub(crate) struct ShardLiveness {
     pub(crate) asked_at: Option<Monotonic>,
 }
 
-/// While it leads.
+/// The liveness state of a replica while it leads.
 pub(crate) struct LeaderLiveness {
     pub(crate) lease: Lease,
     pub(crate) watch: LeaderMonitor,
-    /// Was quiesced when last looked at: what the watch saw before says nothing of now.
+    /// It was quiesced at the last check: what the watch saw before says nothing about now.
     pub(crate) was_quiesced: bool,
 }
 

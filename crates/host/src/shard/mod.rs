@@ -1,4 +1,4 @@
-//! One shard of a host: its kernel, and the callers who wait for it.
+//! One shard of a host: its kernel, and the callers that wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -37,22 +37,22 @@ impl Pending {
     }
 }
 
-/// A command on its way into the log, and who waits for it.
+/// A command on its way into the log, and the caller that waits for it.
 pub(crate) struct NewWrite<'a> {
     pub(crate) ticket: Ticket,
     pub(crate) session: Option<SessionStamp>,
     pub(crate) command: &'a [u8],
-    /// Whether its place is to be told.
+    /// Whether the caller is told its place in the log.
     pub(crate) progress: bool,
 }
 
-/// A shard's part of the sums of its host, as it was last counted.
+/// A shard's part of the sums of its host, as last counted.
 #[derive(Default)]
 pub(crate) struct Counted {
     pub(crate) cached_bytes: usize,
     pub(crate) uncommitted_bytes: usize,
     pub(crate) apply_bytes: usize,
-    /// It stands in the queue for room to be handed entries.
+    /// The shard is in the queue for room to apply entries.
     pub(crate) waits: bool,
 }
 
@@ -66,20 +66,20 @@ pub(crate) struct Shard {
     pub(crate) descriptor_version: u64,
     /// When the host's timer heap will look at this shard.
     pub(crate) armed: Monotonic,
-    /// It stands in the host's list of shards that the next turn looks at.
+    /// The shard is in the host's list for the next turn.
     pub(crate) dirty: bool,
     /// Its part of the host's sums.
     pub(crate) counted: Counted,
     applied: Index,
-    /// Handed over to be applied, up to and with this.
+    /// The last index handed over to be applied.
     handed: Index,
-    /// Waits for a sync.
+    /// The messages that wait for a sync.
     held: HeldMessages,
     /// Number of the newest turn that holds a write of this shard; 0 before the first.
     write_turn: u64,
     draft: RunDraft,
     draft_tickets: Vec<Ticket>,
-    /// Places in `draft_tickets` of those whose place in the log is to be told.
+    /// Positions in `draft_tickets` of the callers that are told their place in the log.
     draft_progress: Vec<usize>,
     pending: VecDeque<Pending>,
     reads_new: Vec<Ticket>,
@@ -133,13 +133,13 @@ impl Shard {
         self.handed > self.applied
     }
 
-    /// Where the leader lives, if known.
+    /// The node of the leader, if known.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         self.kernel.role().leader.map(|(_, node)| node)
     }
 
-    /// Adds a command to the run that the next turn proposes. A full run is proposed before, if the
-    /// host has room for it: true if so.
+    /// Adds a command to the run that the next turn proposes. A full run is proposed first, if the
+    /// host has room for it; true if it was.
     pub(crate) fn write(
         &mut self,
         (now, wall): (Monotonic, WallMillis),
@@ -167,7 +167,7 @@ impl Shard {
         self.reads_new.push(ticket);
     }
 
-    /// Hands what callers asked for since the last turn to the kernel.
+    /// Hands the kernel what callers asked for since the last turn.
     pub(crate) fn submit(&mut self, now: Monotonic, room_bytes: usize, turn: &mut Turn) {
         self.propose(now, room_bytes, turn);
         if self.reads_new.is_empty() {
@@ -223,8 +223,8 @@ impl Shard {
         }
     }
 
-    /// Proposals of an earlier leading that this log no longer holds. Another replica may still
-    /// hold them and win an election, so nobody can say that they did not happen.
+    /// Ends the wait for proposals of an earlier leadership that this log no longer holds. Another
+    /// replica may still hold them and win an election, so their outcome is unknown.
     fn forget_pending_from(&mut self, index: Index, answers: &mut Vec<(Ticket, Answer)>) {
         while let Some(last) = self.pending.back_mut() {
             if last.end() <= index {
@@ -263,7 +263,7 @@ impl Shard {
                 } else if index >= committed.range.start {
                     answers.push((ticket, Answer::Overwritten));
                 } else {
-                    // Its place was committed where this replica did not see by whom.
+                    // Its place was committed, and this replica did not see with which entry.
                     answers.push((ticket, Answer::OutcomeUnknown));
                 }
                 front.answered += 1;
@@ -275,7 +275,7 @@ impl Shard {
         taken
     }
 
-    /// A confirmed read waits until its index is applied; an unconfirmed one is over.
+    /// A confirmed read waits until its index is applied; an unconfirmed one ends.
     pub(crate) fn end_read(
         &mut self,
         context: u64,
@@ -319,9 +319,9 @@ impl Shard {
         }
     }
 
-    /// The log begins behind `base` from now on. Callers who waited for entries up to there are
-    /// answered: whether theirs are among them is not known here. Readers wait until the state is in
-    /// force, which comes as applied.
+    /// From now on the log begins after `base`. Callers that waited for entries up to there are
+    /// answered: whether the base holds their entries is not known here. Readers wait until the
+    /// state is in force, which is reported as applied.
     pub(crate) fn reset_after_snapshot(
         &mut self,
         base: Index,
@@ -353,7 +353,7 @@ impl Shard {
         }
     }
 
-    /// Everybody who waits for an entry is told `answer`.
+    /// Gives `answer` to every caller that waits for an entry.
     pub(crate) fn give_up(&mut self, answer: Answer, answers: &mut Vec<(Ticket, Answer)>) {
         for pending in std::mem::take(&mut self.pending) {
             let open = pending.tickets.into_iter().skip(pending.answered);
@@ -361,7 +361,7 @@ impl Shard {
         }
     }
 
-    /// Callers who wait here.
+    /// The number of callers that wait here.
     pub(crate) fn waiting(&self) -> usize {
         let pending = self.pending.iter().map(|pending| pending.tickets.len() - pending.answered);
         let reads = self.reads_unconfirmed.values().chain(self.reads_unapplied.values());
@@ -377,8 +377,8 @@ impl Shard {
         self.kernel.handle_persisted(number);
     }
 
-    /// Keeps a message that waits for a sync until the newest write of this shard is durable, or gives
-    /// it back if it has none under way. `oldest_turn` is the oldest whose write is.
+    /// Holds a message until the newest write of this shard is durable, or gives it back if the
+    /// shard has no write under way. `oldest_turn` is the oldest turn whose write is under way.
     pub(crate) fn hold(
         &mut self,
         oldest_turn: u64,
@@ -392,7 +392,7 @@ impl Shard {
         Ok(())
     }
 
-    /// What waited for the writes through `turn`, in order.
+    /// The messages that waited for the writes through `turn`, in order.
     pub(crate) fn release_held(&mut self, turn: u64) -> impl Iterator<Item = (NodeId, Message)> {
         self.held.release(turn)
     }
@@ -402,13 +402,14 @@ impl Shard {
         self.held.len()
     }
 
-    /// What it has while it leads and node liveness is on.
+    /// The liveness state of a leader, if node liveness is on.
     pub(crate) fn leading(&mut self) -> Option<&mut LeaderLiveness> {
         self.liveness.as_mut()?.leading.as_mut()
     }
 
     /// How many other voters are to campaign before this one when the leader at `lost` is lost. The
-    /// order differs by shard, so that the shards of one node are spread over those that are left.
+    /// order differs by shard, so that the shards of one node are spread over the nodes that are
+    /// left.
     pub(crate) fn rank(&self, lost: NodeId) -> u32 {
         let place = |replica: ReplicaId| mix(self.id.0 ^ mix(replica.0));
         let voters = self.kernel.membership().voters.iter().filter(|voter| voter.node != lost);

@@ -3,8 +3,8 @@
 //! A replica that follows (t, L) binds itself to exactly that: term, leader, both replica ids, both
 //! incarnations, and the epoch in which its node supports the leader's. While bound, and while the
 //! epoch is not withdrawn, it runs no election timer, does not campaign, grants no vote or pre-vote
-//! and raises no term. What ends that is listed in [`BoundReplica::decide`] and nowhere else, apart
-//! from withdrawal and new incarnations, which are [`Standings`].
+//! and raises no term. [`BoundReplica::decide`] lists all that ends a binding, except withdrawal
+//! and new incarnations, which [`Standings`] hold.
 
 use quorate_raft::{Member, TransferOf};
 use quorate_types::{Incarnation, LogId, Monotonic, Mutant, ReplicaId, Term};
@@ -18,11 +18,11 @@ pub struct Binding {
     pub term: Term,
     /// The leader and its node.
     pub leader: Member,
-    /// Of the leader's node.
+    /// Incarnation of the leader's node.
     pub leader_incarnation: Incarnation,
     /// The bound replica.
     pub replica: ReplicaId,
-    /// Of the bound replica's node.
+    /// Incarnation of the bound replica's node.
     pub incarnation: Incarnation,
     /// The epoch in which the bound replica's node supports the leader's.
     pub epoch: SupportEpoch,
@@ -48,29 +48,30 @@ pub struct BindRequest {
     pub term: Term,
     /// The leader; its node as the connection proves it.
     pub leader: Member,
-    /// Of the leader's node.
+    /// Incarnation of the leader's node.
     pub leader_incarnation: Incarnation,
     /// The replica asked.
     pub to: ReplicaId,
-    /// The epoch in which the leader's node has the support of the asked one's.
+    /// The epoch in which the asked replica's node supports the leader's.
     pub epoch: SupportEpoch,
 }
 
-/// Whom the replica's kernel follows.
+/// The leader that the replica's kernel follows, if any, and its term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Followed {
     /// The kernel's term.
     pub term: Term,
-    /// The leader it follows in that term; `None` for a candidate, a leader, or who knows none.
+    /// The leader it follows in that term; `None` for a candidate, a leader, or a replica that
+    /// knows none.
     pub leader: Option<ReplicaId>,
 }
 
-/// A request to bind was granted.
+/// The result of a request to bind that was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindGrant {
-    /// In force, to be told to the leader.
+    /// The binding in force, to be told to the leader.
     pub binding: Binding,
-    /// What it took the place of, if that was another one.
+    /// The binding that it replaced, if that was another one.
     pub replaced: Option<Binding>,
 }
 
@@ -100,8 +101,8 @@ pub enum Heard {
 pub enum Decision {
     /// The kernel gets it.
     Pass,
-    /// The binding is over, the election timer starts anew, and the kernel gets the message. It must
-    /// not count the leader bound to until now as alive when it decides on the message itself.
+    /// The binding is over, the election timer starts again, and the kernel gets the message. It
+    /// must not count the leader bound to until now as alive when it decides on the message itself.
     PassUnbound(Binding),
     /// A vote request: to be answered with "no, the leader is alive", in the own term.
     Refuse,
@@ -165,14 +166,14 @@ impl BoundReplica {
         Some(BindGrant { binding, replaced: old.filter(|old| *old != binding) })
     }
 
-    /// Forgets a binding that holds no more, because its epoch was withdrawn or the leader's node
+    /// Forgets a binding that no longer holds, because its epoch was withdrawn or the leader's node
     /// restarted: to be called for each shard that such a change wakes. The election timer starts.
     pub fn take_void(&mut self, standings: &Standings) -> Option<Binding> {
         self.binding.take_if(|binding| !binding.is_upheld(standings))
     }
 
-    /// Forgets the binding whatever it says: the replica is being removed or was found to have lost
-    /// what it promised (RULE 5), and never votes again.
+    /// Forgets the binding in any case: the replica is being removed or was found to have lost what
+    /// it promised (RULE 5), and never votes again.
     pub fn take(&mut self) -> Option<Binding> {
         self.binding.take()
     }
@@ -184,9 +185,10 @@ impl BoundReplica {
     ///   quorum was not bound;
     /// - a vote request of a term above t whose transfer override names (L, t), or, at the target,
     ///   L's own TimeoutNow: L gave its lease up before it sent that;
-    /// - a vote or pre-vote request of a term above t from L itself, which proves that it leads t no
-    ///   more; one of term t or below proves nothing, it is an old duplicate;
-    /// - such a request from anyone whose last entry's term exceeds t: somebody was elected there;
+    /// - a vote or pre-vote request of a term above t from L itself, which proves that it no longer
+    ///   leads t; one of term t or below proves nothing, it is an old duplicate;
+    /// - such a request from any replica whose last entry has a term above t: a leader was elected
+    ///   there;
     /// - L's release for t.
     ///
     /// Other vote requests are refused, and all else of a higher term is dropped. In the silence

@@ -1,7 +1,8 @@
 //! The messages between nodes about bindings, and a host's notes to its node's liveness.
 //!
-//! These messages are apart from those of Raft: a kernel has never heard of nodes. They travel on
-//! the control lane, and any of them may be lost: a leader asks again, the audit finds the rest.
+//! These messages are separate from those of Raft: a kernel knows nothing of node liveness. They
+//! travel on the control lane, and any of them may be lost: a leader asks again, the audit finds
+//! the rest.
 
 use quorate_types::{NodeId, ReplicaId, ShardId, Term};
 
@@ -13,30 +14,30 @@ use crate::audit::ChangeNumber;
 pub enum Control {
     /// A leader asks a replica to bind.
     BindRequest(BindRequest),
-    /// It is bound.
+    /// The replica is bound.
     Bound {
-        /// To what.
+        /// The binding.
         binding: Binding,
-        /// As [`crate::NodeLiveness::handle_note`] numbered it.
+        /// The number that [`crate::NodeLiveness::handle_note`] gave it.
         change: ChangeNumber,
     },
-    /// The sender does not lead `term`, or there is no such replica any more: whoever is bound to it
-    /// there is free.
+    /// The sender does not lead `term`, or no longer exists: a replica that is bound to it in that
+    /// term is free.
     Release {
-        /// Who does not lead.
+        /// The replica that does not lead.
         from: ReplicaId,
-        /// Who is free.
+        /// The replica that is free.
         to: ReplicaId,
-        /// In this term.
+        /// The term.
         term: Term,
     },
     /// A bound replica asks whether its leader still leads.
     Query {
-        /// Who asks.
+        /// The bound replica.
         from: ReplicaId,
         /// The leader.
         to: ReplicaId,
-        /// In this term.
+        /// The term.
         term: Term,
     },
 }
@@ -53,7 +54,7 @@ pub enum LivenessNote {
         /// The binding.
         binding: Binding,
     },
-    /// It is bound there no more.
+    /// A replica here is no longer bound there.
     Unbound {
         /// The former leader's node.
         leader: NodeId,
@@ -66,12 +67,12 @@ pub enum LivenessNote {
         peer: NodeId,
         /// The shard.
         shard: ShardId,
-        /// As it told.
+        /// As the peer told it.
         binding: Binding,
-        /// As it told.
+        /// As the peer told it.
         change: ChangeNumber,
     },
-    /// The replica here leads no more, or knows of no binding at `peer` any more.
+    /// The replica here no longer leads, or no longer knows of a binding at `peer`.
     Forgotten {
         /// The peer.
         peer: NodeId,

@@ -16,10 +16,10 @@ pub enum StepDown {
     NoProgress,
 }
 
-/// What a leader knows of itself.
+/// The facts that a leader knows about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaderFacts {
-    /// As [`LeaderMonitor::supported_until`] has it.
+    /// The result of [`LeaderMonitor::supported_until`].
     pub supported_until: Monotonic,
     /// The highest index that a quorum holds durably. Not the commit index, which stands still
     /// while a new leader brings its followers up to its own term.
@@ -37,7 +37,7 @@ pub struct LeaderMonitor {
 }
 
 impl LeaderMonitor {
-    /// Of a leader elected at `now`.
+    /// A monitor of a leader elected at `now`.
     #[must_use]
     pub fn new(now: Monotonic) -> LeaderMonitor {
         LeaderMonitor { supported_at: now, progress_at: now, acknowledged: Index(0) }

@@ -3,7 +3,7 @@
 //! It holds until the latest time for which all of some quorum of the membership in the leader's
 //! log is bound and supporting; the leader counts forever where it votes. Any later election needs
 //! a vote of one of that quorum, and none of them votes before its node has withdrawn. It is
-//! computed anew at each use, since log, bindings and support change under it.
+//! computed again at each use, since log, bindings and support change under it.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Of a leader just elected in `term`, whose node runs in `incarnation`.
+    /// The lease of a leader just elected in `term`, whose node runs in `incarnation`.
     #[must_use]
     pub fn new(own: Member, incarnation: Incarnation, term: Term) -> Lease {
         Lease {
@@ -90,7 +90,7 @@ impl Lease {
         self.bind_request_anew(now, to, held).filter(|_| !is_bound)
     }
 
-    /// The same, also where it is bound already: it is to say so again.
+    /// The same, even if it is bound already: it is asked to say so again.
     #[must_use]
     pub fn bind_request_anew(
         &self,
@@ -127,7 +127,7 @@ impl Lease {
         is_news
     }
 
-    /// The binding that counts for `replica`, as it told.
+    /// The binding that counts for `replica`, as that replica told it.
     #[must_use]
     pub fn binding_of(&self, replica: ReplicaId) -> Option<&Binding> {
         self.bound.get(&replica)

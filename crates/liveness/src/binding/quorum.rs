@@ -4,8 +4,8 @@ use quorate_raft::{Member, Membership};
 use quorate_types::Monotonic;
 
 /// The latest time that all members of some quorum reach: a majority of the voters and, in joint
-/// consensus, one of the outgoing voters too. `time` gives each voter's; one that counts for nothing
-/// has time 0. A group without voters has no quorum, which is 0 too.
+/// consensus, one of the outgoing voters too. `time` gives each voter's time; a voter that does not
+/// count has time 0. A group without voters has no quorum, which is 0 too.
 #[must_use]
 pub fn latest_of_quorum(membership: &Membership, time: impl Fn(Member) -> Monotonic) -> Monotonic {
     let incoming = latest_of_majority(&membership.voters, &time);

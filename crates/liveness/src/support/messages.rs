@@ -31,11 +31,11 @@ const _: () = assert!(ANSWER_BYTES <= HEARTBEAT_BYTES, "one buffer fits both");
 /// Asks for support; sent every [`limits::HEARTBEAT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Of the requester.
+    /// Incarnation of the requester.
     pub incarnation: Incarnation,
     /// The epoch in which it asks this peer.
     pub epoch: SupportEpoch,
-    /// Of this heartbeat.
+    /// Sequence number of this heartbeat.
     pub sequence: HeartbeatSequence,
     /// How long the receiver is asked to support the requester from receipt on, in milliseconds.
     pub support_ms: u32,
@@ -57,7 +57,7 @@ impl Heartbeat {
     }
 }
 
-/// What became of a request for support.
+/// The outcome of a request for support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Given, for as long as asked, from the receipt on.
@@ -72,19 +72,19 @@ pub enum Verdict {
 /// Answers a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatAnswer {
-    /// Of the supporter.
+    /// Incarnation of the supporter.
     pub incarnation: Incarnation,
-    /// Of the requester, as in the heartbeat.
+    /// Incarnation of the requester, as in the heartbeat.
     pub requester_incarnation: Incarnation,
-    /// Of the heartbeat.
+    /// Sequence number of the heartbeat.
     pub sequence: HeartbeatSequence,
-    /// As in the heartbeat.
+    /// Epoch, as in the heartbeat.
     pub epoch: SupportEpoch,
     /// Whether support is given.
     pub verdict: Verdict,
 }
 
-/// What travels beside the lanes.
+/// A datagram between nodes, sent outside the lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datagram {
     /// Asks for support.

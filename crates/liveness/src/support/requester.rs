@@ -49,7 +49,7 @@ pub enum RequesterEvent {
         /// The peer.
         node: NodeId,
     },
-    /// A peer answers in a new incarnation: what was bound there is bound no more.
+    /// A peer answers in a new incarnation: replicas that were bound there no longer are.
     Restarted {
         /// The peer.
         node: NodeId,
@@ -110,7 +110,7 @@ impl Requester {
         Requester { mutation, ..self }
     }
 
-    /// Asks `node` too, from the next heartbeat on.
+    /// Also asks `node`, from the next heartbeat on.
     pub fn add_peer(&mut self, node: NodeId) {
         self.peers.entry(node).or_insert(Peer {
             epoch: SupportEpoch::FIRST,
@@ -120,13 +120,13 @@ impl Requester {
         });
     }
 
-    /// Asks `node` no more.
+    /// Stops asking `node`.
     pub fn remove_peer(&mut self, node: NodeId) {
         self.peers.remove(&node);
     }
 
     /// The node became unfit to lead, or fit again. While unfit it asks for nothing and holds
-    /// nothing, also not what it was given before.
+    /// nothing, not even support that it was given before.
     pub fn handle_fitness(&mut self, unfit: Option<Unfit>) {
         if let (None, Some(reason)) = (self.unfit, unfit) {
             self.events.push(RequesterEvent::BecameUnfit(reason));
@@ -214,8 +214,8 @@ impl Requester {
         }
     }
 
-    /// Time passed: notes what support ran out. Nothing depends on its being called in time, since
-    /// whoever counts on support compares its end with the clock.
+    /// Time passed: notes what support ran out. It need not be called in time, since every user of
+    /// support compares its end with the clock.
     pub fn handle_timeout(&mut self, now: Monotonic) {
         for (node, peer) in &mut self.peers {
             if peer.held.is_some_and(|held| held.until <= now) {

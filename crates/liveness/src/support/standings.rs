@@ -15,10 +15,10 @@ use quorate_types::{Incarnation, Monotonic, Mutant, Mutation, NodeId};
 pub struct SupportEpoch(pub u64);
 
 impl SupportEpoch {
-    /// What a node asks for first after its start.
+    /// The epoch that a node asks for first after its start.
     pub const FIRST: SupportEpoch = SupportEpoch(1);
-    /// The highest that is taken from the wire, so that there is always a next one. One withdrawal
-    /// a second reaches it in 292 thousand million years.
+    /// The highest epoch that is taken from the wire, so that there is always a next one. One
+    /// withdrawal a second reaches it in 292 thousand million years.
     pub const MAX: SupportEpoch = SupportEpoch(u64::MAX >> 1);
 
     /// The epoch after this one.
@@ -58,7 +58,7 @@ pub enum StandingCause {
 }
 
 impl StandingCause {
-    /// True if bindings to the peer are void and its shards want to be woken.
+    /// True if bindings to the peer are void and its shards must be woken.
     #[must_use]
     pub fn voids_bindings(self) -> bool {
         self != StandingCause::Given
@@ -66,7 +66,7 @@ impl StandingCause {
 }
 
 /// A new standing, for every holder of a copy of [`Standings`]. Unless the cause is
-/// [`StandingCause::Given`], shards bound to the peer are bound no more and want to be woken.
+/// [`StandingCause::Given`], shards bound to the peer are no longer bound and must be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StandingChange {
     /// The peer.
@@ -77,9 +77,9 @@ pub struct StandingChange {
     pub cause: StandingCause,
 }
 
-/// The standings of all peers of this node. The supporter holds the original; a worker may hold a copy
-/// that lags, because every change goes one way: a copy that lags keeps a replica bound for longer
-/// than it need be, never for less.
+/// The standings of all peers of this node. The supporter holds the original; a worker may hold a
+/// copy that lags, because every change goes one way: such a copy keeps a replica bound for longer
+/// than needed, never for less.
 #[derive(Clone, Debug)]
 pub struct Standings {
     incarnation: Incarnation,
@@ -89,7 +89,8 @@ pub struct Standings {
 }
 
 impl Standings {
-    /// Of a node that has just started in `incarnation` and is to stay silent until `silent_until`.
+    /// The standings of a node that has just started in `incarnation` and stays silent until
+    /// `silent_until`.
     #[must_use]
     pub fn new(incarnation: Incarnation, silent_until: Monotonic) -> Standings {
         let (peers, mutation) = (BTreeMap::new(), Mutation::NONE);

@@ -2,10 +2,10 @@
 //!
 //! A heartbeat in an epoch that was not withdrawn supports its sender until receipt + d. Only once
 //! that time has passed may this node withdraw, which is one step: it raises the lowest epoch that
-//! it will support for that peer beyond the lapsed one, and from then on refuses that one with the
-//! number that it would take. A withdrawal is volatile: a restart of this node ends every binding
-//! by its incarnation, and the silence after it outlasts every support given before. For that, the
-//! longest d ever given is durable before it is given.
+//! it will support for that peer beyond the lapsed one, and from then on refuses the lapsed epoch,
+//! naming the lowest that it would support. A withdrawal is volatile: a restart of this node ends
+//! every binding by its incarnation, and the silence after it outlasts every support given before.
+//! For that, the longest d ever given is durable before it is given.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::standings::{
     HeartbeatSequence, Standing, StandingCause, StandingChange, Standings, SupportEpoch,
 };
 
-/// What only the supporter knows of a support.
+/// The facts of a support that only the supporter knows.
 #[derive(Clone, Debug)]
 struct GivenSupport {
     /// End of the support on the own clock; `None` if none is given.
@@ -68,11 +68,11 @@ impl Supporter {
         Supporter { standings: self.standings.with_mutation(mutation), ..self }
     }
 
-    /// A heartbeat arrived. Nothing is answered to an old one, and to one that asks for longer than
-    /// this node has made durable: its next comes soon.
+    /// A heartbeat arrived. It gets no answer if it is old, or asks for longer than this node has
+    /// made durable: the next one comes soon.
     ///
     /// # Panics
-    /// If the heartbeat is none that [`super::Datagram::decode`] lets through.
+    /// If [`super::Datagram::decode`] would refuse the heartbeat.
     pub fn handle_heartbeat(
         &mut self,
         now: Monotonic,
@@ -118,7 +118,7 @@ impl Supporter {
         let is_durable = heartbeat.support() <= self.longest_durable;
         let is_refused = heartbeat.epoch < standing.lowest;
         if is_durable && !is_refused {
-            // A shorter support asked for later shortens nothing.
+            // A request for a shorter support shortens nothing.
             given.until = given.until.max(Some(now + heartbeat.support()));
             standing.is_given = true;
         }
@@ -189,7 +189,7 @@ impl Supporter {
         std::mem::take(&mut self.changes)
     }
 
-    /// How all supports stand.
+    /// The standings of all supports.
     #[must_use]
     pub fn standings(&self) -> &Standings {
         &self.standings

@@ -33,12 +33,12 @@ struct Arrivals {
 #[derive(Default)]
 pub struct Suspicion {
     peers: BTreeMap<NodeId, Arrivals>,
-    /// For how long this node has been stalled, ever.
+    /// For how long this node has been stalled in total.
     stalled: Duration,
 }
 
 impl Suspicion {
-    /// Nobody was heard yet.
+    /// An empty state: no peer was heard yet.
     #[must_use]
     pub fn new() -> Suspicion {
         Suspicion::default()
@@ -71,7 +71,7 @@ impl Suspicion {
         (arrivals.last_at, arrivals.stalled_at_last) = (now, stalled);
     }
 
-    /// `node` restarted or left: begins anew.
+    /// `node` restarted or left: its estimate starts again.
     pub fn forget(&mut self, node: NodeId) {
         self.peers.remove(&node);
     }
@@ -82,8 +82,8 @@ impl Suspicion {
         self.deviations(now, node) >= SUSPECT_DEVIATIONS
     }
 
-    /// Phi, for people and metrics to look at: 0 for a peer in time or never heard. Not to be
-    /// decided upon: its last bits differ between machines.
+    /// Phi, for people and metrics to look at: 0 for a peer in time or never heard. Never decide by
+    /// it: its last bits differ between machines.
     #[must_use]
     pub fn phi(&self, now: Monotonic, node: NodeId) -> f64 {
         let deviations = self.deviations(now, node);
@@ -101,7 +101,7 @@ impl Suspicion {
         let Some(arrivals) = self.peers.get(&node) else { return 0.0 };
         let nanos = |duration: Duration| duration.as_nanos() as f64;
         let count = arrivals.intervals_ns.len() as f64;
-        // A mean from fewer intervals leans to the one that is agreed on.
+        // A mean from few intervals leans to the agreed interval.
         let mean = (arrivals.intervals_ns.iter().map(|ns| *ns as f64).sum::<f64>()
             + nanos(limits::HEARTBEAT))
             / (count + 1.0);
@@ -112,7 +112,7 @@ impl Suspicion {
     }
 }
 
-/// Time since the last arrival, less what this node was stalled in it.
+/// Time since the last arrival, less the time that this node was stalled since.
 fn elapsed(arrivals: &Arrivals, stalled: Duration, now: Monotonic) -> Duration {
     now.since(arrivals.last_at).saturating_sub(stalled - arrivals.stalled_at_last)
 }

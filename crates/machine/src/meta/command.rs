@@ -42,9 +42,9 @@ pub enum MetaCommand {
     ReportShards(Vec<ShardDescriptor>),
     /// Asks for ids that were never given out.
     Allocate {
-        /// Which.
+        /// The kind of id.
         kind: IdKind,
-        /// How many; of 0 nothing comes.
+        /// How many; 0 gives none.
         count: u32,
     },
     /// Raises the cluster version if it still is `from`.
@@ -136,7 +136,7 @@ fn read_descriptors(reader: &mut ByteReader<&[u8]>) -> Result<Vec<ShardDescripto
     if count > DESCRIPTORS_MAX {
         return Err(MetaError::Malformed("more than 65,536 descriptors in a command"));
     }
-    // No room is made ahead: the count is only believed as far as there are bytes for it.
+    // No memory is reserved ahead: the count is believed only as far as there are bytes for it.
     let mut descriptors = Vec::new();
     for _ in 0..count {
         descriptors.push(read_descriptor(reader)?);

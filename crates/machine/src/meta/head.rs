@@ -15,7 +15,7 @@ pub(super) const TAG_NODE: u8 = 1;
 pub(super) const TAG_SHARD: u8 = 2;
 pub(super) const TAG_OPERATION: u8 = 3;
 
-/// What there is once.
+/// The values that the meta shard has once: revision, version and highest ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     /// At least 1.
@@ -29,7 +29,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Of a cluster that is being founded: no id seen, no change counted yet.
+    /// The head of a cluster that is being founded: no id seen, no change counted yet.
     pub(super) fn founding(cluster_version: u32) -> Head {
         Head { revision: 0, cluster_version, shard_max: 0, replica_max: 0, node_max: 0 }
     }

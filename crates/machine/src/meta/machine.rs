@@ -22,7 +22,8 @@ pub struct MetaMachine;
 impl StateMachine for MetaMachine {
     fn apply(&mut self, _: ApplyContext, command: &[u8], map: &mut dyn OrderedMap) -> Bytes {
         let reply = MetaCommand::decode(command).and_then(|command| apply_command(command, map));
-        // Bytes that no version wrote, in the log or in the map: every replica says the same.
+        // Bytes that no version wrote, in the log or in the map: every replica gives the same
+        // reply.
         reply.unwrap_or(MetaReply::Unknown).encode()
     }
 }
@@ -75,7 +76,7 @@ fn register(
         if known.instance.store != record.instance.store {
             return Ok(MetaReply::OtherStore { known: known.instance.store });
         }
-        // A start that is not newer, and not the same, comes late or from a copy: the first word stays.
+        // A start that is not newer, and not the same, comes late or from a copy: the record stays.
         let is_news = known.instance.incarnation < record.instance.incarnation
             || known.instance == record.instance;
         if known == *record || !is_news {
@@ -88,9 +89,9 @@ fn register(
     Ok(MetaReply::Done { revision: head.revision })
 }
 
-/// Takes what is news, all or nothing, by the rule by which `RouteMap::update` judges: nothing gets in
-/// here that readers would refuse. A founding is a report to a map that holds nothing, and a
-/// change even if it brings no shard.
+/// Takes newer descriptors, all or nothing, by the rule of `RouteMap::update`: nothing gets in here
+/// that readers would refuse. A founding is a report to an empty map, and counts as a change even
+/// if it brings no shard.
 fn report(
     head: &mut Head,
     shards: Vec<ShardDescriptor>,

@@ -29,7 +29,7 @@ impl MetaMap {
     /// The key of the head: alone it gives the revision, by [`MetaMap::from_pairs`].
     pub const HEAD_KEY: &'static [u8] = &KEY_HEAD;
 
-    /// All of `map`, by one scan. One that was not founded gives the default.
+    /// All of `map`, by one scan. A map that was not founded gives the default.
     ///
     /// # Errors
     /// [`MetaError::Stored`] for a pair that makes no sense.
@@ -44,7 +44,7 @@ impl MetaMap {
         gatherer.finish()
     }
 
-    /// As [`MetaMap::read`], from pairs that somebody else has scanned, in the order of their keys.
+    /// As [`MetaMap::read`], from pairs that the caller has scanned, in the order of their keys.
     ///
     /// # Errors
     /// [`MetaError::Stored`] for a pair that makes no sense, or out of order.
@@ -117,8 +117,8 @@ impl MetaMap {
     }
 }
 
-/// A list behind a u32 count. The count has no bound of its own and no room is made ahead: it is
-/// only believed as far as there are bytes for it, and those the frame bounds.
+/// A list behind a u32 count. The count has no bound and no memory is reserved ahead: it is
+/// believed only as far as there are bytes for it, and the frame bounds those.
 fn read_ascending<T>(
     reader: &mut ByteReader<&[u8]>,
     read: impl Fn(&mut ByteReader<&[u8]>) -> Result<T, MetaError>,
@@ -135,7 +135,7 @@ fn read_ascending<T>(
     Ok(list)
 }
 
-/// Makes a map of pairs.
+/// Builds a map from pairs.
 #[derive(Default)]
 struct Gatherer {
     map: MetaMap,

@@ -25,8 +25,8 @@ pub struct NodeRecord {
     pub instance: NodeInstance,
     /// Where its peers reach it by QUIC, `host:port`. At most 255 bytes.
     pub address: String,
-    /// What else it serves: from a name, as `redis`, to a value, as `127.0.0.1:7001`. At most 16,
-    /// each name and value at most 255 bytes.
+    /// Its other services: a name, such as `redis`, maps to a value, such as `127.0.0.1:7001`. At
+    /// most 16, each name and value at most 255 bytes.
     pub services: BTreeMap<String, String>,
 }
 
@@ -47,7 +47,7 @@ impl NodeRecord {
         Ok(())
     }
 
-    /// The value in the map; see the table there.
+    /// The value in the map; see the table in the parent's documentation.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         self.encode_into(&mut out);

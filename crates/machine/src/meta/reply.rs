@@ -6,10 +6,10 @@ use quorate_types::{ShardId, StoreId};
 use super::error::MetaError;
 use quorate_types::ByteReader;
 
-/// What a [`MetaCommand`](crate::MetaCommand) answers.
+/// The reply to a [`MetaCommand`](crate::MetaCommand).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetaReply {
-    /// The command holds, whether it changed something or found it so.
+    /// The command is in effect, whether it changed something or had nothing to change.
     Done {
         /// The revision in force after it.
         revision: u64,
