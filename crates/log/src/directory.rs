@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 /// Makes `dir` and its missing ancestors, and syncs the names of `dir` and of every directory that
-/// it made: one whose name is lost in a power cut takes everything in it along, whatever was
-/// synced inside. RocksDB makes its directory, but leaves this to its caller. Blocks for the disk.
+/// it made: a directory whose name is lost in a power cut loses its contents, even synced ones.
+/// RocksDB makes its directory, but leaves this sync to its caller. Blocks for the disk.
 ///
 /// # Errors
 /// From the operating system.
@@ -24,7 +24,7 @@ pub fn make_durably(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
         outcome => outcome?,
     }
-    // Also for one that exists: whoever made it may have died before this line.
+    // Also if it existed: the process that made it may have died before this line.
     File::open(parent)?.sync_all()
 }
 

@@ -1,16 +1,16 @@
-//! The errors of the log, each with the thing, what was found and what to do about it.
+//! The errors of the log. Each names the thing concerned, what was found and what to do about it.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use quorate_types::{ClusterId, Index, NodeId, ReplicaId, ShardId};
 
-/// Who has a directory open.
+/// Which process has a directory open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// This process itself.
+    /// This process.
     ThisProcess,
-    /// Another one.
+    /// Another process.
     AnotherProcess,
 }
 
@@ -26,15 +26,15 @@ impl fmt::Display for Holder {
 /// Why a directory could not be opened as a log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogOpenError {
-    /// A living process has it.
+    /// A running process has it open.
     #[error("log directory {} is in use by {holder}, or use another directory", dir.display())]
     InUse {
         /// The log's directory.
         dir: PathBuf,
-        /// Which process.
+        /// The process that has it open.
         holder: Holder,
     },
-    /// It belongs to another cluster.
+    /// The directory belongs to another cluster.
     #[error(
         "log directory {} belongs to cluster {found}, this node was started for {expected}: \
          correct the configuration, or use an empty directory", dir.display()
@@ -47,7 +47,7 @@ pub enum LogOpenError {
         /// As stored.
         found: ClusterId,
     },
-    /// It belongs to another node.
+    /// The directory belongs to another node.
     #[error(
         "log directory {} belongs to node {found}, this is node {expected}: correct the \
          configuration, or use an empty directory", dir.display()
@@ -60,7 +60,7 @@ pub enum LogOpenError {
         /// As stored.
         found: NodeId,
     },
-    /// A newer release wrote it.
+    /// A newer release wrote the directory.
     #[error(
         "log directory {} has format {found}, this release reads up to {supported}: start the \
          release that wrote it, or a newer one", dir.display()
@@ -70,12 +70,11 @@ pub enum LogOpenError {
         dir: PathBuf,
         /// As stored.
         found: u32,
-        /// The newest that this release reads.
+        /// The newest format that this release reads.
         supported: u32,
     },
-    /// Bytes that were durable are gone or changed. Nothing was cut but, at most, a last write that
-    /// nobody was told of: what replicas of this directory promised can't be known any more
-    /// (RULE 5, RULE 9).
+    /// Durable bytes are missing or changed. At most a last write, which was never acknowledged,
+    /// was cut. What replicas of this directory promised is now unknown (RULE 5, RULE 9).
     #[error(
         "log directory {} is damaged: {what}; its replicas may have lost promises and must not \
          vote again: keep the directory for inspection, start the node on an empty one and let \
@@ -110,7 +109,7 @@ pub enum LogOpenError {
 
 /// The first failure of the store. It latches: every later call is refused with the same fault,
 /// because a sync that succeeds after one that failed proves nothing about the bytes of the first
-/// (RULE 8). Only a new start may find out what is there.
+/// (RULE 8). Only a new start may find out what is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogFault {
     /// A write or its sync failed.
@@ -124,7 +123,7 @@ pub enum LogFault {
         /// In the storage engine's words.
         detail: String,
     },
-    /// A flush or compaction failed behind the callers' back.
+    /// A flush or compaction failed in the background.
     #[error(
         "background work on the log in {} failed: {detail}; nothing more is written until a \
          restart: check the disk first", dir.display()
@@ -135,7 +134,7 @@ pub enum LogFault {
         /// In the storage engine's words.
         detail: String,
     },
-    /// A write had to look at older runs and found them unreadable.
+    /// A write had to read older runs and found them unreadable.
     #[error(
         "log of shard {shard} in {} is unreadable: {detail}; restart the node, which then reports \
          the replica as damaged", dir.display()
@@ -143,7 +142,7 @@ pub enum LogFault {
     Unreadable {
         /// The log's directory.
         dir: PathBuf,
-        /// Whose runs.
+        /// The shard of these runs.
         shard: ShardId,
         /// What was found where.
         detail: String,
@@ -158,7 +157,7 @@ pub enum LogFault {
     },
 }
 
-/// Why replicas were not created. None of the call's list was.
+/// Why a call created no replicas: it creates all of its list or none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// The shard has a replica here, or is named twice in the list.
@@ -196,7 +195,7 @@ pub enum LogReadError {
         /// The shard.
         shard: ShardId,
     },
-    /// The entry is not held: purged, or not yet written.
+    /// The log does not hold the entry: it was purged, or is not yet written.
     #[error("entry {index} of shard {shard} is not in the log: send a snapshot if it was purged")]
     Absent {
         /// The shard.
@@ -204,7 +203,7 @@ pub enum LogReadError {
         /// The first index asked for.
         index: Index,
     },
-    /// Stored bytes are not what was written, or can't be read.
+    /// Stored bytes differ from those written, or can't be read.
     #[error(
         "log of shard {shard} is unreadable: {detail}; this replica has to be replaced (RULE 5)"
     )]

@@ -1,9 +1,9 @@
-//! The choice of the RocksDB family that holds a shard's runs. Nothing else knows it: every key
-//! begins with its shard in all families, so the rest of the crate asks for a name and uses it.
+//! Chooses the RocksDB family that holds a shard's runs. Only this module knows the choice: every
+//! key begins with its shard in all families, so the rest of the crate asks for a name and uses it.
 //!
-//! A family of its own lets a shard's purged runs leave with their memtable. But each family costs
-//! memory and time at start (10,000: 23 s to open, about 1 GB), so only the first shards get one
-//! and the others share a few. A shard stays where it was placed: the map is durable.
+//! In a dedicated family, a shard's purged runs are dropped with their memtable. But each family
+//! costs memory and time at start (10,000: 23 s to open, about 1 GB), so only the first shards get
+//! one and the others share a few. A shard stays where it was placed: the map is durable.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::options::LogOptions;
 use crate::record::Family;
 use crate::settings::Db;
 
-/// The family of records. It is the one that every RocksDB has from its first moment, so that
-/// there is no directory whose records have no place.
+/// The family of records. Every RocksDB has this one from its creation, so that records always have
+/// a place.
 pub(crate) const RECORDS_FAMILY: &str = "default";
 
 /// Every shard's place, and the rule for new ones.
 pub(crate) struct Families {
     placed: BTreeMap<ShardId, Family>,
-    /// Names that exist in RocksDB; after a crash in between, more than are placed.
+    /// Names that exist in RocksDB; after a crash during a placement, some may hold no shard.
     existing: FxHashSet<String>,
     dedicated: usize,
     dedicated_max: usize,
@@ -65,9 +65,9 @@ impl Families {
         self.placed.is_empty() && self.existing.iter().all(|name| name == RECORDS_FAMILY)
     }
 
-    /// Places every shard that has no place yet and makes the families that this needs, all in one
-    /// call: each call of RocksDB rewrites its file of options, so one by one is quadratic. Gives
-    /// back the new places, which the caller makes durable.
+    /// Places every shard that has no place yet and makes all families needed in one call: each
+    /// call makes RocksDB rewrite its file of options, so one by one is quadratic. Returns the new
+    /// places, which the caller makes durable.
     pub(crate) fn place(
         &mut self,
         db: &Db,

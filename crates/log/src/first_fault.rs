@@ -1,4 +1,4 @@
-//! A latch that keeps the first fault of a store, and tells a listener of it (RULE 8).
+//! A latch that keeps the first fault of a store and reports it to a listener (RULE 8).
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -7,22 +7,23 @@ use parking_lot::Mutex;
 
 type Listener<F> = Box<dyn FnOnce(&F) + Send>;
 
-/// Open until the first fault, then closed with it for good. A listener hears of the fault at once,
-/// on the thread that met it: a store's background threads have no caller to whom they could return
-/// it, and the next write may be long in coming.
+/// Open until the first fault, which closes it for good. The listener is called at once, on the
+/// thread that met the fault: a store's background threads have no caller to return it to, and the
+/// next write may come much later.
 pub struct FirstFault<F> {
     fault: OnceLock<F>,
     listener: Mutex<Option<Listener<F>>>,
 }
 
 impl<F> FirstFault<F> {
-    /// Open.
+    /// An open latch.
     #[must_use]
     pub fn new() -> FirstFault<F> {
         FirstFault { fault: OnceLock::new(), listener: Mutex::new(None) }
     }
 
-    /// Closes with the fault that `make` gives, unless it is closed; gives the one that closed it.
+    /// Closes with the fault that `make` returns, unless closed already. Returns the fault that
+    /// closed it.
     pub fn close(&self, make: impl FnOnce() -> F) -> &F {
         let first = self.fault.get_or_init(make);
         self.tell();
@@ -35,23 +36,23 @@ impl<F> FirstFault<F> {
         self.fault.get()
     }
 
-    /// Has `listener` called once with the first fault, now if there was one. A later listener takes
-    /// the place of one that was not called yet. It must not block: it may run on a thread of the
+    /// Calls `listener` once with the first fault: now, if there was one already. A later listener
+    /// replaces one that was not called yet. It must not block: it may run on a thread of the
     /// storage engine.
     pub fn listen(&self, listener: impl FnOnce(&F) + Send + 'static) {
         *self.listener.lock() = Some(Box::new(listener));
         self.tell();
     }
 
-    /// Fault and listener are each put in place before they are looked for, and the lock orders both
-    /// looks: whoever comes second finds both.
+    /// Fault and listener are each stored before the other is read, and the lock orders both reads:
+    /// the thread that comes second finds both.
     fn tell(&self) {
         let mut listener = self.listener.lock();
         let Some(fault) = self.fault.get() else {
             return;
         };
         let taken = listener.take();
-        // Called without the lock, so that it may look at what closed this.
+        // Called without the lock, so that the listener may read the fault.
         drop(listener);
         if let Some(listener) = taken {
             listener(fault);

@@ -1,5 +1,5 @@
-//! Keys, in the families of runs and in the family of records. All big-endian, so that RocksDB's
-//! byte order is the order of shards and indexes.
+//! The keys in the families of runs and in the family of records. All are big-endian, so that
+//! RocksDB's byte order is the order of shards and indexes.
 //!
 //! ```text
 //! run      shard u64, first index u64       in whatever family the shard was placed
@@ -33,8 +33,8 @@ pub(crate) fn parse_run_key(key: &[u8]) -> Option<(ShardId, Index)> {
     Some((ShardId(u64::from_be_bytes(*shard)), Index(u64::from_be_bytes(first))))
 }
 
-/// What a record is about. The format comes first in the order of keys, so that a reader learns
-/// whether it understands the rest before it looks at it.
+/// What a record is about. The format comes first in the order of keys, so that a reader knows
+/// whether it understands the rest before it reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RecordKey {
     /// Version of all bytes in the directory.
@@ -43,7 +43,7 @@ pub(crate) enum RecordKey {
     Identity,
     /// How often the directory was opened.
     Incarnation,
-    /// Where unused space ids begin.
+    /// The first unused space id.
     Spaces,
     /// The family that holds a shard's runs.
     Family(ShardId),
@@ -55,13 +55,13 @@ pub(crate) enum RecordKey {
     Peer(NodeId),
     /// Set once every founder of the cluster has met this directory.
     Founded,
-    /// The cluster's map as last heard; opaque here.
+    /// The cluster's map as last received; opaque here.
     Map,
     /// Digest of the first map that the directory was made with.
     FirstMap,
-    /// What the process of one start of this directory drew.
+    /// The nonce that the process of one start of this directory drew.
     Start(Incarnation),
-    /// Set once a data store bears this directory's identity: from then on it must be there.
+    /// Set once a data store bears this directory's identity: from then on that store must exist.
     DataStore,
     /// Why this directory must never speak again.
     Ended,

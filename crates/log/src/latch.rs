@@ -24,7 +24,7 @@ impl Latch {
         &self.dir
     }
 
-    /// Closes with `fault` and gives back the fault that closed it first.
+    /// Closes with `fault` and returns the fault that closed it first.
     pub(crate) fn close(&self, fault: LogFault) -> LogFault {
         let mut is_first = false;
         let first = self.first.close(|| {
@@ -32,8 +32,8 @@ impl Latch {
             fault
         });
         if is_first {
-            // Last, and without harm: a subscriber that panics must not keep the latch open, nor end
-            // the process from one of the storage engine's threads.
+            // Last, and with panics caught: a subscriber's panic must not keep the latch open or
+            // end the process from one of the storage engine's threads.
             let say =
                 || tracing::error!(fault = %first, "the log has failed and accepts nothing more");
             drop(catch_unwind(AssertUnwindSafe(say)));
@@ -49,19 +49,19 @@ impl Latch {
         self.first.get()
     }
 
-    /// Closes the latch if the holder unwinds: what it was about is half done in memory, so nobody
-    /// may go on with it.
+    /// Closes the latch if the holder unwinds: its change is half done in memory, so no other
+    /// thread may continue from it.
     pub(crate) fn guard(self: &Arc<Self>) -> PanicGuard {
         PanicGuard { latch: Arc::clone(self) }
     }
 
-    /// `Err` with the first fault once there was one.
+    /// Returns the first fault as `Err`, once there was one.
     pub(crate) fn check(&self) -> Result<(), LogFault> {
         self.fault().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 }
 
-/// See [`Latch::guard`].
+/// Closes the latch when it is dropped by a panic; see [`Latch::guard`].
 pub(crate) struct PanicGuard {
     latch: Arc<Latch>,
 }

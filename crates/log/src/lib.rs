@@ -1,12 +1,11 @@
 //! Every shard's durable log, in one RocksDB.
 //!
-//! A turn of the engine ends in one batch and one sync for all shards that it touched: what a
-//! sync costs is shared by everything that was waiting for it. A log is stored as the runs that
-//! its kernel made, byte for byte; hard states, identities and bases are small records beside
-//! them.
+//! A turn of the engine ends in one batch and one sync for all shards that it touched: all writes
+//! that wait for a sync share its cost. A log is stored as the runs that its kernel made, byte for
+//! byte; hard states, identities and bases are small records beside them.
 //!
-//! What it is not: it decides nothing about consensus (that is `quorate-raft`), keeps no entries in
-//! memory for readers (the kernel and the engine's cache do), and holds no data of state machines.
+//! The crate decides nothing about consensus (that is `quorate-raft`), keeps no entries in memory
+//! for readers (the kernel and the engine's cache do), and holds no data of state machines.
 //!
 //! ```text
 //!  worker ─┐ TurnWrite            ┌───────────────────────── LogStore ─────────────────────────┐
@@ -21,8 +20,8 @@
 //!   before it returns.
 //! - Runs are disjoint (RULE 7); a start verifies each and that none is missing. A replica whose
 //!   runs are damaged is reported, never repaired by guessing (RULE 5).
-//! - A torn tail of the write-ahead log was never acknowledged and is dropped, also one with a hole
-//!   instead of an early end; any other damage in it refuses the directory (RULE 9).
+//! - A torn tail of the write-ahead log was never acknowledged and is dropped, even one with a hole
+//!   instead of an early end; a directory with any other damage in that log is refused (RULE 9).
 //!
 //! ```
 //! use quorate_log::{LogOptions, LogStore, NewReplica, ShardWrite};

@@ -1,5 +1,5 @@
-//! What a node notes about itself and its cluster: its starts, whom it has met, that it is founded,
-//! where everything is.
+//! Stores what a node knows about itself and its cluster: its starts, the nodes that it has met,
+//! whether it is founded, and the map.
 
 use rocksdb::WriteBatch;
 
@@ -11,8 +11,9 @@ use crate::record::{decode_u64, encode_instance, unseal};
 use crate::store::LogStore;
 
 impl LogStore {
-    /// Remembers the newest instance of another node, so that an older one of it, or another directory
-    /// under its id, is known as such after a restart too (RULES 5 and 9). One sync.
+    /// Remembers the newest instance of another node, so that an older instance, or another
+    /// directory under that node's id, is recognised after a restart, too (RULES 5 and 9). One
+    /// sync.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -29,8 +30,8 @@ impl LogStore {
         self.note(RecordKey::Founded, &[])
     }
 
-    /// Remembers for which first map this directory is made, before anything is made for it. One
-    /// sync.
+    /// Remembers the first map that this directory is made for, before anything is made for that
+    /// map. One sync.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -46,10 +47,10 @@ impl LogStore {
         self.note(RecordKey::Map, map)
     }
 
-    /// Remembers what the process of this start drew, before it says its first word to anybody. The
-    /// records of all starts together, 30 bytes each, are the directory's line of descent: a peer
-    /// that has met one of them asks for it, and a copy that has gone another way since can't
-    /// answer (RULES 5 and 17). One sync.
+    /// Remembers the nonce that the process of this start drew, before it sends anything to a peer.
+    /// The records of all starts, 30 bytes each, are the directory's line of descent: a peer that
+    /// has met one of the starts asks for its nonce, and a copy that has diverged can't answer
+    /// (RULES 5 and 17). One sync.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -57,11 +58,11 @@ impl LogStore {
         self.note(RecordKey::Start(self.identity().incarnation), &nonce.to_le_bytes())
     }
 
-    /// What the process of `start` drew; `None` if this directory had no such start, or it never
-    /// spoke. May block for the disk.
+    /// The nonce that the process of `start` drew; `None` if this directory had no such start, or
+    /// its process never sent anything. May block for the disk.
     ///
     /// # Errors
-    /// What of the record can't be read.
+    /// What is wrong with a record that can't be read.
     pub fn start_nonce(&self, start: Incarnation) -> Result<Option<u64>, String> {
         let key = RecordKey::Start(start);
         let Some(bytes) = self.db().get(key.bytes()).map_err(|error| error.to_string())? else {
@@ -80,8 +81,9 @@ impl LogStore {
         self.note(RecordKey::DataStore, &[])
     }
 
-    /// Remembers why this directory must never speak again: it was shown to have forgotten what it
-    /// promised (RULE 5), and no later start may find a peer that does not know (RULE 17). One sync.
+    /// Remembers why this directory must never speak again: it was proven to have forgotten what it
+    /// promised (RULE 5), and a later start might meet a peer that does not know (RULE 17). One
+    /// sync.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.

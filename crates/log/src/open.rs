@@ -1,4 +1,4 @@
-//! Opens the RocksDB of a path and reads its records, which have to belong to this node.
+//! Opens the RocksDB at a path and reads its records, which must belong to this node.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +39,7 @@ pub(crate) struct Records {
     pub(crate) first_map: Option<u32>,
     pub(crate) has_data_store: bool,
     pub(crate) ended: Option<String>,
-    /// A damaged one ends its replica only, so the error is kept.
+    /// A damaged record stops only its replica, so the error is kept.
     pub(crate) hard_states: BTreeMap<ShardId, Result<HardState, RecordError>>,
 }
 
@@ -91,8 +91,8 @@ pub(crate) fn damaged(dir: &Path, what: impl Into<String>) -> LogOpenError {
     LogOpenError::Damaged { dir: dir.to_owned(), what: what.into() }
 }
 
-/// The newest file of the write-ahead log. Read before RocksDB sees it: some damage it takes for the
-/// end of the file, and would go on without what lies behind.
+/// The newest file of the write-ahead log. Read before RocksDB opens it: RocksDB takes some damage
+/// for the end of the file, and would silently skip what follows.
 fn inspect_newest(dir: &Path) -> Result<Option<NewestFile>, LogOpenError> {
     let newest = NewestFile::inspect(dir)
         .map_err(|source| LogOpenError::Directory { dir: dir.to_owned(), source })?;
@@ -107,7 +107,7 @@ fn inspect_newest(dir: &Path) -> Result<Option<NewestFile>, LogOpenError> {
     Ok(newest)
 }
 
-/// Makes `dir` if need be. True if RocksDB never lived in it.
+/// Makes `dir` if it is missing. True if it never held a RocksDB.
 fn prepare(dir: &Path) -> Result<bool, LogOpenError> {
     let unprepared = |source| LogOpenError::Directory { dir: dir.to_owned(), source };
     make_durably(dir).map_err(unprepared)?;
@@ -115,12 +115,13 @@ fn prepare(dir: &Path) -> Result<bool, LogOpenError> {
     if names.iter().any(|name| name == "CURRENT") {
         return Ok(false);
     }
-    // RocksDB writes CURRENT before its first data file. Data without it is no fresh directory,
-    // and making a database on top would delete the rest of the evidence.
+    // RocksDB writes CURRENT before its first data file. A directory with data but without CURRENT
+    // is not fresh, and making a database there would delete the rest of the evidence.
     if let Some(name) = names.iter().find(|name| name.ends_with(".sst") || name.ends_with(".log")) {
         return Err(damaged(dir, format!("file CURRENT is missing beside {name}")));
     }
-    // Nothing was promised yet. From now on the node's directory must stay, whoever made it.
+    // Nothing was promised yet. From now on the node's directory must stay, even if another process
+    // made it.
     dir.parent().map_or(Ok(()), make_durably).map_err(unprepared)?;
     Ok(true)
 }
@@ -135,7 +136,7 @@ fn refusal(dir: &Path, error: &rocksdb::Error) -> LogOpenError {
     if let Some(holder) = settings::lock_holder(error, dir) {
         return LogOpenError::InUse { dir: dir.to_owned(), holder };
     }
-    // A file that the manifest names and the directory lacks is damage like any other.
+    // A file that the manifest names but the directory lacks is damage, too.
     if error.kind() == ErrorKind::Corruption || detail.contains("No such file") {
         return damaged(dir, detail);
     }
@@ -151,7 +152,7 @@ fn read_records(dir: &Path, db: &Db) -> Result<Records, LogOpenError> {
         records
             .take(parsed, &value)
             .map_err(|error| damaged(dir, format!("record {parsed:?}: {error}")))?;
-        // The format is the first key: past this line the rest is known to be of a known form.
+        // The format is the first key: past this line the other records have a known format.
         match records.format {
             Some(found) if found > FORMAT => {
                 let dir = dir.to_owned();
@@ -188,7 +189,7 @@ impl Records {
             RecordKey::Founded => self.founded = true,
             RecordKey::Map => self.map = Some(body.to_vec()),
             RecordKey::FirstMap => self.first_map = Some(decode_u32(body)?),
-            // One for each start ever made: looked up when a peer asks, not kept in memory.
+            // One record for each start: read when a peer asks, not kept in memory.
             RecordKey::Start(_) => drop(decode_u64(body)?),
             RecordKey::DataStore => self.has_data_store = true,
             RecordKey::Ended => self.ended = Some(String::from_utf8_lossy(body).into_owned()),

@@ -13,7 +13,7 @@ const MEMTABLES_BYTES_MAX: usize = 256 << 20;
 /// Bytes of write-ahead log before the family that holds the oldest file is flushed. Bounds what
 /// a start has to replay.
 const WAL_BYTES_MAX: u64 = 512 << 20;
-/// Table files held open. Sockets want descriptors too, and the usual limit is 1,024.
+/// Table files held open. Sockets need descriptors, too, and the usual limit is 1,024.
 const OPEN_FILES_MAX: i32 = 512;
 
 const _: () = {
@@ -33,9 +33,9 @@ pub enum SyncMode {
     UnsafeNoSync,
 }
 
-/// Stands in the way of every batch before the storage engine sees it: `Some(text)` makes it fail
-/// with that text as a failing disk would. May block. For tests only: a real disk can't be asked
-/// to fail at a given batch.
+/// A hook that runs before the storage engine gets a batch: `Some(text)` makes the batch fail with
+/// that text, as a failing disk would. May block. For tests only: a real disk can't be made to fail
+/// at a given batch.
 #[derive(Clone)]
 pub struct WriteHook(Arc<dyn Fn() -> Option<String> + Send + Sync>);
 
@@ -56,13 +56,13 @@ impl fmt::Debug for WriteHook {
     }
 }
 
-/// Settings of a store. None of them changes the meaning of the bytes on disk: a directory may be
-/// opened with others each time.
+/// Settings of a store. None of them changes the meaning of the bytes on disk: each start may open
+/// a directory with other settings.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
     /// Whether a write waits for the disk.
     pub sync: SyncMode,
-    /// Shards with a family of their own; later ones share. Placed shards stay where they are.
+    /// Shards with a dedicated family; later ones share. Placed shards stay where they are.
     pub families_dedicated_max: usize,
     /// Families that all further shards share; at least 1.
     pub families_pooled: usize,

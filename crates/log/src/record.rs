@@ -1,5 +1,5 @@
-//! Records: the small facts beside the runs. Each has a version of its own and a checksum that
-//! covers its key, so that a sound record in the wrong place is found too.
+//! Encodes and decodes records, the small facts beside the runs. Each has a version and a checksum
+//! that covers its key, so that a valid record under the wrong key is found, too.
 //!
 //! Layout, little-endian:
 //!
@@ -17,13 +17,13 @@ use quorate_types::{
 
 use crate::keys::RecordKey;
 
-/// The newest version of the directory's bytes that this release reads, and the one it writes.
+/// The newest directory format that this release reads, and the one that it writes.
 pub(crate) const FORMAT: u32 = 1;
 /// The version of every kind of record so far.
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
 
-/// The bytes are no record of the kind that the key promises.
+/// The bytes are not a record of the kind that the key names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecordError {
     #[error("{found} bytes are shorter than any record")]
@@ -70,7 +70,7 @@ fn checksum(key: RecordKey, covered: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&key.bytes()), covered)
 }
 
-/// Who the directory belongs to.
+/// The identity of a directory, and its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster; a directory never changes it.
@@ -83,8 +83,8 @@ pub struct Identity {
     pub incarnation: Incarnation,
 }
 
-/// Body of [`RecordKey::Identity`]: cluster u128, node u64, store u128. The incarnation has its
-/// own record, so that the one that never changes is never rewritten.
+/// Body of [`RecordKey::Identity`]: cluster u128, node u64, store u128. The incarnation has a
+/// separate record, so that this one, which never changes, is never rewritten.
 pub(crate) fn encode_identity(cluster: ClusterId, node: NodeId, store: StoreId) -> Vec<u8> {
     let mut body = Vec::with_capacity(40);
     body.extend_from_slice(&cluster.0.to_le_bytes());
@@ -185,7 +185,7 @@ impl Family {
 pub(crate) struct ReplicaRecord {
     pub(crate) replica: ReplicaId,
     pub(crate) space: SpaceId,
-    /// True once removed: only the id still counts (RULE 3).
+    /// True once removed: then only the id still matters (RULE 3).
     pub(crate) tombstone: bool,
     pub(crate) base: LogId,
     pub(crate) base_membership: Membership,

@@ -1,4 +1,4 @@
-//! The durable state of every replica, verified, as a start of the store gives it back.
+//! The verified durable state of every replica, as the store returns it at its start.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::runs::{Place, Scan};
 /// Everything an opened directory held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// Whose directory it is, with this start's incarnation.
+    /// The directory's identity, with this start's incarnation.
     pub identity: Identity,
     /// Every replica that was ever here, by shard.
     pub replicas: Vec<RecoveredReplica>,
-    /// The newest instance of every node that [`LogStore::record_peer`](crate::LogStore::record_peer)
-    /// was told of.
+    /// The newest instance of every node given to
+    /// [`LogStore::record_peer`](crate::LogStore::record_peer).
     pub peers: BTreeMap<NodeId, NodeInstance>,
     /// True after [`LogStore::record_founded`](crate::LogStore::record_founded).
     pub founded: bool,
@@ -43,11 +43,12 @@ pub struct RecoveredReplica {
     pub space: SpaceId,
     /// True if it was removed: this id and lower ones are refused forever (RULE 3).
     pub tombstone: bool,
-    /// `Some` says what of it can't be read or does not fit together. It may have lost a vote or
+    /// `Some` says which part can't be read or contradicts another. It may have lost a vote or
     /// entries that it acknowledged, so it must not vote, promise or acknowledge again (RULE 5);
     /// `restored` then holds only what could be read.
     pub damaged: Option<String>,
-    /// For its kernel. `applied` is the base's index: the data store knows better.
+    /// The state for its kernel. `applied` is the base's index: only the data store knows the real
+    /// one.
     pub restored: Restored,
 }
 
@@ -105,8 +106,8 @@ fn hard_state(records: &Records, shard: ShardId) -> Result<HardState, String> {
     found.map_err(|error| format!("hard state: {error}"))
 }
 
-/// A hard state never leads its log, and no log leads its hard state: each batch holds both. One
-/// that does has lost the other's half.
+/// Hard state and log are never ahead of each other, because each batch holds both. If one is
+/// ahead, the other's part of a batch was lost.
 fn check_promises(state: &HardState, restored: &Restored, scan: &Scan) -> Result<(), String> {
     let last = scan.last;
     if state.committed > last.index {

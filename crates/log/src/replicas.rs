@@ -14,7 +14,7 @@ use crate::record::{ReplicaRecord, encode_hard_state};
 use crate::runs::Place;
 use crate::store::{Bounds, LogStore, WriterState};
 
-/// A replica as it begins.
+/// The initial state of a new replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewReplica {
     /// Its group.
@@ -32,12 +32,12 @@ pub struct NewReplica {
 }
 
 impl LogStore {
-    /// Makes `replicas` known, all of them or none, with one sync. A shard whose replica was
-    /// buried may get one with a higher id. Blocks; a thousand take about a second, nearly all of
-    /// it for their column families.
+    /// Creates `replicas`, all of them or none, with one sync. A shard whose replica was buried may
+    /// get one with a higher id. Blocks; a thousand take about a second, nearly all of it for their
+    /// column families.
     ///
     /// # Errors
-    /// [`CreateError`]; nothing was created then, unless a fault leaves that open.
+    /// [`CreateError`]; nothing was created then, except that a fault leaves this unknown.
     pub fn create_replicas(&self, replicas: &[NewReplica]) -> Result<(), CreateError> {
         let mut writer = self.begin()?;
         check_new(&writer, replicas)?;
@@ -56,8 +56,8 @@ impl LogStore {
         Ok(())
     }
 
-    /// Lets a living replica begin anew from a snapshot that is installed in its data store: new
-    /// space, new base, all its runs dropped, `hard_state` as merged by the caller; one batch, one
+    /// Resets a living replica to a snapshot that is installed in its data store: a new space, a
+    /// new base, all its runs dropped, and `hard_state` as merged by the caller. One batch, one
     /// sync (RULE 13).
     ///
     /// # Errors
@@ -78,9 +78,9 @@ impl LogStore {
     }
 
     /// Removes the replica of `shard` forever: its runs go, its id stays as a tombstone, and
-    /// neither it nor a lower one is created here again (RULE 3). The caller has proof that the
-    /// group goes on without it (RULE 15). A damaged replica can be buried too. One sync; does
-    /// nothing if the shard was never here or is buried already.
+    /// neither it nor a lower one is created here again (RULE 3). The caller must have proof that
+    /// the group continues without it (RULE 15). A damaged replica can be buried too. One sync;
+    /// does nothing if the shard was never here or is buried already.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -108,7 +108,7 @@ impl LogStore {
         let state = encode_hard_state(&replica.hard_state);
         self.stage_record(batch, RecordKey::HardState(shard), &state);
         // Only a shard that was here before can have runs left. A range deletion is cheap, but
-        // every reader of the family has to look at it.
+        // every reader of the family has to check it.
         if writer.records.contains_key(&shard) {
             self.stage_clear(writer, batch, shard);
         }
@@ -143,7 +143,7 @@ fn record_of(new: &NewReplica) -> ReplicaRecord {
     }
 }
 
-/// Nothing is created over a living replica, nor at or below a tombstone.
+/// Refuses to create a replica over a living one, or at or below a tombstone.
 fn check_new(writer: &WriterState, replicas: &[NewReplica]) -> Result<(), CreateError> {
     let mut named = FxHashSet::default();
     for NewReplica { shard, replica, .. } in replicas {

@@ -35,7 +35,7 @@ pub(crate) enum RunFault {
     TermFalls { at: Index, before: Term, found: Term },
 }
 
-/// What a start needs to know of a log.
+/// What a start needs to know about a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Scan {
     pub(crate) terms: Vec<(Index, Term)>,
@@ -43,7 +43,7 @@ pub(crate) struct Scan {
     pub(crate) last: LogId,
 }
 
-/// One shard's place: where its runs are found.
+/// The place where one shard's runs are stored.
 pub(crate) struct Place<'a, F: AsColumnFamilyRef> {
     pub(crate) db: &'a Db,
     pub(crate) family: F,
@@ -53,7 +53,7 @@ pub(crate) struct Place<'a, F: AsColumnFamilyRef> {
 type RunIterator<'a> = DBRawIteratorWithThreadMode<'a, Db>;
 
 impl<F: AsColumnFamilyRef> Place<'_, F> {
-    /// Verifies every run above `base` and the absence of holes between them.
+    /// Verifies every run above `base`, and that there are no holes between them.
     pub(crate) fn scan(&self, base: LogId) -> Result<Scan, RunFault> {
         let mut scan = Scan { terms: Vec::new(), memberships: Vec::new(), last: base };
         let mut runs = self.iterator();
@@ -118,10 +118,10 @@ impl<F: AsColumnFamilyRef> Place<'_, F> {
         Ok(found)
     }
 
-    /// Adds to `batch` what forgets every entry at `from` and beyond: the run that spans it is
-    /// rewritten as its head, later runs are deleted one by one, so that no dead tail is left for
-    /// a later purge to uncover. A head that would end at or below `base` goes as a whole: it holds
-    /// nothing that is still part of the log.
+    /// Adds to `batch` the removal of every entry at `from` and beyond: the run that spans `from`
+    /// is cut to its head, and later runs are deleted one by one, so that no dead tail is left for
+    /// a later purge to uncover. A head that would end at or below `base` is deleted, too: no part
+    /// of it is still in the log.
     pub(crate) fn truncate(
         &self,
         base: Index,
@@ -148,7 +148,7 @@ impl<F: AsColumnFamilyRef> Place<'_, F> {
         Ok(runs.status()?)
     }
 
-    /// Adds to `batch` what drops the runs that lie at or below `base` as a whole.
+    /// Adds to `batch` the removal of the runs that lie entirely at or below `base`.
     pub(crate) fn purge(&self, base: LogId, batch: &mut WriteBatch) -> Result<(), RunFault> {
         let mut runs = self.iterator();
         runs.seek_for_prev(run_key(self.shard, base.index));
@@ -165,7 +165,7 @@ impl<F: AsColumnFamilyRef> Place<'_, F> {
         Ok(runs.status()?)
     }
 
-    /// Adds to `batch` what drops every run.
+    /// Adds to `batch` the removal of every run.
     pub(crate) fn clear(&self, batch: &mut WriteBatch) {
         let (start, end) = (run_key(self.shard, Index(0)), run_keys_end(self.shard));
         batch.delete_range_cf(&self.family, start, end);

@@ -22,7 +22,7 @@ const ARENA_BLOCK_BYTES: usize = 64 << 10;
 const TABLE_BLOCK_BYTES: usize = 64 << 10;
 /// Reads from tables are rare (the entry cache and the memtables answer first) and don't repeat.
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
-/// Text logs that RocksDB keeps of its own life.
+/// How many of RocksDB's text log files are kept.
 const INFO_LOGS_MAX: usize = 4;
 const INFO_LOG_BYTES_MAX: usize = 4 << 20;
 
@@ -35,10 +35,10 @@ pub(crate) fn database(options: &LogOptions, latch: Arc<Latch>) -> Options {
     // recycled file holds old records beyond its end, which no recovery can tell from damage.
     settings.set_track_and_verify_wals_in_manifest(true);
     settings.set_recycle_log_file_num(0);
-    // RULE 8: what a failed sync left behind may be in the page cache only. A start writes all it
-    // replayed into tables, which are synced, before the open returns and anybody votes.
+    // RULE 8: bytes of a failed sync may be in the page cache only. A start writes all that it
+    // replayed into tables, which are synced, before the open returns and any replica votes.
     settings.set_avoid_flush_during_recovery(false);
-    // RULE 8: RocksDB would retry after some errors and go on; the first one is the last.
+    // RULE 8: RocksDB would retry after some errors and continue; here the first error is final.
     settings.set_max_bgerror_resume_count(0);
     settings.add_event_listener(BackgroundErrors { latch });
     settings.set_paranoid_checks(true);
@@ -48,9 +48,9 @@ pub(crate) fn database(options: &LogOptions, latch: Arc<Latch>) -> Options {
     settings.set_write_buffer_manager(&memory);
     settings.set_max_open_files(options.open_files_max);
     settings.set_max_background_jobs(2);
-    // All batches come from one thread at a time: the machinery that overlaps writers costs a
-    // wake-up each and per-core arenas, and gains nothing. `unordered_write` stays off: a reader
-    // could see half a batch.
+    // All batches come from one thread at a time: overlapping writers would cost a wake-up for each
+    // and per-core arenas, and gain nothing. `unordered_write` stays off: a reader could see half a
+    // batch.
     settings.set_allow_concurrent_memtable_write(false);
     settings.set_enable_pipelined_write(false);
     settings.set_unordered_write(false);
@@ -74,7 +74,7 @@ pub(crate) fn family(options: &LogOptions) -> Options {
     settings.set_write_buffer_size(options.memtable_bytes);
     settings.set_max_write_buffer_number(4);
     settings.set_arena_block_size(ARENA_BLOCK_BYTES);
-    // A run that lives to be compacted is read once more at most; lz4 is cheap enough for either.
+    // A run that lives until a compaction is read once more at most; lz4 is cheap enough for both.
     settings.set_compression_type(DBCompressionType::Lz4);
     // A table is read back after it is written, before the log that covers it is dropped.
     settings.set_paranoid_file_checks(true);
@@ -89,7 +89,7 @@ pub(crate) fn write(sync: SyncMode) -> WriteOptions {
     settings
 }
 
-/// The living process that holds the directory, if RocksDB's `error` says that one does.
+/// The running process that has the directory open, if RocksDB's `error` says so.
 pub(crate) fn lock_holder(error: &rocksdb::Error, dir: &Path) -> Option<Holder> {
     let lock = dir.join("LOCK");
     let text = error.as_ref();

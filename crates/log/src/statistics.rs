@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Buckets of the latency histogram: one per power of two nanoseconds, up to 2^40 (18 minutes).
 const BUCKETS: usize = 41;
 
-/// A copy of the counters. All grow from 0 at open.
+/// A copy of the counters, which all start at 0 when the store opens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogStatistics {
     /// Shards' writes made.
@@ -35,7 +35,7 @@ pub struct LogStatistics {
 pub struct LatencyHistogram {
     /// Latencies per bucket.
     pub counts: [u64; BUCKETS],
-    /// All of them together.
+    /// The sum of all latencies.
     pub sum: Duration,
 }
 
@@ -63,7 +63,7 @@ impl LatencyHistogram {
     }
 }
 
-/// The living counters. Relaxed throughout: each is a fact of its own.
+/// The live counters. All accesses are relaxed, because the counters are independent.
 #[derive(Debug)]
 pub(crate) struct Counters {
     pub(crate) writes: AtomicU64,

@@ -32,9 +32,9 @@ const OPERATION_BYTES: usize = 16;
 /// One shard's part of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardWrite {
-    /// Whose log.
+    /// The shard whose log is written.
     pub shard: ShardId,
-    /// What its kernel asked for.
+    /// The write that its kernel requested.
     pub write: Write,
 }
 
@@ -46,14 +46,15 @@ pub struct LogStore {
     options: LogOptions,
     latch: Arc<Latch>,
     counters: Counters,
-    /// Held through every change. Changes read what earlier ones wrote, so they run one by one;
-    /// the one log writer thread does nearly all of them, and the lock is free when it comes.
+    /// Held during every change. Changes read what earlier ones wrote, so they run one by one; the
+    /// log writer thread makes nearly all of them, so it finds the lock free.
     writer: Mutex<WriterState>,
-    /// Living replicas, and what readers need of them. Locked after `writer`, never before.
+    /// Living replicas, with what readers need to know about them. Locked after `writer`, never
+    /// before.
     pub(crate) shards: RwLock<FxHashMap<ShardId, Arc<str>>>,
 }
 
-/// What changes need to know.
+/// The state that changes need.
 pub(crate) struct WriterState {
     /// Bounds of every living replica's log.
     pub(crate) bounds: FxHashMap<ShardId, Bounds>,
@@ -64,8 +65,8 @@ pub(crate) struct WriterState {
     spaces_reserved_until: u64,
 }
 
-/// Exclusive access to [`WriterState`]. The guard goes first, so that the latch is closed before
-/// the next one gets the lock.
+/// Exclusive access to [`WriterState`]. The latch's guard is dropped first, so that the latch is
+/// closed before the next caller gets the lock.
 pub(crate) struct Change<'a> {
     _guard: PanicGuard,
     state: MutexGuard<'a, WriterState>,
@@ -85,7 +86,7 @@ impl DerefMut for Change<'_> {
     }
 }
 
-/// Where a log begins and ends: held to assert that it stays without holes (RULE 7).
+/// Where a log begins and ends, kept to assert that it has no holes (RULE 7).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) base: Index,
@@ -98,7 +99,7 @@ impl LogStore {
     /// reads and verifies every run, and raises the incarnation durably before it returns.
     ///
     /// # Errors
-    /// [`LogOpenError`]. A replica that is damaged on its own is no error of the directory: it is
+    /// [`LogOpenError`]. Damage to a single replica is not an error of the directory: it is
     /// reported in [`RecoveredReplica::damaged`].
     pub fn open(
         dir: &Path,
@@ -159,17 +160,17 @@ impl LogStore {
     /// Makes all `writes` durable with one sync, in their order, and each as one unit. Blocks
     /// until the disk has them. Meant for one thread; others wait their turn.
     ///
-    /// The whole is one batch, unless a write truncates a log that an earlier one in `writes` has
-    /// changed: what it has to cut must be readable first, so the batch is then handed over in
-    /// parts, each with its sync.
+    /// All `writes` are one batch, unless one truncates a log that an earlier one has changed: the
+    /// entries to cut must be readable first, so the batch is then written in parts, each with a
+    /// sync.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store, from this write or an earlier one (RULE 8): the
     /// outcome of `writes` is unknown until a restart.
     ///
     /// # Panics
-    /// If a shard has no living replica here, if a write installs a snapshot, if a truncation reaches the base, or if runs leave a
-    /// hole or overlap: the kernel is broken.
+    /// If the kernel is broken: a shard has no living replica here, a write installs a snapshot, a
+    /// truncation reaches the base, or runs leave a hole or overlap.
     pub fn write(&self, writes: &[ShardWrite]) -> Result<(), LogFault> {
         let mut writer = self.begin()?;
         let mut batch = WriteBatch::with_capacity_bytes(batch_bytes(writes));
@@ -189,9 +190,9 @@ impl LogStore {
         Ok(())
     }
 
-    /// Contiguous, verified runs of `shard` from the start of `range`, cut to it at both ends. A
-    /// head of `range` that is never empty: reading stops at its end, at the end of the log, or
-    /// after the run that passes `bytes_max`. Blocks for the disk if the runs left memory.
+    /// Reads contiguous, verified runs of `shard` from the start of `range`, cut to `range` at both
+    /// ends; at least one. Reading stops at the end of `range`, at the end of the log, or after the
+    /// run that passes `bytes_max`. Blocks for the disk if the runs are not in memory.
     ///
     /// # Errors
     /// [`LogReadError::Absent`] if the first entry is not there; damage as [`LogReadError::Damaged`].
@@ -216,10 +217,10 @@ impl LogStore {
         }
     }
 
-    /// Raises the base of `shard` to `base` and drops the runs below it as a whole. One sync,
-    /// although nobody is promised anything: a start tells damage from a write that the power cut
-    /// short by there being one unsynced write at most (RULE 9). The caller has the state at `base`
-    /// durable (RULE 10).
+    /// Raises the base of `shard` to `base` and drops the runs that lie entirely below it. One
+    /// sync, although nothing is acknowledged: a start can tell damage from a write that a power
+    /// cut interrupted only if at most one write is unsynced (RULE 9). The caller must have made
+    /// the state at `base` durable (RULE 10).
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -247,8 +248,8 @@ impl LogStore {
         self.commit(&batch)
     }
 
-    /// A space id that this directory never gave out before, nor will again (RULE 12). Durable;
-    /// one sync per 1,024 ids.
+    /// Returns a space id that this directory gives out only once (RULE 12). Durable; one sync per
+    /// 1,024 ids.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -266,7 +267,7 @@ impl LogStore {
         Ok(space)
     }
 
-    /// Whose directory this is.
+    /// The identity of this directory.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -278,8 +279,8 @@ impl LogStore {
         self.latch.fault().cloned()
     }
 
-    /// Has `listener` called once with the first fault, whichever thread met it, now if there was
-    /// one. It must not block: it may run on a thread of the storage engine.
+    /// Calls `listener` once with the first fault, on the thread that met it, or now if there was
+    /// one already. It must not block: it may run on a thread of the storage engine.
     pub fn listen_fault(&self, listener: impl FnOnce(&LogFault) + Send + 'static) {
         self.latch.first().listen(listener);
     }
@@ -290,7 +291,7 @@ impl LogStore {
         self.counters.snapshot()
     }
 
-    /// Closes; every write is durable already, so dropping the store is as safe.
+    /// Closes the store. Every write is durable already, so dropping the store is as safe.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store.
@@ -302,7 +303,8 @@ impl LogStore {
         }
     }
 
-    /// The right to change the log, unless it has failed. A holder that panics latches the store.
+    /// Exclusive access to change the log, unless it has failed. A holder that panics latches the
+    /// store.
     pub(crate) fn begin(&self) -> Result<Change<'_>, LogFault> {
         let change = Change { state: self.writer.lock(), _guard: self.latch.guard() };
         self.latch.check()?;
@@ -344,8 +346,8 @@ impl LogStore {
         batch.put(key.bytes(), seal(key, body));
     }
 
-    /// Hands `batch` over and waits for the disk. The only way to the disk: each batch is synced
-    /// before the next one is handed over, on which the repair of a torn tail rests (RULE 9).
+    /// Writes `batch` and waits for the disk. Every write goes through here: each batch is synced
+    /// before the next one is written, and the repair of a torn tail relies on that (RULE 9).
     pub(crate) fn commit(&self, batch: &WriteBatch) -> Result<(), LogFault> {
         self.latch.check()?;
         if batch.is_empty() {
@@ -425,7 +427,7 @@ fn living(recovery: &Recovery) -> impl Iterator<Item = &RecoveredReplica> {
     recovery.replicas.iter().filter(|replica| !replica.tombstone && replica.damaged.is_none())
 }
 
-/// Room for `writes`, so that the batch is not moved while it grows.
+/// Bytes to reserve for `writes`, so that the batch is not moved while it grows.
 fn batch_bytes(writes: &[ShardWrite]) -> usize {
     let run_bytes = |run: &Run| run.len_bytes() + RUN_KEY_BYTES + OPERATION_BYTES;
     let write_bytes = |item: &ShardWrite| {
@@ -435,7 +437,7 @@ fn batch_bytes(writes: &[ShardWrite]) -> usize {
     writes.iter().map(write_bytes).sum::<usize>() + OPERATION_BYTES
 }
 
-/// Checks that the directory is this node's, or makes it so if it is empty.
+/// Checks that the directory belongs to this node; an empty directory is claimed for it.
 fn admit(
     dir: &Path,
     opened: &mut Opened,

@@ -1,12 +1,12 @@
 //! Merges the small tables of one family.
 //!
 //! Every start writes what it replayed into a table of each family, and so does a full write-ahead
-//! log. The keys of a family with one shard ascend, so that these tables never overlap, and RocksDB
-//! moves what doesn't overlap down its levels as it is: it would keep thousands of tables of a few
-//! hundred bytes forever, each of which costs a start time and memory, and may cost a descriptor.
+//! log. The keys of a family with one shard ascend, so these tables never overlap, and RocksDB
+//! moves tables that don't overlap down its levels unchanged. It would keep thousands of tables of
+//! a few hundred bytes forever; each costs a start time and memory, and may cost a descriptor.
 //!
-//! RocksDB's universal compaction would merge them, too, but also rewrite large tables several times,
-//! which the ascending keys make needless.
+//! RocksDB's universal compaction would merge them, too, but also rewrite large tables several
+//! times, which is unnecessary with ascending keys.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,15 +18,16 @@ use crate::error::LogFault;
 use crate::statistics::add;
 use crate::store::LogStore;
 
-/// Sizes that divide tables into their likes; larger ones are left alone. Eight of a like make one of
-/// the next, so a byte is written again once on its way through each, but for the first: there a
-/// table grows by seven of a start at a time.
+/// Upper bounds of the size classes of tables; larger tables are left alone. Eight tables of a
+/// class make one of the next, so a byte is rewritten once per class, except in the first: there a
+/// table grows by the tables of seven starts at a time.
 const SIZES_BYTES: [usize; 3] = [64 << 10, 512 << 10, 4 << 20];
-/// Neighbours that are merged: fewer are left alone, so that a start does not rewrite what the last
-/// one wrote.
+/// Fewest neighbours that are merged: fewer are left alone, so that a start does not rewrite what
+/// the last one wrote.
 const MERGED_MIN: usize = 8;
-/// Neighbours that are merged at once: a job of at most
-/// [`LOG_MERGE_BYTES_MAX`](quorate_types::limits::LOG_MERGE_BYTES_MAX), and usually far below a megabyte.
+/// Most neighbours that are merged at once: a job of at most
+/// [`LOG_MERGE_BYTES_MAX`](quorate_types::limits::LOG_MERGE_BYTES_MAX), and usually far below a
+/// megabyte.
 const MERGED_MAX: usize = 64;
 const _: () = assert!(
     MERGED_MAX * SIZES_BYTES[SIZES_BYTES.len() - 1]
@@ -34,11 +35,10 @@ const _: () = assert!(
 );
 
 impl LogStore {
-    /// Merges small tables that lie beside each other, until none are left, `stop` is true, or
-    /// `has_room` says that the disk has none for a job of `limits::LOG_MERGE_BYTES_MAX`. Gives
-    /// how many were merged. Blocks for the disk, a few milliseconds for each family that has some,
-    /// and keeps nobody else from reading or writing: meant for a thread of its own, after a start
-    /// and now and then.
+    /// Merges neighbouring small tables until none are left, `stop` is true, or `has_room` says
+    /// that the disk has no room for a job of `limits::LOG_MERGE_BYTES_MAX`. Returns how many were
+    /// merged. Blocks for the disk, a few milliseconds for each family that has such tables, but
+    /// blocks no reader or writer: meant for a separate thread, after a start and now and then.
     ///
     /// # Errors
     /// The first [`LogFault`] of this store, from a merge that failed or from elsewhere.
@@ -65,7 +65,7 @@ impl LogStore {
         }
     }
 
-    /// Merges one group where it is. Gives how many tables that were.
+    /// Merges one group within its level. Returns how many tables it merged.
     fn merge(&self, group: &Group) -> Result<usize, LogFault> {
         let family = self.family(&group.family);
         let settings = CompactionOptions::default();
@@ -76,8 +76,9 @@ impl LogStore {
                 Ok(group.names.len())
             }
             Err(error) => {
-                // One that failed on the disk has closed the latch by now. Any other was refused:
-                // RocksDB works on one of the tables itself, and the next look finds what it left.
+                // A merge that failed on the disk has closed the latch by now. Any other was
+                // refused: RocksDB is working on one of the tables, and the next pass finds the
+                // result.
                 self.latch().check()?;
                 tracing::debug!(family = %group.family, %error, "small tables were not merged");
                 Ok(0)
@@ -115,7 +116,7 @@ fn groups(files: Vec<LiveFile>) -> Vec<Group> {
 }
 
 /// Disjoint ranges of neighbours that are to be merged, by their sizes: the smallest first. Smaller
-/// ones between them go along, and don't count.
+/// tables between them are merged, too, but not counted.
 fn neighbours(sizes: &[usize]) -> Vec<Range<usize>> {
     let mut taken = vec![false; sizes.len()];
     let mut ranges = Vec::new();
@@ -131,7 +132,7 @@ fn neighbours(sizes: &[usize]) -> Vec<Range<usize>> {
                 taken[start..end].fill(true);
                 ranges.push(start..end);
             }
-            // One that fits, but came after the most that a group may have, opens the next.
+            // A table that fits but exceeds the most that a group may have opens the next group.
             start = if joins { end } else { end + 1 };
         }
         smallest = bound;

@@ -1,29 +1,30 @@
-//! Tells a write that the power cut short from damage, in the newest file of the write-ahead log
-//! (RULE 9).
+//! Tells damage from a write that a power cut interrupted, in the newest file of the write-ahead
+//! log (RULE 9).
 //!
-//! A power cut keeps any part of what was not synced. RocksDB takes a file that ends early, and
-//! refuses a record of full length with a hole in it, because a hole in an old record looks the
-//! same. It also takes for an early end what is a damaged length with records behind it. What this
-//! store knows and RocksDB does not:
+//! After a power cut, any part of what was not synced may be on disk. RocksDB accepts a file that
+//! ends early, and refuses a record of full length with a hole in it, because a hole in an old
+//! record looks the same. It also mistakes a damaged length with records behind it for an early
+//! end. This store knows what RocksDB does not:
 //!
-//! - Every batch is one logical record, and is synced before the next one is handed over. So what
-//!   was not synced is at most one record, and the last one.
+//! - Every batch is one logical record, and is synced before the next one is written. So at most
+//!   one record was not synced, and that is the last one.
 //! - RocksDB changes to a new file between batches, so that record is in the newest file; files are
 //!   never recycled and never appended to again after a start, so nothing else lies behind it.
 //!
-//! Hence the damage is a write that nobody was told of exactly if no other record begins behind it,
-//! and then the file may be cut where the record begins. If one does begin, the damaged record was
-//! synced, its promises are lost, and the directory is refused (RULE 5). The second record need
-//! not be complete for that: its beginning is proof enough.
+//! So the damaged record is a write that was never acknowledged exactly if no other record begins
+//! behind it; then the file may be cut where the damaged record begins. If another does begin, the
+//! damaged record was synced, its promises are lost, and the directory is refused (RULE 5). The
+//! second record need not be complete: its beginning is proof enough.
 //!
-//! What can't be told apart: a synced record that rots while it is the last one, and a record whose
-//! successor has lost its beginning too. A start then sees the loss only if another record
-//! contradicts it, such as a hard state that knows of entries beyond the end of the log.
+//! Two losses look like an interrupted write: a synced record that rots while it is the last one,
+//! and a record whose successor has lost its beginning, too. A start then sees the loss only if
+//! another record contradicts it, such as a hard state that knows of entries beyond the end of the
+//! log.
 //!
 //! The format is that of RocksDB's `db/log_format.h`: blocks of 32 KiB; in them fragments of a
 //! masked CRC-32C, a length (u16) and a kind (u8), all little-endian, then the bytes; a rest of a
-//! block shorter than a header is filled with zeroes. A block begins with a fragment, so the walk
-//! finds its way again at the next block, whatever happened in one.
+//! block shorter than a header is filled with zeroes. A block begins with a fragment, so after
+//! damage in one block the walk can continue at the next.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -35,32 +36,32 @@ const HEADER_BYTES: usize = 7;
 /// RocksDB masks checksums, since checksums of data that holds checksums are weak.
 const MASK_DELTA: u32 = 0xa282_ead8;
 
-/// What a fragment is of its logical record.
+/// Which part of its logical record a fragment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Full,
     First,
     Middle,
     Last,
-    /// A note of RocksDB to itself, a whole record.
+    /// RocksDB's own metadata, a whole record.
     Other,
 }
 
-/// Where the first record lies that does not verify, and what is behind it.
+/// Where the first record that does not verify begins, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damage {
     /// Offset of the logical record in bytes.
     pub(crate) at: u64,
-    /// Offset at which something begins that is no part of it.
+    /// Offset at which something that is not part of it begins.
     pub(crate) follower: Option<u64>,
 }
 
-/// A walk over one file, block by block. Pure; any bytes are fine.
+/// A walk over one file, block by block. Pure; accepts any bytes.
 #[derive(Debug, Default)]
 struct Scan {
     /// Offset of the next block.
     position: u64,
-    /// Offset of the logical record of which the last fragment has not come yet.
+    /// Offset of the logical record whose last fragment was not read yet.
     open: Option<u64>,
     damage: Option<Damage>,
     /// The last fragment of the damaged record was seen.

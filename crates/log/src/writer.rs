@@ -17,7 +17,7 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// One worker's turn: the writes of all shards that it stepped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnWrite {
-    /// Who is told.
+    /// The worker to notify.
     pub worker: usize,
     /// The worker's number for this turn, returned with the completion.
     pub number: u64,
@@ -25,22 +25,23 @@ pub struct TurnWrite {
     pub writes: Vec<ShardWrite>,
 }
 
-/// The writer thread of one store. While batch N is with the disk, the turns of batch N+1 gather
-/// in its queue; a turn that finds the writer idle is written at once, alone, and nothing ever
-/// waits for company.
+/// The writer thread of one store. While batch N is with the disk, the turns of batch N+1 gather in
+/// its queue; a turn that finds the writer idle is written at once, alone: a turn never waits for
+/// others to join it.
 ///
-/// A second thread that encodes batch N+1 while N syncs was rejected: encoding is one copy of the
-/// runs, far below a sync, and the hand-over would cost every quiet write a wake-up.
+/// A second thread that encodes batch N+1 while N syncs was rejected: encoding copies the runs
+/// once, far faster than a sync, and the hand-over would cost each write of an idle store a
+/// wake-up.
 pub struct LogWriter {
     turns: Option<Sender<TurnWrite>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl LogWriter {
-    /// Starts the thread. `completed` is called on it, once per batch: with the worker and number
-    /// of every turn that is durable now, in the order of submission; or with the store's first
-    /// fault, once per batch that failed, forever after (RULE 8), a panic of the thread included. It must not block, and must not
-    /// submit.
+    /// Starts the thread, which calls `completed` once per batch: with the worker and number of
+    /// every turn that is now durable, in the order of submission; or, from the first failure on
+    /// (RULE 8), with the store's first fault. A panic of the thread is such a failure. `completed`
+    /// must not block, and must not submit.
     ///
     /// # Panics
     /// If the operating system refuses a thread.
@@ -48,13 +49,13 @@ impl LogWriter {
         store: Arc<LogStore>,
         completed: impl Fn(Result<&[(usize, u64)], &LogFault>) + Send + 'static,
     ) -> LogWriter {
-        // What waits is bounded by what the kernels may have uncommitted and their leaders' windows.
-        // A worker must not wait here: on a hung disk it has to give its leaderships up.
+        // The queue is bounded by the kernels' bounds on uncommitted entries and by their leaders'
+        // windows. A worker must not wait here: on a hung disk it has to give up its leaderships.
         let (turns, queue) = unbounded();
         let thread = thread::Builder::new()
             .name("quorate-log".to_owned())
             .spawn(move || {
-                // A panic leaves turns that nobody was told of, and a store half changed.
+                // A panic leaves turns without a completion, and a half-changed store.
                 let caught = catch_unwind(AssertUnwindSafe(|| run(&store, &queue, &completed)));
                 if caught.is_err() {
                     let dir = store.latch().dir().to_owned();
@@ -65,8 +66,8 @@ impl LogWriter {
         LogWriter { turns: Some(turns), thread: Some(thread) }
     }
 
-    /// Hands a turn over; never blocks. Turns of one worker complete in the order of submission. After
-    /// a panic of the thread, of which `completed` has told, it does nothing.
+    /// Submits a turn; never blocks. Turns of one worker complete in the order of submission. Does
+    /// nothing after a panic of the thread, which was reported through `completed`.
     pub fn submit(&self, turn: TurnWrite) {
         let turns = self.turns.as_ref().expect("open until shutdown");
         if turns.send(turn).is_err() {
@@ -112,7 +113,7 @@ fn run(
     }
 }
 
-/// Takes `first` and whatever else waits already, up to a batch's bytes.
+/// Takes `first` and the turns that already wait, up to a batch's bytes.
 fn gather(
     first: TurnWrite,
     queue: &Receiver<TurnWrite>,

@@ -1,9 +1,9 @@
-//! Tasks whose panics are reported.
+//! Runs tasks so that their panics are reported.
 //!
-//! A runtime keeps a panic to itself until somebody joins the task, and most tasks here are joined
-//! at the stop only. A dialer that died unseen would leave its link dead for good while everything
-//! else looks well; so every task of the transport, and every one that the QUIC library starts,
-//! runs under [`guarded`], which tells [`Receiver::handle_task_died`].
+//! A runtime hides a panic until the task is joined, and most tasks here are joined only at the
+//! stop. A dialer that died unnoticed would leave its link dead for good while everything else
+//! looks healthy. So every task of the transport, and every one that the QUIC library starts, runs
+//! under [`guarded`], which calls [`Receiver::handle_task_died`].
 
 use std::future::poll_fn;
 use std::io;
@@ -18,9 +18,9 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 
 use crate::receiver::Receiver;
 
-/// Runs `body`; if it panics, gives `report` what the panic says, and ends with what that returns.
-/// The report comes before anything that `body` holds is dropped, so that it is told even if the
-/// dropping panics, too.
+/// Runs `body`. If it panics, calls `report` with the panic's message and returns the result.
+/// `report` runs before anything that `body` holds is dropped, so it runs even if a drop panics,
+/// too.
 pub async fn catch_panic<T>(body: impl Future<Output = T>, report: impl FnOnce(String) -> T) -> T {
     let mut body = pin!(body);
     let mut report = Some(report);
@@ -34,7 +34,7 @@ pub async fn catch_panic<T>(body: impl Future<Output = T>, report: impl FnOnce(S
     .await
 }
 
-/// What a panic says.
+/// The message of a panic.
 #[must_use]
 pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -42,8 +42,8 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("without a message").to_owned()
 }
 
-/// Runs `body` as the task `name`; a panic is told to `receiver`, and ends it with `otherwise` of
-/// what the panic says.
+/// Runs `body` as the task `name`; a panic is reported to `receiver`, and the task then returns
+/// `otherwise` of the panic's message.
 pub(crate) async fn guarded<T>(
     receiver: Arc<dyn Receiver>,
     name: &'static str,
@@ -57,8 +57,8 @@ pub(crate) async fn guarded<T>(
     .await
 }
 
-/// Runs `ask` of the receiver on a thread that may block. A panic is told to the receiver; it, or a
-/// runtime that goes down, is the error.
+/// Calls `ask` with the receiver on a thread that may block. A panic is reported to the receiver.
+/// The error is that panic, or a runtime that shuts down.
 pub(crate) async fn ask_blocking<T: Send + 'static>(
     receiver: &Arc<dyn Receiver>,
     name: &'static str,
@@ -75,7 +75,7 @@ pub(crate) async fn ask_blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(asking).await.map_err(|error| error.to_string())?
 }
 
-/// The QUIC library's access to tokio, its own tasks guarded.
+/// The QUIC library's access to tokio, which guards the library's tasks.
 pub(crate) struct GuardedRuntime {
     receiver: Arc<dyn Receiver>,
 }

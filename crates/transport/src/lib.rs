@@ -1,13 +1,15 @@
-//! Every shard's messages over one QUIC connection per pair of nodes.
+//! Carries every shard's messages over one QUIC connection per pair of nodes.
 //!
 //! A node claims one UDP port, proves itself with the certificate of its cluster's authority, and
-//! keeps one connection to each peer (the lower id dials, and dials again; the higher one steps in). Messages are queued
-//! without ever blocking the caller, gathered into few, large frames, and handed to a [`Receiver`]
-//! on the other side, with their runs as slices of the one buffer they arrived in.
+//! keeps one connection to each peer (the node with the lower id dials and redials; the other dials
+//! if that fails). Messages are queued without ever blocking the caller, gathered into few, large
+//! frames, and handed to a [`Receiver`] on the other side, with their runs as slices of the one
+//! buffer they arrived in.
 //!
-//! What it is not: a general RPC framework, a reliable queue, or a judge of liveness. What does
-//! not fit a bound, or meets a broken connection, is dropped and counted: Raft sends again, and of
-//! a forward the engine says "outcome unknown". It knows nothing of terms, shards' places or disks.
+//! It is not a general RPC framework, a reliable queue, or a judge of liveness. A message that
+//! exceeds a bound, or meets a broken connection, is dropped and counted: Raft sends it again, and
+//! for a forward the engine reports "outcome unknown". The crate knows nothing of terms, shards'
+//! places or disks.
 //!
 //! ```text
 //!  worker threads            this crate, on the tokio runtime it is given               Receiver
@@ -21,8 +23,8 @@
 //!               ... lanes ...            ▶  handle_disconnected     ▶  dialer backs off
 //! ```
 //!
-//! [`decode_frame`] is the gate: bytes of a peer are validated there, once, before anything else
-//! looks at them. Whatever is not sound closes its connection with a reason that both sides log.
+//! [`decode_frame`] is the gate: a peer's bytes are validated there, once, before anything else
+//! reads them. Invalid bytes close their connection with a reason that both sides log.
 //!
 //! ```no_run
 //! use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Where a transport delivers, and whom it asks.
+//! The interface that a transport delivers to and asks for decisions.
 
 use bytes::Bytes;
 use quorate_types::{Incarnation, NodeId};
@@ -7,8 +7,9 @@ use crate::frame::{Forward, ShardMessage};
 use crate::hello::PeerHello;
 use crate::hello::handshake_error::Rejection;
 
-/// Where the transport delivers. But where it is said otherwise, called on QUIC threads, several at
-/// once: an implementation hands over to its own threads and must not block.
+/// Takes what the transport delivers, and answers its questions. Unless a method says otherwise, it
+/// is called on QUIC threads, several at once: an implementation hands over to its own threads and
+/// must not block.
 pub trait Receiver: Send + Sync + 'static {
     /// The newest start of `peer`'s directory that this node has met: the peer has to prove that it
     /// descends from it.
@@ -26,25 +27,25 @@ pub trait Receiver: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Whether this peer may talk to us; node and cluster are proven, its instance, its descent and its
-    /// clock are its word. May block.
+    /// Whether this peer may talk to us. Its node and cluster are proven; its instance, descent and
+    /// clock are only claimed. May block.
     ///
     /// # Errors
-    /// The reason of the refusal, which the peer is told and both sides log.
+    /// The reason of the refusal, which is sent to the peer, and which both sides log.
     fn admit(&self, hello: &PeerHello) -> Result<(), Rejection>;
 
     /// Messages in the order of their lane.
     fn handle_messages(&self, from: NodeId, messages: Vec<ShardMessage>);
 
-    /// Requests to answer, and answers.
+    /// Requests to answer, and responses.
     fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>);
 
-    /// A connection stands. Between this and [`Receiver::handle_disconnected`] there is no other
-    /// of the same peer. May block, and holds up this peer only.
+    /// A connection is established. Between this and [`Receiver::handle_disconnected`] there is no
+    /// other of the same peer. May block, and holds up this peer only.
     fn handle_connected(&self, peer: &PeerHello);
 
-    /// The connection is gone, and with it what was queued: of every forward that was sent and is
-    /// not answered, the outcome is unknown.
+    /// The connection is gone, and with it what was queued: the outcome of every forward that was
+    /// sent and is not answered is unknown.
     fn handle_disconnected(&self, peer: NodeId, reason: &str);
 
     /// A datagram of [`Transport::send_datagram`](crate::Transport::send_datagram); any may be lost, doubled or late.
@@ -52,8 +53,8 @@ pub trait Receiver: Send + Sync + 'static {
         let _unused = (from, datagram);
     }
 
-    /// No connection came about. `peer` is whom we dialed or who named itself; `None` if an
-    /// incoming connection failed before that.
+    /// A connection was not established. `peer` is the node that was dialed or that named itself;
+    /// `None` if an incoming connection failed before that.
     fn handle_refused(&self, peer: Option<NodeId>, reason: &str) {
         let _unused = (peer, reason);
     }
@@ -69,9 +70,9 @@ pub trait Receiver: Send + Sync + 'static {
         self.handle_identity_rejected(peer, reason);
     }
 
-    /// A task of the transport has ended that must not: it panicked, or the socket failed. What it
-    /// did is not done any more, so an owner ends its service, rather than to look alive without
-    /// its links. Called on whatever thread the task ran.
+    /// A task of the transport that must not end has ended: it panicked, or the socket failed. Its
+    /// work is no longer done, so an owner ends its service rather than look alive without its
+    /// links. Called on the thread on which the task ran.
     fn handle_task_died(&self, task: &str, reason: &str) {
         tracing::error!(task, reason, "a task of the transport has died");
     }

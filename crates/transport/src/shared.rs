@@ -1,4 +1,4 @@
-//! What the tasks of a transport and its callers share.
+//! The state that the tasks of a transport and its callers share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::tls::validity::Validity;
 /// Reads the wall clock.
 pub type WallClock = Arc<dyn Fn() -> WallMillis + Send + Sync>;
 
-/// What tasks and callers share.
+/// The shared state of one transport.
 pub(crate) struct Shared {
-    /// But for the wall clock, what every hello says.
+    /// What every hello says, except for the wall clock.
     pub(crate) hello: Hello,
     pub(crate) wall_clock: WallClock,
     pub(crate) receiver: Arc<dyn Receiver>,
     pub(crate) lane_room: Arc<LaneRoom>,
     pub(crate) frame_room: FrameRoom,
-    /// As the node's newest certificates have it.
+    /// Made from the node's newest certificates.
     pub(crate) client: RwLock<quinn::ClientConfig>,
     pub(crate) validity: RwLock<Validity>,
     pub(crate) peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
@@ -35,12 +35,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// What this node says of itself now.
+    /// This node's hello, with the current time.
     pub(crate) fn hello(&self) -> Hello {
         Hello { wall: (self.wall_clock)(), ..self.hello.clone() }
     }
 
-    /// The standing connection of the newcomer's node, if another process holds it.
+    /// The open connection of the newcomer's node, if another process holds it.
     pub(crate) fn connection_of_another_instance(
         &self,
         newcomer: &PeerHello,

@@ -30,15 +30,15 @@ use crate::tls::certificates::NodeTls;
 use crate::tls::config::{QuicConfig, quic_config};
 use crate::tls::validity::Validity;
 
-/// Kernel buffers asked for on both sides of the socket; the system may give less. Bursts of a
+/// Kernel buffers requested on both sides of the socket; the system may give less. Bursts of a
 /// whole frame then wait instead of being dropped and sent again.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-/// Interval of looking whether the socket is closed at shutdown.
+/// Interval at which a shutdown checks whether the socket is closed.
 const SOCKET_POLL: Duration = Duration::from_millis(1);
 /// Time for connections to say goodbye at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a node's transport is made from.
+/// The configuration of a node's transport.
 #[derive(Clone)]
 pub struct TransportConfig {
     /// The cluster; its certificates must agree.
@@ -47,19 +47,19 @@ pub struct TransportConfig {
     pub node: NodeId,
     /// The directory this node runs from, its start, its process.
     pub instance: NodeInstance,
-    /// Told to peers, who may refuse a node whose clock is far from theirs.
+    /// Sent to peers, which may refuse a node whose clock is far from theirs.
     pub wall_clock: WallClock,
-    /// Told to peers, who may refuse a node that was made for another first map; 0: none.
+    /// Sent to peers, which may refuse a node that was made for another first map; 0: none.
     pub first_map: u32,
     /// The UDP address to claim; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Where the other nodes are, as far as known; an entry for this node is ignored.
     pub peers: BTreeMap<NodeId, SocketAddr>,
-    /// What this node proves itself with.
+    /// The certificates that prove this node's identity.
     pub tls: NodeTls,
 }
 
-/// The transport can't be set up, or not take another identity.
+/// Why the transport can't be set up, or can't take another identity.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The UDP port could not be claimed.
@@ -116,7 +116,7 @@ pub struct Transport {
     runtime: Handle,
     /// Taken at shutdown.
     endpoint: Mutex<Option<Endpoint>>,
-    /// Dead once the port is given back.
+    /// Dead once the port is released.
     socket: Weak<dyn AsyncUdpSocket>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
@@ -199,7 +199,7 @@ impl Transport {
         self.address
     }
 
-    /// Tells where a node is: a new one, or one that has moved. A standing connection stays.
+    /// Sets the address of a node that is new or has moved. An open connection stays.
     pub fn set_peer(&self, node: NodeId, address: SocketAddr) {
         let own = self.shared.hello.node;
         let endpoint = match &*self.endpoint.lock() {
@@ -220,8 +220,8 @@ impl Transport {
         }
     }
 
-    /// Takes other certificates of the same node: connections that begin from now on prove themselves
-    /// with them, and standing ones go on.
+    /// Replaces the node's certificates: new connections use the new ones, and open connections
+    /// continue.
     ///
     /// # Errors
     /// [`BindError`] if they are another node's or can't be used; nothing has changed then.
@@ -236,14 +236,14 @@ impl Transport {
         Ok(())
     }
 
-    /// When the certificates in use count.
+    /// When the certificates in use are valid.
     #[must_use]
     pub fn validity(&self) -> Validity {
         *self.shared.validity.read()
     }
 
-    /// Queues messages; never blocks. What does not fit the bounds of its lane, or finds nobody
-    /// connected, is dropped and counted: Raft sends again.
+    /// Queues messages; never blocks. A message that exceeds the bounds of its lane, or whose node
+    /// is not connected, is dropped and counted: Raft sends it again.
     pub fn send_messages(&self, to: NodeId, messages: Vec<ShardMessage>) {
         match self.shared.peer(to) {
             Some(peer) => peer.send_messages(messages),
@@ -251,7 +251,7 @@ impl Transport {
         }
     }
 
-    /// Queues requests or answers, all of them or none; never blocks.
+    /// Queues requests or responses, all of them or none; never blocks.
     ///
     /// # Errors
     /// [`SendError`] and the forwards themselves: nothing was sent.
@@ -266,8 +266,8 @@ impl Transport {
         }
     }
 
-    /// Sends one unreliable datagram, past every queue; never blocks. About 1,100 bytes always
-    /// fit. When the connection is congested, the oldest waiting datagrams give way.
+    /// Sends one unreliable datagram, past every queue; never blocks. About 1,100 bytes always fit.
+    /// When the connection is congested, the oldest waiting datagrams are dropped.
     ///
     /// # Errors
     /// [`SendError`]: nothing was sent.
@@ -283,7 +283,7 @@ impl Transport {
         })
     }
 
-    /// Whether a connection to the node stands.
+    /// Whether a connection to the node is open.
     #[must_use]
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.shared.peer(node).is_some_and(|peer| peer.is_connected())
@@ -312,7 +312,7 @@ impl Transport {
                 while tasks.join_next().await.is_some() {}
                 endpoint.wait_idle().await;
                 drop(endpoint);
-                // The library's own task lets go of the socket last, and tells nobody.
+                // The library's task releases the socket last, without a signal.
                 while socket.strong_count() > 0 {
                     tokio::time::sleep(SOCKET_POLL).await;
                 }

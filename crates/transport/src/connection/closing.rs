@@ -8,22 +8,23 @@ use crate::tls::validity::{Whose, dates_in_words};
 /// First and last of the QUIC error codes that carry an alert of TLS (RFC 9001, 4.8).
 const CRYPTO_CODES: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
-/// Application code of a close: the peer is not wanted; the reason says why.
+/// Application code of a close: the peer is refused; the reason says why.
 pub(crate) const CODE_REFUSED: VarInt = VarInt::from_u32(1);
 /// As [`CODE_REFUSED`], and for good: the peer is not the node whose name it bears.
 pub(crate) const CODE_IDENTITY_REJECTED: VarInt = VarInt::from_u32(4);
-/// As [`CODE_IDENTITY_REJECTED`], with the proof that the peer's directory is a copy, or that one runs.
+/// As [`CODE_IDENTITY_REJECTED`], with proof that the peer's directory is a copy, or that a copy
+/// runs.
 pub(crate) const CODE_FORKED: VarInt = VarInt::from_u32(5);
-/// The peer sent what can't be understood.
+/// The peer sent bytes that can't be decoded.
 pub(crate) const CODE_MALFORMED: VarInt = VarInt::from_u32(2);
 /// A newer connection of the same peer takes over.
 pub(crate) const CODE_REPLACED: VarInt = VarInt::from_u32(3);
 /// Its reason.
 pub(crate) const REPLACED: &[u8] = b"replaced by a newer connection of the same node";
-/// This node stops.
+/// This node is stopping.
 pub(crate) const CODE_STOPPED: VarInt = VarInt::from_u32(0);
 
-/// In words that an operator can act on.
+/// The reason of a close, in words that an operator can act on.
 pub(crate) fn describe(error: ConnectionError) -> String {
     match error {
         ConnectionError::ApplicationClosed(close) => {
@@ -81,13 +82,13 @@ pub(crate) fn code_of_peer(connection: &Connection) -> Option<VarInt> {
     }
 }
 
-/// Ends the connection, because the peer sent what can't be understood; gives the reason.
+/// Ends the connection because the peer sent bytes that can't be decoded; returns the reason.
 pub(crate) fn malformed(connection: &Connection, reason: &str) -> String {
     connection.close(CODE_MALFORMED, reason.as_bytes());
     reason.to_owned()
 }
 
-/// The reason behind a stream's error: the connection's, if that has ended.
+/// The reason for a stream's error: the connection's reason, if the connection has ended.
 pub(crate) fn failed(connection: &Connection, error: impl std::fmt::Display) -> String {
     connection.close_reason().map_or_else(|| error.to_string(), describe)
 }

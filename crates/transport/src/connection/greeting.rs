@@ -1,4 +1,4 @@
-//! The greeting of a connection: both sides say who they are, and each admits the other or not.
+//! The greeting of a connection: both sides say who they are, and each admits or refuses the other.
 //!
 //! ```text
 //! dialer                                        acceptor
@@ -10,14 +10,15 @@
 //!                       ◀─  `!`
 //! ```
 //!
-//! Both sides have admitted each other before either is connected. A side that takes the other for a
-//! fork ends the connection with [`CODE_FORKED`], which ends the other's directory for good. So the
-//! code counts only from a peer that the accused side would admit itself. A dialer that accuses says so
-//! in its welcome, with its answer, and first hears whether it is believed: of two copies of a directory
-//! that have both gone on with nodes of their own, neither ends the other.
+//! Both sides have admitted each other before either is connected. A side that takes the other for
+//! a fork ends the connection with [`CODE_FORKED`], which makes the other's directory unusable for
+//! good. So the code counts only from a peer that the accused side would admit itself. A dialer
+//! that accuses says so in its welcome, with its answer, and first waits to learn whether it is
+//! believed: if two copies of a directory have each continued with different nodes, neither can end
+//! the other.
 //!
-//! The receiver may block in each of its answers (it reads and syncs), so it is asked on a thread of
-//! its own: the thread that carries all connections must not wait behind one peer's disk.
+//! The receiver may block in each of its answers (it reads and syncs), so it is called on a
+//! separate thread: the thread that carries all connections must not wait for one peer's disk.
 
 use std::time::Duration;
 
@@ -38,19 +39,19 @@ use crate::tls::certificates::check_names;
 
 /// What the acceptor says once it has admitted the dialer.
 const ADMITTED: [u8; 1] = *b"!";
-/// How long an older process of a newcomer's node has to show that it lives: a few round trips, and
-/// what a process that was killed and started again waits at most.
+/// How long an older process of a newcomer's node has to show that it is alive: a few round trips.
+/// A process that was killed and restarted waits this long at most.
 const LIFE_SIGN: Duration = Duration::from_millis(300);
 
-/// Why there is no session. If it was this side's reason, the connection is closed with it.
+/// Why the greeting failed. If this side refused, it closed the connection with this reason.
 pub(crate) struct NotGreeted {
-    /// Who it was, as far as it said so.
+    /// The peer, if it is known.
     pub(crate) peer: Option<NodeId>,
     pub(crate) reason: String,
     pub(crate) verdict: Option<Verdict>,
 }
 
-/// What a peer, whose word counts, takes this node for.
+/// A trusted peer's verdict on this node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// As [`Rejection::IdentityRejected`].
@@ -64,7 +65,7 @@ impl NotGreeted {
         NotGreeted { peer: None, reason, verdict: None }
     }
 
-    /// The peer was believed up to the point where it ended the connection.
+    /// For a peer that was believed until it ended the connection.
     fn told(peer: NodeId, connection: &Connection, reason: String) -> NotGreeted {
         let verdict = match code_of_peer(connection) {
             Some(CODE_IDENTITY_REJECTED) => Some(Verdict::IdentityRejected),
@@ -74,7 +75,7 @@ impl NotGreeted {
         NotGreeted { peer: Some(peer), reason, verdict }
     }
 
-    /// As [`NotGreeted::told`] of a peer that was not judged yet: it can't end this directory.
+    /// As [`NotGreeted::told`], for a peer that was not judged yet: it can't end this directory.
     fn claimed(peer: NodeId, connection: &Connection, reason: String) -> NotGreeted {
         let told = NotGreeted::told(peer, connection, reason);
         NotGreeted { verdict: told.verdict.filter(|verdict| *verdict != Verdict::Forked), ..told }
@@ -123,7 +124,8 @@ pub(crate) async fn greet_as_dialer(
             Ok(()) => Ok(peer),
             Err(reason) => Err(NotGreeted::told(expected, connection, reason)),
         },
-        // Believed, or not: then the acceptor has ended the connection, and this changes nothing.
+        // If the acceptor did not believe this side, it has ended the connection, and this changes
+        // nothing.
         Err(refusal) => Err(NotGreeted {
             peer: Some(expected),
             reason: refuse(connection, &refusal),
@@ -132,7 +134,7 @@ pub(crate) async fn greet_as_dialer(
     }
 }
 
-/// Says hello and hears the acceptor's.
+/// Sends the hello and reads the acceptor's.
 async fn hear_acceptor(
     shared: &Shared,
     expected: NodeId,
@@ -164,7 +166,7 @@ pub(crate) async fn greet_as_acceptor(
             return Err(refuse(HandshakeError::OwnId { own: node }));
         }
         let answer = answer(shared, hello.asks).await.map_err(refuse)?;
-        // Anew, so that the clock is not as old as the look into the log took.
+        // Made again, because reading the log took time and the clock must be recent.
         let own = Hello { asks, answer, ..shared.hello() };
         send.write_all(&own.encode()).await.map_err(|error| failed(connection, error))?;
         let mut welcome = [0; WELCOME_BYTES];
@@ -180,7 +182,7 @@ pub(crate) async fn greet_as_acceptor(
     if welcome.is_admitted {
         return Ok(peer);
     }
-    // This node has admitted its accuser, so its word counts.
+    // This node has admitted its accuser, so the accusation counts.
     let reason = describe(connection.closed().await);
     Err(NotGreeted::told(peer.node, connection, reason))
 }
@@ -200,7 +202,7 @@ async fn read_hello(connection: &Connection, stream: &mut RecvStream) -> Result<
     Hello::decode(&bytes).map_err(|refusal| refuse(connection, &refusal))
 }
 
-/// Versions, cluster, limits, and that the certificate is the one of the node named.
+/// Checks versions, cluster and limits, and that the certificate is the named node's.
 fn check_peer(
     own: &Hello,
     connection: &Connection,
@@ -234,20 +236,20 @@ async fn admit(shared: &Shared, peer: PeerHello) -> Result<PeerHello, HandshakeE
     admitted.await.map_err(not_admitted)?.map_err(not_admitted)
 }
 
-/// As in [`PeerHello::has_rival`]. A process that was killed says nothing any more; that it was heard
-/// late costs its successor another attempt.
+/// As in [`PeerHello::has_rival`]. A killed process sends nothing more; if a late packet from it
+/// arrives, its successor needs another attempt.
 async fn has_rival(shared: &Shared, newcomer: &PeerHello) -> bool {
     let Some(former) = shared.connection_of_another_instance(newcomer) else {
         return false;
     };
     let heard = former.stats().udp_rx.datagrams;
-    // Whoever gets it has to acknowledge it. If it can't be sent, there is other traffic, or no life.
+    // A living peer has to acknowledge it. If it can't be sent, there is other traffic, or no peer.
     drop(former.send_datagram(Bytes::new()));
     tokio::time::sleep(LIFE_SIGN).await;
     former.close_reason().is_none() && former.stats().udp_rx.datagrams > heard
 }
 
-/// This directory's answer to the question for one of its starts.
+/// This directory's answer when a peer asks about one of its starts.
 async fn answer(
     shared: &Shared,
     asked: Option<Incarnation>,

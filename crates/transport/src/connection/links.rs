@@ -1,5 +1,4 @@
-//! The connections of one node: those that come in, those that are dialed, and the reports of those
-//! that failed.
+//! Accepts and dials the connections of one node, and reports those that failed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,10 +26,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// How long the higher id waits for the lower one to dial, before it dials itself.
+/// How long the node with the higher id waits for the lower one to dial, before it dials.
 const LATE_DIAL: Duration = Duration::from_secs(3);
 impl Shared {
-    /// Tells of a connection that did not come about.
+    /// Reports a connection that was not established.
     fn report_refused(&self, peer: Option<NodeId>, address: SocketAddr, refused: &Refused) {
         let Refused { reason, verdict, tells } = refused;
         if self.is_stopped() {
@@ -53,7 +52,7 @@ impl Shared {
     }
 }
 
-/// Why a connection did not come about.
+/// Why a connection was not established.
 struct Refused {
     reason: String,
     verdict: Option<Verdict>,
@@ -61,27 +60,27 @@ struct Refused {
 }
 
 impl Refused {
-    /// An attempt that never stood.
+    /// An attempt that failed before there was a connection.
     fn early(reason: impl ToString) -> Refused {
         Refused { reason: reason.to_string(), verdict: None, tells: Tells::Cause }
     }
 
-    /// One that nobody answered in time.
+    /// An attempt that was not answered in time.
     fn silent(reason: &str) -> Refused {
         Refused { tells: Tells::Silence, ..Refused::early(reason) }
     }
 
-    /// One that ended by itself.
+    /// An attempt that ended with `error`.
     fn ended(error: ConnectionError) -> Refused {
         Refused { tells: Tells::of(&error), ..Refused::early(describe(error)) }
     }
 
-    /// One that ended while both sides said hello.
+    /// An attempt that failed in the greeting.
     fn at_hello(connection: &quinn::Connection, failure: NotGreeted) -> Refused {
         let NotGreeted { reason, verdict, .. } = failure;
         let tells =
             connection.close_reason().map_or(Tells::Cause, |error| match Tells::of(&error) {
-                // What this side did not like is a cause.
+                // A refusal by this side is a cause.
                 Tells::GivenUp if error == ConnectionError::LocallyClosed => Tells::Cause,
                 tells => tells,
             });
@@ -89,7 +88,7 @@ impl Refused {
     }
 }
 
-/// Takes in connections until the endpoint closes, then waits for their sessions.
+/// Accepts connections until the endpoint closes, then waits for their sessions.
 pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
     let handshakes = Handshakes::default();
     let mut sessions = JoinSet::new();
@@ -101,7 +100,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
         }
     }
     if !shared.is_stopped() {
-        // The library ends an endpoint whose socket fails, and tells nobody.
+        // The library ends an endpoint whose socket fails, without a report.
         let reason = "the QUIC endpoint has ended by itself: its socket failed";
         shared.receiver.handle_task_died("accept", reason);
     }
@@ -133,10 +132,10 @@ async fn accept_one(shared: Arc<Shared>, incoming: Incoming, permit: Permit) {
     }
 }
 
-/// Dials a peer with a lower id that has not come by itself for a while: it may know an old address
-/// of this node, or, if this is not the node whose name it bears, another process at the right one.
-/// Should both sides dial at once, each ends the connection that came first; the lower id is back
-/// at once, the higher one only after its wait.
+/// Dials a peer with a lower id that has not dialed for a while: it may know an old address of this
+/// node, or, if this is not the node whose name it bears, another process at the right address. If
+/// both sides dial at once, each ends the connection that came first; the lower id redials at once,
+/// the higher one only after its wait.
 pub(crate) async fn dial_late(shared: Arc<Shared>, endpoint: Endpoint, peer: Arc<Peer>) {
     let mut stop = shared.stop.clone();
     while !shared.is_stopped() {
@@ -157,14 +156,14 @@ pub(crate) async fn dial_late(shared: Arc<Shared>, endpoint: Endpoint, peer: Arc
     }
 }
 
-/// Keeps up the connection to a peer with a higher id. The waits need no jitter: the other side
-/// dials only when this one has not come for a while.
+/// Keeps a connection to a peer with a higher id. The waits need no jitter: the other side dials
+/// only when this one has not dialed for a while.
 pub(crate) async fn dial(shared: Arc<Shared>, endpoint: Endpoint, peer: Arc<Peer>) {
     let mut stop = shared.stop.clone();
     let mut backoff = BACKOFF_FIRST;
     while !shared.is_stopped() {
         if peer.is_connected() {
-            // It came by itself.
+            // The peer has dialed.
             tokio::select! {
                 () = tokio::time::sleep(BACKOFF_MAX) => continue,
                 _ = stop.wait_for(|stopped| *stopped) => return,
@@ -174,7 +173,7 @@ pub(crate) async fn dial(shared: Arc<Shared>, endpoint: Endpoint, peer: Arc<Peer
         let changed = peer.address_changed();
         let connected = tokio::select! {
             connected = connect(&shared, &endpoint, &peer, address) => connected,
-            // An attempt at the old address would only take its time.
+            // An attempt at the old address would only waste time.
             () = changed => continue,
         };
         match connected {

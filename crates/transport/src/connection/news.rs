@@ -1,5 +1,5 @@
-//! Decides what about peers is worth a line in the log at the usual level: that a peer is gone,
-//! that it is back, and what keeps one out. Each once: a dialer tries forever.
+//! Decides which news of peers is logged at the usual level: that a peer is gone, that it is back,
+//! and what keeps it out. Each is logged once, because a dialer retries forever.
 
 use quinn::{Connection, ConnectionError, VarInt};
 use quorate_types::NodeId;
@@ -8,15 +8,15 @@ use crate::connection::closing::{CODE_REPLACED, CODE_STOPPED, code_of_peer, is_o
 use crate::hello::PeerHello;
 use crate::peer::Peer;
 
-/// What a failed attempt at a connection tells.
+/// What a failed connection attempt shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tells {
-    /// What is wrong.
+    /// The cause of the failure.
     Cause,
-    /// That nobody answers: no news of a peer that is known to be gone.
+    /// No answer: this is no news if the peer is known to be gone.
     Silence,
-    /// That the other side gave the attempt up: it stops, has just started, or this node was so slow
-    /// that it had. The next attempt tells more.
+    /// The other side gave up the attempt: it is stopping, has just started, or this node was too
+    /// slow. The next attempt shows more.
     GivenUp,
 }
 
@@ -33,24 +33,24 @@ impl Tells {
         }
     }
 
-    /// Whether an attempt that ended so is worth a line. `peer` is whom it was about, if that is known;
-    /// `is_new`: it ended differently the time before.
+    /// Whether an attempt with this outcome is worth a line. `peer` is the other side, if known;
+    /// `is_new`: the attempt before ended differently.
     pub(crate) fn is_news(self, peer: Option<&Peer>, is_new: bool) -> bool {
         match self {
             Tells::Cause => is_new,
-            // Of somebody who has not even named himself there is nothing to tell.
+            // There is nothing to report about a peer that has not named itself.
             Tells::Silence => is_new && peer.is_some_and(|peer| !peer.is_missed()),
             Tells::GivenUp => false,
         }
     }
 }
 
-/// Whether a peer that ends a connection with `code` finds nothing wrong with it.
+/// Whether `code` means that the peer ended the connection without finding anything wrong.
 fn is_orderly(code: VarInt) -> bool {
     code == CODE_STOPPED || code == CODE_REPLACED
 }
 
-/// A connection to `peer` stands.
+/// Logs that a connection to `peer` is established.
 pub(crate) fn tell_connected(own: NodeId, peer: &Peer, hello: &PeerHello) {
     let (store, incarnation) = (hello.instance.store, hello.instance.incarnation);
     if peer.set_missed(false) {
@@ -60,8 +60,8 @@ pub(crate) fn tell_connected(own: NodeId, peer: &Peer, hello: &PeerHello) {
     }
 }
 
-/// The connection to `peer` has ended, for `reason`. One that says goodbye is not missed, and one that
-/// was replaced by a newer connection is not gone.
+/// Logs that the connection to `peer` has ended, for `reason`. A peer that says goodbye is not
+/// missed, and one with a newer connection is not gone.
 pub(crate) fn tell_disconnected(
     own: NodeId,
     peer: &Peer,

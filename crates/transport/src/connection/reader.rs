@@ -21,16 +21,17 @@ pub(crate) struct FrameReader {
 }
 
 impl FrameReader {
-    /// Large frames take their place in `room` before their memory.
+    /// Large frames reserve space in `room` before their memory is allocated.
     pub(crate) fn new(stream: RecvStream, room: FrameRoom) -> FrameReader {
         FrameReader { stream, room, chunks: vec![Bytes::new(); CHUNKS], next: 0, filled: 0 }
     }
 
-    /// The next frame, whole and in one buffer of its own, and its place among those that are being
+    /// The next frame, whole and in a separate buffer, with its reservation among the frames being
     /// received.
     ///
     /// # Errors
-    /// The stream's end, its error, or a header out of bounds, as text: the connection ends by it.
+    /// The stream's end, its error, or a header out of bounds, as text: the connection ends with
+    /// it.
     pub(crate) async fn next_frame(&mut self) -> Result<(Bytes, FramePlace), String> {
         let mut header = [0; HEADER_BYTES];
         let mut filled = 0;
@@ -55,7 +56,7 @@ impl FrameReader {
         if self.next == self.filled {
             let read = self.stream.read_chunks(&mut self.chunks).await;
             let read = read.map_err(|error| match error {
-                // The stream may learn of the end before the connection can be asked why.
+                // The stream may see the end before the connection knows the reason.
                 ReadError::ConnectionLost(error) => describe(error),
                 error => error.to_string(),
             });

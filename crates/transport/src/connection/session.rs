@@ -22,13 +22,13 @@ use crate::peer::statistics::add;
 use crate::receiver::Receiver;
 use crate::shared::Shared;
 
-/// Time for the hello after TLS stands.
+/// Time for the hello after TLS is established.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// Room for items that a lane keeps between two batches.
 const TAKEN_KEPT: usize = 4_096;
 
-/// Serves the peer until the connection ends, and returns why. Waits for a former session of the
-/// same peer, which it ends, so that the receiver sees one after the other.
+/// Serves the peer until the connection ends, and returns why. First ends a former session of the
+/// same peer and waits for it, so that the receiver sees one after the other.
 pub(crate) async fn serve(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,
@@ -41,7 +41,7 @@ pub(crate) async fn serve(
     }
     let _session = peer.session.lock().await;
     peer.attach(connection.clone(), hello.instance);
-    // One that came while this one waited saw the former connection only, or none.
+    // A connection that came while this one waited saw only the former connection, or none.
     if peer.is_outdated(arrival) {
         connection.close(CODE_REPLACED, REPLACED);
     }
@@ -54,7 +54,7 @@ pub(crate) async fn serve(
     }
     let mut tasks = JoinSet::new();
     let reason = run_lanes(shared, peer, &connection, &mut tasks).await;
-    // No lane may hand anything to the receiver once it hears of the end.
+    // No lane may deliver to the receiver after the receiver was told of the end.
     tasks.shutdown().await;
     peer.detach(&reason);
     let is_ours = shared.is_stopped() || peer.is_outdated(arrival);
@@ -80,7 +80,7 @@ async fn run_lanes(
             stream = connection.accept_uni() => match stream {
                 Err(error) => return describe(error),
                 Ok(mut stream) => {
-                    // A lane's head is sent with its opening, so it is no wait that others feel.
+                    // A lane's head is sent with its opening, so reading it does not delay others.
                     match read_lane_head(&mut stream).await {
                         Ok(lane) if accepted.insert(lane) => {
                             let receiver = shared.receiver.clone();
@@ -97,7 +97,7 @@ async fn run_lanes(
             },
             Some(ended) = tasks.join_next() => {
                 let reason = ended.unwrap_or_else(|error| format!("a lane's task failed: {error}"));
-                // Usually the connection has ended and says why better than a stream does.
+                // Usually the connection has ended, and its reason says more than a stream's.
                 return match connection.close_reason() {
                     Some(ConnectionError::LocallyClosed) => reason,
                     Some(error) => describe(error),
@@ -108,7 +108,7 @@ async fn run_lanes(
     }
 }
 
-/// A lane's task; its panic is told, and is the reason of its end.
+/// Runs a lane's task; a panic is reported and becomes the reason of its end.
 fn guarded_lane<F: Future<Output = String>>(
     shared: &Shared,
     body: F,
@@ -122,7 +122,7 @@ async fn read_lane_head(stream: &mut RecvStream) -> Result<Lane, String> {
     let read = tokio::time::timeout(HELLO_TIMEOUT, read).await;
     let read = read.map_err(|_| "a stream was opened without a head".to_owned())?;
     read.map_err(|error| match error {
-        // The stream may learn of the end before the connection can be asked why.
+        // The stream may see the end before the connection knows the reason.
         ReadExactError::ReadError(ReadError::ConnectionLost(error)) => describe(error),
         error => error.to_string(),
     })?;
@@ -151,13 +151,13 @@ async fn write_lane(peer: Arc<Peer>, connection: Connection, lane: Lane) -> Stri
     };
     match ended {
         Ok(never) => match never {},
-        // The stream may learn of the end before the connection can be asked why.
+        // The stream may see the end before the connection knows the reason.
         Err(quinn::WriteError::ConnectionLost(error)) => describe(error),
         Err(error) => failed(&connection, error),
     }
 }
 
-/// Takes all that waits, writes it in few frames, and again.
+/// Repeatedly takes everything that waits and writes it in few frames.
 async fn write_items<T: Item>(
     peer: &Peer,
     stream: &mut SendStream,
@@ -171,7 +171,7 @@ async fn write_items<T: Item>(
         while !rest.is_empty() {
             let (now, later) = rest.split_at(frame_count(rest));
             let mut frame = T::encode(now);
-            // Counted before: the peer may have it sooner than this task runs again.
+            // Counted first: the peer may receive it before this task runs again.
             add(&peer.counters.frames_sent, 1);
             add(&peer.counters.bytes_sent, frame.len_bytes as u64);
             add(sent, now.len() as u64);
@@ -180,13 +180,13 @@ async fn write_items<T: Item>(
             rest = later;
         }
         taken.clear();
-        // One burst must not hold its room forever.
+        // One burst must not hold its memory forever.
         taken.shrink_to(TAKEN_KEPT);
     }
 }
 
-/// Delivers frames until one is not sound; the reason is returned, not acted on, because the first
-/// to close the connection is the one whose reason is told.
+/// Delivers frames until one is invalid. Returns the reason and does not close the connection,
+/// because the reason of the first to close it is the one reported.
 async fn read_lane(
     receiver: Arc<dyn Receiver>,
     peer: Arc<Peer>,
@@ -201,7 +201,7 @@ async fn read_lane(
         };
         let length = bytes.len() as u64;
         let decoded = decode_frame(bytes);
-        // Counted before it is delivered: who was told of a message finds it in the figures.
+        // Counted before delivery: a receiver that has a message finds it in the figures.
         if decoded.is_ok() {
             add(&counters.frames_received, 1);
             add(&counters.bytes_received, length);

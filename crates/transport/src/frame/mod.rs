@@ -1,4 +1,4 @@
-//! Frames: many messages in few, large pieces.
+//! Encodes and decodes frames, which carry many messages in few, large pieces.
 //!
 //! Layout, little-endian:
 //!
@@ -54,24 +54,24 @@ pub struct ShardMessage {
 /// The direction of a [`Forward`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardKind {
-    /// Asks for something to be done.
+    /// A request.
     Request,
-    /// Answers the request of the same id.
+    /// The response to the request of the same id.
     Reply,
 }
 
-/// A request or an answer of the forwarding lane; the payload is opaque here.
+/// A request or a response on the forward lane; the payload is opaque here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// Drawn by the sender of the request; pairs the answer with it.
+    /// Chosen by the sender of the request; matches the response to it.
     pub id: u64,
-    /// Request or answer.
+    /// Request or response.
     pub kind: ForwardKind,
     /// The engine's bytes.
     pub payload: Bytes,
 }
 
-/// What a frame held.
+/// The contents of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// From the control lane or an append lane.
@@ -80,10 +80,11 @@ pub enum Frame {
     Forwards(Vec<Forward>),
 }
 
-/// The bytes are no frame. The connection they came from is closed: what follows can't be framed.
+/// The bytes are not a valid frame. Their connection is closed, because the start of the next frame
+/// is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The length field is outside of what a frame may have.
+    /// The length field is out of bounds.
     #[error(
         "frame of {found} bytes, a frame has {HEADER_BYTES} to {max}: no frame, or other limits"
     )]
@@ -171,7 +172,7 @@ pub struct EncodedFrame {
 pub(crate) trait Item: Send + 'static {
     /// Upper bound of its share of a frame.
     fn frame_bytes(&self) -> usize;
-    /// One frame of all `items`; the caller has kept to the limits.
+    /// Encodes all `items` as one frame; the caller must have kept to the limits.
     fn encode(items: &[Self]) -> EncodedFrame
     where
         Self: Sized;
@@ -244,7 +245,7 @@ pub fn encode_forwards(forwards: &[Forward]) -> EncodedFrame {
 /// Decodes and validates a whole frame, header included. Payloads share the memory of `bytes`.
 ///
 /// # Errors
-/// [`FrameError`] for anything that was not encoded here. Never panics, and allocates in
+/// [`FrameError`] for any bytes that were not encoded here. Never panics, and allocates in
 /// proportion to `bytes` only.
 pub fn decode_frame(bytes: Bytes) -> Result<Frame, FrameError> {
     let header = bytes.first_chunk::<HEADER_BYTES>();

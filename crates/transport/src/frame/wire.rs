@@ -1,7 +1,7 @@
-//! The archived shape of a frame's meta part.
+//! The types of a frame's meta part, as rkyv archives them.
 //!
-//! These types mirror the kernel's messages so that the kernel knows nothing of rkyv, and so that
-//! a change there can't change bytes here unseen: the conversions below stop compiling, or the
+//! These types mirror the kernel's messages so that the kernel knows nothing of rkyv, and so that a
+//! change there can't change bytes here unnoticed: the conversions below stop compiling, or the
 //! golden bytes of `frame.rs` differ. Lengths of runs lie in one flat list beside the messages
 //! instead of a list in each: one validation pass over plain values, no pointers to chase.
 
@@ -199,7 +199,7 @@ fn restore_runs(
     count: u32,
     runs: &mut impl Iterator<Item = Result<Run, FrameError>>,
 ) -> Result<Vec<Run>, FrameError> {
-    // No capacity from `count`: it is the sender's word, the runs behind it are facts.
+    // No capacity is reserved from `count`, which is only the sender's claim; the runs are facts.
     let mut restored: Vec<Run> = Vec::new();
     let mut last = previous.index;
     for _ in 0..count {

@@ -1,4 +1,4 @@
-//! Why a node was not taken in: the errors of a handshake, and what the receiver has against a peer.
+//! Why a node was refused: the errors of a handshake, and the receiver's reasons against a peer.
 
 use quorate_types::{ClusterId, NodeId};
 
@@ -7,7 +7,7 @@ use crate::hello::{VERSION_MAX, VERSION_MIN};
 /// Why two nodes don't talk. Its text is what both sides log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
-    /// The bytes are no hello.
+    /// The bytes are not a valid hello.
     #[error("hello of {found} bytes is malformed: {what}; is another program at this address?")]
     Malformed {
         /// Bytes there.
@@ -15,7 +15,7 @@ pub enum HandshakeError {
         /// What does not fit.
         what: &'static str,
     },
-    /// No version in common.
+    /// The two nodes have no version in common.
     #[error(
         "{peer:?} speaks protocol versions {peer_min} to {peer_max}, {own:?} speaks {VERSION_MIN} \
          to {VERSION_MAX}: upgrade the older one"
@@ -44,7 +44,7 @@ pub enum HandshakeError {
         /// This node's.
         expected: u64,
     },
-    /// Another cluster.
+    /// The peer belongs to another cluster.
     #[error("{peer:?} is of cluster {found}, {own:?} of {expected}: check the peer addresses")]
     Cluster {
         /// The peer.
@@ -56,12 +56,12 @@ pub enum HandshakeError {
         /// This node's cluster.
         expected: ClusterId,
     },
-    /// Another node than was dialed.
+    /// The node that answered is not the one that was dialed.
     #[error("{found:?} answers where {expected:?} was expected: check the peer addresses")]
     Node {
-        /// Who answered.
+        /// The node that answered.
         found: NodeId,
-        /// Who was dialed.
+        /// The node that was dialed.
         expected: NodeId,
     },
     /// The dialer bears this node's own id.
@@ -87,7 +87,7 @@ pub enum HandshakeError {
         peer: NodeId,
         /// This node.
         own: NodeId,
-        /// The receiver's words.
+        /// The receiver's reason.
         rejection: Rejection,
     },
 }
@@ -101,14 +101,15 @@ pub enum Rejection {
     /// It is not the node whose name it bears, and must not try again as such (RULE 5).
     #[error("{0}")]
     IdentityRejected(String),
-    /// Its directory does not descend from a start that was met: proof that it is a copy, which has
-    /// forgotten what it promised since, or that one runs. It must never speak again (RULE 17).
+    /// Its directory does not descend from a start that this node has met: proof that it is a copy,
+    /// which has forgotten what was promised since, or that a copy runs. It must never speak again
+    /// (RULE 17).
     #[error("{0}")]
     Forked(String),
 }
 
-/// Whether the words of an ended connection are those of [`HandshakeError::NotAdmitted`]. Words are all that
-/// the wire carries of a refusal, so they are recognised here, beside where they are made.
+/// Whether the text of an ended connection is that of [`HandshakeError::NotAdmitted`]. A refusal
+/// travels only as text, so the text is recognised here, beside the code that makes it.
 pub(crate) fn tells_not_admitted(reason: &str) -> bool {
     reason.contains(" is not admitted by ")
 }

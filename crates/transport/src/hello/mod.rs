@@ -1,7 +1,8 @@
 //! The hello of a node: who it is, which versions it speaks, which limits it keeps.
 //!
-//! Not rkyv: a hello must be readable by every later version, or two versions could not tell each
-//! other apart. So its layout is fixed forever, and longer ones are read by their known head.
+//! A hello is not rkyv: every later version must be able to read it, or two versions could not tell
+//! each other apart. So its layout is fixed forever, and of a longer hello only the known head is
+//! read.
 //!
 //! ```text
 //! 0   magic "QRH1"          4 bytes
@@ -23,8 +24,8 @@
 //! 104 nonce of that start   u64      as the sender's directory has it
 //! ```
 //!
-//! Integers are little-endian. A dialer has heard no question yet when it writes its hello: it answers
-//! in its [`Welcome`].
+//! Integers are little-endian. A dialer has received no question yet when it writes its hello, so
+//! it answers in its [`Welcome`].
 
 pub(crate) mod handshake_error;
 
@@ -42,11 +43,11 @@ pub const VERSION_MAX: u16 = 1;
 const MAGIC: [u8; 4] = *b"QRH1";
 pub(crate) const HELLO_BYTES: usize = 112;
 pub(crate) const HELLO_BYTES_MAX: usize = 1024;
-/// Bytes needed to know how many more there are.
+/// Bytes needed to know the length of the whole hello.
 pub(crate) const HELLO_HEAD_BYTES: usize = 6;
 
-/// Who a peer says it is. Node and cluster are proven by its certificate when
-/// [`Receiver::admit`](crate::Receiver::admit) sees it; the rest is its word.
+/// What a peer says about itself. Its certificate has proven node and cluster when
+/// [`Receiver::admit`](crate::Receiver::admit) sees it; the rest is only claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// The peer.
@@ -61,16 +62,16 @@ pub struct PeerHello {
     pub first_map: u32,
     /// The protocol version both sides speak from here on.
     pub version: u16,
-    /// The start of the peer's directory that this node has met before, and so asked it for.
+    /// The start of the peer's directory that this node has met before, and so asked about.
     pub asked: Option<Incarnation>,
     /// The nonce of that start as the peer's directory has it; `None`: it knows no such start.
     pub descent: Option<u64>,
-    /// Another process of this node is connected, and answers. Two never run from one directory, so
-    /// the newcomer runs from a copy, and must not take the place of the one that is here.
+    /// Another process of this node is connected, and responds. Two processes never run from one
+    /// directory, so the newcomer runs from a copy, and must not replace the connected one.
     pub has_rival: bool,
 }
 
-/// A hello as it stands on the wire.
+/// A hello as it is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Oldest version spoken.
@@ -176,7 +177,7 @@ impl Hello {
         Ok(length)
     }
 
-    /// Whether `self`, this node's own, can talk to `peer`, and in which version.
+    /// Whether this node, whose hello is `self`, can talk to `peer`, and in which version.
     pub(crate) fn agree(&self, peer: &Hello) -> Result<PeerHello, HandshakeError> {
         let version = self.version_max.min(peer.version_max);
         if version < self.version_min.max(peer.version_min) {
@@ -220,12 +221,12 @@ impl Hello {
     }
 }
 
-/// What a dialer says to the acceptor's hello: whether it admits it or takes it for a fork, and, in
-/// both cases, its answer to what that asked. Layout, little-endian: `!` or `?`, start u64 (0: none, or
-/// unknown), nonce u64.
+/// A dialer's response to the acceptor's hello: whether it admits the acceptor or takes it for a
+/// fork, and, in both cases, its answer to the acceptor's question. Layout, little-endian: `!` or
+/// `?`, start u64 (0: none, or unknown), nonce u64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Welcome {
-    /// False accuses the acceptor, which then judges its accuser first.
+    /// False accuses the acceptor of being a fork; the acceptor then judges its accuser first.
     pub(crate) is_admitted: bool,
     pub(crate) answer: Option<(Incarnation, u64)>,
 }
@@ -251,13 +252,13 @@ impl Welcome {
         Ok(Welcome { is_admitted: bytes[0] == b'!', answer })
     }
 
-    /// As in [`PeerHello::descent`], for who asked `asked`.
+    /// As in [`PeerHello::descent`], for a node that asked `asked`.
     pub(crate) fn descent(self, asked: Option<Incarnation>) -> Option<u64> {
         descent(asked, self.answer)
     }
 }
 
-/// The nonce, if the answer is one to the question.
+/// The nonce, if the answer is for the start that was asked.
 fn descent(asked: Option<Incarnation>, answer: Option<(Incarnation, u64)>) -> Option<u64> {
     answer.filter(|(start, _)| asked == Some(*start)).map(|(_, nonce)| nonce)
 }

@@ -1,8 +1,8 @@
 //! Lanes and the bounded queues in front of them.
 //!
-//! A lane is one long-lived stream in each direction. Control messages have one of their own, so
-//! that a vote never waits behind a megabyte of entries; a shard's append messages keep their
-//! order on one of several; forwards have the last one.
+//! A lane is one long-lived stream in each direction. Control messages have a separate lane, so
+//! that a vote never waits behind a megabyte of entries; a shard's append messages keep their order
+//! on one of several; forwards have the last one.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Lane {
         [Lane::Control].into_iter().chain(append).chain([Lane::Forward])
     }
 
-    /// Higher goes first when the connection is full.
+    /// The lane's priority: a higher one is sent first when the connection is full.
     pub(crate) fn priority(self) -> i32 {
         match self {
             Lane::Control => 2,
@@ -58,10 +58,10 @@ impl Lane {
     }
 }
 
-/// What became of what was offered to a queue.
+/// How many of the items offered to a queue were refused, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offered {
-    /// Refused because nobody is connected.
+    /// Refused because the peer is not connected.
     pub(crate) unconnected: u64,
     /// Refused because the queue was full.
     pub(crate) full: u64,
@@ -69,7 +69,7 @@ pub(crate) struct Offered {
     pub(crate) oversize: u64,
 }
 
-/// Why a request or an answer was not queued. In every case it did not happen.
+/// Why a request or a response was not queued. In every case nothing was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No connection to the peer at the moment.
@@ -95,19 +95,19 @@ pub(crate) struct PeerQueues {
 }
 
 impl PeerQueues {
-    /// Empty and closed; what its lanes hold beyond their own is taken from `room`.
+    /// Empty and closed queues; what a lane holds beyond its own bound is taken from `room`.
     pub(crate) fn new(room: &Arc<LaneRoom>) -> PeerQueues {
         let messages = std::array::from_fn(|_| Queue::new(room));
         PeerQueues { messages, forwards: Queue::new(room) }
     }
 
-    /// Lets everything in, for a new connection.
+    /// Opens the queues for a new connection.
     pub(crate) fn open(&self) {
         self.messages.iter().for_each(Queue::open);
         self.forwards.open();
     }
 
-    /// Forgets what waits and refuses what comes.
+    /// Drops the items that wait, and refuses new ones.
     pub(crate) fn close(&self) {
         self.messages.iter().for_each(Queue::close);
         self.forwards.close();
@@ -149,7 +149,7 @@ impl PeerQueues {
             let state = match &mut held {
                 Some((at, state)) if *at == lane => state,
                 _ => {
-                    // The guard must go first, or two workers could wait for each other.
+                    // The guard must be dropped first, or two workers could wait for each other.
                     drop(held.take());
                     &mut held.insert((lane, self.messages[lane].state.lock())).1
                 }
@@ -186,7 +186,8 @@ struct QueueState<T> {
     open: bool,
     items: Vec<T>,
     waiting: Waiting,
-    /// Bytes taken from the room of all lanes; not above what waits beyond the lane's own.
+    /// Bytes taken from the room that all lanes share; at most the bytes that wait beyond the
+    /// lane's own bound.
     borrowed: usize,
 }
 
@@ -204,8 +205,8 @@ impl<T> QueueState<T> {
     }
 
     /// Counts `count` more items of `bytes` together, unless that would pass a bound. An empty lane
-    /// takes anything that a frame can hold: however little room others leave, a lane that moves goes
-    /// on.
+    /// takes anything that a frame can hold: a lane that moves keeps moving, however little room
+    /// others leave.
     fn admit(&mut self, room: &LaneRoom, count: usize, bytes: usize) -> bool {
         let Waiting { count: waiting, bytes: before } = self.waiting;
         let after = before + bytes;
@@ -290,15 +291,15 @@ impl<T: Item> Queue<T> {
         }
     }
 
-    /// Makes room again for what was taken and is written: as many bytes as were counted when it was
-    /// queued, which is more than it has in a frame.
+    /// Releases the room of items that were taken and are written: the bytes counted when they were
+    /// queued, which are more than they have in a frame.
     pub(crate) fn release(&self, written: &[T]) {
         let bytes = written.iter().map(Item::frame_bytes).sum();
-        // A lane that holds little has borrowed nothing, and touches nothing that others use.
+        // A lane that holds little has borrowed nothing, and touches no shared counter.
         self.state.lock().release(&self.room, written.len(), bytes);
     }
 
-    /// What waits, that which was taken and not yet written included.
+    /// What waits, including items that were taken and not yet written.
     pub(crate) fn waiting(&self) -> Waiting {
         self.state.lock().waiting
     }

@@ -1,4 +1,4 @@
-//! One peer: its queues, its counters, and the connection that stands or not.
+//! One peer: its queues, its counters, and its connection, if there is one.
 
 pub(crate) mod lane;
 pub(crate) mod room;
@@ -26,12 +26,12 @@ pub(crate) struct Peer {
     /// Held by the session that serves this peer, from before `handle_connected` until after
     /// `handle_disconnected`: a successor waits here, so the receiver sees them in order.
     pub(crate) session: tokio::sync::Mutex<()>,
-    /// Connections that were to be served so far.
+    /// Number of connections to be served so far.
     arrivals: AtomicU64,
     address: Mutex<Option<SocketAddr>>,
     address_changed: Notify,
     connected: AtomicBool,
-    /// It went without a goodbye, which was told, and has not come back.
+    /// The peer went without a goodbye, which was reported, and has not come back.
     missed: AtomicBool,
     link: Mutex<Link>,
 }
@@ -85,22 +85,22 @@ impl Peer {
         self.connected.load(Ordering::Acquire)
     }
 
-    /// Whether its going was told, and its return not yet.
+    /// Whether the peer's loss was reported, and its return not yet.
     pub(crate) fn is_missed(&self) -> bool {
         self.missed.load(Ordering::Acquire)
     }
 
-    /// Notes whether it is missed; whether it was.
+    /// Sets whether the peer is missed; returns whether it was.
     pub(crate) fn set_missed(&self, missed: bool) -> bool {
         self.missed.swap(missed, Ordering::AcqRel)
     }
 
-    /// The standing connection.
+    /// The open connection.
     pub(crate) fn connection(&self) -> Option<Connection> {
         self.link.lock().connection.clone()
     }
 
-    /// The standing connection, if another process than that of `instance` holds it.
+    /// The open connection, if another process than that of `instance` holds it.
     pub(crate) fn connection_of_another_instance(
         &self,
         instance: NodeInstance,
@@ -114,12 +114,12 @@ impl Peer {
         self.arrivals.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Whether a newer connection than `arrival` is there.
+    /// Whether there is a newer connection than `arrival`.
     pub(crate) fn is_outdated(&self, arrival: u64) -> bool {
         self.arrivals.load(Ordering::SeqCst) != arrival
     }
 
-    /// A connection stands from here on.
+    /// Records that a connection is open from here on.
     pub(crate) fn attach(&self, connection: Connection, instance: NodeInstance) {
         let mut link = self.link.lock();
         let before = link.connection.replace(connection);
@@ -131,7 +131,7 @@ impl Peer {
         self.connected.store(true, Ordering::Release);
     }
 
-    /// The connection is gone, and with it whatever waited for it.
+    /// Records that the connection is gone, and drops everything that waited for it.
     pub(crate) fn detach(&self, reason: &str) {
         self.connected.store(false, Ordering::Release);
         self.outbox.close();
@@ -142,7 +142,7 @@ impl Peer {
         link.last_failure = Some(reason.to_owned());
     }
 
-    /// Keeps the reason; true if it is not the one before.
+    /// Stores the reason; true if it differs from the one before.
     pub(crate) fn set_failure(&self, reason: &str) -> bool {
         let before = self.link.lock().last_failure.replace(reason.to_owned());
         before.as_deref() != Some(reason)

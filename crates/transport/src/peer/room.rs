@@ -1,5 +1,5 @@
-//! Bounds on what all peers of a node together hold in memory (RULE 18): bounds per lane and per
-//! frame have a sum, which grows with the peers.
+//! Bounds the memory that all peers of a node hold together (RULE 18): the sum of the bounds per
+//! lane and per frame grows with the number of peers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::frame::FRAME_BYTES_TARGET;
 
-/// Bytes that all lanes of a node share, beyond those that each has for itself.
+/// Bytes that all lanes of a node share, beyond the bytes that each lane has for itself.
 #[derive(Debug, Default)]
 pub(crate) struct LaneRoom {
     taken: AtomicUsize,
@@ -26,7 +26,7 @@ impl LaneRoom {
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raise).is_ok()
     }
 
-    /// Gives back what was taken.
+    /// Releases what was taken.
     pub(crate) fn give_back(&self, bytes: usize) {
         let before = self.taken.fetch_sub(bytes, Ordering::Relaxed);
         assert!(before >= bytes, "{bytes} bytes given back of {before} that were taken");
@@ -38,14 +38,14 @@ impl LaneRoom {
     }
 }
 
-/// Bytes of large frames that are being received. Frames of a usual size need none: a lane closes
-/// them at 256 KiB, and a peer has six lanes.
+/// Room for the bytes of large frames that are being received. Frames of a usual size need none: a
+/// lane closes them at 256 KiB, and a peer has six lanes.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameRoom {
     bytes: Arc<Semaphore>,
 }
 
-/// Held until a frame was handed to the receiver, which has bounds of its own.
+/// A reservation, held until a frame was handed to the receiver, which has other bounds.
 #[derive(Debug)]
 pub(crate) struct FramePlace {
     _bytes: Option<OwnedSemaphorePermit>,
@@ -56,8 +56,8 @@ impl FrameRoom {
         FrameRoom { bytes: Arc::new(Semaphore::new(limits::RECEIVING_BYTES_MAX)) }
     }
 
-    /// Waits for room for a frame of `bytes`, in the order of asking. A peer that fell silent within
-    /// a large frame keeps its room until its connection has timed out.
+    /// Waits for room for a frame of `bytes`, first come, first served. A peer that fell silent
+    /// within a large frame keeps its room until its connection has timed out.
     pub(crate) async fn place(&self, bytes: usize) -> FramePlace {
         if bytes <= FRAME_BYTES_TARGET {
             return FramePlace { _bytes: None };

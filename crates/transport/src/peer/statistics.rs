@@ -1,4 +1,4 @@
-//! Counters: per peer, plain numbers, read by whoever wants to export them.
+//! Counters per peer: plain numbers, for a caller to export.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,13 +20,13 @@ pub struct TransportStatistics {
 /// One peer's counters since the transport started, over all its connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerStatistics {
-    /// Whether a connection stands.
+    /// Whether a connection is open.
     pub connected: bool,
     /// Connections that were established.
     pub connections: u64,
     /// Why the last connection ended or failed, if one did.
     pub last_failure: Option<String>,
-    /// Whether it was that one of the two nodes does not admit the other.
+    /// Whether the reason was that one of the two nodes does not admit the other.
     pub is_not_admitted: bool,
     /// Frames handed to QUIC.
     pub frames_sent: u64,
@@ -46,7 +46,7 @@ pub struct PeerStatistics {
     pub bytes_received: u64,
     /// Messages dropped at the bound of a queue.
     pub messages_dropped_full: u64,
-    /// Messages dropped because nobody was connected.
+    /// Messages dropped because the peer was not connected.
     pub messages_dropped_unconnected: u64,
     /// Messages dropped because no frame can hold them: a broken limit.
     pub messages_dropped_oversize: u64,
@@ -64,9 +64,9 @@ pub struct PeerStatistics {
     pub udp_datagrams_received: u64,
     /// QUIC packets taken for lost.
     pub packets_lost: u64,
-    /// Smoothed round trip of the standing connection.
+    /// Smoothed round trip of the open connection.
     pub round_trip: Option<Duration>,
-    /// Largest datagram that the path of the standing connection is known to carry.
+    /// Largest datagram that the path of the open connection is known to carry.
     pub mtu_bytes: Option<u16>,
 }
 

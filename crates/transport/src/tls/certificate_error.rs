@@ -11,7 +11,7 @@ use crate::tls::validity::utc;
 pub enum PemRole {
     /// The certificate of the cluster's authority, the same on every node.
     Authority,
-    /// The private key of the authority; it belongs to the operator, not onto nodes.
+    /// The private key of the authority; the operator keeps it, and nodes don't have it.
     AuthorityKey,
     /// The node's own certificate.
     Certificate,
@@ -30,10 +30,10 @@ impl fmt::Display for PemRole {
     }
 }
 
-/// The PEM texts don't make an identity.
+/// Why PEM texts don't form an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// A text is no PEM of its kind, or what it holds can't be read.
+    /// A text is not PEM of its kind, or its contents can't be read.
     #[error("the {role} can't be read ({detail}); expected one PEM block of that kind")]
     Unreadable {
         /// Which text.
@@ -54,7 +54,7 @@ pub enum CertificateError {
         /// The form expected.
         expected: &'static str,
     },
-    /// A private key of another certificate.
+    /// The private key belongs to another certificate.
     #[error("the {key} does not belong to the {certificate} ({detail}); files were mixed up")]
     KeyMismatch {
         /// The certificate.
@@ -73,7 +73,7 @@ pub enum CertificateError {
         /// What the verification said.
         detail: String,
     },
-    /// It counts no more.
+    /// The certificate has expired.
     #[error("the {role} expired on {}, it is {} here: {}", utc(*not_after), utc(*now), renewal(*role))]
     Expired {
         /// Which text.
@@ -83,7 +83,7 @@ pub enum CertificateError {
         /// The time here.
         now: WallMillis,
     },
-    /// It does not count yet.
+    /// The certificate is not valid yet.
     #[error(
         "the {role} counts from {} on, it is {} here: set this machine's clock, or {}",
         utc(*not_before), utc(*now), renewal(*role)
@@ -112,7 +112,7 @@ pub enum CertificateError {
     },
 }
 
-/// What to do about a certificate that does not count.
+/// What to do about a certificate that is not valid now.
 fn renewal(role: PemRole) -> &'static str {
     match role {
         PemRole::Authority | PemRole::AuthorityKey => {

@@ -1,9 +1,9 @@
 //! Certificates: one authority per cluster, one certificate per node.
 //!
-//! A certificate names exactly one node of one cluster, as the DNS name
-//! `n<node>.<cluster, 32 hexadecimal digits>.quorate`. A DNS name and no custom extension, because
-//! every TLS library then checks it: the dialer's while it connects, the acceptor's by one call.
-//! A node's certificate counts for two years, the authority's for ten, unless told otherwise: see
+//! A certificate names exactly one node of one cluster, as the DNS name `n<node>.<cluster, 32
+//! hexadecimal digits>.quorate`. It is a DNS name and not a custom extension, because every TLS
+//! library then checks it: the dialer's while it connects, the acceptor's by one call. A node's
+//! certificate is valid for two years, the authority's for ten, unless set otherwise: see
 //! `Validity`.
 
 use std::fmt;
@@ -32,8 +32,7 @@ pub struct ClusterAuthority {
 }
 
 impl ClusterAuthority {
-    /// Draws a new authority for `cluster`, which counts from now on for
-    /// `limits::AUTHORITY_LIFETIME`.
+    /// Generates a new authority for `cluster`, valid from now on for `limits::AUTHORITY_LIFETIME`.
     ///
     /// # Errors
     /// [`CertificateError::Generate`] if the system gives no randomness.
@@ -44,7 +43,7 @@ impl ClusterAuthority {
     /// As [`ClusterAuthority::generate`], for `lifetime`.
     ///
     /// # Errors
-    /// As there, and if no certificate can name its end.
+    /// As there, and if a certificate can't express the end of `lifetime`.
     pub fn generate_for(
         cluster: ClusterId,
         lifetime: Duration,
@@ -53,8 +52,8 @@ impl ClusterAuthority {
         ClusterAuthority::sign(cluster, key, counted(lifetime))
     }
 
-    /// The same authority with a new certificate, which counts from now on for `lifetime`. What it has
-    /// issued stays good: key and name are the same.
+    /// The same authority with a new certificate, valid from now on for `lifetime`. Certificates
+    /// that it has issued stay valid: key and name are the same.
     ///
     /// # Errors
     /// As [`ClusterAuthority::generate_for`].
@@ -99,13 +98,13 @@ impl ClusterAuthority {
         Ok(ClusterAuthority { cluster, certificate_pem: certificate.to_owned(), validity, issuer })
     }
 
-    /// The cluster this authority speaks for.
+    /// The cluster of this authority.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
     }
 
-    /// When its own certificate counts. Nothing that it issues counts for longer.
+    /// When its own certificate is valid. Nothing that it issues is valid for longer.
     #[must_use]
     pub fn validity(&self) -> Validity {
         self.validity
@@ -117,18 +116,18 @@ impl ClusterAuthority {
         &self.certificate_pem
     }
 
-    /// The private key: whoever has it can be any node.
+    /// The private key: its holder can act as any node.
     #[must_use]
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
-    /// Issues a certificate with a new private key to `node`, which counts from now on for
+    /// Issues a certificate with a new private key to `node`, valid from now on for
     /// `limits::CERTIFICATE_LIFETIME`.
     ///
     /// # Errors
     /// [`CertificateError::Generate`] if the system gives no randomness;
-    /// [`CertificateError::Expired`] if the authority counts no more.
+    /// [`CertificateError::Expired`] if the authority has expired.
     pub fn issue(&self, node: NodeId) -> Result<NodeTls, CertificateError> {
         self.issue_for(node, limits::CERTIFICATE_LIFETIME)
     }
@@ -136,13 +135,14 @@ impl ClusterAuthority {
     /// As [`ClusterAuthority::issue`], for `lifetime`.
     ///
     /// # Errors
-    /// As there, and if no certificate can name its end.
+    /// As there, and if a certificate can't express the end of `lifetime`.
     pub fn issue_for(&self, node: NodeId, lifetime: Duration) -> Result<NodeTls, CertificateError> {
         self.validity.check(PemRole::Authority, now())?;
         self.issue_between(node, counted(lifetime))
     }
 
-    /// As [`ClusterAuthority::issue`], for any times, past ones too; they end with the authority's.
+    /// As [`ClusterAuthority::issue`], for any times, even past ones; they end no later than the
+    /// authority's.
     ///
     /// # Errors
     /// As [`ClusterAuthority::issue_for`].
@@ -180,7 +180,8 @@ pub struct NodeTls {
 }
 
 impl NodeTls {
-    /// Checks that the texts can be read, belong together, name a node of a cluster, and count now.
+    /// Checks that the texts can be read, belong together, name a node of a cluster, and are valid
+    /// now.
     ///
     /// # Errors
     /// [`CertificateError`] that names the text at fault.
@@ -195,7 +196,7 @@ impl NodeTls {
         Ok(tls)
     }
 
-    /// All but the check of the time.
+    /// Makes every check except that of the time.
     fn read(authority: &str, certificate: &str, key: &str) -> Result<NodeTls, CertificateError> {
         let authority_der = certificate_der(PemRole::Authority, authority)?;
         let certificate_der = certificate_der(PemRole::Certificate, certificate)?;
@@ -235,7 +236,7 @@ impl NodeTls {
         self.cluster
     }
 
-    /// When the certificate counts, or the authority's, if that ends first.
+    /// When the certificate is valid, or the authority's, if that ends first.
     #[must_use]
     pub fn validity(&self) -> Validity {
         let (own, authority) = (self.validity, self.authority_validity);
@@ -360,7 +361,8 @@ fn counted(lifetime: Duration) -> Validity {
     Validity::from_now(now(), limits::CERTIFICATE_BACKDATING, lifetime)
 }
 
-/// Whether the authority has issued the certificate, at whatever time: dates have errors of their own.
+/// Whether the authority has issued the certificate, regardless of dates, which have separate
+/// errors.
 fn check_issued(
     authority: &CertificateDer<'_>,
     certificate: &CertificateDer<'_>,

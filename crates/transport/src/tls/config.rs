@@ -25,14 +25,14 @@ const ALPN: &[u8] = b"quorate/1";
 /// Silence after which a connection counts as lost. Heartbeats decide about leadership; this only
 /// bounds how long queues fill for a peer that is gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Keeps an idle connection, several times within the idle timeout.
+/// Interval of keep-alives on an idle connection: several within the idle timeout.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Round trip assumed before the first measurement; quinn's third of a second is for the internet.
 const INITIAL_RTT: Duration = Duration::from_millis(10);
-/// Datagram size searched for, as far as the path carries it. quinn sends up to 10 datagrams in one
-/// system call, and the kernel takes at most 65,535 bytes there: above 6,553 such sends fail (a
-/// fixed 9,000 fell to 5 MB/s, a searched one back to 1,452). CPU s/GB on loopback: 1,452 2.2;
-/// 4,096 1.06; 6,500 0.95; 6,500 without segmentation offload 1.7.
+/// Largest datagram size that the search tries, if the path carries it. quinn sends up to 10
+/// datagrams in one system call, and the kernel takes at most 65,535 bytes there: above 6,553 such
+/// sends fail (a fixed 9,000 fell to 5 MB/s, a searched one back to 1,452). CPU s/GB on loopback:
+/// 1,452 2.2; 4,096 1.06; 6,500 0.95; 6,500 without segmentation offload 1.7.
 pub(crate) const MTU_MAX: u16 = 6_500;
 /// Bytes in flight per stream: a frame of the largest size is never stuck half way.
 const STREAM_WINDOW_BYTES: u32 = limits::FRAME_BYTES_MAX as u32;
@@ -43,11 +43,11 @@ const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
 /// Datagrams between two acknowledgements. Without this extension small messages cost nearly twice
 /// the CPU time; 4, 16 and 64 are equal.
 const ACK_EVERY: u32 = 16;
-/// Longest wait of an acknowledgement.
+/// Longest delay of an acknowledgement.
 const ACK_DELAY: Duration = Duration::from_millis(2);
 /// Length of a connection id; collisions within a process are drawn again by quinn.
 const CONNECTION_ID_BYTES: usize = 8;
-/// Datagrams that wait to be sent; older ones give way.
+/// Bytes of datagrams that wait to be sent; beyond it the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
 
 /// Everything that an endpoint is made from.
@@ -68,8 +68,9 @@ pub(crate) fn quic_config(tls: &NodeTls) -> Result<QuicConfig, CertificateError>
     Ok(QuicConfig { endpoint: endpoint_config(tls)?, server, client })
 }
 
-/// ring, handed over explicitly and never installed for the process. AES-128 first: rustls prefers
-/// AES-256, which costs a quarter more per byte and guards nothing that lives so long.
+/// The ring provider, passed explicitly and never installed for the process. AES-128 first: rustls
+/// prefers AES-256, which costs a quarter more per byte and nothing here has to stay secret for so
+/// long.
 fn provider() -> CryptoProvider {
     let mut provider = ring::default_provider();
     provider.cipher_suites = vec![
@@ -129,7 +130,7 @@ fn transport_config() -> TransportConfig {
     discovery.upper_bound(MTU_MAX);
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY)).max_ack_delay(Some(ACK_DELAY));
-    // Cubic, NewReno and BBR are equal on loopback; Cubic is the library's best tried.
+    // Cubic, NewReno and BBR are equal on loopback; Cubic is the library's best tested.
     let mut congestion = CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW_BYTES);
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).expect("a few seconds are a valid timeout");
@@ -164,8 +165,8 @@ fn endpoint_config(tls: &NodeTls) -> Result<EndpointConfig, CertificateError> {
     Ok(config)
 }
 
-/// Random connection ids. quinn's own recognise only the ids of their own process, and would keep
-/// a restarted node silent where it has to send a reset.
+/// Random connection ids. quinn's generators recognise only the ids of their process, so a
+/// restarted node would stay silent where it has to send a reset.
 struct RandomIds;
 
 impl ConnectionIdGenerator for RandomIds {
@@ -201,7 +202,7 @@ impl HmacKey for ResetKey {
         hkdf().hmac_sign(&self.0, &[]).as_ref().len()
     }
 
-    /// Only tokens that this node hands out are signed; nobody returns them to be verified here.
+    /// Only tokens that this node hands out are signed; no token comes back here to be verified.
     /// Compared in full all the same, without an early exit.
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), quinn::crypto::CryptoError> {
         let expected = hkdf().hmac_sign(&self.0, data);

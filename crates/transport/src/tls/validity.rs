@@ -1,6 +1,6 @@
-//! The dates between which certificates count, and how they are told.
+//! The dates between which certificates are valid, and how they are shown.
 //!
-//! TLS gives seconds since 1970, or nothing but an alert. An operator who has to act needs the date.
+//! TLS reports seconds since 1970, or only an alert. An operator who has to act needs the date.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::tls::certificate_error::{CertificateError, PemRole};
 
-/// The times at which a certificate counts, both ends included, in whole seconds.
+/// The times at which a certificate is valid, both ends included, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// The first.
@@ -21,10 +21,10 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// What a certificate's holder is told of it at `now`.
+    /// Checks that the certificate is valid at `now`.
     ///
     /// # Errors
-    /// [`CertificateError::Expired`] or [`CertificateError::NotYetValid`], by the name of `role`.
+    /// [`CertificateError::Expired`] or [`CertificateError::NotYetValid`], which names `role`.
     pub(crate) fn check(self, role: PemRole, now: WallMillis) -> Result<(), CertificateError> {
         if now > self.not_after {
             return Err(CertificateError::Expired { role, not_after: self.not_after, now });
@@ -35,8 +35,8 @@ impl Validity {
         Ok(())
     }
 
-    /// What `certificate` says. The library tells its dates only to who verifies it at another time,
-    /// and that is what it looks at first.
+    /// The dates of `certificate`. The library shows them only in the error of a verification at
+    /// another time, and it checks the time first.
     pub(crate) fn of(certificate: &CertificateDer<'_>) -> Result<Validity, webpki::Error> {
         let certificate = EndEntityCert::try_from(certificate)?;
         let verify_at = |seconds| {
@@ -58,7 +58,7 @@ impl Validity {
         };
         let not_before = match verify_at(0) {
             Some(webpki::Error::CertNotValidYet { not_before, .. }) => not_before.as_secs(),
-            // It counted in 1970 already.
+            // The certificate was valid in 1970 already.
             _ => 0,
         };
         let millis = |seconds: u64| WallMillis(seconds.saturating_mul(1_000));
@@ -68,7 +68,7 @@ impl Validity {
     /// From `now`, and a bit before it, for `lifetime`.
     #[must_use]
     pub fn from_now(now: WallMillis, backdated: Duration, lifetime: Duration) -> Validity {
-        // Certificates know no fractions of a second.
+        // Certificates have no fractions of a second.
         let now_s = now.0 / 1_000;
         let millis = |seconds: u64| WallMillis(seconds.saturating_mul(1_000));
         Validity {
@@ -77,7 +77,7 @@ impl Validity {
         }
     }
 
-    /// As the library that makes certificates wants it.
+    /// The two dates in the type of the library that makes certificates.
     pub(crate) fn dates(self) -> Result<(OffsetDateTime, OffsetDateTime), CertificateError> {
         let date = |at| {
             date_of(at).ok_or_else(|| CertificateError::Generate {
@@ -111,7 +111,7 @@ pub fn utc(at: WallMillis) -> String {
     }
 }
 
-/// Whose certificate an end of TLS speaks of.
+/// Whose certificate the end of a TLS handshake is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
     /// This node refused the peer's.
@@ -120,8 +120,8 @@ pub(crate) enum Whose {
     Own,
 }
 
-/// What `reason`, the TLS library's text on either side, says of dates, in words; `None` if it is
-/// about something else.
+/// What `reason`, the TLS library's text on either side, says about dates, in plain words; `None`
+/// if it is about something else.
 pub(crate) fn dates_in_words(reason: &str, whose: Whose) -> Option<String> {
     let number_behind = |words: &str| {
         let (_, rest) = reason.split_once(words)?;
