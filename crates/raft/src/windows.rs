@@ -79,3 +79,7 @@ impl Kernel {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "windows_tests.rs"]
+mod tests;
