@@ -81,6 +81,25 @@ fn starts_that_share_their_first_bytes_are_told_apart() {
     assert_eq!(map.lookup(b"prefixe"), None);
 }
 
+/// Goal: most steps of a look-up are decided without a whole key. Method: the prefixes of keys in ascending
+/// order, which ascend as well; equal are those that differ behind their eighth byte or by zeros.
+#[test]
+fn prefixes_keep_the_order_of_keys() {
+    let table: &[(&[u8], u64)] = &[
+        (b"", 0),
+        (b"\0\0", 0),
+        (b"\0\0\0\0\0\0\0\x01", 1),
+        (b"\x01\x02", 0x0102_0000_0000_0000),
+        (b"\x01\x02\x03\x04\x05\x06\x07\x08", 0x0102_0304_0506_0708),
+        (b"\x01\x02\x03\x04\x05\x06\x07\x08\x09", 0x0102_0304_0506_0708),
+        (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff", u64::MAX),
+    ];
+    assert!(table.is_sorted());
+    for &(key, expected) in table {
+        assert_eq!(prefix(key), expected, "{key:?}");
+    }
+}
+
 /// Goal: every verdict on a descriptor of a known shard. Method: a table against one map.
 #[test]
 fn epochs_of_one_shard_decide() {
@@ -237,6 +256,7 @@ proptest! {
         twin.0.sort_by(|a, b| a.start.cmp(&b.start));
         prop_assert!(map.iter().eq(&twin.0));
         prop_assert_eq!(map.len(), twin.0.len());
+        prop_assert_eq!(map.is_empty(), twin.0.is_empty());
         for (start, end) in probes {
             prop_assert_eq!(map.lookup(&start), twin.0.iter().find(|d| d.contains(&start)));
             let end = end.as_deref();
