@@ -309,7 +309,8 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_types::{NodeId, ReplicaId};
+    use crate::run::{EntryKind, RunDraft};
+    use quorate_types::{NodeId, ReplicaId, Term};
 
     fn progress() -> (Progress, Config) {
         let member = Member { replica: ReplicaId(2), node: NodeId(2) };
@@ -398,9 +399,38 @@ mod tests {
         progress.sent(Index(12), 1);
         assert!(!progress.is_current_refusal(Index(9)), "acknowledged since");
         assert!(progress.is_current_refusal(Index(12)));
+        assert!(!progress.is_current_refusal(Index(13)), "nothing was sent behind it");
         progress.step_back(Index(12), Index(11));
         assert!(progress.is_current_refusal(Index(10)));
         assert!(!progress.is_current_refusal(Index(12)), "answered already");
+        progress.step_back(Index(10), Index(10));
+        assert!(!progress.is_current_refusal(Index(9)), "acknowledged, and asked for all the same");
+    }
+
+    /// Goal: of runs that were read back those leave that fit, and where none fits nothing is read again
+    /// before the window is empty. Method: runs of 40 bytes beside a window that fills and drains.
+    #[test]
+    fn runs_that_do_not_fit_are_read_again_into_an_empty_window() {
+        let run = |index| {
+            let mut draft = RunDraft::new();
+            draft.push(EntryKind::Command, &[b"abc"]);
+            let run = draft.seal(Term(1), Index(index));
+            assert_eq!(run.len_bytes(), 40);
+            run
+        };
+        let (mut progress, config) = progress();
+        progress.sent(Index(10), 20);
+        assert!(progress.may_fetch(), "there is room");
+        let head = progress.admit_head(&config, vec![run(11), run(12), run(13)]);
+        assert_eq!(head, [run(11), run(12)], "exactly what fits");
+        assert!(progress.may_fetch());
+        progress.sent(Index(12), 80);
+        assert_eq!(progress.admit_head(&config, vec![run(13)]), []);
+        assert!(!progress.may_fetch());
+        progress.accept(Index(10));
+        assert!(!progress.may_fetch(), "an append is under way still");
+        progress.accept(Index(12));
+        assert!(progress.may_fetch());
     }
 
     #[test]
