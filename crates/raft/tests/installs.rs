@@ -15,18 +15,6 @@ fn site(voters: u64) -> Site {
     Site::new(Config::new(ReplicaId(1), 7, 0), disk, BASE.index, Monotonic(0))
 }
 
-/// Elects the only voter and completes its writes.
-fn elect(site: &mut Site) {
-    site.now = site.kernel.poll_timeout();
-    site.kernel.handle_timeout(site.now);
-    while !site.take_ready().is_empty() {
-        if !site.flights.is_empty() {
-            site.persist();
-        }
-    }
-    assert_eq!(site.kernel.role().role, Role::Leader);
-}
-
 /// A second snapshot comes before the first is written. What the first dropped is still on the disk,
 /// and the log in memory holds the second's base: the disk must drop everything all the same.
 #[test]
@@ -59,7 +47,7 @@ fn a_leader_installs_nothing() {
     let base = LogId::new(Term(4), Index(9));
     let nobody = site.kernel.install(Monotonic(0), SENT_IN, base, Membership::default());
     assert!(matches!(nobody, Err(InstallError::Unsound { .. })));
-    elect(&mut site);
+    site.elect();
     let membership = site.kernel.membership().clone();
     assert_eq!(
         site.kernel.install(site.now, SENT_IN, base, membership),
@@ -109,7 +97,7 @@ fn a_purge_stops_at_what_is_applied() {
     let membership = Membership { learners: vec![member(2)], ..Membership::of_voters([member(1)]) };
     let config = Config::new(ReplicaId(1), 7, 0);
     let mut site = Site::new(config, Disk::new(membership), BASE.index, Monotonic(0));
-    elect(&mut site);
+    site.elect();
     let last = site.kernel.last();
     let body = Body::Accepted { matched: last.index };
     let accepted = Message { from: ReplicaId(2), to: ReplicaId(1), term: last.term, body };

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use quorate_raft::{
     Config, EntryKind, Fetch, HardState, Install, InstallError, Kernel, Member, Membership,
-    Message, Ready, Restored, Run, RunDraft, Write,
+    Message, Ready, Restored, Role, Run, RunDraft, Write,
 };
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
@@ -166,6 +166,18 @@ impl Site {
         let kernel = Kernel::new(config.clone(), disk.restored(applied), now);
         let flights = VecDeque::new();
         Site { config, kernel, disk, flights, applied, applied_before: None, now }
+    }
+
+    /// Elects the only voter and completes its writes; what it commits is handed out, and not applied.
+    pub fn elect(&mut self) {
+        self.now = self.kernel.poll_timeout();
+        self.kernel.handle_timeout(self.now);
+        while !self.take_ready().is_empty() {
+            if !self.flights.is_empty() {
+                self.persist();
+            }
+        }
+        assert_eq!(self.kernel.role().role, Role::Leader);
     }
 
     /// Takes the next `Ready`. Its write is under way, what waits for a write is held with it; what
