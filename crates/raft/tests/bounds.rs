@@ -84,6 +84,31 @@ fn an_unknown_candidate_is_answered() {
     assert!(matches!(reply.body, Body::VoteReply { pre: false, granted: true, .. }));
 }
 
+/// Goal: strangers are answered where they were heard last, and the newest sixteen are kept. Method:
+/// pre-votes, which leave nothing behind; one stranger moves, and then there is one too many.
+#[test]
+fn the_newest_addresses_of_strangers_are_kept() {
+    let mut site = site(3, |_| {});
+    let hear = |site: &mut Site, id, node| {
+        site.kernel.handle_address(ReplicaId(id), NodeId(node));
+    };
+    let answered_at = |site: &mut Site, id| {
+        let last = LogId::new(Term(4), Index(9));
+        let body = Body::VoteRequest { pre: true, last, transfer: None };
+        let request = Message { from: ReplicaId(id), to: ReplicaId(1), term: Term(5), body };
+        site.kernel.handle_message(Monotonic(0), request);
+        site.take_ready().send_now.first().map(|(node, _)| node.0)
+    };
+    for id in 10..26 {
+        hear(&mut site, id, id);
+    }
+    hear(&mut site, 11, 91);
+    assert_eq!([10, 11, 25].map(|id| answered_at(&mut site, id)), [Some(10), Some(91), Some(25)]);
+    hear(&mut site, 26, 26);
+    let answers = [10, 11, 12, 26].map(|id| answered_at(&mut site, id));
+    assert_eq!(answers, [None, Some(91), Some(12), Some(26)], "the oldest went");
+}
+
 /// The longest wait of a normal replica ends before the shortest of a reluctant one.
 #[test]
 fn a_reluctant_replica_waits_for_every_normal_one() {
