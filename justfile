@@ -40,5 +40,9 @@ sim-many count *arguments:
 mutants *arguments:
     cargo run --release -p quorate-sim --features mutants -- mutants {{arguments}}
 
+# Changes the pure crates, or these files, line by line; prints the changes that no test notices.
+mutate *files:
+    scripts/mutate {{files}}
+
 doc:
     cargo doc --workspace --no-deps --open
