@@ -3,7 +3,10 @@
 
 mod support;
 
-use quorate_raft::{Body, Config, Membership, Message, Preference, ProposeError, ReadIndexError};
+use quorate_raft::{
+    Body, Config, Membership, Message, Preference, ProposeError, ReadIndexError, Reader, Run,
+    Windows,
+};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 use support::{BASE, Disk, Site, commands, member};
 
@@ -63,6 +66,35 @@ fn entries_are_handed_out_within_the_apply_bound() {
     assert_eq!(site.take_ready().committed, None, "it is not applied yet");
     site.kernel.handle_applied(Index(3));
     assert_eq!(site.take_ready().committed.expect("the next").range, Index(4)..Index(5));
+}
+
+/// Goal: a host knows what is handed out, from when it is read back until it is applied, and who waits for
+/// nothing but its room. Method: room for nothing, then for all; a restart, after which all is read back.
+#[test]
+fn what_is_handed_out_counts_until_it_is_applied() {
+    let mut site = site(1, |config| config.apply_bytes_max = 1_000);
+    elect(&mut site);
+    assert!(site.kernel.propose(site.now, commands(&[b"x"])).is_ok());
+    drop(site.take_ready());
+    site.persist();
+    let state = |site: &Site| (site.kernel.apply_bytes(), site.kernel.awaits_apply_room());
+    assert_eq!(state(&site), (0, false));
+    let ready = site.kernel.take_ready_within(&mut Windows::new(0), 0);
+    assert_eq!((ready.committed, state(&site)), (None, (0, true)));
+    let committed = site.take_ready().committed.expect("there is room");
+    let bytes = |runs: &[Run]| runs.iter().map(Run::len_bytes).sum::<usize>();
+    assert_eq!(state(&site), (bytes(&committed.runs), false));
+    site.kernel.handle_applied(site.applied);
+    assert_eq!(state(&site), (0, false));
+
+    site.restart(0, BASE.index);
+    site.elect();
+    assert_eq!(state(&site), (1_000, false), "as much as may come back");
+    let runs = site.disk.read(&(Index(2)..Index(4)), 1_000);
+    site.kernel.handle_fetched(Reader::Apply, runs.clone());
+    assert_eq!(state(&site), (bytes(&runs), false));
+    assert_eq!(site.take_ready().committed.expect("it is here").runs, runs);
+    assert_eq!(state(&site), (bytes(&runs), false));
 }
 
 /// A candidate may have been admitted by entries that the voter has not got: it is answered once
