@@ -124,6 +124,23 @@ fn an_append_against_committed_entries_is_dropped() {
 }
 
 #[test]
+fn an_append_that_is_no_log_is_dropped() {
+    let forgeries = [
+        ("a gap", BASE, vec![blank(2, 3)]),
+        ("a term that falls", BASE, vec![blank(3, 2), blank(2, 3)]),
+        ("an entry of a term ahead of the leader's", BASE, vec![blank(6, 2)]),
+        ("one before it", LogId::new(Term(6), Index(1)), vec![blank(6, 2)]),
+    ];
+    for (what, previous, runs) in forgeries {
+        let mut kernel = kernel();
+        let body = Body::Append { previous, runs, commit: BASE.index };
+        kernel.handle_message(Monotonic(1), message(2, 5, body));
+        let role = kernel.role();
+        assert_eq!((kernel.last(), role.term, role.leader), (BASE, BASE.term, None), "{what}");
+    }
+}
+
+#[test]
 fn a_jump_to_the_end_of_terms_is_ignored() {
     let mut kernel = kernel();
     let request = || Body::VoteRequest { pre: false, last: BASE, transfer: None };
