@@ -123,6 +123,23 @@ fn an_append_against_committed_entries_is_dropped() {
     assert_eq!((kernel.last(), kernel.commit()), (LogId::new(Term(6), Index(3)), Index(3)));
 }
 
+/// One end is enough, the first or the last: what is committed here has two terms, what comes has one.
+#[test]
+fn a_run_with_one_end_against_committed_entries_is_dropped() {
+    let mut kernel = kernel();
+    let append = |runs| Body::Append { previous: BASE, runs, commit: Index(3) };
+    kernel.handle_message(Monotonic(1), message(2, 3, append(vec![blank(2, 2), blank(3, 3)])));
+    settle(&mut kernel);
+    assert_eq!(kernel.commit(), Index(3));
+    for term in [2, 3] {
+        let mut draft = RunDraft::new();
+        (0..2).for_each(|_| draft.push(EntryKind::Blank, &[]));
+        let run = draft.seal(Term(term), Index(2));
+        kernel.handle_message(Monotonic(2), message(2, 3, append(vec![run])));
+        assert!(kernel.take_ready().is_empty(), "of term {term}: it is not acknowledged");
+    }
+}
+
 #[test]
 fn an_append_that_is_no_log_is_dropped() {
     let forgeries = [
