@@ -39,6 +39,24 @@ fn proposals_are_refused_while_too_many_bytes_wait() {
     assert_eq!(next, Ok(LogId::new(large.term, large.index.next())), "the draft is unharmed");
 }
 
+/// Goal: the bound is reached to the byte, and what counts is told. Method: two equal drafts fill it, the
+/// first as the run that it became.
+#[test]
+fn proposals_fill_their_bound_exactly() {
+    let draft = || commands(&[b"x"]);
+    let bytes = draft().seal(Term(1), Index(1)).len_bytes();
+    let bytes_max = bytes + draft().len_bytes();
+    let mut site = site(1, |config| config.uncommitted_bytes_max = bytes_max);
+    elect(&mut site);
+    for count in 0..=2 {
+        assert_eq!(site.kernel.uncommitted_bytes(), count * bytes);
+        assert_eq!(site.kernel.propose(site.now, draft()).is_ok(), count < 2);
+    }
+    drop(site.take_ready());
+    site.persist();
+    assert_eq!(site.kernel.uncommitted_bytes(), 0, "they are committed");
+}
+
 #[test]
 fn reads_are_refused_while_too_many_wait() {
     let mut site = site(1, |config| config.reads_pending_max = 2);

@@ -102,6 +102,18 @@ fn an_acknowledgement_below_the_base_is_ignored() {
 }
 
 #[test]
+fn an_acknowledgement_beyond_the_log_is_ignored() {
+    let mut kernel = kernel();
+    let now = leader(&mut kernel);
+    let last = kernel.last().index;
+    kernel.handle_message(now, message(2, 2, Body::Accepted { matched: last.next() }));
+    settle(&mut kernel);
+    assert_eq!(kernel.commit(), BASE.index, "nobody has the entry for sure but the leader");
+    kernel.handle_message(now, message(2, 2, Body::Accepted { matched: last }));
+    assert_eq!(kernel.commit(), last);
+}
+
+#[test]
 fn an_append_against_committed_entries_is_dropped() {
     let mut kernel = kernel();
     let append =
