@@ -108,9 +108,10 @@ fn an_acknowledgement_beyond_the_log_is_ignored() {
     let last = kernel.last().index;
     kernel.handle_message(now, message(2, 2, Body::Accepted { matched: last.next() }));
     settle(&mut kernel);
-    assert_eq!(kernel.commit(), BASE.index, "nobody has the entry for sure but the leader");
+    let known = (kernel.commit(), kernel.acknowledged());
+    assert_eq!(known, (BASE.index, Index(0)), "nobody has the entry for sure but the leader");
     kernel.handle_message(now, message(2, 2, Body::Accepted { matched: last }));
-    assert_eq!(kernel.commit(), last);
+    assert_eq!((kernel.commit(), kernel.acknowledged()), (last, last));
 }
 
 #[test]
@@ -235,6 +236,26 @@ fn a_range_that_is_gone_is_replaced_by_a_snapshot() {
         }
         assert!(beats > beats_before, "{beats} beats after {failures} failures");
         beats_before = beats;
+    }
+}
+
+/// Not a forgery either, but an acknowledgement that overtakes what is read back, or found to be gone.
+#[test]
+fn what_comes_back_for_who_has_it_meanwhile_is_dropped() {
+    for runs in [vec![], vec![blank(2, 2)]] {
+        let mut kernel = kernel();
+        let now = leader(&mut kernel);
+        let opening = kernel.last().index;
+        kernel.handle_message(now, message(3, 2, Body::Accepted { matched: opening }));
+        settle(&mut kernel);
+        kernel.evict_below(opening.next());
+        kernel.handle_message(now, message(2, 2, Body::Accepted { matched: BASE.index }));
+        let fetches = kernel.take_ready().fetches;
+        assert_eq!(fetches.len(), 1);
+        kernel.handle_message(now, message(2, 2, Body::Accepted { matched: opening }));
+        kernel.handle_fetched(fetches[0].reader, runs);
+        let ready = kernel.take_ready();
+        assert!(ready.snapshots.is_empty() && !is_probed(&ready), "{ready:?}");
     }
 }
 
