@@ -239,6 +239,22 @@ fn a_range_that_is_gone_is_replaced_by_a_snapshot() {
     }
 }
 
+/// Not a message at all, but a timer that fires early, or late as on a busy machine.
+#[test]
+fn a_leader_beats_once_it_is_time() {
+    let mut kernel = kernel();
+    leader(&mut kernel);
+    let due = kernel.poll_timeout();
+    let mut beats = |now| {
+        kernel.handle_timeout(now);
+        let is_beat = |body: &Body| matches!(body, Body::Heartbeat { .. });
+        let sent = kernel.take_ready().send_now;
+        sent.iter().filter(|(_, message)| is_beat(&message.body)).count()
+    };
+    assert_eq!(beats(Monotonic(due.0 - 1)), 0);
+    assert_eq!(beats(due + Duration::from_millis(50)), 2);
+}
+
 /// Not a forgery either, but an acknowledgement that overtakes what is read back, or found to be gone.
 #[test]
 fn what_comes_back_for_who_has_it_meanwhile_is_dropped() {
