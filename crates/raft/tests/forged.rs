@@ -1,5 +1,5 @@
 //! Goal: what no honest replica says neither stops a kernel nor moves it. Method: one forged message
-//! each, at the point where it would hurt.
+//! each, at the point where it would hurt. At the end, by the same hand: what comes too late or too early.
 
 use quorate_raft::{
     Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Reader, Ready,
