@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::api::engine::Engine;
 use crate::calls::call::Applied;
-use crate::calls::progress::{Known, Progress};
+use crate::calls::progress::{Known, WriteProgress};
 use crate::error::{Indeterminate, Refusal, WriteError};
 use crate::request::dispatch::Dispatch;
 use crate::state::budget::Share;
@@ -56,7 +56,7 @@ impl Engine {
     /// # Panics
     /// If called outside of a tokio runtime with time enabled.
     pub fn submit(&self, key: &[u8], command: impl Into<Bytes>) -> Submission {
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(WriteProgress::new());
         let known = progress.subscribe();
         let dispatch = Arc::clone(self.running.dispatch());
         let fatal = Arc::clone(&self.running.state().fatal);
@@ -80,7 +80,7 @@ impl Engine {
 
 /// A submitted write that is running.
 struct Write {
-    progress: Arc<Progress>,
+    progress: Arc<WriteProgress>,
     over: bool,
     _share: Share,
 }

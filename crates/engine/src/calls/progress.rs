@@ -32,13 +32,13 @@ pub(crate) struct Known {
 
 /// Collects everything that is known of one submitted write.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct WriteProgress {
     known: watch::Sender<Known>,
 }
 
-impl Progress {
-    pub(crate) fn new() -> Progress {
-        Progress { known: watch::Sender::new(Known::default()) }
+impl WriteProgress {
+    pub(crate) fn new() -> WriteProgress {
+        WriteProgress { known: watch::Sender::new(Known::default()) }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Known> {
@@ -72,7 +72,7 @@ impl Progress {
 /// Takes the stages of one try.
 #[derive(Clone, Debug)]
 pub(crate) struct ProgressSink {
-    progress: Arc<Progress>,
+    progress: Arc<WriteProgress>,
     attempt: u32,
 }
 
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn only_the_newest_try_is_heard() {
         let place = |term, index| LogId::new(Term(term), Index(index));
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(WriteProgress::new());
         let receiver = progress.subscribe();
         let seen = || (receiver.borrow().accepted, receiver.borrow().committed);
 

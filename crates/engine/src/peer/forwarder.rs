@@ -157,7 +157,7 @@ impl Forwarder {
 mod tests {
     use super::*;
     use crate::calls::call::Applied;
-    use crate::calls::progress::{Progress, Stage};
+    use crate::calls::progress::{Stage, WriteProgress};
     use quorate_types::{Index, LogId, Term};
     use tokio::sync::oneshot::error::TryRecvError;
 
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn stages_do_not_end_the_wait() {
         let forwarder = Forwarder::new(Incarnation(1));
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(WriteProgress::new());
         let mut with = forwarder.register(PEER, Some(progress.begin_try())).expect("room");
         let mut without = forwarder.register(PEER, None).expect("room");
         for stage in [Stage::Accepted(PLACE), Stage::Committed(PLACE)] {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::calls::call::Applied;
 use crate::calls::call::{Call, CallKind, Completion, Outcome};
-use crate::calls::progress::{Progress, ProgressSink};
+use crate::calls::progress::{ProgressSink, WriteProgress};
 use crate::error::{Indeterminate, Refusal, WriteError};
 use crate::peer::codec::RequestKind;
 use crate::request::dispatch::{Dispatch, check_command_size};
@@ -24,7 +24,7 @@ impl Dispatch {
         &self,
         find: impl Fn() -> Result<Route, Refusal>,
         command: Bytes,
-        progress: Option<&Arc<Progress>>,
+        progress: Option<&Arc<WriteProgress>>,
     ) -> Result<Applied, WriteError> {
         let result = self.write_with_retries(find, command, progress).await;
         match &result {
@@ -41,13 +41,13 @@ impl Dispatch {
         &self,
         find: impl Fn() -> Result<Route, Refusal>,
         command: Bytes,
-        progress: Option<&Arc<Progress>>,
+        progress: Option<&Arc<WriteProgress>>,
     ) -> Result<Applied, WriteError> {
         check_command_size(&command).map_err(|invalid| WriteError::DidNotHappen(invalid.into()))?;
         let mut retry = Retry::new();
         loop {
             let route = find().map_err(WriteError::DidNotHappen)?;
-            let sink = progress.map(Progress::begin_try);
+            let sink = progress.map(WriteProgress::begin_try);
             let outcome = self.try_write(&route, &command, &retry, sink).await;
             let next = match outcome {
                 Ok(Outcome::Applied(applied)) => return Ok(applied),
