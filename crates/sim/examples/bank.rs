@@ -1,5 +1,5 @@
-//! A state machine of one's own under every fault of the simulated world: a bank, whose money must
-//! neither appear nor vanish. docs/simulation.md walks through it.
+//! An example of a custom state machine under every fault of the simulated world: a bank, whose
+//! money must neither appear nor vanish. docs/simulation.md walks through it.
 //!
 //! ```text
 //! cargo run --release -p quorate-sim --example bank            every seed passes
@@ -16,17 +16,17 @@ use quorate_sim::{Ask, Moment, Outcome, Workload, World, WorldConfig};
 use quorate_types::ShardId;
 
 const ACCOUNTS: u64 = 5;
-/// What is in an account that was never touched.
+/// The balance of an account that was never touched.
 const OPENING: u64 = 100;
 
 /// Bugs to plant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Bug {
     None,
-    /// The machine refuses what it was told just before, and remembers that in a field of its own:
-    /// a restart and a snapshot forget it.
+    /// The machine refuses a command equal to the one before, which it keeps in a field: a restart
+    /// and a snapshot forget it.
     Memory,
-    /// Both balances are read before either is written: who pays himself is paid.
+    /// Both balances are read before either is written: a transfer to the same account adds money.
     SelfPayment,
 }
 
@@ -66,7 +66,7 @@ struct Customers {
     bug: Bug,
     /// Requests under way: whether each is an audit.
     audits: BTreeMap<u64, bool>,
-    /// The order of each customer that came last: some press the button twice.
+    /// The last order of each customer: some customers send it twice.
     orders: BTreeMap<(ClientId, ShardId), Bytes>,
 }
 

@@ -1,4 +1,4 @@
-//! Finds the [`Marks`] of one world in what it shows.
+//! Finds the [`Marks`] of one world in its observations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::marks::{Mark, Marks};
 use crate::observation::{FaultKind, Observation, why};
 use crate::properties::known::Known;
 
-/// See the module.
+/// Counts the [`Marks`] that the observations of one world reach.
 #[derive(Default)]
 pub struct MarkFinder {
     marks: Marks,
@@ -18,32 +18,32 @@ pub struct MarkFinder {
     roles: BTreeMap<(ShardId, ReplicaId), RoleState>,
     purged: BTreeSet<(ShardId, NodeId)>,
     withdrawn: BTreeSet<(NodeId, NodeId)>,
-    /// Bound replica, leader and term of each question.
+    /// Bound replica, leader and term of each query.
     queries: BTreeSet<(ShardId, ReplicaId, ReplicaId, Term)>,
-    /// The leader that told another one to campaign, and its term.
+    /// The leader that told another replica to campaign, and its term.
     transfers: BTreeMap<ShardId, (ReplicaId, Term)>,
     settled: BTreeMap<ShardId, Membership>,
     damaged: BTreeSet<(ShardId, ReplicaId)>,
     stalled: BTreeSet<NodeId>,
     quiesced: BTreeSet<(ShardId, ReplicaId)>,
-    /// Questions that reached a leader before it served: leader, asker, context.
+    /// Read requests that reached a leader before it served: leader, requester, context.
     early_reads: BTreeSet<(ShardId, ReplicaId, ReplicaId, u64)>,
 }
 
 impl MarkFinder {
-    /// Nothing was observed yet.
+    /// A finder that has observed nothing yet.
     #[must_use]
     pub fn new() -> MarkFinder {
         MarkFinder::default()
     }
 
-    /// What was reached so far.
+    /// The marks reached so far.
     #[must_use]
     pub fn marks(&self) -> &Marks {
         &self.marks
     }
 
-    /// Looks at one observation; to be called in the order of time.
+    /// Takes in one observation; call it in the order of time.
     pub fn observe(&mut self, observation: &Observation<'_>) {
         self.before(observation);
         let _ = self.known.observe(observation);

@@ -1,5 +1,5 @@
-//! Coverage marks: rare paths, each of which many seeds together have to reach. They are found from
-//! observations alone, so the code under test knows nothing of them.
+//! Coverage marks: rare paths, each of which many seeds together must reach. They are found from
+//! observations alone, so the code under test does not know them.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub enum Mark {
     JointFoundAtRestart,
     /// A node crashes while a replica of it is in joint consensus.
     CrashInJoint,
-    /// A snapshot takes the place of a log that reached beyond it, or contradicted it.
+    /// A snapshot replaces a log that reached beyond it, or contradicted it.
     SnapshotOverDivergentLog,
     /// A leader sends a snapshot because its log was purged.
     SnapshotBehindPurge,
@@ -22,20 +22,20 @@ pub enum Mark {
     SupportGivenAgain,
     /// A leader releases a bound replica.
     ReleaseSent,
-    /// A bound replica asks, and is told that its leader leads no more.
+    /// A bound replica asks, and is told that its leader no longer leads.
     BindingEndedByAudit,
-    /// TimeoutNow arrives when its term is over, or the receiver follows another.
+    /// TimeoutNow arrives when its term is over, or the receiver follows another leader.
     TimeoutNowLate,
-    /// A leader whose transfer failed ends the term by an election of its own.
+    /// A leader whose transfer failed ends the term by campaigning itself.
     TransferEndedByOwnElection,
-    /// A durable log is cut, where it went another way than its leader's. Always between two runs:
-    /// they are replicated and committed whole.
+    /// A durable log is cut where it diverged from its leader's. The cut is always between two
+    /// runs: they are replicated and committed whole.
     Truncation,
     /// A leader removes itself.
     LeaderRemovesItself,
     /// A learner becomes a voter.
     LearnerPromoted,
-    /// A replica votes that is a learner as far as it knows.
+    /// A replica votes while it still believes that it is a learner.
     UnawareLearnerVotes,
     /// An append arrives whose entries are all there.
     DuplicateAppend,
@@ -62,7 +62,7 @@ pub enum Mark {
 }
 
 impl Mark {
-    /// How many there are.
+    /// The number of marks.
     pub const COUNT: usize = Mark::ALL.len();
 
     /// Every mark, in the order of their numbers.
@@ -95,7 +95,7 @@ impl Mark {
         Mark::WokenShard,
     ];
 
-    /// A few words for people.
+    /// A short description for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -136,7 +136,7 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// The mark was reached once more.
+    /// Counts the mark once more.
     pub fn reach(&mut self, mark: Mark) {
         self.counts[mark as usize] += 1;
     }

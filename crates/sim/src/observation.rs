@@ -1,8 +1,8 @@
-//! What the world shows to whoever watches it: properties, timeline, marks, report.
+//! What the world shows to its watchers: properties, timeline, marks, report.
 //!
-//! Watchers see every node at once and the true time, which no node does. They learn of the world by
-//! observations alone, in the order in which things happened, so a property can be tested by a
-//! handful of them, without a world.
+//! Watchers see every node at once and the true time, which no node does. They learn of the world
+//! only from observations, in the order in which things happened, so a few observations can test a
+//! property without a world.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ impl SimTime {
         SimTime(millis * 1_000_000)
     }
 
-    /// Nanoseconds since `earlier`; 0 if that lies ahead.
+    /// Nanoseconds since `earlier`; 0 if `earlier` is later.
     #[must_use]
     pub fn nanos_since(self, earlier: SimTime) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -55,9 +55,9 @@ pub enum FaultKind {
     ClockDrift,
     /// A clock jumps by less than the drift margin.
     ClockJump,
-    /// A clock jumps by more than the drift margin: leases may lie, the log may not.
+    /// A clock jumps by more than the drift margin: leases may be wrong, the log may not.
     ClockJumpBeyond,
-    /// A host is suspended and goes on later; its clock has counted the time.
+    /// A host is suspended and resumes later; its clock has counted the time.
     Suspend,
     /// A process is paused: nothing of it runs.
     Pause,
@@ -77,9 +77,9 @@ pub enum FaultKind {
     OneWayCut,
     /// A pair of nodes is cut off from each other.
     Cut,
-    /// Some nodes are cut off from some others, not the whole cluster in two.
+    /// Some nodes are cut off from some others, but the cluster is not split in two.
     PartialPartition,
-    /// The cluster falls in two.
+    /// The cluster is split in two.
     Partition,
     /// One peer answers slowly.
     SlowPeer,
@@ -139,7 +139,7 @@ impl FaultKind {
         FaultKind::DataLost,
     ];
 
-    /// A few words for people.
+    /// A short description for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -174,12 +174,12 @@ impl FaultKind {
     }
 }
 
-/// How a client's operation ended that was not acknowledged.
+/// The outcome of a client's operation that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationEnd {
     /// It did not happen: refused, overwritten, or a read not confirmed.
     Failed,
-    /// Nobody can tell.
+    /// The outcome is unknown.
     Unknown,
 }
 
@@ -200,7 +200,7 @@ pub enum Observation<'a> {
     NodeStarted { node: NodeId, incarnation: Incarnation },
     /// A process ended; see [`why`].
     NodeStopped { node: NodeId, why: &'static str },
-    /// A replica was taken in: at a start, at creation, or as a new learner.
+    /// A replica was added: at a start, at creation, or as a new learner.
     ReplicaAdded { node: NodeId, shard: ShardId, replica: ReplicaId, restored: &'a Restored },
     /// A replica was destroyed on proof, or found to be damaged; see [`why`].
     ReplicaRemoved { node: NodeId, shard: ShardId, replica: ReplicaId, why: &'static str },
@@ -210,8 +210,8 @@ pub enum Observation<'a> {
     TombstoneRefused { node: NodeId, shard: ShardId, replica: ReplicaId },
     /// A role, term or leader changed.
     Role { node: NodeId, shard: ShardId, replica: ReplicaId, role: RoleState },
-    /// A message left its node: everything that had to be synced before has to be. Emitted also for
-    /// messages that the network loses.
+    /// A message left its node: everything that must be synced first is durable. Emitted also
+    /// for messages that the network loses.
     Sent { from: NodeId, to: NodeId, shard: ShardId, message: &'a Message },
     /// A message arrived at a living node.
     Delivered { from: NodeId, to: NodeId, shard: ShardId, message: &'a Message },
@@ -230,7 +230,7 @@ pub enum Observation<'a> {
     Commit { node: NodeId, shard: ShardId, replica: ReplicaId, commit: Index },
     /// Entries were applied.
     Applied { node: NodeId, shard: ShardId, replica: ReplicaId, committed: &'a Committed },
-    /// The state of a snapshot was taken in: from now on the replica's state begins at `base`.
+    /// The state of a snapshot was installed: from now on the replica's state begins at `base`.
     /// `log_held_last` is the last entry of the log just before.
     Installed {
         node: NodeId,
@@ -244,26 +244,28 @@ pub enum Observation<'a> {
     Purged { node: NodeId, shard: ShardId, replica: ReplicaId, base: LogId },
     /// A leader's node began to send a snapshot that holds the state through `base`.
     SnapshotSent { from: NodeId, to: NodeId, shard: ShardId, base: LogId },
-    /// A snapshot on its way ended without being installed.
+    /// A snapshot transfer ended without an install.
     SnapshotFailed { from: NodeId, to: NodeId, shard: ShardId },
-    /// The support that `node` gives to a peer stands otherwise.
+    /// The standing of the support that `node` gives to a peer changed.
     Standing { node: NodeId, change: &'a StandingChange },
     /// A supporter's promise after a heartbeat that it answered with "supported", in true time.
     Supported { supporter: NodeId, requester: NodeId, epoch: SupportEpoch, until: SimTime },
-    /// What a requester counts on, and until when its supporter has promised it in the same epoch and lives,
-    /// both in true time as their clocks go now; nothing if it was withdrawn. Sampled.
+    /// Until when a requester counts on support, and until when the same life of its supporter has
+    /// promised it in the same epoch (`None` if withdrawn), in true time as their clocks run now.
+    /// Sampled.
     Held { supporter: NodeId, requester: NodeId, until: SimTime, given_until: Option<SimTime> },
-    /// Who holds a lease of the shard right now, by its own clock, paused processes included.
-    /// Sampled at every [`Observation::Role`] that serves, and every 50 ms. Not shown for a shard
-    /// while a clock of its members is known to have jumped beyond the margin.
+    /// The replicas that hold a lease of the shard now, each by its own clock, paused processes
+    /// included. Sampled at every [`Observation::Role`] that serves, and every 50 ms. Not shown for
+    /// a shard while a clock of its members is known to have jumped beyond the margin.
     Leases { shard: ShardId, holders: &'a [(NodeId, ReplicaId, Term)] },
     /// Whether a leader is quiesced, or a follower bound; sampled, and always at the end. Not shown where
     /// node liveness is off.
     Quiesced { node: NodeId, shard: ShardId, replica: ReplicaId, is_quiesced: bool },
-    /// A client's write was acknowledged: this entry is promised forever. `payload_hash` as by
+    /// A client's write was acknowledged: this entry is promised forever. `payload_hash` is the
     /// [`entry_hash`] of the entry in the log.
     Acknowledged { shard: ShardId, id: LogId, payload_hash: u64 },
-    /// A lease in force was looked at; nothing keeps the replicas in `free` from voting for another.
+    /// A lease in force was sampled; nothing keeps the replicas in `free` from voting for another
+    /// replica.
     LeaseHeld {
         node: NodeId,
         shard: ShardId,
@@ -272,20 +274,20 @@ pub enum Observation<'a> {
         membership: &'a Membership,
         free: &'a [ReplicaId],
     },
-    /// A quiesced leader was looked at beside a follower whose node supports its own; that one knows
-    /// `known` of what is committed.
+    /// A quiesced leader was compared with a follower whose node supports the leader's node; the
+    /// follower knows that entries through `known` are committed.
     QuiescedLeader { leader: NodeId, follower: NodeId, shard: ShardId, commit: Index, known: Index },
-    /// A replica's machine answered the command of this entry.
+    /// A replica's state machine answered the command of this entry.
     Replied { node: NodeId, shard: ShardId, id: LogId, reply_hash: u64 },
-    /// A replica's data was looked at as a whole.
+    /// A digest of all data of a replica was taken.
     DataSeen { node: NodeId, shard: ShardId, applied: Index, digest: u64 },
     /// A client's linearizable read was answered, at this node.
     ReadServed { node: NodeId, shard: ShardId, by_lease: bool },
-    /// A client's operation ended otherwise.
+    /// A client's operation failed, or its outcome is unknown.
     OperationEnded { shard: ShardId, end: OperationEnd },
     /// A fault was injected.
     Fault { kind: FaultKind, node: Option<NodeId>, detail: &'a str },
-    /// A fault that lasts came to its end.
+    /// A lasting fault ended.
     FaultEnded { kind: FaultKind, node: Option<NodeId> },
     /// A change of members was accepted by a leader.
     ChangeBegun { shard: ShardId, target: &'a Membership },
@@ -299,8 +301,8 @@ pub enum Observation<'a> {
     NodeMemory { node: NodeId, memory: NodeMemory },
     /// From here on no faults are injected, the present ones are ended, and every node is up.
     Healed,
-    /// After the heal, when the bound of liveness has passed: what became of a request that was
-    /// given to `node` and sent on to the leader that it names.
+    /// After the heal, when the bound of liveness has passed: the outcome of a request that was
+    /// given to `node` and forwarded to the leader that it names.
     Probed { node: NodeId, shard: ShardId, kind: ProbeKind, is_ok: bool },
 }
 
@@ -309,11 +311,11 @@ pub enum Observation<'a> {
 pub struct Memory {
     /// Bytes of log entries in memory.
     pub cached_bytes: usize,
-    /// Callers who wait, as `ShardView::waiting` counts them.
+    /// Waiting callers, as `ShardView::waiting` counts them.
     pub waiting: usize,
     /// Bytes handed out for apply and not yet applied.
     pub apply_bytes: usize,
-    /// Messages kept back until a sync.
+    /// Messages held back until a sync.
     pub held_messages: usize,
 }
 

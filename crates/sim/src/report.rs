@@ -1,4 +1,4 @@
-//! Totals of one world or of many, for people, and the hash of a world's history.
+//! Counts the totals of one world or many, for people, and hashes a world's history.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,12 +9,12 @@ use quorate_types::{ShardId, Term};
 use crate::observation::{FaultKind, Observation, OperationEnd, SimTime, scramble};
 
 const FAULT_KINDS: usize = FaultKind::ALL.len();
-/// What a seed has to have done to be worth its time.
+/// The least that a seed must do to be worth its time.
 const SIMULATED_SECONDS_MIN: u64 = 60;
 const ACKNOWLEDGED_MIN: u64 = 1_000;
 const FAULTS_MIN: u64 = 10;
 
-/// What happened in a world, or in many.
+/// The totals of one world or many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Worlds.
@@ -31,7 +31,7 @@ pub struct Report {
     pub reads_by_lease: u64,
     /// Linearizable reads answered after a confirmation.
     pub reads_by_index: u64,
-    /// Leaders that came to serve.
+    /// Leaders that began to serve.
     pub elections: u64,
     /// Transfers of leadership begun.
     pub transfers: u64,
@@ -53,8 +53,8 @@ pub struct Report {
     pub replicas_removed: u64,
     /// Observations.
     pub observations: u64,
-    /// Hash of the history: the same seed must give the same one. Of many worlds it does not depend
-    /// on their order.
+    /// Hash of the history: the same seed must give the same hash. That of many worlds does not
+    /// depend on their order.
     pub history: u64,
     faults: [u64; FAULT_KINDS],
 }
@@ -164,7 +164,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A number with its thousands set apart.
+/// A number with separated thousands.
 struct Grouped(u64);
 
 impl fmt::Display for Grouped {
@@ -190,7 +190,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A world at its beginning.
+    /// A reporter for one world, at its beginning.
     #[must_use]
     pub fn new() -> Reporter {
         Reporter { report: Report { seeds: 1, ..Report::default() }, served: BTreeMap::new() }
@@ -202,7 +202,7 @@ impl Reporter {
         &self.report
     }
 
-    /// Counts an observation; to be called in the order of time.
+    /// Counts an observation; call it in the order of time.
     pub fn observe(&mut self, at: SimTime, observation: &Observation<'_>) {
         self.report.observations += 1;
         self.report.simulated_nanos = at.0;
@@ -235,14 +235,14 @@ impl Reporter {
         }
     }
 
-    /// Lets something of the history into its hash that no observation shows.
+    /// Adds to the history's hash a value that no observation shows.
     pub fn stir(&mut self, value: u64) {
         self.report.history = scramble(self.report.history ^ value);
     }
 }
 
-/// A few numbers that make one observation: enough that two histories that differ anywhere differ in
-/// their hash soon after.
+/// A hash of a few numbers of one observation: enough that the hashes of two different histories
+/// soon differ.
 fn digest(at: SimTime, observation: &Observation<'_>) -> u64 {
     let (kind, a, b, c) = match *observation {
         Observation::Role { node, shard, role, .. } => (

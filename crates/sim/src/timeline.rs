@@ -1,4 +1,4 @@
-//! The last events of each shard and each node, to be read like the trace of a protocol.
+//! Keeps the last events of each shard and each node, to be read like a protocol's trace.
 //!
 //! Events are kept as a few numbers in rings and become text only when a property has failed.
 
@@ -13,7 +13,7 @@ use crate::observation::{FaultKind, Observation, ProbeKind, SimTime};
 /// Events kept per shard, and per node: enough to see a few elections.
 const RING_EVENTS_MAX: usize = 512;
 
-/// What happened, as few numbers as it takes to tell.
+/// What happened, in as few numbers as possible.
 #[derive(Clone, Debug)]
 enum Kind {
     Started(Incarnation),
@@ -106,7 +106,7 @@ enum Gist {
 #[derive(Clone, Debug)]
 struct Event {
     at: SimTime,
-    /// Orders events of one time across the rings.
+    /// Orders events of the same time across the rings.
     number: u64,
     node: Option<NodeId>,
     replica: Option<ReplicaId>,
@@ -115,26 +115,26 @@ struct Event {
 
 type Ring = VecDeque<Event>;
 
-/// See the module.
+/// The last events of each shard and each node, in rings.
 #[derive(Default)]
 pub struct Timeline {
     number_last: u64,
     shards: BTreeMap<ShardId, Ring>,
     /// Events of nodes; of the whole world under `None`.
     nodes: BTreeMap<Option<NodeId>, Ring>,
-    /// Who was shown to hold the lease last: samples that say the same again are left out.
+    /// The last lease holder seen: repeated samples of the same holder are left out.
     leases: BTreeMap<ShardId, (NodeId, Term)>,
 }
 
 impl Timeline {
-    /// Nothing was observed yet.
+    /// A timeline that has observed nothing yet.
     #[must_use]
     pub fn new() -> Timeline {
         Timeline::default()
     }
 
-    /// Notes an observation; to be called in the order of time. Heartbeats and samples of memory are
-    /// left out: they would push out what matters.
+    /// Records an observation; call it in the order of time. Heartbeats and memory samples are left
+    /// out: they would push out more important events.
     pub fn observe(&mut self, at: SimTime, observation: &Observation<'_>) {
         if let Observation::Leases { shard, holders } = *observation {
             for (node, replica, term) in holders {
@@ -152,8 +152,8 @@ impl Timeline {
         }
     }
 
-    /// The last `events_max` events of `shard` and of all nodes, oldest first, one a line; without a
-    /// shard those of the nodes alone.
+    /// The last `events_max` events of `shard` and of all nodes, oldest first, one per line;
+    /// without a shard, only those of the nodes.
     #[must_use]
     pub fn render(&self, shard: Option<ShardId>, events_max: usize) -> String {
         let ring = shard.and_then(|shard| self.shards.get(&shard));
@@ -236,7 +236,7 @@ fn shard_event(observation: &Observation<'_>) -> Option<ShardEvent> {
     }
 }
 
-/// What goes from node to node.
+/// What one node sends to another.
 fn traffic(observation: &Observation<'_>) -> Option<ShardEvent> {
     let of = |node: NodeId, shard, replica, kind| Some((shard, Some(node), Some(replica), kind));
     let at = |node: NodeId, shard, kind| Some((shard, Some(node), None, kind));
@@ -264,7 +264,7 @@ fn traffic(observation: &Observation<'_>) -> Option<ShardEvent> {
     }
 }
 
-/// What callers and operators ask for, and what becomes of it.
+/// Requests of callers and operators, and their outcomes.
 fn request(observation: &Observation<'_>) -> Option<ShardEvent> {
     let at = |node: NodeId, shard, kind| Some((shard, Some(node), None, kind));
     match *observation {

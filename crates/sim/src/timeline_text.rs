@@ -1,4 +1,4 @@
-//! Events of the timeline as text.
+//! Renders events of the timeline as text.
 
 use super::{Event, Gist, Kind, LogId, Membership, Role, RoleState, ShardId, StandingCause};
 use std::fmt::Write as _;

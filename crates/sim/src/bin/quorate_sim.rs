@@ -12,7 +12,7 @@ use quorate_sim::{Finished, Report, World, WorldConfig};
 
 /// Failures that are printed in full; the others are listed by their seeds.
 const FAILURES_SHOWN: usize = 3;
-/// A sign of life after so many seeds.
+/// How many seeds run between two lines of progress.
 const SEEDS_PER_SIGN: u64 = 500;
 
 /// Runs seeds of the simulated world.
@@ -47,8 +47,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A world's end, or why there is none. A kernel that meets a broken invariant panics: a failure like
-/// any other.
+/// Runs one seed; returns its outcome or the text of its failure. A kernel that meets a broken
+/// invariant panics, which counts as a failure like any other.
 fn run(seed: u64) -> Result<Finished, String> {
     let world = AssertUnwindSafe(|| World::new(WorldConfig::new(seed)).run());
     match catch_unwind(world) {
@@ -76,7 +76,7 @@ fn run_one(seed: u64) -> ExitCode {
     }
 }
 
-/// What all seeds together have come to.
+/// The sum of the outcomes of all seeds.
 #[derive(Default)]
 struct Totals {
     done: u64,
@@ -91,7 +91,7 @@ fn run_many(first: u64, count: u64) -> ExitCode {
     let (next, totals) = (AtomicU64::new(first), Mutex::new(Totals::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let begun = Instant::now();
-    // The default hook would print every panic as it happens, amid the others.
+    // The default hook would print every panic at once, mixed with other output.
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -154,7 +154,7 @@ fn run_mutants(_: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Hunts every mutant whose name contains `name`, each on a thread of its own, and prints the table.
+/// Hunts every mutant whose name contains `name`, on all cores, and prints the table.
 #[cfg(feature = "mutants")]
 fn run_mutants(name: &str) -> ExitCode {
     use quorate_sim::mutants::{SEEDS_MAX, Verdict, hunt};

@@ -1,4 +1,4 @@
-//! The check of a whole history, key by key.
+//! Checks a whole history, key by key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::prepare::Prepared;
 use super::search::{Found, search};
 
 /// Bounds of a check: the problem is NP-complete (Gibbons and Korach, "Testing shared memories",
-/// 1997), so that a check without them may never end.
+/// 1997), so a check without bounds may never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How often the model may be applied for one key.
@@ -24,9 +24,10 @@ impl Default for Limits {
     }
 }
 
-/// A thousand steps for each of 2,000 operations, where most histories take some ten. They take
-/// about half a second. Were each to leave a visited configuration, of under 150 bytes in a table
-/// that may be 7/16 full, that would be 500 MB; measured hard ones leave one for five steps.
+/// A thousand steps for each of 2,000 operations, where most histories take some ten. All of them
+/// take about half a second. If each step left a visited configuration, of under 150 bytes in a
+/// table that may be 7/16 full, that would be 500 MB; measured hard histories leave one for every
+/// five steps.
 const KEY_STEPS_MAX: u64 = 1 << 21;
 
 /// What a check found.
@@ -34,15 +35,15 @@ const KEY_STEPS_MAX: u64 = 1 << 21;
 pub enum Verdict {
     /// Every key is linearizable.
     Linearizable,
-    /// A key is not: the first one in the order of bytes.
+    /// A key is not linearizable: the first such key in byte order.
     Violation {
         /// The key.
         key: Bytes,
-        /// How far it can be explained, and where that ends.
+        /// How far its operations can be explained, and where the explanation ends.
         explanation: Explanation,
     },
-    /// No key is known to be in violation, and a key's bound of steps was passed: the first such
-    /// one in the order of bytes. Record less concurrency, or fewer unknown outcomes.
+    /// No key is known to be in violation, but a key passed its bound of steps: the first such key
+    /// in byte order. Record less concurrency, or fewer unknown outcomes.
     Exhausted {
         /// The key.
         key: Bytes,

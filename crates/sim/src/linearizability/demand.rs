@@ -1,4 +1,5 @@
-//! The demand for values: which are still needed, and which operations can still bring them about.
+//! The demand for values: which values are still needed, and which operations can still produce
+//! them.
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -6,8 +7,8 @@ use rustc_hash::FxHashMap;
 use super::operation::{Operation, Reply, Value, parse_integer};
 use super::prepare::Prepared;
 
-/// What one operation needs to find and leaves behind, as positions in [`Demand`]'s counts. `None`:
-/// no one value.
+/// The values that one operation needs and produces, as positions in [`Demand`]'s counts. `None`:
+/// not a single value.
 #[derive(Clone, Copy, Default)]
 struct Use {
     needs: Option<usize>,
@@ -16,22 +17,22 @@ struct Use {
 
 #[derive(Clone, Copy, Default)]
 struct Count {
-    /// Completed operations left that only this value explains.
+    /// Remaining completed operations that only this value explains.
     needs: usize,
-    /// Operations left, completed or open, that could bring the value about.
+    /// Remaining operations, completed or open, that could produce the value.
     supplies: usize,
 }
 
-/// Counts over the operations that are not linearized.
+/// Counts over the operations that are not linearized yet.
 pub(super) struct Demand {
     values: FxHashMap<Value, usize>,
     counts: Vec<Count>,
     completed: Vec<Use>,
     open: Vec<Use>,
-    /// There are only reads and increments by more than 0, from absent on: every change makes the
-    /// value greater, so none comes back.
+    /// There are only reads and increments by more than 0, starting from absent: every change makes
+    /// the value greater, so no value comes back.
     is_counter: bool,
-    /// There are open increments, each of which could bring about any integer.
+    /// There are open increments, each of which could produce any integer.
     integers_are_free: bool,
 }
 
@@ -107,18 +108,18 @@ impl Demand {
         self.open[number].supplies.into_iter().for_each(|value| self.counts[value].supplies += 1);
     }
 
-    /// Whether no operation that is left needs `value`.
+    /// Whether no remaining operation needs `value`.
     pub(super) fn is_unneeded(&self, value: &Value) -> bool {
         self.values.get(value).is_none_or(|number| self.counts[*number].needs == 0)
     }
 
-    /// Whether no operation that is left needs the value that a completed one brings about.
+    /// Whether no remaining operation needs the value that a completed operation produces.
     pub(super) fn is_useless(&self, completed: usize) -> bool {
         self.completed[completed].supplies.is_some_and(|value| self.counts[value].needs == 0)
     }
 
-    /// Whether `value` is needed by another operation than `by`, a completed one if any, and would
-    /// be gone for good.
+    /// Whether an operation other than `by` (a completed one, if any) needs `value`, and no
+    /// remaining operation could produce it again.
     pub(super) fn is_last(&self, value: &Value, by: Option<usize>) -> bool {
         let Some(number) = self.values.get(value) else { return false };
         let Count { needs, supplies } = self.counts[*number];
@@ -127,7 +128,7 @@ impl Demand {
     }
 }
 
-/// The one value that explains the reply, if it is one.
+/// The value that explains the reply, if there is exactly one.
 fn needed(operation: &Operation, reply: &Reply, is_counter: bool) -> Option<Value> {
     match (operation, reply) {
         (Operation::Get, Reply::Value(value)) => Some(value.clone()),
@@ -142,7 +143,7 @@ fn needed(operation: &Operation, reply: &Reply, is_counter: bool) -> Option<Valu
     }
 }
 
-/// The one value that the operation brings about if it changes anything, if it is one.
+/// The value that the operation produces if it changes anything, if there is exactly one.
 fn supplied(operation: &Operation, reply: Option<&Reply>) -> Option<Value> {
     match (operation, reply) {
         (_, Some(reply)) if reply.changed_nothing() => None,

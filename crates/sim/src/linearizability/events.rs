@@ -1,9 +1,9 @@
-//! The calls and returns of completed operations in a list of time order, from which operations are
-//! lifted as they are linearized and put back in reverse order (Lowe 2017, section 4).
+//! A list of the calls and returns of completed operations in time order. Operations are lifted out
+//! as they are linearized, and put back in reverse order (Lowe 2017, section 4).
 
 use super::prepare::Completed;
 
-/// A place in the list. The head is no event; the list is a ring through it.
+/// A place in the list. The list is a ring through its head, which is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(usize);
 
@@ -17,7 +17,7 @@ pub(super) enum Event {
 }
 
 pub(super) struct Events {
-    /// By place; the head's is never asked for.
+    /// By place; the head's is never read.
     events: Vec<Event>,
     next: Vec<Place>,
     previous: Vec<Place>,
@@ -68,19 +68,19 @@ impl Events {
     }
 
     /// # Panics
-    /// At the head.
+    /// If `place` is the head.
     pub(super) fn at(&self, place: Place) -> Event {
         assert!(place != HEAD, "the head is no event");
         self.events[place.0]
     }
 
-    /// Takes an operation out.
+    /// Takes an operation out of the list.
     pub(super) fn lift(&mut self, number: usize) {
         self.unlink(self.calls[number]);
         self.unlink(self.returns[number]);
     }
 
-    /// Puts back the operation that was lifted last and is not back yet.
+    /// Puts an operation back. It must be the last lifted one that is not back yet.
     pub(super) fn unlift(&mut self, number: usize) {
         self.relink(self.returns[number]);
         self.relink(self.calls[number]);

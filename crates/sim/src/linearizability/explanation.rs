@@ -1,4 +1,4 @@
-//! The explanation why a key is not linearizable, as data and as a timeline to read.
+//! Explains why a key is not linearizable, as data and as a readable timeline.
 
 use std::fmt;
 
@@ -17,19 +17,19 @@ const OPEN_SHOWN_MAX: usize = 4;
 /// Bytes of a key or value that are displayed.
 const BYTES_SHOWN_MAX: usize = 32;
 
-/// How far a key's operations can be explained, and where that ends.
+/// How far a key's operations can be explained, and where the explanation ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The key's completed operations, in all.
     pub completed: usize,
-    /// The longest prefix of an order that was found, in that order. Operations of unknown outcome
-    /// are among them where they explain a later one.
+    /// The longest prefix of an order that was found, in that order. It contains operations of
+    /// unknown outcome where they explain a later one.
     pub prefix: Vec<RecordedOperation>,
     /// The key's value after the prefix.
     pub value: Value,
-    /// The completed operations of which one has to come next; the value explains none of them.
+    /// The completed operations, one of which must come next; the value explains none of them.
     pub blocked: Vec<RecordedOperation>,
-    /// The operations of unknown outcome that could come next, and do not help.
+    /// The operations of unknown outcome that could come next, but do not help.
     pub open: Vec<RecordedOperation>,
 }
 
@@ -39,7 +39,7 @@ impl Explanation {
             positions.iter().map(|position| operations[*position].clone()).collect()
         };
         let prefix = pick(&stuck.prefix);
-        // Replayed: the search may have worked with values merged.
+        // Replayed, because the search may have merged values.
         let value =
             prefix.iter().fold(None, |value, recorded| apply(&value, &recorded.operation).0);
         Explanation {
@@ -87,7 +87,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// One column for each time that occurs: the order of the times shows, their distances do not.
+/// One column for each time that occurs: it shows the order of the times, not their distances.
 struct Timeline {
     times: Vec<u64>,
     client_width: usize,

@@ -1,4 +1,4 @@
-//! The recorder of a history: what clients asked, when, and what they were told.
+//! Records a history: what clients requested, when, and the replies they got.
 
 use bytes::Bytes;
 
@@ -13,23 +13,23 @@ pub struct ClientId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(usize);
 
-/// The end of an operation.
+/// The reply to an operation, and when it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// When the reply was there, in the unit of the history's times.
+    /// When the reply arrived, in the unit of the history's times.
     pub at: u64,
-    /// What it said.
+    /// The reply.
     pub reply: Reply,
 }
 
 /// An operation as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedOperation {
-    /// Who asked.
+    /// The client that invoked it.
     pub client: ClientId,
-    /// When, in the unit of the history's times.
+    /// When it was invoked, in the unit of the history's times.
     pub invoked_at: u64,
-    /// What was asked.
+    /// The operation itself.
     pub operation: Operation,
     /// `None`: the outcome is unknown. It took effect at any time after it was invoked, or never.
     pub completion: Option<Completion>,
@@ -53,13 +53,14 @@ pub struct History {
 }
 
 impl History {
-    /// No operations.
+    /// A history without operations.
     #[must_use]
     pub fn new() -> History {
         History::default()
     }
 
-    /// A client sends an operation. It is open, its outcome unknown, until told otherwise.
+    /// Records that a client sends an operation. It is open, its outcome unknown, until it is
+    /// completed or discarded.
     pub fn invoke(
         &mut self,
         client: ClientId,
@@ -72,11 +73,11 @@ impl History {
         OperationId(self.records.len() - 1)
     }
 
-    /// The client has its reply.
+    /// Records that the client has its reply.
     ///
     /// # Panics
-    /// If the operation is not open or not of this history, began after `time`, or can't be
-    /// answered so.
+    /// If the operation is not open or not of this history, began after `time`, or can't have this
+    /// reply.
     pub fn complete(&mut self, id: OperationId, time: u64, reply: Reply) {
         let operation = &mut self.open(id).operation;
         let invoked_at = operation.invoked_at;
@@ -86,7 +87,7 @@ impl History {
         operation.completion = Some(Completion { at: time, reply });
     }
 
-    /// The operation is known not to have taken effect, and never will.
+    /// Removes an operation that is known to have had no effect and never to have one.
     ///
     /// # Panics
     /// If the operation is not open or not of this history.
@@ -101,7 +102,8 @@ impl History {
         record
     }
 
-    /// All operations that were not discarded, with their keys, in the order of their recording.
+    /// All operations that were not discarded, with their keys, in the order in which they were
+    /// recorded.
     pub(super) fn operations(&self) -> impl Iterator<Item = (&Bytes, &RecordedOperation)> {
         let kept = self.records.iter().filter(|record| !record.is_discarded);
         kept.map(|record| (&record.key, &record.operation))

@@ -14,7 +14,7 @@ const MANY_KEYS: Workload = Workload {
     failed_per_mille: 10,
 };
 
-/// 2,000 operations; 100 of them of unknown outcome, more or less.
+/// 2,000 operations, about 100 of them of unknown outcome.
 const ONE_KEY: Workload = Workload {
     operations: 2_000,
     keys: 1,
@@ -50,7 +50,7 @@ fn one_key_with_unknown_writes() {
     }
 }
 
-/// Mostly the explanation ends at the stale read. It may end before: its search is cut short.
+/// Usually the explanation ends at the stale read. It may end earlier: its search is cut short.
 #[test]
 fn one_key_with_unknown_writes_and_one_stale_read() {
     let mut found = 0;
@@ -73,7 +73,7 @@ fn one_counter_with_unknown_increments() {
     }
 }
 
-/// An update that was lost: one increment in the middle has the result of the one before it.
+/// A lost update: one increment in the middle has the result of the one before it.
 #[test]
 fn one_counter_with_a_lost_update() {
     for seed in 0..10 {
@@ -92,7 +92,7 @@ fn one_counter_with_a_lost_update() {
     }
 }
 
-/// Values that recur tell little apart: this is as much concurrency as is surely decided.
+/// Recurring values distinguish little: this is the most concurrency that is surely decided.
 #[test]
 fn one_key_of_all_kinds_with_unknown_outcomes() {
     for seed in 0..10 {

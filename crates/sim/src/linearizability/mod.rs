@@ -1,9 +1,9 @@
 //! A linearizability checker: is there one order of the recorded operations that explains every
 //! reply and respects real time?
 //!
-//! It is not an observer of a running cluster: whoever drives the clients, the simulator or a test
-//! with real processes, records what they were told, and asks afterwards. It reads no clock and
-//! knows nothing of Raft.
+//! It does not observe a running cluster: the driver of the clients (the simulator, or a test with
+//! real processes) records their replies and runs the check afterwards. It reads no clock and knows
+//! nothing of Raft.
 //!
 //! ```text
 //!  invoke, complete, discard        one key at a time

@@ -1,4 +1,4 @@
-//! The model: what one key is, and what every operation does to it.
+//! The model of one key: its value, and what every operation does to it.
 
 use bytes::Bytes;
 
@@ -26,12 +26,12 @@ pub enum Operation {
     },
 }
 
-/// What a client was told.
+/// The reply that a client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The value read.
     Value(Value),
-    /// Set.
+    /// The value was set.
     Done,
     /// Whether there was a value to remove.
     Deleted(bool),
@@ -44,7 +44,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Whether this is a reply to `operation` at all, whatever the value was.
+    /// Whether this kind of reply can answer `operation`, whatever the value was.
     pub(super) fn answers(&self, operation: &Operation) -> bool {
         matches!(
             (operation, self),
@@ -56,7 +56,7 @@ impl Reply {
         )
     }
 
-    /// Whether an operation that was answered so changed nothing, whatever the value was.
+    /// Whether an operation with this reply changed nothing, whatever the value was.
     pub(super) fn changed_nothing(&self) -> bool {
         matches!(
             self,
@@ -93,8 +93,9 @@ pub fn step(value: &Value, operation: &Operation, reply: Option<&Reply>) -> Opti
     reply.is_none_or(|reply| *reply == expected).then_some(after)
 }
 
-/// A decimal integer in its one canonical form, the rule of the state machine: no sign but `-`, no
-/// leading zeros, no spaces. Written again here, so that the model does not share its faults.
+/// Parses a decimal integer in its one canonical form, as the state machine does: no sign but `-`,
+/// no leading zeros, no spaces. Implemented again here, so that the model does not share its
+/// faults.
 pub(super) fn parse_integer(value: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == value).then_some(number)

@@ -1,5 +1,5 @@
-//! Prepares one key's operations for the search: leaves out those that change no verdict, and makes
-//! values equal that no operation can tell apart.
+//! Prepares one key's operations for the search: leaves out those that change no verdict, and
+//! merges values that no operation can tell apart.
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -23,8 +23,9 @@ pub(super) struct Open {
     pub(super) source: usize,
     pub(super) operation: Operation,
     pub(super) invoked_at: u64,
-    /// The last one before this with the same operation, as a position in [`Prepared::open`]. Both
-    /// can be exchanged once both were invoked, so this one need not be tried ahead of its twin.
+    /// The last open operation before this one that is the same, as a position in
+    /// [`Prepared::open`]. Both can be exchanged once both were invoked, so this one need not be
+    /// tried ahead of its twin.
     pub(super) twin: Option<usize>,
 }
 
@@ -47,11 +48,11 @@ impl Prepared {
                 let (completed_at, reply) = (completion.at, completion.reply.clone());
                 completed.push(Completed { source, operation, reply, invoked_at, completed_at });
             } else if operation != Operation::Get {
-                // A read whose reply nobody has explains nothing and changes nothing.
+                // A read without a reply explains nothing and changes nothing.
                 open.push(Open { source, operation, invoked_at, twin: None });
             }
         }
-        // Stable: equal times stay in the order of their recording.
+        // The sort is stable: equal times stay in the order in which they were recorded.
         completed.sort_by_key(|operation| operation.invoked_at);
         open.sort_by_key(|operation| operation.invoked_at);
         let mut last = FxHashMap::default();
@@ -66,11 +67,11 @@ impl Prepared {
 }
 
 /// Values that no read returned and no compare-and-set expects are all alike to every operation but
-/// an increment: whether there is one is all that can be told. They become one value, so that the
-/// many orders of such writes are one to the search, and open writes of them are twins.
+/// an increment: those can tell only whether there is a value. They become one value, so that the
+/// search sees the many orders of such writes as one, and open writes of them are twins.
 struct Merge<'a> {
     observed: FxHashSet<&'a Bytes>,
-    /// `None`: there are increments, to which every value may be another number.
+    /// `None`: there are increments, to which every value may be a different number.
     unobserved: Option<Bytes>,
 }
 

@@ -1,6 +1,6 @@
 //! Goal: the search accepts what is linearizable and nothing else.
 //! Method: simulated histories, which are linearizable by construction; and small random histories,
-//! most of them wrong, against a slow twin that tries every order by the definition alone.
+//! most of them wrong, compared with a slow checker that tries every order by the definition alone.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ proptest! {
         prop_assert_eq!(verdict == Verdict::Linearizable, is_linearizable, "{}", verdict);
     }
 
-    /// Most random replies are wrong at once. Here all but one are those of some order.
+    /// Most random replies are wrong at once. Here all replies but one come from some order.
     #[test]
     fn verdicts_on_nearly_right_histories_are_those_of_the_slow_twin(
         mut operations in any_operations(),
@@ -84,8 +84,8 @@ fn the_small_histories_are_of_both_kinds() {
     assert!((500..9_500).contains(&linearizable), "{linearizable} of 10,000");
 }
 
-/// By the definition: some operation that no other remaining one precedes comes next, and the rest
-/// has an order too. Those of unknown outcome may stay behind.
+/// Decides by the definition: some operation that no other remaining one precedes comes next, and
+/// the rest has an order too. Operations of unknown outcome may be left out.
 fn has_order(operations: &[RecordedOperation], taken: &mut Vec<bool>, value: &Value) -> bool {
     let is_left =
         |number: usize, taken: &[bool]| !taken[number] && operations[number].completion.is_some();
@@ -144,7 +144,7 @@ fn history_of(operations: &[RecordedOperation]) -> History {
     history
 }
 
-/// A tiny domain, so that values meet; "x" is no integer.
+/// A tiny domain, so that values coincide; "x" is no integer.
 fn any_bytes() -> impl Strategy<Value = Bytes> {
     prop::sample::select(vec!["1", "2", "x", "y"]).prop_map(Bytes::from)
 }
@@ -190,7 +190,7 @@ fn any_recorded(
     )
 }
 
-/// The search has rules of its own for registers and for counters, so these come often.
+/// The search has special rules for registers and for counters, so these come often.
 fn any_operations() -> impl Strategy<Value = Vec<RecordedOperation>> {
     let register = prop_oneof![any_get(), any_set()];
     let counter = prop_oneof![any_get(), any_increment(1..3)];

@@ -1,24 +1,25 @@
-//! The search for an order: depth first, back at every dead end (Wing and Gong 1993, Lowe 2017).
+//! Searches for an order depth first, and backtracks at dead ends (Wing and Gong 1993, Lowe 2017).
 //!
-//! An operation may come next if no other one that is left completed before it was invoked. Five
-//! rules cut the tree; none of them cuts off the last order there is:
+//! An operation may come next if no other remaining one completed before it was invoked. Five rules
+//! prune the tree; none of them removes the only order left:
 //!
 //! 1. **A completed operation that changed nothing and fits now is taken now**, with no
 //!    alternative. In any order of the rest it can be moved to the front: the value before every
-//!    other operation stays what it was.
-//! 2. **An open operation is taken only to explain a completed one.** Of all orders take one with
-//!    the fewest open operations. In it no open operation leaves the value as it is, is followed
-//!    directly by an operation that overwrites what it did, or comes at the end: it could be left
-//!    out. So after an open operation a write that is blind is not tried, and the search ends once
-//!    the completed ones are through. "After an open operation" is part of a configuration.
-//! 3. **Of open operations that are alike, the first invoked goes first.** They have no replies
-//!    to tell them apart.
-//! 4. **A value that is needed and that nothing left can bring back is not given up.** Without it a
-//!    wrong choice shows only where the read comes, after every order of what lies between.
-//! 5. **Where there are only reads and writes, a completed write of a value that nobody left needs
-//!    is taken as soon as nobody needs the value before it**, with no alternative. In any order of
-//!    the rest a write comes first, no read of the old value being left, and directly after this
-//!    write comes another one or nothing: moved to the front it changes no read.
+//!    other operation stays the same.
+//! 2. **An open operation is taken only to explain a completed one.** Consider an order with the
+//!    fewest open operations. In it no open operation leaves the value unchanged, is followed
+//!    directly by an operation that overwrites its effect, or comes last: it could be left out. So
+//!    no blind write is tried after an open operation, and the search ends once the completed
+//!    operations are done. "After an open operation" is part of a configuration.
+//! 3. **Of identical open operations, the first invoked is taken first.** They have no replies to
+//!    tell them apart.
+//! 4. **A value that is needed and that no remaining operation can produce again is not given up.**
+//!    Without this rule a wrong choice shows only at the read, after every order of the operations
+//!    in between.
+//! 5. **Where there are only reads and writes, a completed write of a value that no remaining
+//!    operation needs is taken as soon as none needs the value before it**, with no alternative.
+//!    Any order of the rest begins with a write, because no read of the old value remains. In it,
+//!    another write or nothing directly follows this write: moved to the front it changes no read.
 
 use super::demand::Demand;
 use super::events::{Event, Events, Place};
@@ -27,7 +28,7 @@ use super::prepare::Prepared;
 use super::stuck::Stuck;
 use super::visited::{Linearized, Visited};
 
-/// What a search came to.
+/// The outcome of a search.
 pub(super) enum Found {
     /// An order explains everything.
     Order,
@@ -47,7 +48,7 @@ pub(super) fn search(prepared: &Prepared, steps_max: u64) -> Found {
     }
 }
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Order,
@@ -71,7 +72,7 @@ pub(super) enum Choice {
     Open(usize),
 }
 
-/// A choice made, and what is needed to take it back.
+/// A choice made, and what is needed to undo it.
 pub(super) struct Frame {
     pub(super) choice: Choice,
     value_before: Value,
@@ -88,12 +89,12 @@ pub(super) struct Search<'a> {
     pub(super) value: Value,
     is_after_open: bool,
     pub(super) frames: Vec<Frame>,
-    /// The first frames, which are not taken back.
+    /// The number of first frames that are not undone.
     pub(super) fixed_frames: usize,
     /// Values for which rule 4 is off.
     pub(super) given_up: Vec<Value>,
     pub(super) steps: u64,
-    /// The longest prefix met, led by the number of completed operations in it.
+    /// The number of completed operations in the longest prefix met, and that prefix.
     pub(super) longest: Option<(usize, Vec<Choice>)>,
 }
 
@@ -115,7 +116,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Goes on from the present configuration; back in it if there is no order.
+    /// Searches from the present configuration, and returns to it if there is no order.
     pub(super) fn run(&mut self, steps_max: u64) -> Outcome {
         let mut cursor = Cursor::Forced;
         while !self.events.is_empty() {
@@ -142,7 +143,7 @@ impl<'a> Search<'a> {
         Outcome::Order
     }
 
-    /// The next choice that fits, the value after it, and where to go on should it fail.
+    /// The next choice that fits, the value after it, and where to resume if it fails.
     fn choose(&mut self, mut cursor: Cursor) -> Option<(Choice, Value, Cursor)> {
         loop {
             match cursor {
@@ -212,7 +213,7 @@ impl<'a> Search<'a> {
             .filter(|after| *after == self.value || self.may_give_up_value(Some(number)))
     }
 
-    /// Rules 2, 3 and 4. A delete whose reply nobody has is blind too.
+    /// Rules 2, 3 and 4. A delete without a reply is blind too.
     fn helping_open(&mut self, number: usize) -> Option<Value> {
         let open = &self.prepared.open[number];
         let is_blind = matches!(open.operation, Operation::Set(_) | Operation::Delete);
@@ -233,7 +234,7 @@ impl<'a> Search<'a> {
         !self.demand.is_last(&self.value, completed) || self.given_up.contains(&self.value)
     }
 
-    /// `None`: it does not fit.
+    /// The value after `choice`. `None`: it does not fit.
     pub(super) fn value_after(&self, choice: Choice) -> Option<Value> {
         match choice {
             Choice::Completed(number) => {
@@ -266,7 +267,7 @@ impl<'a> Search<'a> {
         });
     }
 
-    /// Takes the last choice back; `None` if there is none.
+    /// Undoes the last choice; `None` if there is none.
     pub(super) fn leave(&mut self) -> Option<Cursor> {
         if self.frames.len() == self.fixed_frames {
             return None;

@@ -21,7 +21,7 @@ pub(super) struct Workload {
     pub(super) failed_per_mille: u64,
 }
 
-/// Which operations there are.
+/// The kinds of operations that the clients send.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mix {
     /// Reads and writes, every value written once.
@@ -46,7 +46,7 @@ pub(super) struct Simulated {
 
 #[derive(Clone, Debug)]
 pub(super) enum End {
-    /// The reply is made up as operations take effect.
+    /// The reply is computed when the operation takes effect.
     Completed {
         at: u64,
         reply: Option<Reply>,
@@ -86,7 +86,7 @@ pub(super) fn simulate(seed: u64, workload: &Workload) -> Vec<Simulated> {
             simulated
         })
         .collect();
-    // At one instant any order of operations is right: all their intervals hold it.
+    // Operations of one instant may be in any order: all their intervals contain it.
     operations.sort_by_key(|simulated| simulated.takes_effect_at);
     let mut values: BTreeMap<Bytes, Value> = BTreeMap::new();
     for simulated in operations.iter_mut().filter(|one| one.takes_effect_at.is_some()) {
@@ -116,7 +116,7 @@ fn operation(random: &mut SplitMix64, mix: Mix, number: u64) -> Operation {
     }
 }
 
-/// Records a simulated history, by invocation.
+/// Records a simulated history in the order of invocation.
 pub(super) fn record(operations: &[Simulated]) -> History {
     let mut by_invocation: Vec<&Simulated> = operations.iter().collect();
     by_invocation.sort_by_key(|simulated| simulated.invoked_at);
@@ -136,9 +136,9 @@ pub(super) fn record(operations: &[Simulated]) -> History {
     history
 }
 
-/// Makes one read stale: the last read of `[0, position)` that can be gets the reply of a read of
-/// its key that another one contradicts. Returns its client and when it was invoked; `None`: there
-/// is no such read.
+/// Makes one read stale: the last possible read of `[0, position)` gets the reply of a read of its
+/// key that another read contradicts. Returns the stale read's client and when it was invoked;
+/// `None`: no read can be made stale.
 ///
 /// Only for [`Mix::Register`], where a value is written once: of three completed reads, each begun
 /// after the end of the one before, the first and second with different values, the third can't

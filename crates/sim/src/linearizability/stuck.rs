@@ -1,11 +1,11 @@
-//! The longest prefix of an order, for whoever has to understand why there is no order.
+//! Finds the longest prefix of an order, to show a reader why there is no order.
 
 use super::events::Event;
 use super::prepare::Prepared;
 use super::search::{Choice, Cursor, Outcome, Search};
 use super::visited::Visited;
 
-/// Enough for every subset of 15 operations at once; a hundredth of a second.
+/// Enough for every subset of 15 concurrent operations; takes a hundredth of a second.
 const EXPLANATION_STEPS_MAX: u64 = 1 << 16;
 
 /// The longest prefix found, by completed operations, and what surrounds its end. All positions are
@@ -19,7 +19,7 @@ pub(super) struct Stuck {
 }
 
 impl Search<'_> {
-    /// At a dead end. Of prefixes that are equally long the first one met stays. Open operations at
+    /// Called at a dead end. Of equally long prefixes the first one met is kept. Open operations at
     /// its end explain nothing and are left out.
     pub(super) fn remember_longest(&mut self) {
         let count = self.linearized.completed_count();
@@ -32,10 +32,10 @@ impl Search<'_> {
         }
     }
 
-    /// After a search in vain. Rule 4 stopped it where it saw trouble ahead, not where a reader
-    /// does. So from the longest prefix it goes on without that rule for the value there, and again
-    /// from the next one, as far as it gets. Without the rule for all values it would lose its way
-    /// long before.
+    /// Called after a search that found no order. Rule 4 stopped it where it foresaw a conflict,
+    /// not where a reader sees one. So the search continues from the longest prefix without that
+    /// rule for the value there, and again from the next one, as far as it gets. Without the rule
+    /// for all values it would get less far.
     ///
     /// # Panics
     /// If there is an order without rule 4: then the rule is wrong.

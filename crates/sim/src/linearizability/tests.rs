@@ -1,5 +1,5 @@
 //! Histories by name, good and bad. Each is a script: client, interval, operation, reply; an
-//! interval without an end is an outcome that nobody knows.
+//! interval without an end is an unknown outcome.
 
 use bytes::Bytes;
 
@@ -106,7 +106,7 @@ fn stale_read_after_a_completed_write() {
     written().done(2, [25, 40], Get, read("a")).good();
 }
 
-// Goal: a value has to come from a write; also from one that failed it can't.
+// Goal: a value has to come from a write, and not from one that failed.
 #[test]
 fn read_of_a_value_never_written() {
     script().done(1, [0, 10], set("a"), Done).done(2, [5, 20], Get, read("b")).bad();
@@ -161,7 +161,7 @@ fn unknown_write_seen_late() {
     script().done(2, [0, 10], Get, read("a")).unknown(1, 10, set("a")).good();
 }
 
-// Goal: once seen, it happened, and only once.
+// Goal: a write of unknown outcome that was seen has happened, and only once.
 #[test]
 fn unknown_write_seen_then_unseen() {
     let seen = || {
@@ -173,7 +173,7 @@ fn unknown_write_seen_then_unseen() {
     seen().done(3, [21, 30], set("b"), Done).done(3, [31, 40], Get, read("a")).bad();
 }
 
-// Goal: an increment of unknown outcome counts at most once, many at most so often as they are.
+// Goal: each increment of unknown outcome counts at most once.
 #[test]
 fn unknown_increment_applied_twice() {
     let begun = || script().done(2, [0, 1], Increment(1), Integer(1)).unknown(1, 5, Increment(1));
@@ -198,7 +198,7 @@ fn unknown_operations_in_a_row() {
     begun().unknown(4, 5, Delete).done(1, [10, 20], swap(None, "d"), Swapped(true)).good();
 }
 
-// Goal: whether a delete found a value is a result like any other.
+// Goal: a delete's reply, which tells whether it found a value, is checked like any other.
 #[test]
 fn wrong_result_of_a_delete() {
     let written = || script().done(1, [0, 10], set("a"), Done);
@@ -255,7 +255,7 @@ fn keys_are_apart() {
     assert!(bad.starts_with("key \"b\" is not linearizable"), "{bad}");
 }
 
-// Goal: a check ends at its bound, says so, and a key after that is still looked at.
+// Goal: a check ends at its bound, says so, and later keys are still checked.
 #[test]
 fn a_bound_of_steps_is_kept() {
     // Every subset of the increments has a sum of its own, and no sum is negative.
@@ -294,7 +294,7 @@ nor do these help, whose outcome is unknown
     assert_eq!(history().bad(), expected);
 }
 
-// Goal: the explanation ends where a reader sees the fault, not where the search saw it coming.
+// Goal: the explanation ends where a reader sees the fault, not where the search foresaw it.
 #[test]
 fn the_explanation_of_a_stale_read_ends_at_the_read() {
     let written = script().done(1, [0, 10], set("a"), Done).done(1, [20, 30], set("b"), Done);

@@ -1,6 +1,6 @@
-//! The configurations that the search has been in: which operations are linearized, the value, and
-//! whether an open operation came last (Lowe 2017, section 4). Exact: a hash alone could take one
-//! configuration for another and so miss the only order there is.
+//! The configurations that the search has visited: which operations are linearized, the value, and
+//! whether an open operation came last (Lowe 2017, section 4). They are compared exactly: by a hash
+//! alone the search could confuse two configurations, and so miss the only order.
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -74,22 +74,22 @@ impl Linearized {
 /// operations are numbered by invocation, so few words are neither full nor empty.
 type Words = SmallVec<[u64; 4]>;
 
-/// The part that may be less: bit 0 of the first word says that an open operation came last, the
-/// other words are the open operations taken.
+/// The part that may be a subset: bit 0 of the first word says that an open operation came last,
+/// the other words are the open operations taken.
 type Spent = SmallVec<[u64; 3]>;
 
-/// A configuration that spent no more than another, all else equal, has every order that the other
-/// has. So the other need not be tried after it, which keeps the many subsets of open operations
-/// apart from the search.
+/// The visited configurations. One that spent no more than another, all else equal, allows every
+/// order that the other allows. So the other need not be tried after it, which spares the search
+/// the many subsets of open operations.
 #[derive(Default)]
 pub(super) struct Visited {
-    /// Values by a small number.
+    /// A small number for each value.
     values: FxHashMap<Value, u64>,
     configurations: FxHashMap<Words, SmallVec<[Spent; 1]>>,
 }
 
 impl Visited {
-    /// False if the search has been here, or in a configuration that spent less.
+    /// False if the search has visited this configuration, or one that spent less.
     pub(super) fn insert(&mut self, at: &Linearized, value: &Value, is_after_open: bool) -> bool {
         let unused = self.values.len() as u64;
         let number = match self.values.get(value) {

@@ -1,4 +1,4 @@
-//! Drills for rules that a world can't break: one kernel in exactly the situation.
+//! Drills for rules that a world can't break: one kernel is put into exactly the situation.
 
 use quorate_raft::{
     Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Ready, Restored, Role,
@@ -73,9 +73,9 @@ pub(super) fn window_bounded(mutation: Mutation) -> Result<(), String> {
     is_bounded.then_some(()).ok_or(format!("{sent} appends are under way to a silent follower"))
 }
 
-/// Who installs the snapshot of a later leader acknowledges nothing to the one it followed. In a
-/// world nobody can: a snapshot goes to who has answered its leader in that term, and has made the
-/// term durable before.
+/// A follower that installs a later leader's snapshot acknowledges nothing to its former leader. No
+/// world can break this: a snapshot goes only to a replica that has answered its leader in that
+/// term, and has made the term durable before.
 pub(super) fn install_takes_term(mutation: Mutation) -> Result<(), String> {
     let mut follower = kernel(mutation);
     hear(&mut follower, Term(2), Body::Heartbeat { commit: Index(0), round: 0 });

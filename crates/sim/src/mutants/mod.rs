@@ -1,9 +1,10 @@
-//! Deliberate bugs against the properties: a property that nothing can break proves nothing, and a
-//! rule whose loss nothing shows is not needed.
+//! Deliberate bugs that test the properties: a property that nothing can break proves nothing, and
+//! a rule is not needed if nothing detects its removal.
 //!
-//! For each [`Mutant`] seeds are run in a world of a shape that makes its situation likely, until a
-//! property or an assertion of the code fails. Then the same worlds are run without the bug, and have
-//! to pass. What no world can bring about is drilled with a single kernel, or with one group.
+//! For each [`Mutant`], seeds are run in worlds of a shape that makes its situation likely, until a
+//! property or an assertion of the code fails. Then the same worlds are run without the bug, and
+//! must pass. A situation that no world can produce is drilled with a single kernel, or with one
+//! group.
 
 mod drills;
 mod rollback;
@@ -16,10 +17,10 @@ use quorate_types::{Mutant, Mutation};
 
 use crate::world::{Profile, World, WorldConfig};
 
-/// Seeds that a mutant may take.
+/// The most seeds that are run for one mutant.
 pub const SEEDS_MAX: u64 = 60;
 
-/// Where a mutant has to show.
+/// Where a mutant has to be detected.
 enum Arena {
     /// Worlds of this shape.
     World(fn(&mut Profile)),
@@ -70,16 +71,16 @@ pub struct Caught {
     pub what: String,
 }
 
-/// How a mutant ended.
+/// The outcome of the hunt for a mutant.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// Which.
+    /// The mutant.
     pub mutant: Mutant,
-    /// How it was caught.
+    /// The failure that caught it, if any.
     pub caught: Option<Caught>,
     /// Seeds that were run.
     pub seeds: u64,
-    /// The first failure without the bug. There may be none, or nothing is proved.
+    /// The first failure without the bug. It must be `None`, or nothing is proved.
     pub false_alarm: Option<Caught>,
 }
 
@@ -115,7 +116,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Searches for what shows `mutant`, in `seeds_max` seeds at most.
+/// Searches for a failure that reveals `mutant`, in `seeds_max` seeds at most.
 #[must_use]
 pub fn hunt(mutant: Mutant, seeds_max: u64) -> Verdict {
     let seeds = match arena_of(mutant) {
@@ -130,7 +131,7 @@ pub fn hunt(mutant: Mutant, seeds_max: u64) -> Verdict {
     Verdict { mutant, caught, seeds: count, false_alarm }
 }
 
-/// Runs one seed in the arena of `mutant`, with the bug or without; tells what failed.
+/// Runs one seed in the arena of `mutant`, with the bug or without; returns what failed.
 #[must_use]
 pub fn attempt(mutant: Mutant, seed: u64, mutation: Mutation) -> Option<Caught> {
     let failed = |by: &str, what: String| Caught { seed, by: by.to_owned(), what };

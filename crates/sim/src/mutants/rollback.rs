@@ -1,10 +1,10 @@
-//! A node that goes on from an older copy of its stores, while a leader stays: one group of three
-//! kernels, whose messages overtake each other and arrive twice, whose disks lag, and whose other
-//! nodes crash honestly meanwhile.
+//! A drill: a node restarts from an older copy of its stores while the leader stays. It runs one
+//! group of three kernels: messages are reordered and duplicated, disks lag, and the other follower
+//! crashes without losing what is durable.
 //!
-//! Apart from the worlds, because a copy makes its replica break promises before it can be found,
-//! which every other property would take for a bug. Here a copy can only take back acknowledgements:
-//! nobody campaigns.
+//! It is separate from the worlds, because a copy makes its replica break promises before that can
+//! be detected, and every other property would report a bug. Here a copy can only lose
+//! acknowledgements: nobody campaigns.
 
 use std::collections::VecDeque;
 
@@ -19,11 +19,11 @@ use quorate_types::{
 const BASE: LogId = LogId::new(Term(1), Index(1));
 /// Histories, each of its own seed.
 const HISTORIES: u64 = 300;
-/// Things that happen in one of them.
+/// Steps of one history.
 const STEPS: u64 = 400;
-/// Heartbeats after which the longest patience of a leader has ended several times.
+/// Heartbeats after which a leader's longest timeout has passed several times.
 const BEATS_AT_THE_END: usize = 200;
-/// Longer than any history: neither does the leader step down, nor are followers given up.
+/// Longer than any history: the leader never steps down, and no follower is given up.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(1_000_000);
 /// Replica numbers, from 0.
 const LEADER: usize = 0;
@@ -60,11 +60,11 @@ impl Disk {
 struct Site {
     kernel: Kernel,
     disk: Disk,
-    /// Writes under way, each with what waits for it.
+    /// Writes under way, each with the messages that wait for it.
     flights: VecDeque<(Write, Vec<Message>)>,
     /// The highest acknowledgement that ever left for the leader of the last term.
     acknowledged: Index,
-    /// What left after the kernel had said that its service is over.
+    /// Whether a message left after the kernel had said that its service is over.
     spoke_after_end: bool,
 }
 
@@ -129,7 +129,7 @@ impl Group {
         group
     }
 
-    /// Takes what a kernel wants, until it wants nothing.
+    /// Carries out a kernel's outputs until it has none.
     fn take(&mut self, place: usize) {
         let site = &mut self.sites[place];
         loop {
@@ -148,7 +148,7 @@ impl Group {
                 leaving.extend(held);
             }
             if ready.loss.is_some() {
-                // As the host does: what waits for a sync does not leave any more.
+                // As in the host, messages that wait for a sync are no longer sent.
                 site.flights.iter_mut().for_each(|(_, waiting)| waiting.clear());
             }
             site.spoke_after_end |= had_ended && !leaving.is_empty();
@@ -176,7 +176,7 @@ impl Group {
         self.take(place);
     }
 
-    /// Any message arrives; at times it will arrive once more.
+    /// Delivers a random message; sometimes it stays, and arrives once more.
     fn deliver(&mut self) {
         if self.network.is_empty() {
             return;
@@ -205,12 +205,12 @@ impl Group {
     fn propose(&mut self) {
         let mut draft = RunDraft::new();
         draft.push(EntryKind::Command, &[b"x"]);
-        // Refused before the election is over, and nothing depends on it.
+        // A proposal is refused before the election is over, and nothing depends on it.
         drop(self.sites[LEADER].kernel.propose(self.now, draft));
         self.take(LEADER);
     }
 
-    /// A crash, and a start on what the disk is then.
+    /// Crashes a replica, and starts it from `disk`.
     fn restart(&mut self, place: usize, disk: Disk) {
         let (now, mutation) = (self.now, self.mutation);
         let site = &mut self.sites[place];
@@ -236,7 +236,7 @@ impl Group {
         }
     }
 
-    /// Everything arrives and everything is synced.
+    /// Delivers every message and syncs every write.
     fn settle(&mut self) {
         for beat in 0..BEATS_AT_THE_END {
             if beat % 8 == 0 {
@@ -263,7 +263,7 @@ impl Site {
         }
     }
 
-    /// Everything through `end` is in the log, as the leader has it.
+    /// Whether the durable log equals the leader's through `end`.
     fn equals(&self, leader: &Site, end: Index) -> bool {
         // The leader's own disk may lag behind what it has sent.
         let same = |index| self.disk.term_at(index) == leader.kernel.term_at(index);
@@ -277,7 +277,7 @@ fn entry(term: Term, index: Index) -> Run {
     draft.seal(term, index)
 }
 
-/// One history: whether the copy had lost anything, if all went as it should.
+/// Runs one history. Returns whether the copy had lost anything, or what went wrong.
 fn history(seed: u64, mutation: Mutation) -> Result<bool, String> {
     let mut group = Group::new(seed, mutation);
     let copied_at = group.random.below(STEPS);
@@ -325,8 +325,8 @@ fn history(seed: u64, mutation: Mutation) -> Result<bool, String> {
     Ok(has_lost)
 }
 
-/// Whoever has lost what it had acknowledged is found, ends, and says nothing any more; nobody else
-/// ends.
+/// A replica that has lost what it had acknowledged is detected, ends, and sends nothing more; no
+/// other replica ends.
 pub(super) fn rolled_back_ends(mutation: Mutation) -> Result<(), String> {
     let mut lost = 0;
     for seed in 1..=HISTORIES {

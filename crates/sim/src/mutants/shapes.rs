@@ -1,9 +1,9 @@
-//! Worlds in which the situation of a mutant is likely: what the seed drew is changed, and nothing else.
+//! Worlds in which the situation of a mutant is likely: a shape changes only what the seed drew.
 
 use crate::observation::FaultKind;
 use crate::world::{Clocks, Profile};
 
-/// Whatever the seed drew.
+/// Changes nothing that the seed drew.
 pub(super) fn any(_: &mut Profile) {}
 
 /// Faults that a shape wants, at these mean intervals in milliseconds.
@@ -17,7 +17,7 @@ pub(super) fn failing(profile: &mut Profile) {
     with(profile, [(FaultKind::SyncFailed, 5_000)]);
 }
 
-/// Bits flip, and processes crash, so that it is found.
+/// Bits flip, and processes crash, so that the flips are found.
 pub(super) fn flipping(profile: &mut Profile) {
     with(profile, [(FaultKind::BitFlip, 2_000), (FaultKind::Crash, 4_000)]);
 }
@@ -30,8 +30,8 @@ pub(super) fn cut_off(profile: &mut Profile) {
     with(profile, [(FaultKind::Crash, 3_000)]);
 }
 
-/// The same with clocks that go astray: a leader that hears nobody stays for longer than others wait,
-/// and many clients ask it.
+/// Leaders are cut off, and clocks jump beyond the margin: a leader that hears nobody stays for
+/// longer than others wait, and many clients ask it.
 pub(super) fn astray(profile: &mut Profile) {
     (profile.nodes, profile.voters, profile.clients) = (3, 3, 24);
     (profile.clocks, profile.has_liveness) = (Clocks::BeyondMargin, false);
@@ -54,7 +54,7 @@ pub(super) fn changing(profile: &mut Profile) {
     with(profile, [(FaultKind::Partition, 5_000)]);
 }
 
-/// The same, and what the replica before it on its node said reaches a leader late, or twice.
+/// As `changing`, and messages of a node's previous replica reach a leader late, or twice.
 pub(super) fn succeeding(profile: &mut Profile) {
     changing(profile);
     profile.is_unruly = true;
@@ -69,22 +69,22 @@ pub(super) fn leased(profile: &mut Profile) {
     with(profile, [(FaultKind::PartialPartition, 4_000), (FaultKind::Pause, 4_000)]);
 }
 
-/// The same, and vote requests arrive twice, the second time late.
+/// As `leased`, and vote requests arrive twice, the second time late.
 pub(super) fn doubled(profile: &mut Profile) {
     leased(profile);
     profile.is_unruly = true;
     with(profile, [(FaultKind::Cut, 1_500), (FaultKind::PartialPartition, 1_500)]);
 }
 
-/// The same, and messages get lost or come late, one at a time.
+/// As `leased`, and single messages are lost or late.
 pub(super) fn lossy(profile: &mut Profile) {
     leased(profile);
     profile.is_unruly = true;
     with(profile, [(FaultKind::SlowPeer, 2_000)]);
 }
 
-/// The same; control messages get lost while leaders are removed, nothing else goes wrong, and some
-/// shards are left alone: a caller's request would find the difference too.
+/// As `leased`, and control messages are lost while leaders are removed; nothing else fails. Some
+/// shards are idle: a caller's request would find the difference too.
 pub(super) fn deaf(profile: &mut Profile) {
     leased(profile);
     changing(profile);

@@ -1,6 +1,6 @@
-//! An acknowledged write is promised forever: it is the committed entry of its place, so by
-//! [`super::state_machine_safety`] what every replica applies there, and in the end every member of
-//! the group has applied it.
+//! An acknowledged write is promised forever: it is the committed entry of its index, so every
+//! replica applies it there ([`super::state_machine_safety`]), and at the end every member of the
+//! group has applied it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{Broken, broken};
 
 const NAME: &str = "acknowledged_survive";
 
-/// See the module.
+/// Checks that acknowledged writes are committed and applied; knows the newest of each shard.
 #[derive(Default)]
 pub(crate) struct AcknowledgedSurvive {
     newest: BTreeMap<ShardId, Index>,

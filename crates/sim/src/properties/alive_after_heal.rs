@@ -12,13 +12,13 @@ use crate::observation::{ProbeKind, SimTime};
 
 const NAME: &str = "alive_after_heal";
 
-/// See the module.
+/// Checks after the heal that every shard serves, has caught up and quiesces.
 #[derive(Default)]
 pub(crate) struct AliveAfterHeal {
     healed_at: Option<SimTime>,
-    /// What replicas were shown to be last.
+    /// Whether each replica was last seen quiesced.
     quiesced: BTreeMap<(ShardId, ReplicaId), bool>,
-    /// Whether the last probe of each kind went well.
+    /// Whether the last probe of each kind succeeded.
     probes: BTreeMap<(ShardId, NodeId, ProbeKind), bool>,
 }
 

@@ -1,5 +1,6 @@
-//! A commit index never goes back in one life; a leader commits only entries of its own term, and only
-//! what a quorum of its membership holds durably; and nobody applies beyond its commit index.
+//! A commit index never goes back in one life; a leader commits only entries of its own term, and
+//! only what a quorum of its membership holds durably; and no replica applies beyond its commit
+//! index.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::{Broken, broken};
 
 const NAME: &str = "commit_advances";
 
-/// See the module.
+/// Checks the commit indexes of all replicas; keeps the newest of each.
 #[derive(Default)]
 pub(crate) struct CommitAdvances {
     commits: BTreeMap<(ShardId, ReplicaId), Index>,
@@ -50,7 +51,8 @@ impl CommitAdvances {
             return Err(broken(NAME, shard, [replica.node], what));
         };
         let entry = LogId::new(term, commit);
-        // Raft paper, 5.4.2: entries of older terms are committed by one of its own only.
+        // Raft paper, 5.4.2: entries of older terms are committed only by an entry of the leader's
+        // own term.
         if term != replica.term {
             let own = replica.term;
             let what = format!("leader {id} of shard {shard} commits {entry} in term {own}");
@@ -82,8 +84,8 @@ impl CommitAdvances {
     }
 }
 
-/// Quorums are those of the membership in force at the entry, or of a later one in the leader's log:
-/// which one was in force when the leader counted does not show.
+/// Quorums are those of the membership in force at the entry, or of a later one in the leader's
+/// log: no observation shows which one was in force when the leader counted.
 fn is_held_by_quorum(known: &Known, shard: ShardId, leader: &Replica, entry: LogId) -> bool {
     let after = leader.memberships.partition_point(|(index, _)| *index <= entry.index);
     let candidates = &leader.memberships[after.saturating_sub(1)..];

@@ -1,5 +1,5 @@
-//! At most one leader per shard and term (election safety, Raft paper figure 3). A leader shows by
-//! its role, and by messages that only a leader sends.
+//! At most one leader per shard and term (election safety, Raft paper figure 3). A leader is known
+//! by its role, and by messages that only a leader sends.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use quorate_types::{NodeId, ReplicaId, ShardId, Term};
 
 use super::{Broken, broken};
 
-/// See the module.
+/// Checks that each term has one leader; keeps all leaders seen.
 #[derive(Default)]
 pub(crate) struct ElectionSafety {
     leaders: BTreeMap<(ShardId, Term), (ReplicaId, NodeId)>,

@@ -1,5 +1,5 @@
 //! What all properties know of each replica: where it lives, its role, and its log twice, as it was
-//! handed to the disk and as it is durable there. Kept up before any property looks.
+//! handed to the disk and as it is durable there. It is updated before any property checks.
 
 use std::collections::BTreeMap;
 
@@ -19,33 +19,33 @@ pub(crate) struct Replica {
     pub(crate) is_removed: bool,
     pub(crate) role: Role,
     pub(crate) is_serving: bool,
-    /// As its role says, or what it was restored with.
+    /// The term of its role, or the one it was restored with.
     pub(crate) term: Term,
     pub(crate) applied: Index,
     /// As handed to the disk.
     pub(crate) written: LogTerms,
-    /// As it would be found after a crash.
+    /// As a start after a crash would find it.
     pub(crate) durable: LogTerms,
     pub(crate) durable_term: Term,
     /// Every vote that was ever durable.
     pub(crate) votes: BTreeMap<Term, ReplicaId>,
     /// The durable log before it was cut last, and the term that was durable then: an answer that
-    /// waited for the sync before may leave after the one that cuts.
+    /// waited for the sync before may leave after the sync that cuts.
     pub(crate) before_cut: Option<(Term, LogTerms)>,
     /// Memberships in the written log, the base's first.
     pub(crate) memberships: Vec<(Index, Membership)>,
 }
 
-/// What became of a write.
+/// Whether a write fits the log before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fit {
     /// Its runs follow the log.
     Follows,
-    /// They leave a gap, or their terms go back.
+    /// Its runs leave a gap, or their terms go back.
     Gap,
 }
 
-/// See the module.
+/// What the properties know of all replicas, leaders and committed memberships.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) replicas: BTreeMap<(ShardId, ReplicaId), Replica>,
@@ -86,7 +86,7 @@ impl Replica {
     fn start(&mut self, node: NodeId, restored: &Restored) {
         let new = Replica::new(node, restored);
         let mut votes = std::mem::take(&mut self.votes);
-        // What it was restored with never hides what it had promised.
+        // A restored state never hides an earlier promise.
         votes.extend(new.votes.iter().filter(|(term, _)| !self.votes.contains_key(term)));
         let before_cut = self.before_cut.take();
         *self = Replica { votes, before_cut, ..new };
@@ -162,13 +162,13 @@ impl Known {
         all.map(|((_, id), replica)| (*id, replica)).filter(|(_, replica)| !replica.is_removed)
     }
 
-    /// What lies below is in no log of the shard any more.
+    /// No log of the shard holds anything below this index any more.
     pub(crate) fn floor(&self, shard: ShardId) -> Index {
         let bases = self.of_shard(shard).map(|(_, replica)| replica.durable.base().index);
         bases.min().unwrap_or(Index(0))
     }
 
-    /// Takes an observation in. Gives whether a write fitted to the log before it.
+    /// Takes in an observation. Returns whether a write fits the log before it.
     pub(crate) fn observe(&mut self, observation: &Observation<'_>) -> Fit {
         match *observation {
             Observation::NodeStarted { node, .. } | Observation::NodeStopped { node, .. } => {
@@ -236,7 +236,7 @@ impl Known {
         }
     }
 
-    /// A membership is committed; an older one than is known changes nothing.
+    /// Records a committed membership; one older than the known one changes nothing.
     pub(crate) fn commit_membership(&mut self, shard: ShardId, at: Index, new: &Membership) {
         match self.memberships.get(&shard) {
             Some((known, _)) if *known >= at => {}

@@ -2,8 +2,9 @@
 //! Raft paper figure 3).
 //!
 //! What a replica knows to be committed while its term is t was committed by a leader of term t at
-//! the latest. A leader of a higher term must hold it; one of a lower or the same term that learns
-//! late of its election need not. By log matching the newest such entry speaks for all before it.
+//! the latest. A leader of a higher term must hold it; a leader of a lower or the same term that
+//! learns late of its election need not. By log matching it is enough to check the newest such
+//! entry.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use quorate_types::{LogId, NodeId, ReplicaId, ShardId, Term};
 use super::state_machine_safety::StateMachineSafety;
 use super::{Broken, Sight, broken};
 
-/// See the module.
+/// Checks that new leaders hold what earlier terms committed.
 #[derive(Default)]
 pub(crate) struct LeaderCompleteness {
     /// The newest entry known to be committed by each term.
@@ -40,7 +41,7 @@ impl LeaderCompleteness {
         let earlier = committed.range(..term).map(|(_, entry)| *entry);
         let Some((id, witness)) = earlier.max_by_key(|(id, _)| id.index) else { return Ok(()) };
         let found = match sight.base(node, shard) {
-            // The base stands for a state, and that has to be the committed one.
+            // The base stands for a state, which must be the committed one.
             Some(base) if base.index >= id.index => {
                 let truth = machines.truth(shard, base.index);
                 if truth.is_none_or(|truth| truth.term == base.term) {

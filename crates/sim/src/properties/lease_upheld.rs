@@ -1,6 +1,6 @@
-//! A lease in force is upheld by a quorum whose voters are bound to its holder in its term, or silent: as
-//! long as that is so, nobody else can be elected. A lease that is merely not contradicted yet is
-//! found here before anybody reads by it.
+//! A lease in force is upheld by a quorum whose voters are bound to its holder in its term, or
+//! silent: for that long nobody else can be elected. This finds a lease without such a quorum
+//! before a read uses it.
 
 use quorate_raft::{Member, Membership};
 use quorate_types::{NodeId, ReplicaId, ShardId, Term};
@@ -9,7 +9,7 @@ use super::{Broken, broken};
 
 const NAME: &str = "lease_upheld";
 
-/// A lease was looked at; `free` may vote for another.
+/// Checks a lease in force; the replicas in `free` may vote for another replica.
 pub(crate) fn lease_held(
     node: NodeId,
     shard: ShardId,

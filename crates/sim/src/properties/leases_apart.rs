@@ -1,5 +1,5 @@
-//! No two replicas hold a lease of one shard at one time, and nobody serves as leader of a higher term
-//! while the lease of a lower one is held: its holder would read what is not the newest any more.
+//! No two replicas hold a lease of one shard at one time, and no leader of a higher term serves
+//! while a lease of a lower term is held: its holder would read stale data.
 
 use quorate_types::{NodeId, ReplicaId, ShardId, Term};
 
@@ -8,7 +8,7 @@ use super::{Broken, broken};
 
 const NAME: &str = "leases_apart";
 
-/// The holders of the moment were shown.
+/// Checks all holders at one moment.
 pub(crate) fn leases(
     known: &Known,
     shard: ShardId,

@@ -1,6 +1,6 @@
 //! Two logs that hold an entry of the same index and term are the same up to it (log matching, Raft
-//! paper figure 3): index and term name one payload, and one term of the entry before. Checked on
-//! every write, against all writes of all replicas before it.
+//! paper figure 3): index and term determine one payload, and one term of the entry before. Checked
+//! on every write, against all writes of all replicas before it.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +15,18 @@ use crate::observation::entry_hash;
 struct Entry {
     hash: u64,
     previous: Term,
-    /// Who wrote it first.
+    /// The node that wrote it first.
     node: NodeId,
 }
 
-/// See the module.
+/// Checks every written entry against all entries written before.
 #[derive(Default)]
 pub(crate) struct LogMatching {
     entries: BTreeMap<(ShardId, Index, Term), Entry>,
 }
 
 impl LogMatching {
-    /// A write was handed over; `replica` is as it was before.
+    /// Checks a write handed to the disk; `replica` is the state before it.
     pub(crate) fn written(
         &mut self,
         shard: ShardId,

@@ -4,7 +4,7 @@
 use quorate_raft::{Restored, Write};
 use quorate_types::{Index, LogId, Term};
 
-/// See the module.
+/// The base, the last index and the terms of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogTerms {
     base: LogId,
@@ -51,7 +51,7 @@ impl LogTerms {
         places.filter(|index| self.term_at(*index) != other.term_at(*index)).min()
     }
 
-    /// Takes a write in. False if its runs do not follow the log: nothing of them is taken in.
+    /// Takes in a write. False if its runs do not follow the log: then none of them is taken in.
     pub(crate) fn write(&mut self, write: &Write) -> bool {
         if let Some(install) = super::install_of(write) {
             self.install(install.base, install.keeps_log);

@@ -1,7 +1,7 @@
-//! A replica is found to have lost what it acknowledged only where it has. The disks of a world keep
-//! what they synced, whatever else goes wrong, so here nobody ever may be: its group would lose a
-//! member that had kept every promise, and a node its directory. The other half, that who has lost
-//! something is found, is drilled with one group (`mutants/rollback.rs`).
+//! A replica is reported to have lost what it acknowledged only if it has. The disks of a world
+//! keep what they synced, whatever else fails, so no report is ever right here: the group would
+//! lose a member that had kept every promise, and a node its directory. The other half, that real
+//! losses are found, is drilled with one group (`mutants/rollback.rs`).
 
 use quorate_raft::Loss;
 use quorate_types::{NodeId, ReplicaId, ShardId};

@@ -1,4 +1,4 @@
-//! What waits in memory has a bound: per replica what was handed out and not yet done, per node the
+//! Memory is bounded: per replica the work that was handed out and is not yet done, per node the
 //! cache of log entries.
 
 use quorate_types::{NodeId, ShardId, limits};
@@ -11,7 +11,7 @@ const NAME: &str = "memory_bounded";
 /// Callers of one replica: writes up to the uncommitted bytes, of which each holds one entry, and
 /// reads.
 const WAITING_MAX: usize = limits::READS_PENDING_MAX + limits::INBOX_EVENTS_MAX;
-/// What is handed out passes the bound by one run at most.
+/// The bytes handed out exceed the bound by one run at most.
 const APPLY_BYTES_MAX: usize = limits::APPLY_BYTES_MAX + limits::FRAME_BYTES_MAX;
 /// More peers than any replica of a world has, strangers among them.
 const PEERS_MAX: usize = 16;
@@ -36,7 +36,7 @@ pub(crate) fn replica(node: NodeId, shard: ShardId, memory: &Memory) -> Result<(
 }
 
 pub(crate) fn node(node: NodeId, memory: &NodeMemory) -> Result<(), Broken> {
-    // The cache is trimmed at the end of each turn, of all that may go.
+    // The end of each turn trims from the cache all that may be given up.
     let bound = memory.cached_bytes_max + memory.pinned_bytes;
     if memory.cached_bytes <= bound {
         return Ok(());

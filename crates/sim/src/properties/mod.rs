@@ -1,12 +1,12 @@
 //! The properties: what has to hold at every moment, whatever fails. One file each.
 //!
-//! A property sees [`Observation`]s and, where the text of one does not say enough, the living logs
-//! through [`Sight`]. It remembers as little as it can and answers at once, so a violation is found
-//! at the step that causes it.
+//! A property sees [`Observation`]s and, where these do not say enough, the living logs through
+//! [`Sight`]. It remembers as little as it can and answers at once, so a violation is found at the
+//! step that causes it.
 //!
-//! The order of observations is that of their effects. What one turn of a host brings about is to be
-//! shown as: roles, writes, commits, applied entries, messages; a change of standing before the
-//! support that it is about; and what became durable before any message that waited for it.
+//! Observations come in the order of their effects. The effects of one host turn must be shown as:
+//! roles, writes, commits, applied entries, messages; a change of standing before the support that
+//! it concerns; and what became durable before any message that waited for it.
 
 mod acknowledged_survive;
 mod alive_after_heal;
@@ -41,7 +41,7 @@ use crate::observation::{Observation, SimTime};
 
 /// The logs of the living replicas, as their kernels have them now.
 pub trait Sight {
-    /// Term of an entry; `None` before the base, beyond the end, and where no replica lives.
+    /// Term of an entry; `None` before the base, beyond the end, and where no living replica is.
     fn term_at(&self, node: NodeId, shard: ShardId, index: Index) -> Option<Term>;
     /// Last entry of the log.
     fn last(&self, node: NodeId, shard: ShardId) -> Option<LogId>;
@@ -52,11 +52,11 @@ pub trait Sight {
 /// A property does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Its name, that of its file.
+    /// The property's name, which is that of its file.
     pub property: &'static str,
-    /// Where, if it is about one shard.
+    /// The shard, if the violation is about one.
     pub shard: Option<ShardId>,
-    /// Who took part.
+    /// The nodes that took part.
     pub nodes: Vec<NodeId>,
     /// What happened.
     pub what: String,
@@ -79,7 +79,7 @@ fn broken(
     Broken { property, shard: Some(shard), nodes: nodes.into_iter().collect(), what }
 }
 
-/// How a write begins the log anew, if it does.
+/// The install with which a write restarts the log, if it does.
 pub(crate) fn install_of(write: &Write) -> Option<&Install> {
     write.install.as_ref()
 }
@@ -106,18 +106,18 @@ pub struct Properties {
 type Place = (NodeId, ShardId, ReplicaId);
 
 impl Properties {
-    /// Nothing was observed yet.
+    /// Properties that have observed nothing yet.
     #[must_use]
     pub fn new() -> Properties {
         Properties::default()
     }
 
-    /// What the world's clients ask and are told; checked by [`Properties::end`].
+    /// The requests and replies of the world's clients; checked by [`Properties::end`].
     pub fn history_mut(&mut self) -> &mut History {
         &mut self.history
     }
 
-    /// Checks one observation; to be called in the order of time.
+    /// Checks one observation; call it in the order of time.
     ///
     /// # Errors
     /// The property that does not hold.
@@ -135,7 +135,7 @@ impl Properties {
         self.after(at, sight, observation)
     }
 
-    /// Checks what can be known at the end only.
+    /// Checks what can be known only at the end.
     ///
     /// # Errors
     /// The property that does not hold.
@@ -145,7 +145,7 @@ impl Properties {
         reads_linearizable::end(&self.history)
     }
 
-    /// What is judged by the state before the observation.
+    /// Checks that need the state before the observation.
     fn before(&mut self, observation: &Observation<'_>) -> Result<(), Broken> {
         match *observation {
             Observation::ReplicaAdded { node, shard, replica, restored } => {
@@ -182,7 +182,7 @@ impl Properties {
         }
     }
 
-    /// What is judged by the state after it.
+    /// Checks that need the state after the observation.
     fn after(
         &mut self,
         at: SimTime,
@@ -323,7 +323,7 @@ impl Properties {
     }
 }
 
-/// A write that does not fit is one that the log before it does not explain.
+/// Reports a write that does not follow the log before it.
 fn gap(observation: &Observation<'_>) -> Broken {
     let (property, node, shard, replica) = match *observation {
         Observation::Durable { node, shard, replica, .. } => {

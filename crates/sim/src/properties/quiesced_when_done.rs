@@ -1,5 +1,5 @@
-//! A leader quiesces once every follower that counts knows all that is committed: nothing would
-//! tell it later.
+//! A leader quiesces only once every follower that counts knows all that is committed: later
+//! nothing would tell the follower.
 
 use quorate_types::{Index, NodeId, ShardId};
 
@@ -7,7 +7,7 @@ use super::{Broken, broken};
 
 const NAME: &str = "quiesced_when_done";
 
-/// A quiesced leader was looked at beside a follower that its node has the support of.
+/// Checks a quiesced leader against a follower whose node supports the leader's node.
 pub(crate) fn quiesced_leader(
     (leader, follower): (NodeId, NodeId),
     shard: ShardId,

@@ -1,5 +1,5 @@
-//! Read contexts only grow, through all lives of a replica: an answer that comes late must not pass for
-//! the answer to a newer question.
+//! Read contexts only grow, through all lives of a replica: a late response must not pass for the
+//! response to a newer request.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{Broken, broken};
 
 const NAME: &str = "read_contexts";
 
-/// See the module.
+/// Checks that read contexts grow; keeps the newest of each replica.
 #[derive(Default)]
 pub(crate) struct ReadContexts {
     newest: BTreeMap<(ShardId, ReplicaId), u64>,

@@ -8,7 +8,8 @@ pub(crate) fn end(history: &History) -> Result<(), Broken> {
     let limits = Limits::default();
     let what = match history.check(&limits) {
         Verdict::Linearizable => return Ok(()),
-        // Too hard a history says nothing of the system, but a world must not make such ones.
+        // A history too hard to check says nothing about the system, but a world must not make such
+        // histories.
         verdict @ (Verdict::Violation { .. } | Verdict::Exhausted { .. }) => verdict.to_string(),
     };
     Err(Broken { property: "reads_linearizable", shard: None, nodes: Vec::new(), what })

@@ -1,7 +1,7 @@
-//! Replicas of a shard are one state machine (Schneider, "Implementing fault-tolerant services using
-//! the state machine approach", 1990): the same entry has the same reply at each of them, and what
-//! they have applied as far leaves the same data. A machine that keeps something beside its map, or
-//! looks at a clock, or at the order of a hash table, is found here.
+//! Replicas of a shard are one state machine (Schneider, "Implementing fault-tolerant services
+//! using the state machine approach", 1990): the same entry has the same reply at each of them, and
+//! the same applied index means the same data. This finds a machine that keeps something beside its
+//! map, or reads a clock, or depends on the order of a hash table.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use super::{Broken, broken};
 
 const NAME: &str = "replicas_agree";
 
-/// What one replica made of a place first.
+/// The first node that reached an index, and the hash of its reply or data.
 #[derive(Clone, Copy)]
 struct Seen {
     node: NodeId,
     hash: u64,
 }
 
-/// See the module.
+/// Compares the replies and the data of all replicas.
 #[derive(Default)]
 pub(crate) struct ReplicasAgree {
     replies: BTreeMap<(ShardId, Index), Seen>,

@@ -34,7 +34,7 @@ pub(crate) fn restored() -> Restored {
     }
 }
 
-/// A run of `count` commands, each of which says its place.
+/// A run of `count` commands, each of which contains its index.
 pub(crate) fn run(term: u64, first: u64, count: u64) -> Run {
     let mut draft = RunDraft::new();
     for index in first..first + count {
@@ -82,7 +82,7 @@ impl WriteBuilder {
     }
 }
 
-/// Logs of the living replicas of [`SHARD`], as a test says.
+/// Logs of the living replicas of [`SHARD`], set by a test.
 #[derive(Default)]
 pub(crate) struct Logs(pub(crate) Vec<(u64, LogId)>);
 
@@ -140,7 +140,7 @@ impl Bench {
         self.see(&Observation::Written { node, shard: SHARD, replica, write })
     }
 
-    /// Written, and durable at once.
+    /// Shows a write, durable at once.
     pub(crate) fn durable(&mut self, id: u64, write: &Write) -> Result<(), Broken> {
         self.written(id, write)?;
         let (node, replica) = (NodeId(id), ReplicaId(id));
@@ -164,7 +164,7 @@ impl Bench {
         self.see(&Observation::Sent { from, to, shard: SHARD, message: &message })
     }
 
-    /// One run, durable at the given replicas.
+    /// Makes one run durable at the given replicas.
     pub(crate) fn replicate(&mut self, at: &[u64], number: u64, run: &Run) {
         for id in at {
             let write = write(number).with(run.clone()).build();

@@ -1,5 +1,5 @@
-//! A replica votes for one candidate per term, forever, whatever restarts come between. A vote shows
-//! in the message that gives it, in a candidate's own request, and in durable hard states.
+//! A replica votes for one candidate per term, forever, whatever restarts come between. A vote is
+//! seen in the message that gives it, in a candidate's own request, and in durable hard states.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use quorate_types::{NodeId, ReplicaId, ShardId, Term};
 
 use super::{Broken, broken};
 
-/// See the module.
+/// Checks that each replica votes once per term; keeps all votes seen.
 #[derive(Default)]
 pub(crate) struct SingleVote {
     votes: BTreeMap<(ShardId, ReplicaId, Term), ReplicaId>,

@@ -1,6 +1,6 @@
 //! All replicas apply the same entry at the same index (state machine safety, Raft paper figure 3),
-//! each in order and once per life, nothing that is not durable in its own log (RULE 4). Nothing is
-//! given up that was not applied.
+//! each in order and once per life, and only what is durable in its own log (RULE 4). No log gives
+//! up an entry that was not applied.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use crate::observation::entry_hash;
 
 const NAME: &str = "state_machine_safety";
 
-/// What was applied somewhere: the truth for everybody else.
+/// An entry as it was first applied: all other replicas must apply the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Truth {
     pub(crate) term: Term,
     pub(crate) hash: u64,
-    /// Who applied it first.
+    /// The node that applied it first.
     node: NodeId,
 }
 
-/// See the module.
+/// Compares the applied entries of all replicas.
 #[derive(Default)]
 pub(crate) struct StateMachineSafety {
     truth: BTreeMap<(ShardId, Index), Truth>,
-    /// What lies below was forgotten.
+    /// Entries below were forgotten.
     floors: BTreeMap<ShardId, Index>,
 }
 
@@ -36,12 +36,12 @@ impl StateMachineSafety {
         self.truth.get(&(shard, index)).copied()
     }
 
-    /// True if [`StateMachineSafety::truth`] knows of `index` no more.
+    /// True if [`StateMachineSafety::truth`] has forgotten `index`.
     pub(crate) fn is_forgotten(&self, shard: ShardId, index: Index) -> bool {
         self.floors.get(&shard).is_some_and(|floor| index < *floor)
     }
 
-    /// Entries were applied; `replica` is as it was before.
+    /// Checks applied entries; `replica` is the state before them.
     pub(crate) fn applied(
         &mut self,
         shard: ShardId,
@@ -102,7 +102,7 @@ impl StateMachineSafety {
         Err(broken(NAME, shard, [known.node, here.node], what))
     }
 
-    /// The state of a snapshot was taken in.
+    /// Checks the install of a snapshot's state.
     pub(crate) fn installed(
         &self,
         shard: ShardId,
@@ -123,7 +123,7 @@ impl StateMachineSafety {
         }
     }
 
-    /// A log was given up through `base`; `replica` is as it was before.
+    /// Checks that a log is given up through `base`; `replica` is the state before.
     pub(crate) fn purged(
         shard: ShardId,
         id: ReplicaId,
@@ -140,7 +140,7 @@ impl StateMachineSafety {
         Err(broken(NAME, shard, [replica.node], what))
     }
 
-    /// No log holds anything below `floor` any more, so nobody applies it again.
+    /// Forgets entries below `floor`: no log holds them any more, so nobody applies them again.
     pub(crate) fn forget_below(&mut self, shard: ShardId, floor: Index) {
         let known = self.floors.entry(shard).or_default();
         *known = floor.max(*known);

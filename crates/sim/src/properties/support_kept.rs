@@ -2,9 +2,9 @@
 //! restart does not end it: until the last support of an earlier life is over, the node gives no
 //! vote or pre-vote and campaigns for nothing. Incarnations and epochs never go back within a life.
 //!
-//! Times are true ones. A clock that was tampered with since the promise was made ends it earlier by
-//! up to the drift margin, which the requester leaves out of its count; one that jumped beyond the
-//! margin keeps no promise.
+//! Times are true times. If a clock drifted or jumped since the promise was made, the promise may
+//! end earlier by up to the drift margin, on which the requester does not count; a clock that
+//! jumped beyond the margin keeps no promise.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ const ROUNDING_NANOS: u64 = 1_000;
 #[derive(Clone, Copy)]
 struct Promise {
     epoch: SupportEpoch,
-    /// True time before which it is not ended.
+    /// True time before which the promise must not end.
     until: SimTime,
 }
 
@@ -36,7 +36,7 @@ struct Supporter {
     silent_until: SimTime,
 }
 
-/// See the module.
+/// Checks the support that every node gives.
 #[derive(Default)]
 pub(crate) struct SupportKept {
     supporters: BTreeMap<NodeId, Supporter>,
@@ -92,7 +92,7 @@ impl SupportKept {
         Ok(())
     }
 
-    /// Whoever counts on support counts on less than was promised.
+    /// Checks that a requester counts on support for no longer than was promised.
     pub(crate) fn held(
         supporter: NodeId,
         requester: NodeId,

@@ -2,10 +2,10 @@
 //!
 //! Compared with a mirror of each replica's disk:
 //!
-//! - `Accepted` through an index: the log is durable through it, and is there what the leader of that
-//!   term has;
-//! - a vote given, and a candidate's request: that very vote, in that term;
-//! - any other answer, and what a leader sends: the term it tells.
+//! - `Accepted` through an index: the log is durable through it, and equals there the log of that
+//!   term's leader;
+//! - a vote given, and a candidate's request: that vote is durable, in that term;
+//! - any other answer, and what a leader sends: its term is durable.
 //!
 //! Pre-votes promise nothing, and neither do questions to the leader. An answer may leave after later
 //! writes have become durable too, so votes of earlier terms count, and an answer in a term before
@@ -21,7 +21,7 @@ use super::{Broken, broken};
 
 const NAME: &str = "sync_before_promise";
 
-/// A message left its node.
+/// Checks a message that leaves its node.
 pub(crate) fn sent(
     known: &Known,
     machines: &StateMachineSafety,
@@ -35,7 +35,8 @@ pub(crate) fn sent(
         let what = format!("replica {sender} of shard {shard}, term {term}: {what}");
         Err(broken(NAME, shard, [from], what))
     };
-    // A durable term beyond that of the vote keeps it as well: nobody else gets one there any more.
+    // A durable term beyond that of the vote is enough too: no other candidate gets a vote in the
+    // old term.
     let votes_for =
         |candidate| replica.votes.get(&term) == Some(&candidate) || replica.durable_term > term;
     match message.body {
@@ -91,8 +92,8 @@ fn agrees(
     let Some(own) = log.term_at(matched) else {
         return Err(format!("durable is {} only", log.last()));
     };
-    // An entry of the leader's own term is the leader's: nobody else makes such entries, and by log
-    // matching all before it is the leader's too.
+    // An entry of the leader's own term is the leader's: only it makes such entries, and by log
+    // matching all entries before it are the leader's too.
     if own == term {
         return Ok(());
     }
@@ -114,7 +115,7 @@ fn agrees(
     Err(format!("durable there is {own}, and leader {leader} has {theirs:?}"))
 }
 
-/// A replica was found on its disk; `before` is what is known of it.
+/// Checks a replica restored from its disk; `before` is what was known of it.
 pub(crate) fn restored(
     before: &Replica,
     node: NodeId,
@@ -182,7 +183,7 @@ mod tests {
         bench.send(3, 1, 2, ask(true)).expect("a pre-vote promises nothing");
         bench.durable(2, &write(2).run(2, 2, 2).build()).expect("the entries");
         bench.send(2, 1, 2, Body::Accepted { matched: Index(3) }).expect("durable");
-        // The next leader cuts it off, and the answer of before leaves only now.
+        // The next leader cuts the entries off, and the earlier answer leaves only now.
         bench.durable(3, &write(1).vote(3, 3).build()).expect("its own vote");
         bench.role(3, Role::Leader, 3).expect("elected");
         bench.durable(2, &write(3).vote(3, 3).cut(3).run(3, 3, 1).build()).expect("cut");

@@ -1,5 +1,5 @@
-//! Clients: each has one request under way, goes to the node that it takes for the leader's, tries
-//! again what certainly did not happen, and gives up after a while.
+//! Simulated clients: each has one request under way, sends it to the node that it takes for the
+//! leader, retries it if it certainly did not happen, and gives up after a while.
 
 use quorate_host::{Answer, Event, HostRefusal, Ticket};
 use quorate_machine::ApplyOutcome;
@@ -16,20 +16,20 @@ use crate::observation::{Observation, OperationEnd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClientNumber(pub(crate) usize);
 
-/// Shards that are to be idle are left alone from so long before the heal.
+/// From this long before the heal, clients leave the shards that are to be idle alone.
 const IDLE_BEFORE_HEAL: u64 = 15 * SECOND;
-/// A client gives up after so long.
+/// A client gives up after this time.
 const TIMEOUT: u64 = 1_500 * MILLI;
 
-/// Operations that are to end well per second.
+/// Operations per second that should succeed.
 const ENDED_PER_SECOND_MIN: u64 = 40;
 
-/// Who waits at a node; `asked` is the true time at which it came there.
+/// Who waits for a node's answer; `asked` is the true time at which the request arrived there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Caller {
     /// A client, for its operation.
     Client { client: ClientNumber, operation: u64, asked: u64 },
-    /// The operator: answers are not what it goes by.
+    /// The operator, which ignores the answer.
     Operator,
     /// A probe after the heal.
     Probe { probe: usize, asked: u64 },
@@ -40,9 +40,9 @@ pub(crate) struct Request {
     operation: u64,
     pub(crate) shard: ShardId,
     ask: Ask,
-    /// A node has it, and may carry it out.
+    /// A node received it, and may carry it out.
     is_out: bool,
-    /// The newest write of the shard that had been acknowledged when it began.
+    /// The shard's newest acknowledged write when the request began.
     floor: Index,
 }
 
@@ -79,7 +79,7 @@ impl World {
         self.schedule.at(self.now + TIMEOUT, Happening::Timeout { client, operation });
     }
 
-    /// Sends a request to the node that is taken for the leader's, or to any.
+    /// Sends a request to the node that the client takes for the leader, or to a random one.
     fn send_request(&mut self, client: ClientNumber, operation: u64, after: u64) {
         let request = self.clients[client.0].request.as_ref().expect("a request is under way");
         let (shard, is_read) = (request.shard, request.ask == Ask::Read);
@@ -121,7 +121,7 @@ impl World {
             },
         };
         self.tell(node, event);
-        // One turn for all that came in while the worker stood still.
+        // One turn for all requests that arrived while the worker stood still.
         self.wake(node);
     }
 
@@ -143,14 +143,14 @@ impl World {
 
     fn next_request(&mut self, client: ClientNumber) {
         self.clients[client.0].request = None;
-        // Clients of a world that is behind make haste: every seed is to be worth its time.
+        // Clients hurry when too few operations have succeeded: every seed must be worth its time.
         let is_behind = self.ended_well < self.now / SECOND * ENDED_PER_SECOND_MIN;
         let longest = if is_behind { 30 * MILLI } else { 400 * MILLI };
         let thinks = self.random.between(2 * MILLI, longest);
         self.schedule.at(self.now + thinks, Happening::Client(client));
     }
 
-    /// The request under way has a certain end.
+    /// Ends the request under way, whose outcome is known.
     pub(crate) fn end_request(&mut self, client: ClientNumber, outcome: Outcome<'_>) {
         let request = self.clients[client.0].request.take().expect("a request is under way");
         let failed = matches!(outcome, Outcome::DidNotHappen);
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// A wait ended at a node by other means than an applied entry.
+    /// A node answers a caller by other means than an applied entry.
     pub(crate) fn handle_answer(&mut self, node: usize, ticket: Ticket, answer: &Answer) {
         let process = self.nodes[node].process.as_mut().expect("only the living answer");
         let caller = process.callers.remove(&ticket).expect("a ticket is answered once");
@@ -261,16 +261,16 @@ impl World {
         }
     }
 
-    /// A confirmed read looks at the data here.
+    /// Serves a confirmed read from this node's data.
     fn read(&mut self, node: usize, client: ClientNumber, shard: ShardId) {
         let Node { process, data, .. } = &mut self.nodes[node];
         let process = process.as_ref().expect("only the living answer");
         let Some(live) = process.replicas.get(&shard) else {
-            // Removed in this very step: as good as a lost answer.
+            // The replica was removed in this very step: the same as a lost answer.
             self.next_request(client);
             return;
         };
-        // The request is taken out first: the data is borrowed while it is judged.
+        // The request is taken out first, since judging it borrows the data.
         let request = self.clients[client.0].request.take().expect("it waits");
         let moment = Moment {
             now: self.now,

@@ -1,18 +1,18 @@
-//! A node's clock: how far it strays from the true time that only the world knows.
+//! A node's simulated clock, which strays from the true time that only the world knows.
 
 use quorate_types::Monotonic;
 
 const MILLION: i128 = 1_000_000;
 
-/// A clock that runs at a rate of its own, and now and then jumps ahead or stands still. Like
+/// A clock that runs too fast or too slow, and sometimes jumps ahead or stands still. Like
 /// CLOCK_BOOTTIME it never goes back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     /// True time of the last change of rate or jump.
     since: u64,
-    /// What the clock showed then.
+    /// What the clock showed at `since`.
     shown: u64,
-    /// Runs faster than true time by so many millionths.
+    /// How much faster than true time it runs, in millionths.
     parts_per_million: i64,
 }
 
@@ -28,7 +28,7 @@ impl Clock {
         Monotonic(self.shown + u64::try_from(shown).expect("clocks never go back"))
     }
 
-    /// The first true time at which the clock shows `shown` or more, as far as it keeps its rate.
+    /// The first true time at which the clock shows `shown` or more, if it keeps its rate.
     pub(crate) fn when(&self, shown: Monotonic) -> u64 {
         let ahead = i128::from(shown.0.saturating_sub(self.shown));
         let rate = MILLION + i128::from(self.parts_per_million);

@@ -1,6 +1,6 @@
 //! The simulated data store of one node: spaces, each with the data and the applied record of one
-//! replica (RULES 10 and 12). What was applied is volatile until it is flushed; a crash undoes the
-//! rest from a journal, so that a flush copies nothing.
+//! replica (RULES 10 and 12). Applied data is volatile until it is flushed; a crash undoes the
+//! unflushed part from a journal, so that a flush copies nothing.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use quorate_types::LogId;
 
 use crate::observation::{entry_hash, scramble};
 
-/// A place for the data of one replica; never reused.
+/// Names the space of one replica's data; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SpaceId(pub(crate) u64);
 
@@ -20,7 +20,7 @@ pub(crate) struct Space {
     map: BTreeMap<Bytes, Bytes>,
     pub(crate) record: AppliedRecord,
     flushed: AppliedRecord,
-    /// What stood under the keys that were changed since the flush, oldest first.
+    /// The old values of the keys changed since the flush, oldest change first.
     undo: Vec<(Bytes, Option<Bytes>)>,
 }
 
@@ -29,7 +29,7 @@ impl Space {
         Space { map, flushed: record.clone(), record, undo: Vec::new() }
     }
 
-    /// One whose data is volatile still (RULE 13 forbids to name it): for a mutant.
+    /// Makes a space whose data is still volatile (RULE 13 forbids naming it), for a mutant.
     pub(crate) fn unflushed(map: &BTreeMap<Bytes, Bytes>, record: &AppliedRecord) -> Space {
         let nothing = AppliedRecord { applied: LogId::default(), ..record.clone() };
         let mut space = Space::new(BTreeMap::new(), nothing);
@@ -38,23 +38,23 @@ impl Space {
         space
     }
 
-    /// The record that a crash would leave.
+    /// The record that would survive a crash.
     pub(crate) fn flushed(&self) -> &AppliedRecord {
         &self.flushed
     }
 
-    /// Everything applied is durable from now on.
+    /// Makes everything applied durable.
     pub(crate) fn flush(&mut self) {
         self.undo.clear();
         self.flushed.clone_from(&self.record);
     }
 
-    /// A consistent view, for a snapshot.
+    /// A consistent copy of data and record, for a snapshot.
     pub(crate) fn view(&self) -> (BTreeMap<Bytes, Bytes>, AppliedRecord) {
         (self.map.clone(), self.record.clone())
     }
 
-    /// The same for the same data, whatever it was made by.
+    /// A hash that depends on the data alone, not on how it was made.
     pub(crate) fn digest(&self) -> u64 {
         let pairs = self.map.iter();
         pairs.fold(0, |digest, (key, value)| {
@@ -126,7 +126,7 @@ impl ApplyTarget for Space {
 #[derive(Default)]
 pub(crate) struct DataStore {
     spaces: BTreeMap<SpaceId, Space>,
-    /// Durable: a space that a crash made garbage is not given out again.
+    /// The last id given out. Durable: an id that a crash made garbage is not given out again.
     last: u64,
 }
 
@@ -149,7 +149,7 @@ impl DataStore {
         self.spaces.remove(&id);
     }
 
-    /// What a start does before anything else: deletes every space that no replica names.
+    /// Deletes every space that no replica names; a start does this before anything else.
     pub(crate) fn retain(&mut self, is_named: impl Fn(SpaceId) -> bool) {
         self.spaces.retain(|id, _| is_named(*id));
     }
@@ -159,7 +159,7 @@ impl DataStore {
         self.spaces.values().any(|space| space.record.applied != space.flushed.applied)
     }
 
-    /// What was not flushed is gone.
+    /// Loses everything that was not flushed.
     pub(crate) fn crash(&mut self) {
         self.spaces.values_mut().for_each(Space::crash);
     }

@@ -1,22 +1,22 @@
-//! Faults: each kind that the seed has strikes again and again, at random times.
+//! Injects faults: each kind that the seed has strikes again and again, at random times.
 
 use super::profile::Clocks;
 use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
 use crate::observation::{FaultKind, Observation, why};
 
-/// A fault that lasted comes to its end.
+/// The end of a fault that lasts.
 pub(crate) struct FaultEnd {
     kind: FaultKind,
     node: Option<usize>,
 }
 
-/// Furthest that a clock runs fast or slow within the margin, in millionths.
+/// The most that a clock runs fast or slow within the margin, in millionths.
 const DRIFT_WITHIN: u64 = 10_000;
-/// Furthest that one jumps within the margin. Two clocks that each drift by 1% for one support and
-/// jump once stray by 44 ms, which is less than the margin of 50.
+/// The most that a clock jumps within the margin. Two clocks that each drift by 1% for one support
+/// and jump once stray by 44 ms, which is less than the margin of 50 ms.
 const JUMP_WITHIN: u64 = 12 * MILLI;
-/// Shortest time between two jumps of one clock: longer than a support by any clock.
+/// Shortest time between two jumps of one clock: longer than a support lasts by any clock.
 const JUMPS_APART: u64 = 1_300 * MILLI;
 
 impl World {
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// A time within the faulty part of the world, `low` to `high` from now.
+    /// Draws the end of a fault: `low` to `high` milliseconds from now, but not after the heal.
     fn lasts(&mut self, low: u64, high: u64) -> u64 {
         let until = self.now + self.random.between(low * MILLI, high * MILLI);
         until.min(self.config.faulty_ms * MILLI)
@@ -78,7 +78,7 @@ impl World {
                 self.nodes[node].disk.stalled_until = until;
                 self.lasting(kind, Some(node), until);
             }
-            // Shown when it strikes.
+            // These three are shown when they take effect.
             FaultKind::SyncFailed => self.nodes[node].disk.fails_next = true,
             FaultKind::BitFlip => self.flip(node),
             FaultKind::SnapshotCut => self.snapshot_cut = Some(node),
@@ -97,7 +97,7 @@ impl World {
         self.observe(Observation::Fault { kind, node, detail: "" });
     }
 
-    /// A fault that lasted is over.
+    /// A fault that lasts ends.
     pub(crate) fn handle_fault_end(&mut self, end: FaultEnd) {
         let FaultEnd { kind, node } = end;
         let id = node.map(|node| self.nodes[node].id);
@@ -140,7 +140,7 @@ impl World {
                 self.nodes[node].clock.jump(now, by);
             }
             _ => {
-                // A machine frozen from outside: neither its clock nor its process goes on.
+                // A machine frozen from outside: both its clock and its process stand still.
                 let until = self.lasts(60, 5_000);
                 let this = &mut self.nodes[node];
                 this.clock.freeze(now, until);
@@ -151,7 +151,7 @@ impl World {
         self.rearm(node);
     }
 
-    /// The timers of a node are looked at again: its clock goes otherwise now.
+    /// Checks the timers of a node again, since its clock has changed.
     fn rearm(&mut self, node: usize) {
         self.wake(node);
         self.nodes[node].heartbeat_at = self.now;
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// Whether a replica of the shard is damaged and nobody knows yet.
+    /// Whether a replica of the shard has damage that no read has found yet.
     fn is_flipped(&self, shard: quorate_types::ShardId) -> bool {
         let flipped = |node: &super::node::Node| {
             node.disk.replica(shard).is_some_and(super::log_disk::LogReplica::is_flipped)
@@ -202,7 +202,7 @@ impl World {
                     FaultKind::Partition if side[from] != side[to] => {
                         self.network.cut(from, to, until);
                     }
-                    // Whoever is on the other side is lost to one node, and to nobody else.
+                    // The nodes of one side lose the link to `node`, and no other link.
                     FaultKind::PartialPartition
                         if (from == node && side[to]) || (to == node && side[from]) =>
                     {

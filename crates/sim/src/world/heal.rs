@@ -1,4 +1,4 @@
-//! The end of the faults, and of the world: everything works again, and everybody has to notice.
+//! The end of the faults, and of the world: everything works again, and every node must notice.
 
 use quorate_host::{Answer, Event, Ticket};
 use quorate_types::ShardId;
@@ -10,21 +10,21 @@ use super::{Clocks, SECOND, World};
 use crate::linearizability::ClientId;
 use crate::observation::{Observation, ProbeKind};
 
-/// How long clients go on after the heal.
+/// How long clients continue after the heal.
 pub(crate) const BOUND: u64 = 10 * SECOND;
-/// Then nobody asks for anything, and shards quiesce.
+/// How long clients then send nothing, so that shards quiesce.
 pub(crate) const REST: u64 = 5 * SECOND;
-/// The same where shards are idle: the audit takes three rounds of 6.4 s to find a difference, and what it
-/// frees has to elect a leader.
+/// The same where shards are idle: the audit takes three rounds of 6.4 s to find a difference, and
+/// the shard that it frees must elect a leader.
 pub(crate) const REST_IDLE: u64 = 25 * SECOND;
-/// Seconds more in which a shard that was just woken may quiesce.
+/// Extra seconds in which a shard that was just woken may quiesce.
 pub(crate) const LOOKS_MORE: u64 = 3;
 /// How long a probe may take.
 pub(crate) const PROBE_TIMEOUT: u64 = SECOND;
-/// Clients of probes have numbers from here on.
+/// The lowest client id of probes.
 const PROBE_CLIENT: u64 = 1_000;
 
-/// A request after the heal, through one node's hint.
+/// A request after the heal, sent to the leader that one node names.
 pub(crate) struct Probe {
     node: usize,
     shard: ShardId,
@@ -33,7 +33,7 @@ pub(crate) struct Probe {
     is_ok: bool,
 }
 
-/// All of them.
+/// All probes.
 #[derive(Default)]
 pub(crate) struct Probes(Vec<Probe>);
 
@@ -44,7 +44,7 @@ impl Probes {
 }
 
 impl World {
-    /// From here on nothing fails.
+    /// Ends all faults: from now on nothing fails.
     pub(crate) fn heal(&mut self) {
         self.is_healed = true;
         self.network.heal();
@@ -65,12 +65,12 @@ impl World {
         }
     }
 
-    /// Clients ask no more.
+    /// Makes clients send no more requests.
     pub(crate) fn rest(&mut self) {
         self.is_resting = true;
     }
 
-    /// The bound of liveness has passed: a write and a read through every node's hint.
+    /// After the bound of liveness: sends a write and a read to the leader that each node names.
     pub(crate) fn probe(&mut self) {
         if self.profile.has_liveness {
             self.sample_quiesced(true);
@@ -81,7 +81,7 @@ impl World {
                 let Some(view) = process.and_then(|process| process.host.view(shard)) else {
                     continue;
                 };
-                // One that is not admitted has no leader to name.
+                // A replica that is not admitted has no leader to name.
                 if self.operator.in_force(shard).members().all(|m| m.node != node_id(node)) {
                     continue;
                 }
@@ -118,7 +118,7 @@ impl World {
         self.step(leader);
     }
 
-    /// Has the workload make a request of the kind that the probe wants.
+    /// Lets the workload make a request of the probe's kind.
     fn ask_for_probe(&mut self, probe: usize) -> Option<Ask> {
         for _ in 0..100 {
             self.operations_last += 1;
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// Shows what every replica has come to.
+    /// Shows the final data of every replica.
     fn show_data(&mut self) {
         let mut seen = Vec::new();
         for Node { id, process, data, .. } in &mut self.nodes {
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    /// The last looks.
+    /// Makes the last checks.
     pub(crate) fn end(&mut self) {
         for probe in std::mem::take(&mut self.probes.0) {
             let Probe { node, shard, kind, is_ok, .. } = probe;

@@ -10,10 +10,10 @@ use quorate_types::ShardId;
 use super::workload::{Ask, Moment, Outcome, Workload};
 use crate::linearizability::{ClientId, Operation, OperationId, Reply, Value};
 
-/// Keys of one shard that are in use at a time.
+/// Keys of one shard in use at a time.
 const KEYS: u64 = 4;
-/// After so many nanoseconds a shard goes on with fresh keys: the check of one key grows faster than
-/// linear with the operations whose outcome is unknown.
+/// Nanoseconds after which a shard changes to fresh keys: the time to check one key grows faster
+/// than linearly with the operations whose outcome is unknown.
 const KEYS_LAST: u64 = 5_000_000_000;
 
 struct Pending {
@@ -22,16 +22,16 @@ struct Pending {
     operation: Operation,
 }
 
-/// See the module.
+/// The workload of the built-in key-value store.
 #[derive(Default)]
 pub struct KvWorkload {
     pending: BTreeMap<u64, Pending>,
-    /// The value of each key that a client saw last: what a compare-and-set expects.
+    /// The last value of each key that a client saw; a compare-and-set expects it.
     seen: BTreeMap<Bytes, Value>,
 }
 
 impl KvWorkload {
-    /// Nothing was asked yet.
+    /// Makes a workload without any requests yet.
     #[must_use]
     pub fn new() -> KvWorkload {
         KvWorkload::default()

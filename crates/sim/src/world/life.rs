@@ -1,4 +1,4 @@
-//! Starts and ends of shards, processes and replicas.
+//! Starts and ends shards, processes and replicas.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,7 +23,7 @@ use crate::observation::{FaultKind, Observation, why};
 /// Where the log of every new shard begins (RULE 14).
 const BASE: LogId = LogId::new(Term(1), Index(1));
 
-/// Bounds that a handful of clients reaches.
+/// Sets bounds so small that a few clients reach them.
 fn tighten(config: &mut Config) {
     config.window_messages_max = 4;
     config.window_bytes_max = 2_000;
@@ -34,7 +34,7 @@ fn tighten(config: &mut Config) {
     config.promotion_lag_entries_max = 8;
 }
 
-/// The same for all shards of a node together.
+/// Does the same for the bounds of all shards of a node together.
 fn tighten_host(config: HostConfig) -> HostConfig {
     HostConfig {
         uncommitted_bytes_max: 6_000,
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    /// Makes a replica with the shard's first base, durably; a process that runs takes it in.
+    /// Makes a replica with the shard's first base, durably; a running process hosts it at once.
     pub(crate) fn create_replica(&mut self, node: usize, shard: ShardId, replica: ReplicaId) {
         if self.nodes[node].disk.tombstone(shard).is_some_and(|dead| replica <= dead) {
             let node = node_id(node);
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// A process takes a replica in, as the stores have it.
+    /// Lets a process host a replica, as restored from the stores.
     fn take_in(&mut self, node: usize, shard: ShardId, replica: ReplicaId, space: SpaceId) {
         let machine = self.workload.machine();
         let Node { id, data, disk, process, clock, .. } = &mut self.nodes[node];
@@ -114,7 +114,7 @@ impl World {
         self.touch(shard);
     }
 
-    /// A process starts on what the stores hold.
+    /// Starts a node's process from what its stores hold.
     pub(crate) fn start(&mut self, node: usize) {
         if self.nodes[node].process.is_some() {
             return;
@@ -186,7 +186,7 @@ impl World {
         self.step(node);
     }
 
-    /// A process ends, and will start again.
+    /// Ends a node's process, and schedules its restart.
     pub(crate) fn stop(&mut self, node: usize, reason: &'static str) {
         if self.nodes[node].process.take().is_none() {
             return;
@@ -199,7 +199,7 @@ impl World {
         let survived = self.nodes[node].disk.crash(survivors);
         self.show_durable(node, &survived);
         if (survived.len() as u64) < under_way && self.random.chance(300) {
-            // What a turn left behind half written is known by its checksum and cut off.
+            // A checksum shows the half-written turn, which is cut off.
             self.show_fault(FaultKind::TornWrite, Some(node));
         }
         if self.nodes[node].data.is_volatile() {
@@ -209,7 +209,7 @@ impl World {
         data.crash();
         (*timer_at, *paused_until, *hung_until) = (u64::MAX, 0, 0);
         *life += 1;
-        // What it had sent may still arrive, until its next life connects.
+        // What it sent may still arrive, until its next process connects.
         for peer in 0..self.nodes.len() {
             self.network.reset(peer, node);
         }
@@ -217,7 +217,7 @@ impl World {
         self.schedule.at(self.now + after, Happening::Restart { node });
     }
 
-    /// A replica ends for good: on proof, or because it may have lost what it promised (RULE 5).
+    /// Removes a replica for good: on proof, or because it may have lost what it promised (RULE 5).
     pub(crate) fn remove_replica(&mut self, node: usize, shard: ShardId, reason: &'static str) {
         let Some(replica) = self.nodes[node].disk.replica(shard).map(|r| r.replica) else { return };
         let now = self.nodes[node].read(self.now);

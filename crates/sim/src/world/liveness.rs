@@ -13,7 +13,7 @@ use super::{MILLI, World};
 use crate::observation::{Observation, SimTime};
 
 impl World {
-    /// Something is due on the heartbeat thread.
+    /// The heartbeat thread's timer is due.
     pub(crate) fn handle_heartbeat_timer(&mut self, node: usize) {
         if self.now < self.nodes[node].heartbeat_at {
             return;
@@ -25,14 +25,14 @@ impl World {
         let Some(liveness) = process.and_then(|process| process.liveness.as_mut()) else { return };
         liveness.handle_fitness(unfit);
         let datagrams = liveness.handle_timeout(now);
-        // Changes of standing are shown before what is given after them.
+        // Changes of standing are shown before the support given after them.
         self.after_liveness(node);
         for (to, datagram) in datagrams {
             self.send_datagram(node, number_of(to), datagram);
         }
     }
 
-    /// Why the node must not lead, if so.
+    /// Why the node must not lead, if there is a reason.
     fn unfit(&self, node: usize) -> Option<Unfit> {
         let Node { clock, disk, hung_since, hung_until, .. } = &self.nodes[node];
         let now = clock.read(self.now);
@@ -62,7 +62,7 @@ impl World {
         let until = liveness.supported_until(node_id(from));
         self.after_liveness(to);
         let Some(answer) = answer else { return };
-        // What a clock beyond the margin promises says nothing in true time.
+        // A promise by a clock beyond the margin means nothing in true time.
         if self.profile.clocks == Clocks::WithinMargin
             && answer.verdict == Verdict::Supported
             && let Some(until) = until
@@ -75,7 +75,7 @@ impl World {
         self.send_datagram(to, from, Datagram::Answer(answer));
     }
 
-    /// Carries what the liveness wants done to disk, worker and peers.
+    /// Passes what the liveness wants done to disk, worker and peers.
     fn after_liveness(&mut self, node: usize) {
         let id = self.nodes[node].id;
         let peers = self.nodes.len();
@@ -98,7 +98,7 @@ impl World {
                     self.observe(Observation::Standing { node: id, change: &change });
                     self.tell_later(node, Event::Standing(change));
                 }
-                // The worker goes by the support held.
+                // The worker decides by the support held.
                 LivenessEvent::Requester(_) => {}
                 LivenessEvent::Differs { node: peer, list } => {
                     self.send(node, number_of(peer), LANE_CONTROL, Freight::Audit(true, list));
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// The heartbeats' thread has news for the worker, whose copy lags by as long as that takes.
+    /// Sends news from the heartbeat thread to the worker, whose copy lags by the time it takes.
     fn tell_later(&mut self, node: usize, event: Event) {
         let at = self.now + self.random.below(self.profile.news_lag);
         let Node { news_at, life, .. } = &mut self.nodes[node];
@@ -129,7 +129,7 @@ impl World {
         self.schedule.at(at, Happening::News { node, life, event });
     }
 
-    /// It has come.
+    /// News from the heartbeat thread reaches the worker.
     pub(crate) fn handle_news(&mut self, node: usize, life: u64, event: Event) {
         if self.nodes[node].life == life {
             self.post(node, event);
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// A host noted something about a binding.
+    /// A host has a note about a binding for the liveness.
     pub(crate) fn handle_note(&mut self, node: usize, note: LivenessNote) {
         let from = self.nodes[node].id;
         let process = self.nodes[node].process.as_mut().expect("it took a turn");
@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    /// A list of the audit arrives.
+    /// An audit list arrives.
     pub(crate) fn handle_audit(
         &mut self,
         from: usize,

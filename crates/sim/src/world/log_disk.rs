@@ -1,8 +1,8 @@
-//! The simulated log disk of one node: the log of every replica, hard states, tombstones, and what
-//! belongs to the node itself.
+//! The simulated log disk of one node: every replica's log and hard state, tombstones, and the
+//! node's own durable values.
 //!
-//! Turns become durable in order, a batch per sync: while one batch syncs the next gathers. A crash
-//! keeps any number of the oldest turns under way, each as a whole, since a turn is one batch.
+//! Turns become durable in order, many per sync: while one sync runs, the turns of the next gather.
+//! A crash keeps any number of the oldest turns under way, each as a whole: a turn is one batch.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,22 +11,22 @@ use quorate_types::{Duration, Index, LogId, ReplicaId, ShardId, Term};
 
 use super::data_store::SpaceId;
 
-/// What is durable of one replica.
+/// The durable state of one replica.
 #[derive(Clone, Debug)]
 pub(crate) struct LogReplica {
     pub(crate) replica: ReplicaId,
     pub(crate) hard_state: HardState,
     pub(crate) base: LogId,
     pub(crate) base_membership: Membership,
-    /// Where its data is.
+    /// The space that holds its data.
     pub(crate) space: SpaceId,
     runs: VecDeque<Run>,
-    /// An entry in a run whose bits flipped; found when it is read.
+    /// An entry of the run in which a bit flipped; a read finds it.
     flipped: Option<Index>,
 }
 
 impl LogReplica {
-    /// A replica that begins with an empty log behind `base`.
+    /// Makes a replica with an empty log after `base`.
     pub(crate) fn new(
         replica: ReplicaId,
         base: LogId,
@@ -56,7 +56,7 @@ impl LogReplica {
         }
     }
 
-    /// A bit flipped, and nobody has found it.
+    /// Whether a bit flipped and no read has found it.
     pub(crate) fn is_flipped(&self) -> bool {
         self.flipped.is_some()
     }
@@ -83,7 +83,7 @@ impl LogReplica {
         }
     }
 
-    /// Runs through `base` go; a run that reaches beyond it keeps its tail.
+    /// Removes runs up to and including `base`; a run that extends beyond it keeps its tail.
     fn purge(&mut self, base: LogId, membership: Membership) {
         if base.index <= self.base.index {
             return;
@@ -100,7 +100,7 @@ impl LogReplica {
         (self.base, self.base_membership) = (base, membership);
     }
 
-    /// The replica as a start finds it; nothing if it is damaged.
+    /// The replica's state as a start reads it; `None` if it is damaged.
     fn restore(&self, applied: Index) -> Option<Restored> {
         if self.flipped.is_some() {
             return None;
@@ -131,26 +131,26 @@ impl LogReplica {
     }
 }
 
-/// A part of a turn.
+/// The part of a turn that one replica writes.
 pub(crate) struct ReplicaWrite {
     pub(crate) shard: ShardId,
     pub(crate) replica: ReplicaId,
     pub(crate) write: Write,
-    /// The fresh space of an install.
+    /// The fresh space, if the write is an install.
     pub(crate) space: Option<SpaceId>,
 }
 
-/// What is written as one.
+/// What the disk writes as one unit.
 pub(crate) enum DiskTurn {
-    /// A host's turn of that number.
+    /// A host's turn with its number.
     Turn(u64, Vec<ReplicaWrite>),
     /// The longest support given.
     Longest(Duration),
-    /// Runs through a base may go; nobody waits for it.
+    /// Runs up to and including a base may be removed; nobody waits for that.
     Purge(ShardId, ReplicaId, LogId, Membership),
 }
 
-/// Why a read gave nothing.
+/// The error of a read that found damage.
 pub(crate) struct Damaged;
 
 /// The log disk of one node.
@@ -165,11 +165,11 @@ pub(crate) struct LogDisk {
     queue: VecDeque<DiskTurn>,
     /// How many turns at the front of the queue the sync under way covers.
     pub(crate) syncing: usize,
-    /// Names the sync under way; a crash ends it.
+    /// The number of the sync under way; a crash ends that sync.
     pub(crate) sync: u64,
     /// True time before which the disk finishes nothing.
     pub(crate) stalled_until: u64,
-    /// Syncs take so much longer, in nanoseconds, until `slow_until`.
+    /// Until `slow_until`, syncs take up to this many nanoseconds longer.
     pub(crate) slow: u64,
     pub(crate) slow_until: u64,
     /// The next sync fails.
@@ -179,13 +179,13 @@ pub(crate) struct LogDisk {
 }
 
 impl LogDisk {
-    /// Queues a turn; true if a sync has to be begun.
+    /// Queues a turn; true if the caller must begin a sync.
     pub(crate) fn submit(&mut self, turn: DiskTurn) -> bool {
         self.queue.push_back(turn);
         self.syncing == 0
     }
 
-    /// Begins a sync of all that is queued; gives its name, nothing if there is no work.
+    /// Begins a sync of all queued turns; returns its number, or `None` if there is no work.
     pub(crate) fn begin_sync(&mut self, now: u64) -> Option<u64> {
         self.syncing = self.queue.len();
         self.sync += 1;
@@ -193,14 +193,14 @@ impl LogDisk {
         (self.syncing > 0).then_some(self.sync)
     }
 
-    /// The turns of the sync under way, oldest first, each durable from now on.
+    /// Makes the turns of the sync under way durable; returns them, oldest first.
     pub(crate) fn complete_sync(&mut self) -> Vec<DiskTurn> {
         let count = std::mem::take(&mut self.syncing);
         self.complete(count)
     }
 
-    /// The node died: the oldest `survivors` of what was under way are durable, the rest is gone.
-    /// Gives those that survived.
+    /// The node died: the oldest `survivors` of the turns under way are durable, the rest is lost.
+    /// Returns the survivors.
     pub(crate) fn crash(&mut self, survivors: usize) -> Vec<DiskTurn> {
         self.syncing = 0;
         self.sync += 1;
@@ -210,7 +210,7 @@ impl LogDisk {
         survived
     }
 
-    /// The newest turn of the host that is under way.
+    /// The number of the newest turn of the host that is under way.
     pub(crate) fn newest_turn(&self) -> Option<u64> {
         let number = |turn: &DiskTurn| match turn {
             DiskTurn::Turn(number, _) => Some(*number),
@@ -219,7 +219,7 @@ impl LogDisk {
         self.queue.iter().rev().find_map(number)
     }
 
-    /// Turns that are not durable.
+    /// How many turns are not durable yet.
     pub(crate) fn under_way(&self) -> usize {
         self.queue.len()
     }
@@ -246,12 +246,12 @@ impl LogDisk {
         turns
     }
 
-    /// The replica of that very id.
+    /// The replica, if it has exactly this id.
     fn living(&mut self, shard: ShardId, replica: ReplicaId) -> Option<&mut LogReplica> {
         self.replicas.get_mut(&shard).filter(|living| living.replica == replica)
     }
 
-    /// Takes a new replica in, durably.
+    /// Adds a new replica, durably.
     pub(crate) fn create(&mut self, shard: ShardId, replica: LogReplica) {
         let is_dead = self.tombstone(shard).is_some_and(|dead| replica.replica <= dead);
         assert!(!is_dead, "replica id {} of shard {shard} has a tombstone", replica.replica);
@@ -259,7 +259,7 @@ impl LogDisk {
         assert!(clash.is_none(), "shard {shard} has a replica here already");
     }
 
-    /// A replica ends: a tombstone stays. Gives its space.
+    /// Ends a replica and leaves a tombstone. Returns its space.
     pub(crate) fn end(&mut self, shard: ShardId) -> Option<SpaceId> {
         let ended = self.replicas.remove(&shard)?;
         self.tombstones.insert(shard, ended.replica);
@@ -279,13 +279,13 @@ impl LogDisk {
         self.replicas.iter().map(|(shard, replica)| (*shard, replica))
     }
 
-    /// The replica as a start finds it.
+    /// The replica's state as a start reads it; `None` if it is absent or damaged.
     pub(crate) fn restore(&self, shard: ShardId, applied: Index) -> Option<Restored> {
         self.replicas.get(&shard)?.restore(applied)
     }
 
-    /// A bit flips in the run that holds the entry at `place` of those that the log holds, counted
-    /// around; false if the log is empty.
+    /// Flips a bit in the run that holds the log's entry number `place`, modulo the count of
+    /// entries; false if the log is empty.
     pub(crate) fn flip(&mut self, shard: ShardId, place: u64) -> bool {
         let Some(replica) = self.replicas.get_mut(&shard) else { return false };
         let (Some(first), Some(last)) = (replica.runs.front(), replica.runs.back()) else {
@@ -296,7 +296,7 @@ impl LogDisk {
         true
     }
 
-    /// Takes damage for the end of a log, which it is not (RULE 5): for a mutant.
+    /// Treats damage as the end of a log, against RULE 5: for a mutant.
     pub(crate) fn cut_at_damage(&mut self, shard: ShardId) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         if let Some(flipped) = replica.flipped {
@@ -305,13 +305,13 @@ impl LogDisk {
         }
     }
 
-    /// Flips that nobody has found are undone, as a scrub against the other copies does.
+    /// Undoes flips that no read has found, as a scrub against the other copies does.
     pub(crate) fn scrub(&mut self) {
         self.replicas.values_mut().for_each(|replica| replica.flipped = None);
     }
 
-    /// Durable runs that begin at `from` and end before `until`; at most `bytes_max`, but at least
-    /// one if there is one.
+    /// Reads durable runs from `from` up to before `until`; stops once `bytes_max` is exceeded, so
+    /// it reads at least one run if there is one.
     pub(crate) fn read(
         &self,
         shard: ShardId,

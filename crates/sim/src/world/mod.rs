@@ -1,7 +1,7 @@
-//! The world: time, nodes, and everything that happens around them.
+//! The simulated world: time, nodes, and everything that happens around them.
 //!
 //! One queue of happenings drives it. Each happening touches one node, takes that node's turn, and
-//! schedules what follows from it. Everything is shown to the [`Watch`] in the order in which it
+//! schedules what follows. The world shows everything to the [`Watch`] in the order in which it
 //! happens; the first property that breaks ends the run.
 
 mod clients;
@@ -51,18 +51,18 @@ pub(crate) const MILLI: u64 = 1_000_000;
 /// Nanoseconds of a second.
 pub(crate) const SECOND: u64 = 1_000 * MILLI;
 
-/// What a world is made from.
+/// How to make a world.
 #[derive(Clone, Copy, Debug)]
 pub struct WorldConfig {
     /// The same seed gives the same history.
     pub seed: u64,
-    /// Simulated time with faults, in milliseconds; then everything heals.
+    /// How long faults strike, in milliseconds of simulated time; then everything heals.
     pub faulty_ms: u64,
-    /// Makes what the clients do, and the machines that interpret it.
+    /// Makes the workload: the clients' requests, and the machines that interpret them.
     pub workload: fn() -> Box<dyn Workload>,
-    /// The command that runs one seed of this world, told with a failure; the seed follows.
+    /// The command that runs one seed of this world, shown with a failure; the seed follows it.
     pub replay: &'static str,
-    /// Changes what the seed drew, for worlds in which some situation is to be likely.
+    /// Changes the profile that the seed drew, to make some situation likely.
     pub shape: fn(&mut Profile),
     /// A deliberate bug in every node.
     pub mutation: Mutation,
@@ -79,7 +79,7 @@ impl WorldConfig {
     }
 }
 
-/// See the crate's documentation.
+/// One simulated cluster with its clients, faults and checks; see the crate's documentation.
 pub struct World {
     config: WorldConfig,
     profile: Profile,
@@ -89,28 +89,28 @@ pub struct World {
     schedule: Schedule,
     network: Network,
     nodes: Vec<Node>,
-    /// All shards there are, in the order of their making.
+    /// All shards, in the order of their creation.
     shards: Vec<ShardId>,
     clients: Vec<Client>,
-    /// Which node clients take for a shard's leader's.
+    /// The node that clients take for each shard's leader.
     hints: BTreeMap<ShardId, usize>,
-    /// The newest write of each shard that was acknowledged.
+    /// The newest acknowledged write of each shard.
     acknowledged: BTreeMap<ShardId, Index>,
     operations_last: u64,
-    /// Operations of clients that were answered.
+    /// Operations of clients that succeeded.
     ended_well: u64,
     tickets_last: u64,
     transfers_last: u64,
     operator: Operator,
     probes: heal::Probes,
-    /// Changes of members that a leader was asked for.
+    /// Changes of members requested from a leader.
     asked_changes: BTreeMap<Ticket, (ShardId, Membership)>,
-    /// Shards whose commit index may have moved in the turn that comes.
+    /// Shards whose commit index may move in the next turn.
     touched: Vec<ShardId>,
     /// The next snapshot chunk from this node is lost.
     snapshot_cut: Option<usize>,
     is_healed: bool,
-    /// Clients ask no more.
+    /// Clients send no more requests.
     is_resting: bool,
     workload: Box<dyn Workload>,
     watch: Watch,
@@ -119,7 +119,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world at its beginning.
+    /// Makes a world in which nothing has happened yet.
     #[must_use]
     pub fn new(config: WorldConfig) -> World {
         let mut random = SplitMix64::new(config.seed);
@@ -161,16 +161,16 @@ impl World {
         }
     }
 
-    /// What this seed is like.
+    /// The profile drawn from the seed.
     #[must_use]
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// Runs to the end.
+    /// Runs the world to its end.
     ///
     /// # Errors
-    /// The first property that did not hold, and what led to it.
+    /// The first property that did not hold, and the events before it.
     pub fn run(mut self) -> Result<Finished, Box<Failure>> {
         self.run_to_end()?;
         Ok(self.watch.finish(self.history ^ self.random.bits()))
@@ -184,7 +184,7 @@ impl World {
         self.rest();
         let rest = if self.profile.has_idle_shards { heal::REST_IDLE } else { heal::REST };
         self.run_until(self.now + rest)?;
-        // The audit may have woken a shard a moment ago: it gets as long again to quiesce.
+        // The audit may have woken a shard just now: it gets more time to quiesce.
         for _ in 0..heal::LOOKS_MORE {
             if !self.profile.has_liveness || self.is_all_quiesced() {
                 break;
@@ -229,8 +229,8 @@ impl World {
         Ok(())
     }
 
-    /// Until when the process that a happening is for stands still; a worker's time, or that of the
-    /// heartbeat thread.
+    /// The time until which the happening's receiver, a worker or a heartbeat thread, stands
+    /// still.
     fn stands_until(&self, happening: &Happening) -> u64 {
         match happening {
             Happening::Freight { to, .. } => self.nodes[*to].worker_stands_until(),
@@ -293,17 +293,17 @@ impl World {
         }
     }
 
-    /// True in a world that wants to see this rule broken.
+    /// Whether the nodes of this world have this deliberate bug.
     pub(crate) fn breaks(&self, mutant: Mutant) -> bool {
         self.config.mutation.is(mutant)
     }
 
-    /// Shows something to everybody who watches.
+    /// Shows an observation to all watchers.
     pub(crate) fn observe(&mut self, observation: Observation<'_>) {
         self.watch.observe(self.now, &self.nodes, &observation);
     }
 
-    /// The world itself, or its workload, found something wrong.
+    /// Records a failure that the world itself or its workload found.
     pub(crate) fn fail(&mut self, property: &'static str, shard: Option<ShardId>, what: String) {
         self.watch.fail(property, shard, what);
     }

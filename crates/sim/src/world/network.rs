@@ -1,9 +1,9 @@
-//! The network: for each ordered pair of nodes a few lanes that keep their order, and datagrams
-//! that keep nothing.
+//! The simulated network: each ordered pair of nodes has a few lanes that keep the order of
+//! messages, and datagrams without any order.
 //!
 //! Like the engine's transport it loses a stream's messages only together with the connection: a
-//! cut bumps the link's generation, and what was on its way under an older one never arrives. An
-//! `unruly` network loses, doubles and reorders single messages too, which the kernel must bear.
+//! cut raises the link's generation, and messages under way from an older one never arrive. An
+//! `unruly` network also loses, doubles and reorders single messages, which the kernel must bear.
 
 use smallvec::SmallVec;
 
@@ -14,7 +14,7 @@ use quorate_types::SplitMix64;
 pub(crate) const LANE_CONTROL: usize = 0;
 /// The first of the lanes for appends.
 pub(crate) const LANE_APPEND: usize = 1;
-/// Snapshots.
+/// The lane of snapshots.
 pub(crate) const LANE_SNAPSHOT: usize = LANE_APPEND + quorate_types::limits::APPEND_LANES;
 const LANES: usize = LANE_SNAPSHOT + 1;
 
@@ -37,12 +37,12 @@ struct Link {
     lane_at: [u64; LANES],
 }
 
-/// All links.
+/// The links between all nodes.
 pub(crate) struct Network {
     links: Vec<Link>,
     nodes: usize,
     is_unruly: bool,
-    /// Messages and datagrams that were lost, whatever the reason.
+    /// Messages and datagrams lost for any reason.
     pub(crate) lost: u64,
 }
 
@@ -55,7 +55,7 @@ impl Network {
         &mut self.links[from * self.nodes + to]
     }
 
-    /// A message goes out on a lane: gives the times at which it arrives, none if it is lost.
+    /// Sends a message on a lane; returns the times at which it arrives, none if it is lost.
     pub(crate) fn send(
         &mut self,
         random: &mut SplitMix64,
@@ -74,7 +74,7 @@ impl Network {
         let at = (now + 100_000 + random.below(MILLI) + slow).max(link.hung_until);
         let mut times = SmallVec::new();
         if is_unruly && random.chance(30) {
-            // Overtaken by what comes after it, and perhaps doubled.
+            // Later messages may overtake it, and it may be doubled.
             times.push(at + random.below(50 * MILLI));
             if random.chance(500) {
                 times.push(at + random.below(200 * MILLI));
@@ -87,8 +87,8 @@ impl Network {
         times
     }
 
-    /// A datagram goes out: gives the times at which it arrives. Datagrams are lost, doubled and
-    /// overtaken in every world.
+    /// Sends a datagram; returns the times at which it arrives. Datagrams are lost, doubled and
+    /// reordered in every world.
     pub(crate) fn send_datagram(
         &mut self,
         random: &mut SplitMix64,
@@ -113,46 +113,46 @@ impl Network {
         times
     }
 
-    /// The generation under which a message leaves now.
+    /// The link's current generation, which a message sent now carries.
     pub(crate) fn generation(&self, from: usize, to: usize) -> u32 {
         self.links[from * self.nodes + to].generation
     }
 
-    /// The connection breaks: what is on its way does not arrive.
+    /// Breaks the connection: messages under way do not arrive.
     pub(crate) fn reset(&mut self, from: usize, to: usize) {
         let link = self.link(from, to);
         link.generation += 1;
         link.lane_at = [0; LANES];
     }
 
-    /// Nothing passes from `from` to `to` until then.
+    /// Lets nothing pass from `from` to `to` before `until`.
     pub(crate) fn cut(&mut self, from: usize, to: usize, until: u64) {
         self.reset(from, to);
         self.link(from, to).cut_until = until;
     }
 
-    /// Streams stand still until then.
+    /// Lets streams deliver nothing before `until`.
     pub(crate) fn hang(&mut self, from: usize, to: usize, until: u64) {
         self.link(from, to).hung_until = until;
     }
 
-    /// Datagrams get lost until then.
+    /// Loses datagrams sent before `until`.
     pub(crate) fn lose_datagrams(&mut self, from: usize, to: usize, until: u64) {
         self.link(from, to).datagrams_lost_until = until;
     }
 
-    /// Control messages get lost until then.
+    /// Loses control messages sent before `until`.
     pub(crate) fn deafen(&mut self, from: usize, to: usize, until: u64) {
         self.link(from, to).deaf_until = until;
     }
 
-    /// Every message takes up to `slow` nanoseconds more until then.
+    /// Delays every message sent before `until` by up to `slow` more nanoseconds.
     pub(crate) fn slow(&mut self, from: usize, to: usize, slow: u64, until: u64) {
         let link = self.link(from, to);
         (link.slow, link.slow_until) = (slow, until);
     }
 
-    /// From `now` on every link works.
+    /// Makes every link work from now on.
     pub(crate) fn heal(&mut self) {
         self.is_unruly = false;
         for link in &mut self.links {

@@ -1,4 +1,4 @@
-//! One node: its clock and stores, which outlive its process, and the process.
+//! One simulated node: its clock and stores, which outlive its process, and the process.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,13 +22,13 @@ pub(crate) struct Live {
     /// The commit index as last shown.
     pub(crate) commit: Index,
     pub(crate) is_quiesced: bool,
-    /// Handed out and not yet applied, oldest first.
+    /// Applies handed out and not yet done, oldest first.
     pub(crate) applying: VecDeque<Apply>,
-    /// When the last of them is applied.
+    /// When the last of `applying` is applied.
     pub(crate) apply_at: u64,
 }
 
-/// What dies with a crash.
+/// A node's process: the state that a crash loses.
 pub(crate) struct Process {
     pub(crate) host: Host,
     pub(crate) liveness: Option<NodeLiveness>,
@@ -36,7 +36,7 @@ pub(crate) struct Process {
     pub(crate) held: Vec<Option<SupportHeld>>,
     pub(crate) replicas: BTreeMap<ShardId, Live>,
     pub(crate) callers: BTreeMap<Ticket, Caller>,
-    /// What the heartbeat thread told a worker that hangs.
+    /// Events that wait for the worker's next turn.
     pub(crate) inbox: VecDeque<Event>,
     /// Snapshots being sent.
     pub(crate) transfers: BTreeMap<u64, SnapshotTransfer>,
@@ -47,7 +47,7 @@ pub(crate) struct Process {
 /// A node; its process is absent while it is down.
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    /// Counts processes: what is meant for an earlier one is dropped.
+    /// Counts processes: happenings for an earlier one are dropped.
     pub(crate) life: u64,
     pub(crate) clock: Clock,
     pub(crate) process: Option<Process>,
@@ -57,13 +57,13 @@ pub(crate) struct Node {
     pub(crate) paused_until: u64,
     /// The worker does not run before this true time.
     pub(crate) hung_until: u64,
-    /// When it began to hang.
+    /// When the worker began to hang.
     pub(crate) hung_since: u64,
     /// When its clock last jumped.
     pub(crate) jumped_at: u64,
-    /// When the last news of the heartbeats' thread reaches the worker.
+    /// When the last news of the heartbeat thread reaches the worker.
     pub(crate) news_at: u64,
-    /// When the worker's timer is due; the largest number if it is not armed.
+    /// When the worker's timer is due; `u64::MAX` if it is not armed.
     pub(crate) timer_at: u64,
     /// When the heartbeat thread's timer is due.
     pub(crate) heartbeat_at: u64,
@@ -93,17 +93,17 @@ impl Node {
         self.clock.read(now)
     }
 
-    /// Its wall clock: an hour after 1970, and as wrong as the other one.
+    /// The node's wall clock: an hour after 1970 plus what its clock shows, and just as wrong.
     pub(crate) fn wall(&self, now: u64) -> WallMillis {
         WallMillis(3_600_000 + self.clock.read(now).0 / MILLI)
     }
 
-    /// Until when the worker does nothing.
+    /// The time until which the worker does nothing.
     pub(crate) fn worker_stands_until(&self) -> u64 {
         self.paused_until.max(self.hung_until)
     }
 
-    /// The replica of that very id, if it is hosted.
+    /// The replica, if the process hosts exactly this id.
     pub(crate) fn live(&mut self, shard: ShardId, replica: ReplicaId) -> Option<&mut Live> {
         let live = self.process.as_mut()?.replicas.get_mut(&shard)?;
         (live.replica == replica).then_some(live)

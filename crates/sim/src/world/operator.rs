@@ -1,8 +1,8 @@
-//! The operator: what the meta shard and its balancer are in the engine. It makes shards, moves
+//! The operator: it stands for the engine's meta shard and balancer. It makes shards, moves
 //! leaders, changes members step by step, and destroys replicas on proof (RULES 15 and 16).
 //!
-//! It goes by committed memberships alone. Each look at a shard finds the next step towards its goal
-//! from what is committed now, so a step that was lost is simply taken again.
+//! It decides by committed memberships alone. Each check of a shard finds the next step towards its
+//! goal from what is committed now, so a lost step is simply retried.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,45 +16,45 @@ use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
 use crate::observation::{Observation, why};
 
-/// Between two looks.
+/// Time between two checks of the shards.
 const LOOK: u64 = 400 * MILLI;
-/// A goal that was not reached for so long is given up.
+/// The operator gives up a goal that is not reached in this time.
 const PATIENCE: u64 = 15 * SECOND;
 /// Shards made while the world runs.
 const SHARDS_ADDED_MAX: u64 = 3;
 
-/// What is to become of a shard's members.
+/// A change of members that a shard should reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
-    /// A new replica votes, and an old one has left.
+    /// A new replica becomes a voter, and an old one leaves.
     Replace(ReplicaId, Member),
-    /// A new replica votes.
+    /// A new replica becomes a voter.
     Add(Member),
-    /// A new replica learns.
+    /// A new replica becomes a learner.
     Learn(Member),
-    /// A replica has left.
+    /// A replica leaves.
     Remove(ReplicaId),
 }
 
-/// What is known of a shard.
+/// What the operator knows and wants of a shard.
 struct Plan {
-    /// Where every log of it begins.
+    /// The membership with which each of its logs begins.
     first: Membership,
-    /// The newest membership known to be committed, joint ones too, and where.
+    /// The newest membership known to be committed, even a joint one, and its index.
     in_force: (Index, Membership),
-    /// Whoever was in a committed membership.
+    /// All replicas that were in a committed membership.
     admitted: BTreeSet<ReplicaId>,
-    /// Voters that the shard is to have.
+    /// How many voters the shard should have.
     wanted: usize,
     replicas_last: ReplicaId,
-    /// Members that ended by damage (RULE 5) and are to be replaced.
+    /// Members that ended by damage (RULE 5) and must be replaced.
     ended: BTreeSet<ReplicaId>,
     goal: Option<(Goal, u64)>,
-    /// Memberships settled so far, for the observation of each.
+    /// The index of the newest settled membership that was shown.
     shown: Index,
 }
 
-/// See the module.
+/// The operator's state: one plan per shard.
 #[derive(Default)]
 pub(crate) struct Operator {
     plans: BTreeMap<ShardId, Plan>,
@@ -90,8 +90,8 @@ impl Operator {
         &self.plans[&shard].in_force.1
     }
 
-    /// Whether one more replica may be damaged and the shard still lives: nothing is on its way, and
-    /// nobody else is missing.
+    /// Whether the shard survives damage to one more replica: no change is under way, and no
+    /// other member is missing.
     pub(crate) fn may_damage(&self, shard: ShardId) -> bool {
         let plan = &self.plans[&shard];
         let members = &plan.in_force.1;
@@ -110,7 +110,7 @@ impl Plan {
         Member { replica: self.replicas_last, node: node_id(node) }
     }
 
-    /// The next step towards the goal; nothing if it is reached.
+    /// The next step towards the goal; `None` if it is reached.
     fn step(&self, goal: Goal) -> Option<Membership> {
         let now = &self.in_force.1;
         let without = |list: &[Member], replica| -> Vec<Member> {
@@ -145,7 +145,7 @@ impl Plan {
 }
 
 impl World {
-    /// Looks at every shard.
+    /// Checks every shard.
     pub(crate) fn operate(&mut self) {
         self.schedule.at(self.now + LOOK, Happening::Operator);
         if !self.is_healed
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// Removed replicas are destroyed once a committed membership proves that they never come back.
+    /// Destroys removed replicas once a committed membership proves that they never come back.
     fn destroy_removed(&mut self, shard: ShardId) {
         let plan = &self.operator.plans[&shard];
         let members = &plan.in_force.1;
@@ -180,7 +180,7 @@ impl World {
             .filter(|node| {
                 let node = &self.nodes[*node];
                 let found = node.disk.replica(shard).map(|found| found.replica);
-                // One that was never admitted, with a newer one admitted, never will be.
+                // A replica not admitted before a newer one was admitted never will be.
                 node.process.is_some()
                     && self.now >= node.worker_stands_until()
                     && found
@@ -190,7 +190,7 @@ impl World {
         for node in doomed {
             let replica = self.replica_of(node, shard);
             self.remove_replica(node, shard, why::LEFT);
-            // An order to make it that comes late meets the tombstone (RULE 3).
+            // A late order to make it again meets the tombstone (RULE 3).
             if let Some(replica) = replica.filter(|_| self.random.chance(200)) {
                 self.create_replica(node, shard, replica);
             }
@@ -217,7 +217,7 @@ impl World {
         let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
         if let Some(goal) = goal {
             plan.goal = Some((goal, self.now));
-            // A learner that an earlier goal left behind is there already.
+            // A learner left by an earlier goal exists already.
             if let Goal::Replace(_, new) | Goal::Add(new) | Goal::Learn(new) = goal
                 && plan.in_force.1.node_of(new.replica).is_none()
             {
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// A node, up, without a replica of the shard.
+    /// A random running node without a replica of the shard.
     fn free_node(&mut self, shard: ShardId) -> Option<usize> {
         let members = self.operator.in_force(shard);
         let is_free = |node: &usize| {
@@ -241,7 +241,7 @@ impl World {
         (!free.is_empty()).then(|| free[self.random.place(free.len())])
     }
 
-    /// What has to be done, whatever chance says: members that ended are replaced.
+    /// The goal that a shard needs: to replace an ended member, add a voter, remove a learner.
     fn repair(&mut self, shard: ShardId) -> Option<Goal> {
         let free = self.free_node(shard);
         let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
@@ -251,11 +251,11 @@ impl World {
             let votes = members.is_voter(ended.replica);
             return match free {
                 Some(node) if votes => Some(Goal::Replace(ended.replica, plan.new_member(node))),
-                // A node hosts one replica of a group: where none is free, it leaves first.
+                // A node hosts one replica of a group: if none is free, the old one leaves first.
                 _ => Some(Goal::Remove(ended.replica)),
             };
         }
-        // What a goal that was given up has left behind.
+        // A learner that an earlier goal left behind.
         if let Some(learner) = members.learners.first() {
             if members.voters.len() < plan.wanted {
                 return Some(Goal::Add(*learner));
@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    /// The node that serves as the shard's leader, as far as anybody knows.
+    /// The node that leads the shard in the highest term known.
     pub(crate) fn leader_of(&self, shard: ShardId) -> Option<usize> {
         let leads = |node: &usize| {
             let process = self.nodes[*node].process.as_ref()?;
@@ -342,7 +342,7 @@ impl World {
         self.step(node);
     }
 
-    /// Memberships among entries that were just applied: they are committed.
+    /// Notes the memberships among entries just applied, which are committed.
     pub(crate) fn note_memberships(&mut self, shard: ShardId, committed: &Committed) {
         for run in committed.runs.iter().filter(|run| run.has_membership()) {
             for entry in run.entries().filter(|entry| entry.kind == EntryKind::Membership) {

@@ -1,4 +1,4 @@
-//! Delivers what travels between nodes: streams and datagrams.
+//! Sends and delivers what travels between nodes on streams.
 
 use quorate_host::Event;
 use quorate_raft::{Body, Message};
@@ -10,7 +10,7 @@ use super::node::{node_id, number_of};
 use super::schedule::{Freight, Happening};
 use crate::observation::Observation;
 
-/// The lane that a message takes: votes and leading never wait behind data.
+/// The lane of a message: votes and leader transfers never wait behind data.
 fn lane_of(shard: ShardId, message: &Message) -> usize {
     match message.body {
         Body::VoteRequest { .. } | Body::VoteReply { .. } | Body::TimeoutNow => LANE_CONTROL,
@@ -19,7 +19,7 @@ fn lane_of(shard: ShardId, message: &Message) -> usize {
 }
 
 impl World {
-    /// A turn's messages to one peer: one frame per lane.
+    /// Sends a turn's messages to one peer, in one frame per lane.
     pub(crate) fn send_messages(&mut self, node: usize, to: NodeId, all: Vec<(ShardId, Message)>) {
         let from = self.nodes[node].id;
         let mut lanes: [Vec<(ShardId, Message)>; LANE_SNAPSHOT] = Default::default();
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// Sends a piece on a lane.
+    /// Sends one freight on a lane.
     pub(crate) fn send(&mut self, from: usize, to: usize, lane: usize, freight: Freight) {
         let times = self.network.send(&mut self.random, self.now, (from, to), lane);
         let generation = self.network.generation(from, to);
@@ -55,7 +55,7 @@ impl World {
         self.schedule.at(*last, Happening::Freight { from, to, generation, freight });
     }
 
-    /// A piece arrives.
+    /// A freight arrives, or was lost with its connection or process.
     pub(crate) fn deliver(&mut self, from: usize, to: usize, generation: u32, freight: Freight) {
         let is_lost = generation != self.network.generation(from, to);
         if is_lost || self.nodes[to].process.is_none() {

@@ -1,5 +1,5 @@
-//! The profile of a seed: how large its cluster is, which faults it has and how often. Seeds that
-//! all had every fault at a middling rate would be one seed many times.
+//! The profile of a seed: how large its cluster is, which faults strike and how often. If all seeds
+//! had every fault at a medium rate, they would all test the same.
 
 use quorate_types::{SplitMix64, limits};
 
@@ -9,46 +9,46 @@ use crate::observation::FaultKind;
 /// How far clocks stray.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clocks {
-    /// Any two stray by less than the drift margin within one support: reads may rest on leases.
+    /// Any two stray by less than the drift margin within one support: reads may use leases.
     WithinMargin,
-    /// They stray by anything: reads go by ReadIndex. Writes must be safe all the same.
+    /// They stray without a bound: reads use ReadIndex, and writes must still be safe.
     BeyondMargin,
 }
 
-/// Drawn from the seed once.
+/// What a seed's world is like, drawn from the seed once.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// Nodes, 3 to 7.
     pub nodes: usize,
     /// Shards at the beginning; 8 or more.
     pub shards: u64,
-    /// Replicas that vote in each shard at first.
+    /// Voters of each shard at the beginning.
     pub voters: usize,
     /// How far clocks stray.
     pub clocks: Clocks,
-    /// Whether node liveness and bindings are on, and where clocks stay within the margin, leases.
+    /// Whether node liveness and bindings are on, and leases if clocks stay within the margin.
     pub has_liveness: bool,
     /// Whether streams lose, double and reorder single messages.
     pub is_unruly: bool,
     /// Whether the operator changes memberships.
     pub changes_members: bool,
-    /// Clients.
+    /// The number of clients.
     pub clients: usize,
-    /// Every other shard is left alone from some time before the heal, and nobody asks anything for
-    /// long after it: what is stuck there only the audit finds.
+    /// Clients leave every other shard alone from some time before the heal, and the rest
+    /// without any requests lasts longer: only the audit finds what is stuck there.
     pub has_idle_shards: bool,
-    /// The kernels' bounds are so small that a handful of clients reaches them.
+    /// The kernels' bounds are so small that a few clients reach them.
     pub is_tight: bool,
     /// Bytes of entries that a node keeps in memory.
     pub entry_cache_bytes_max: usize,
-    /// News of the heartbeats' thread reach the worker within so many nanoseconds.
+    /// News of the heartbeat thread reaches the worker within this many nanoseconds.
     pub news_lag: u64,
     /// Each kind of fault that occurs, and its mean interval in milliseconds.
     pub faults: Vec<(FaultKind, u64)>,
 }
 
-/// Kinds that a world injects as events of their own, and their mean interval in milliseconds where
-/// a seed has them at the usual rate.
+/// Kinds of fault that a world injects as separate events, with their mean interval in milliseconds
+/// at the usual pace.
 const SCHEDULED: [(FaultKind, u64); 22] = [
     (FaultKind::Crash, 7_000),
     (FaultKind::CrashAll, 25_000),
@@ -83,7 +83,7 @@ impl Profile {
         let has_liveness = random.chance(850);
         // One seed in four is quick, one is slow, the others are in between.
         let pace = [500, 1_000, 1_000, 2_000][random.place(4)];
-        // Many kinds at a quick pace leave no time in which anything works.
+        // Many kinds at a quick pace would leave no time in which anything works.
         let share = random.between(300, 900) * pace.min(1_000) / 1_000;
         let mut faults = Vec::new();
         for (kind, interval) in SCHEDULED {

@@ -1,4 +1,4 @@
-//! Samples of state that no event tells of, taken from time to time.
+//! Takes samples of state that no event shows, from time to time.
 
 use quorate_liveness::NodeLiveness;
 use quorate_raft::{Member, Role};
@@ -10,7 +10,7 @@ use super::{Clocks, MILLI, SECOND, World};
 use crate::observation::{Memory, NodeMemory, Observation, SimTime};
 
 impl World {
-    /// Looks at leases, and once a second at memory.
+    /// Samples leases and support, twice a second quiescence, and once a second memory.
     pub(crate) fn sample(&mut self) {
         self.schedule.at(self.now + 50 * MILLI, Happening::Sample);
         if self.profile.has_liveness {
@@ -20,7 +20,7 @@ impl World {
             if self.profile.clocks == Clocks::WithinMargin {
                 self.sample_support();
             }
-            // Probes wake what they are sent to: the last look is the one before them.
+            // Probes wake the shards that they are sent to, so no sample follows them.
             if self.now.is_multiple_of(SECOND / 2) && self.probes.is_empty() {
                 self.sample_quiesced(false);
                 self.sample_quiesced_leaders();
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// Shows who holds a lease of the shard, each by its own clock.
+    /// Shows which replicas hold a lease of the shard, each by its node's clock.
     pub(crate) fn sample_leases(&mut self, shard: ShardId) {
         if !self.profile.has_liveness || self.profile.clocks == Clocks::BeyondMargin {
             return;
@@ -59,7 +59,7 @@ impl World {
         self.observe(Observation::Leases { shard, holders: &holders });
     }
 
-    /// Whether nothing keeps a voter from helping another than `leader`, which leads `term`.
+    /// Whether a voter is free to vote for a replica other than `leader`, which leads `term`.
     fn may_vote(&self, shard: ShardId, voter: Member, leader: ReplicaId, term: Term) -> bool {
         let node = &self.nodes[number_of(voter.node)];
         let Some(process) = &node.process else { return false };
@@ -73,7 +73,7 @@ impl World {
         view.is_some_and(|view| !view.is_bound || view.role.term != term)
     }
 
-    /// Shows what each node counts on of the support that others give it, where both live on.
+    /// Shows the support that each node counts on, if neither it nor its supporter restarted.
     fn sample_support(&mut self) {
         for (requester, supporter) in self.pairs() {
             let (node, peer) = (&self.nodes[requester], &self.nodes[supporter]);
@@ -102,7 +102,7 @@ impl World {
         (0..count).flat_map(move |a| (0..count).filter(move |b| *b != a).map(move |b| (a, b)))
     }
 
-    /// Shows quiesced leaders beside each of their followers that counts on them.
+    /// Shows quiesced leaders beside each of their followers whose node supports theirs.
     fn sample_quiesced_leaders(&mut self) {
         for (node, peer) in self.pairs() {
             let (this, other) = (&self.nodes[node], &self.nodes[peer]);
@@ -151,7 +151,7 @@ impl World {
             cached_bytes_max: self.profile.entry_cache_bytes_max,
             pinned_bytes: process.host.pinned_bytes(),
         };
-        // What a worker that stands still was told shows in its next turn.
+        // A worker that stands still acts on what it was told only in its next turn.
         let stands = self.now < self.nodes[node].worker_stands_until();
         for (shard, memory) in process.replicas.iter().filter_map(look).collect::<Vec<_>>() {
             self.observe(Observation::Memory { node: id, shard, memory });
@@ -170,8 +170,8 @@ impl World {
         views.all(|view| view.role.role != Role::Leader || view.is_quiesced)
     }
 
-    /// Shows which replicas are quiesced, leaders that say so and followers that are bound: those that
-    /// have changed, or all.
+    /// Shows which replicas are quiesced, leaders that report it and followers that are bound:
+    /// those that changed, or all.
     pub(crate) fn sample_quiesced(&mut self, all: bool) {
         for node in 0..self.nodes.len() {
             let id = self.nodes[node].id;
@@ -179,7 +179,7 @@ impl World {
             let mut seen = Vec::new();
             for (shard, live) in &mut process.replicas {
                 let Some(view) = process.host.view(*shard) else { continue };
-                // One that is not admitted follows nobody.
+                // A replica that is not admitted follows nobody.
                 if self.operator.in_force(*shard).node_of(live.replica).is_none() {
                     continue;
                 }

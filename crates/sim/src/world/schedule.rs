@@ -1,4 +1,4 @@
-//! The schedule of the world: one queue of everything that is going to happen.
+//! The schedule of the world: one queue of everything that will happen.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,19 +13,19 @@ use super::faults::FaultEnd;
 use super::snapshots::{Chunk, ChunkAnswer};
 use crate::observation::FaultKind;
 
-/// What a stream carries in one piece.
+/// What a stream carries as one unit.
 #[derive(Clone)]
 pub(crate) enum Freight {
     Messages(Vec<(ShardId, Message)>),
     Control(ShardId, Control),
-    /// A list of the audit; `true` if it comes from the leaders' side.
+    /// An audit list; `true` if it comes from the leader's side.
     Audit(bool, AuditList),
     Chunk(Chunk),
     ChunkAnswer(ChunkAnswer),
 }
 
-/// Something that is going to happen. `life` names the life of a process that it is meant for: what
-/// is meant for an earlier one is dropped.
+/// Something that will happen. `life` is the number of the process that it is meant for: once that
+/// process has ended, the happening is dropped.
 pub(crate) enum Happening {
     Freight {
         from: usize,
@@ -54,7 +54,7 @@ pub(crate) enum Happening {
         replica: ReplicaId,
         fetch: Box<(ShardFetch, Vec<Run>)>,
     },
-    /// News of the heartbeats' thread for the worker of a life.
+    /// News of the heartbeat thread for the worker of the same process.
     News {
         node: usize,
         life: u64,
@@ -100,12 +100,12 @@ pub(crate) enum Happening {
     Sample,
 }
 
-/// The queue. What is due at the same time happens in the order in which it was scheduled.
+/// The queue. Happenings due at the same time happen in the order in which they were scheduled.
 #[derive(Default)]
 pub(crate) struct Schedule {
     /// Time, number, place in `waiting`.
     queue: BinaryHeap<Reverse<(u64, u64, u32)>>,
-    /// Apart from the heap, which then moves small elements only.
+    /// The happenings, kept apart from the heap so that it moves small elements only.
     waiting: Vec<Option<Happening>>,
     free: Vec<u32>,
     last: u64,

@@ -1,6 +1,6 @@
-//! Snapshots on their way: a leader's node cuts a view of its data into chunks and sends one after
-//! the other; the receiver says which it wants next, so a transfer goes on where it was interrupted.
-//! What has arrived dies with the receiver's process.
+//! Transfers snapshots: a leader's node cuts a view of its data into chunks and sends them one by
+//! one; the receiver says which it wants next, so a transfer continues where it was interrupted.
+//! Chunks that arrived are lost with the receiver's process.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,9 +18,9 @@ use super::schedule::{Freight, Happening};
 use super::{MILLI, SECOND, World};
 use crate::observation::{FaultKind, Observation};
 
-/// A chunk that is not answered for so long is sent again.
+/// A chunk that is not answered in this time is sent again.
 const RESEND: u64 = SECOND;
-/// After so many the transfer fails.
+/// After this many tries the transfer fails.
 const TRIES_MAX: u32 = 4;
 
 /// A consistent view of a replica.
@@ -29,7 +29,7 @@ pub(crate) struct View {
     record: AppliedRecord,
 }
 
-/// A transfer, at its sender.
+/// A transfer at its sender.
 pub(crate) struct SnapshotTransfer {
     pub(crate) shard: ShardId,
     from: ReplicaId,
@@ -42,8 +42,8 @@ pub(crate) struct SnapshotTransfer {
     tries: u32,
 }
 
-/// A piece of a snapshot. It carries the whole view, of which only the last piece is used: the
-/// pieces matter by when they arrive, not by what is in which.
+/// A piece of a snapshot. Each carries the whole view, of which one copy is used: what matters is
+/// when the pieces arrive, not what each holds.
 #[derive(Clone)]
 pub(crate) struct Chunk {
     transfer: u64,
@@ -56,7 +56,7 @@ pub(crate) struct Chunk {
     view: Rc<View>,
 }
 
-/// What the receiver says to a chunk.
+/// The receiver's answer to a chunk.
 #[derive(Clone)]
 pub(crate) struct ChunkAnswer {
     transfer: u64,
@@ -69,11 +69,11 @@ enum Verdict {
     Next(u32),
     /// The state through this entry is in force, durably.
     Installed(LogId),
-    /// It can't be used.
+    /// The snapshot can't be used.
     Refused,
 }
 
-/// A transfer, at its receiver.
+/// A transfer at its receiver.
 pub(crate) struct Receiving {
     transfer: u64,
     sender: usize,
@@ -86,7 +86,7 @@ pub(crate) struct Receiving {
     space: Option<SpaceId>,
     /// The last entry of the log as it was just before the install.
     log_held_last: LogId,
-    /// In force, and waits for its sync.
+    /// The snapshot is in force, and waits for its sync.
     is_installed: bool,
 }
 
@@ -98,7 +98,7 @@ impl Receiving {
 }
 
 impl World {
-    /// A leader here wants a follower to get a snapshot.
+    /// Starts sending a snapshot that a leader here wants a follower to get.
     pub(crate) fn begin_snapshot(&mut self, node: usize, asked: &ShardSnapshot) {
         let Node { process, data, .. } = &mut self.nodes[node];
         let process = process.as_mut().expect("it took a turn");
@@ -106,7 +106,7 @@ impl World {
         let (map, record) = data.space(live.space).view();
         let shard = asked.shard;
         if record.applied.index < asked.at_least {
-            // Not applied that far yet: the kernel asks again.
+            // The data is not applied that far yet: the kernel asks again.
             self.post_snapshot_end(node, shard, asked.to, SnapshotOutcome::Failed);
             return;
         }
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// No answer for a while.
+    /// No answer has arrived for a while: sends the chunk again, or gives up.
     pub(crate) fn handle_snapshot_timer(&mut self, node: usize, life: u64, number: u64) {
         if self.nodes[node].life != life {
             return;
@@ -202,7 +202,7 @@ impl World {
                 self.end_transfer(node, answer.transfer, SnapshotOutcome::Installed(base));
             }
             Verdict::Refused => self.end_transfer(node, answer.transfer, SnapshotOutcome::Failed),
-            // Everything is there: the end follows.
+            // All chunks arrived: the outcome follows.
             Verdict::Next(next) if next == transfer.chunks => transfer.tries = 0,
             Verdict::Next(next) if next != transfer.next => {
                 (transfer.next, transfer.tries) = (next, 0);
@@ -222,7 +222,7 @@ impl World {
         }
         let current = process.receiving.get(&shard);
         if current.is_some_and(|current| current.space.is_some() && current.transfer != transfer) {
-            // One that has wholly arrived is being installed.
+            // A snapshot that fully arrived is being installed.
             self.answer_chunk(to, from, transfer, Verdict::Refused);
             return;
         }
@@ -302,7 +302,7 @@ impl World {
         self.step(node);
     }
 
-    /// What the host made of the snapshots that arrived.
+    /// Carries out what the host decided about the snapshots that arrived.
     pub(crate) fn carry_out_installs(&mut self, node: usize, turn: &Turn) {
         for (shard, result) in &turn.installs {
             let shard = *shard;
@@ -334,13 +334,13 @@ impl World {
                 log_held_last,
             });
             self.touch(shard);
-            // The new data is in force: readers go on.
+            // The new data is in force: readers may continue.
             self.tell(node, Event::Applied { shard, index: base.index });
             self.wake(node);
         }
     }
 
-    /// The log of an install is durable: its sender may know.
+    /// The log of an install is durable: tells the snapshot's sender.
     pub(crate) fn answer_installed(&mut self, node: usize, shard: ShardId) {
         let process = self.nodes[node].process.as_mut().expect("only the living sync");
         let done = process.receiving.get(&shard).is_some_and(|receiving| receiving.is_installed);

@@ -1,4 +1,4 @@
-//! The two stores of a node at work: syncs of the log disk, flushes of the data store, purges.
+//! Drives the two stores of a node: syncs of the log disk, flushes of the data store, purges.
 
 use quorate_host::{Event, ShardPurge};
 use quorate_types::{Mutant, ShardId};
@@ -22,7 +22,7 @@ impl World {
         }
     }
 
-    /// Says that what the disk has taken is durable, although it is not: for mutants.
+    /// Reports queued turns as durable although they are not: for mutants.
     fn lie_about_turns(&mut self, node: usize) {
         let newest = self.nodes[node].disk.newest_turn();
         if let Some(turn) = newest {
@@ -40,7 +40,7 @@ impl World {
         self.schedule.at(at, Happening::Synced { node, sync });
     }
 
-    /// A sync came to its end.
+    /// A sync ended.
     pub(crate) fn handle_synced(&mut self, node: usize, sync: u64) {
         if self.nodes[node].disk.sync != sync {
             return;
@@ -91,7 +91,7 @@ impl World {
             let DiskTurn::Turn(_, writes) = turn else { continue };
             for part in writes {
                 let (shard, replica, write) = (part.shard, part.replica, &part.write);
-                // A replica that was removed meanwhile has no log any more.
+                // A replica that was removed meanwhile no longer has a log.
                 if self.nodes[node].disk.replica(shard).is_some_and(|r| r.replica == replica) {
                     self.observe(Observation::Durable { node: id, shard, replica, write });
                 }
@@ -99,8 +99,8 @@ impl World {
         }
     }
 
-    /// The data store writes its memtables out, those of some shards at a time; then the log may be
-    /// purged that far (RULE 10).
+    /// Flushes the memtables of some shards; a log may be purged as far as its data is flushed
+    /// (RULE 10).
     pub(crate) fn flush(&mut self, node: usize) {
         let after = self.random.between(200 * MILLI, 3 * SECOND);
         self.schedule.at(self.now + after, Happening::Flush { node });
@@ -122,7 +122,7 @@ impl World {
         self.step(node);
     }
 
-    /// A log begins later: its older runs go with one of the next syncs.
+    /// Moves a log's base forward: one of the next syncs removes its older runs.
     pub(crate) fn carry_out_purge(&mut self, node: usize, purge: ShardPurge) {
         let ShardPurge { shard, base, membership } = purge;
         let Some(replica) = self.replica_of(node, shard) else { return };
@@ -131,7 +131,7 @@ impl World {
         self.submit(node, DiskTurn::Purge(shard, replica, base, membership));
     }
 
-    /// A fresh space is in force: the one before it may go, with its data.
+    /// A fresh space is durably in force: deletes the space before it, with its data.
     fn handle_install_durable(&mut self, node: usize, shard: ShardId) {
         self.answer_installed(node, shard);
         let Node { disk, data, process, .. } = &mut self.nodes[node];

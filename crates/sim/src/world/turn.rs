@@ -14,7 +14,7 @@ use super::{MILLI, World};
 use crate::observation::{Observation, entry_hash, why};
 
 impl World {
-    /// Tells a node's worker something; the caller then takes its turn with [`World::step`].
+    /// Hands an event to a node's worker; the caller then takes its turn with [`World::step`].
     pub(crate) fn tell(&mut self, node: usize, event: Event) {
         let now = self.nodes[node].read(self.now);
         let wall = self.nodes[node].wall(self.now);
@@ -23,20 +23,20 @@ impl World {
         }
     }
 
-    /// Tells a worker something that waits for it while it hangs.
+    /// Queues an event for a worker's next turn; it waits while the worker hangs.
     pub(crate) fn post(&mut self, node: usize, event: Event) {
         if let Some(process) = &mut self.nodes[node].process {
             process.inbox.push_back(event);
         }
     }
 
-    /// Has a worker take a turn soon, apart from the one that it is in.
+    /// Schedules a turn of a worker at once, after the one that it is in.
     pub(crate) fn wake(&mut self, node: usize) {
         self.nodes[node].timer_at = self.now;
         self.schedule.at(self.now, Happening::Timer { node });
     }
 
-    /// Has a worker take a turn within a moment, with whatever else comes until then.
+    /// Schedules a turn of a worker within 2 ms, with all other events that arrive until then.
     pub(crate) fn step_soon(&mut self, node: usize) {
         let at = self.now + self.random.below(2 * MILLI);
         if at < self.nodes[node].timer_at {
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    /// The commit index of `shard` may have moved at the node whose turn comes next.
+    /// Notes that the commit index of `shard` may have moved at the node whose turn is next.
     pub(crate) fn touch(&mut self, shard: ShardId) {
         if !self.touched.contains(&shard) {
             self.touched.push(shard);
@@ -81,7 +81,7 @@ impl World {
 
     fn carry_out(&mut self, node: usize, turn: Turn) {
         let id = self.nodes[node].id;
-        // Shown in the order that the properties ask for: roles, writes, commits, messages.
+        // Shown in the order that the properties need: roles, writes, commits, messages.
         for role in &turn.roles {
             if let Some(replica) = self.replica_of(node, role.shard) {
                 let (shard, role) = (role.shard, role.role);
@@ -148,7 +148,7 @@ impl World {
         let id = self.nodes[node].id;
         let mut parts = Vec::with_capacity(writes.len());
         for (shard, write) in writes {
-            // The write of a replica that was removed in this very turn is nobody's.
+            // A replica that was removed in this very turn writes nothing.
             let Some(replica) = self.replica_of(node, shard) else { continue };
             self.observe(Observation::Written { node: id, shard, replica, write: &write });
             let is_installed = installs.iter().any(|(installed, _)| *installed == shard);
@@ -165,14 +165,14 @@ impl World {
         let now = self.now;
         let process = self.nodes[node].process.as_mut().expect("it took a turn");
         let Some(live) = process.replicas.get_mut(&shard) else { return };
-        // One thread applies a shard: in order.
+        // One thread applies a shard, in order.
         live.apply_at = live.apply_at.max(now + after);
         live.applying.push_back(apply);
         let (at, replica) = (live.apply_at, live.replica);
         self.schedule.at(at, Happening::Apply { node, life, shard, replica });
     }
 
-    /// An apply thread takes the oldest piece of a shard.
+    /// An apply thread applies the oldest waiting entries of a shard.
     pub(crate) fn handle_apply(
         &mut self,
         node: usize,
@@ -246,7 +246,7 @@ impl World {
         self.schedule.at(at, Happening::Fetched { node, life, replica, fetch });
     }
 
-    /// Runs were read back.
+    /// Runs were read back from disk.
     pub(crate) fn handle_fetched(
         &mut self,
         node: usize,

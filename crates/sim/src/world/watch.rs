@@ -1,4 +1,4 @@
-//! All watchers of the world, in one place.
+//! All watchers of the world: properties, timeline, marks and report.
 
 use std::fmt;
 
@@ -27,15 +27,15 @@ pub struct Finished {
 /// A seed that failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The seed: the same one fails again.
+    /// The seed, which fails again when it is replayed.
     pub seed: u64,
-    /// The command that runs a seed, as the world's maker told.
+    /// The command that runs a seed, from the world's configuration.
     pub replay: &'static str,
-    /// When, in true time.
+    /// When it failed, in true time.
     pub at: SimTime,
-    /// What does not hold.
+    /// The property that does not hold.
     pub broken: Broken,
-    /// What led to it, for people.
+    /// The events before the failure, for people to read.
     pub timeline: String,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The living logs.
+/// The logs of all running processes.
 struct Logs<'a>(&'a [Node]);
 
 impl Logs<'_> {
@@ -72,7 +72,7 @@ impl Sight for Logs<'_> {
     }
 }
 
-/// See the module.
+/// All watchers of one world, and the first broken property that they found.
 pub(crate) struct Watch {
     seed: u64,
     replay: &'static str,
@@ -107,7 +107,7 @@ impl Watch {
         self.broken = self.properties.observe(at, &Logs(nodes), observation).err();
     }
 
-    /// What can be known at the end only.
+    /// Checks the properties that can be judged only at the end.
     pub(crate) fn end(&mut self, now: u64, nodes: &[Node]) {
         if self.broken.is_none() {
             self.broken = self.properties.end(SimTime(now), &Logs(nodes)).err();
@@ -136,7 +136,7 @@ impl Watch {
         }))
     }
 
-    /// What happened, once the world has come to its end.
+    /// What happened, once the world has ended.
     pub(crate) fn finish(mut self, history: u64) -> Finished {
         self.reporter.stir(history);
         Finished { report: *self.reporter.report(), marks: *self.marks.marks() }

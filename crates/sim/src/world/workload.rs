@@ -1,5 +1,5 @@
-//! The interface for embedders: which commands the world's clients send, what interprets them, and
-//! how their replies are judged.
+//! The interface for embedders: a workload says which commands the world's clients send, which
+//! machine interprets them, and whether the replies are right.
 
 use bytes::Bytes;
 use quorate_machine::{OrderedMap, StateMachine};
@@ -7,14 +7,14 @@ use quorate_types::{ShardId, SplitMix64};
 
 use crate::linearizability::{ClientId, History};
 
-/// When and where something is asked or answered.
+/// The moment of a request or an answer: its time, and the world's state that a workload may use.
 pub struct Moment<'a> {
     /// Simulated true time in nanoseconds.
     pub now: u64,
-    /// The world's source of chance; there may be no other.
+    /// The world's random numbers; a workload must use no others.
     pub random: &'a mut SplitMix64,
-    /// The world's history of reads and writes of keys, checked at the end. A workload with a model
-    /// of its own leaves it alone.
+    /// The world's history of reads and writes of keys, checked at the end. A workload that checks
+    /// with another model does not use it.
     pub history: &'a mut History,
 }
 
@@ -23,37 +23,37 @@ pub struct Moment<'a> {
 pub enum Ask {
     /// A command for the state machine.
     Write(Bytes),
-    /// A linearizable look at the shard's data.
+    /// A linearizable read of the shard's data.
     Read,
 }
 
-/// How a request ended. One whose outcome stays unknown ends never: it took effect at any time after
-/// it was asked, or it never will.
+/// How a request ended. A request whose outcome stays unknown never ends: it may take effect at any
+/// time after it was sent, or never.
 pub enum Outcome<'a> {
     /// The machine's reply to a write.
     Written(&'a Bytes),
-    /// The data that a read sees.
+    /// The data that the read sees.
     Read(&'a mut dyn OrderedMap),
-    /// It did not take effect, and never will.
+    /// The request did not take effect, and never will.
     DidNotHappen,
 }
 
-/// Makes requests and judges their answers. The world calls it at the client's side: at the moment of
-/// asking, and at the moment of the answer.
+/// Makes requests and judges their answers. The world calls it at the client's side: when a
+/// client sends a request, and when it receives the answer.
 ///
-/// A database author implements it, with the machine of his database, to run that through every
-/// fault of this world; [`crate::KvWorkload`] is the one of the built-in store.
+/// A database author implements it with the database's machine, to run that through every fault of
+/// this world; [`crate::KvWorkload`] is the workload of the built-in store.
 pub trait Workload {
-    /// A machine for one replica, over an empty map.
+    /// Makes a machine for one replica, over an empty map.
     fn machine(&self) -> Box<dyn StateMachine>;
 
-    /// A client's next request, `number`, to `shard`.
+    /// Makes a client's next request to `shard`; `number` names the request.
     fn ask(&mut self, moment: Moment<'_>, client: ClientId, shard: ShardId, number: u64) -> Ask;
 
-    /// The request `number` ended.
+    /// Judges the outcome of request `number`.
     ///
     /// # Errors
-    /// What is wrong with that, for people: it fails the seed.
+    /// What is wrong with the outcome, for people to read: it fails the seed.
     fn answer(
         &mut self,
         moment: Moment<'_>,
@@ -61,7 +61,7 @@ pub trait Workload {
         outcome: Outcome<'_>,
     ) -> Result<(), String>;
 
-    /// The world has come to its end: what a model can say only now.
+    /// Makes the checks that are possible only at the world's end.
     ///
     /// # Errors
     /// As for [`Workload::answer`].
