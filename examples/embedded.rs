@@ -1,4 +1,4 @@
-//! Three nodes in one process: write, read anywhere, lose a node, go on, get it back.
+//! Three nodes in one process: write, read anywhere, lose a node, continue, get it back.
 //!
 //! Run it: `cargo run --release --example embedded`. Every node has its own directory, databases
 //! and QUIC port; only the process is shared, so that one command shows the whole path.
@@ -24,7 +24,7 @@ fn open(
         .node(node)
         .listen(listen)
         .tls(authority.issue(node)?)
-        // Four shards, which meet at these keys, with three replicas each.
+        // Four shards, split at these keys, with three replicas each.
         .bootstrap(Bootstrap::split_at(&NODES, 3, ["g", "n", "t"]))
         .open()?;
     Ok(engine)

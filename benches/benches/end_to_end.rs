@@ -1,6 +1,6 @@
 //! Replicated, synced writes through the public interface: three nodes in this process, QUIC with
 //! mutual TLS on loopback, real RocksDB, a sync before every acknowledgement. Each iteration keeps
-//! `outstanding` writes of 16 bytes under way, clients beside the shards' leaders.
+//! `outstanding` writes of 16 bytes under way, from clients on the nodes of the shards' leaders.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quorate_benches::Cluster;

@@ -1,4 +1,4 @@
-//! The kernel alone: three replicas in memory, one thread, no disk, no network. What is measured is
+//! The kernel alone: three replicas in memory, one thread, no disk, no network. It measures
 //! proposing, replicating, acknowledging and committing entries of 16 bytes.
 
 use std::collections::VecDeque;
@@ -43,7 +43,7 @@ impl Group {
         group
     }
 
-    /// Runs until nobody has anything to do; disks are instant.
+    /// Runs until no replica has anything to do; disks are instant.
     fn settle(&mut self) {
         loop {
             let mut idle = true;

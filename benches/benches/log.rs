@@ -1,5 +1,6 @@
-//! The log alone: one synced turn of 64 shards with 4 or 64 entries of 128 bytes each, as runs, beside
-//! the same entries as single records in a bare RocksDB with a family per shard, in the same run.
+//! The log alone: one synced turn of 64 shards with 4 or 64 entries of 128 bytes each, as runs,
+//! compared with the same entries as single records in a bare RocksDB with a family per shard, in
+//! the same run.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! What several benchmarks share: sample runs, and a cluster of three nodes in this process.
+//! Code that several benchmarks share: sample runs, and a cluster of three nodes in this process.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub fn sample_run(term: Term, first: Index, count: usize, payload: usize) -> Run
     draft.seal(term, first)
 }
 
-/// The keys that cut those of the benchmarks, which begin with a number below 16,384 as two bytes, into
-/// as many equal parts.
+/// The keys that split the benchmarks' keys, which begin with a number below 16,384 as two bytes,
+/// into `parts` equal parts.
 fn split_keys(parts: u32) -> impl Iterator<Item = Vec<u8>> {
     (1..parts).map(move |part| {
         let start = u16::try_from(16_384 * part / parts).expect("14 bits");

@@ -84,10 +84,10 @@ pub fn introduce(engines: &[Engine]) {
     }
 }
 
-/// Waits until `node` leads `shard`, and has it handed over until it does.
+/// Transfers the leadership of `shard` until `node` has it.
 ///
 /// # Panics
-/// If it does not in time.
+/// If `node` does not lead in time.
 pub async fn let_lead(engines: &[Engine], shard: ShardId, node: NodeId) {
     let deadline = tokio::time::Instant::now() + READY;
     loop {
@@ -97,7 +97,7 @@ pub async fn let_lead(engines: &[Engine], shard: ShardId, node: NodeId) {
         }
         assert!(tokio::time::Instant::now() < deadline, "{leader:?} keeps shard {shard}");
         if let Some(leading) = engines.iter().find(|engine| Some(engine.node()) == leader) {
-            // It may be refused while another election runs.
+            // The transfer may be refused while another election runs.
             let _begun = leading.transfer_leader(shard, node).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -131,7 +131,7 @@ pub fn copy_directory(from: &Path, to: &Path) {
 /// Why the cluster refused `engine`.
 ///
 /// # Panics
-/// If it ends for another reason, or not in time.
+/// If the engine ends for another reason, or not in time.
 pub async fn identity_error(engine: &Engine) -> String {
     match tokio::time::timeout(READY, engine.wait_fatal()).await.expect("refused in time") {
         FatalError::Identity(reason) => reason,
@@ -139,14 +139,14 @@ pub async fn identity_error(engine: &Engine) -> String {
     }
 }
 
-/// The first map of a cluster whose keys begin with a Redis hash slot: as many shards as told, of as many
-/// slots each, three replicas of each.
+/// The first map of a cluster whose keys begin with a Redis hash slot: the given number of shards,
+/// of equally many slots each, with three replicas each.
 #[must_use]
 pub fn even(nodes: &[NodeId], shards: u32) -> Bootstrap {
     Bootstrap::split_at(nodes, 3, split_keys(shards))
 }
 
-/// A key that is spread over the slots by `number`.
+/// A key; `number` spreads the keys over the slots.
 #[must_use]
 pub fn key(number: u64) -> Vec<u8> {
     let slot = u16::try_from(number.wrapping_mul(SPREAD) >> 50).expect("14 bits");

@@ -1,4 +1,4 @@
-//! What the tests of Quorate as a whole share.
+//! Code shared by the tests of Quorate as a whole.
 
 pub mod cluster;
 pub mod link;

@@ -1,5 +1,5 @@
-//! A link between two nodes that a test can cut: their datagrams pass through sockets of the test's
-//! own, which drop them while it is cut. What the nodes notice is silence, as with a broken cable.
+//! A link between two nodes that a test can cut: datagrams pass through the test's own sockets,
+//! which drop them while the link is cut. The nodes notice only silence, as with a broken cable.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 /// Larger than any datagram.
 const DATAGRAM_BYTES_MAX: usize = 1 << 16;
 
-/// Both ways between two nodes.
+/// A link between two nodes, in both directions.
 pub struct Link {
     cut: Arc<AtomicBool>,
-    /// Where each of the two is to be found, in the order of [`Link::between`], for the other one.
+    /// The address of each node for the other one, in the order of [`Link::between`].
     ends: [SocketAddr; 2],
     /// Ends with the link.
     _tasks: JoinSet<()>,
@@ -39,24 +39,24 @@ impl Link {
         Link { cut, ends, _tasks: tasks }
     }
 
-    /// Where the second node is to be told that the first one is.
+    /// The address at which the second node reaches the first one.
     #[must_use]
     pub fn first(&self) -> SocketAddr {
         self.ends[0]
     }
 
-    /// Where the first node is to be told that the second one is.
+    /// The address at which the first node reaches the second one.
     #[must_use]
     pub fn second(&self) -> SocketAddr {
         self.ends[1]
     }
 
-    /// Drops everything from now on.
+    /// Drops all datagrams from now on.
     pub fn cut(&self) {
         self.cut.store(true, Ordering::SeqCst);
     }
 
-    /// Carries again.
+    /// Carries datagrams again.
     pub fn mend(&self) {
         self.cut.store(false, Ordering::SeqCst);
     }
@@ -66,13 +66,13 @@ async fn free_socket() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free UDP port")
 }
 
-/// Carries what comes to `front` to `target`, by a socket for each sender, and the answers back.
+/// Carries datagrams from `front` to `target`, by one socket for each sender, and the answers back.
 async fn carry(front: Arc<UdpSocket>, target: SocketAddr, cut: Arc<AtomicBool>) {
     let mut senders: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut back = JoinSet::new();
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        // An error tells of an earlier datagram that found nobody: as good as lost.
+        // The error is about an earlier datagram that reached nobody: as good as lost.
         let Ok((length, sender)) = front.recv_from(&mut datagram).await else {
             continue;
         };

@@ -1,7 +1,7 @@
-//! Directories that have forgotten what their node promised stay out, whatever is tried with them.
+//! Directories that have forgotten their node's promises stay out, whatever is tried with them.
 //!
-//! Method: three engines in one process, whose directories are rolled back, or lose one of their two
-//! stores, as operators, backups and unmounted volumes do (RULES 4, 5 and 17).
+//! Method: three engines in one process, whose directories are rolled back, or lose one of their
+//! two stores, as happens by operators, backups and unmounted volumes (RULES 4, 5 and 17).
 
 use std::path::Path;
 
@@ -40,9 +40,9 @@ async fn value(engine: &Engine, number: u64, level: ReadLevel) -> Option<Vec<u8>
 }
 
 /// Goal: no number of starts lets a rolled-back directory in, and what was acknowledged while it
-/// was current stays. Method: node 2 is restored to the state before its last life, with which it
-/// and node 1 acknowledged a write; it is refused once by both, then started again and again, also
-/// when the only node up is one that slept through that write.
+/// was current stays. Method: node 2 is restored to the state before its last life, in which it and
+/// node 1 acknowledged a write; both others refuse it once, then it is started again and again,
+/// also when the only node up is one that missed that write.
 #[tokio::test]
 async fn a_rolled_back_directory_stays_out() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -76,9 +76,9 @@ async fn a_rolled_back_directory_stays_out() {
     close(engines).await;
 }
 
-/// Goal: starts that nobody heard of prove nothing either. Method: the same copy is started alone
+/// Goal: starts that no other node saw prove nothing either. Method: the same copy is started alone
 /// until it counts more starts than the true directory ever had, and meets only the node that
-/// slept.
+/// missed the write.
 #[tokio::test]
 async fn starts_in_private_are_no_descent() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -112,9 +112,9 @@ async fn starts_in_private_are_no_descent() {
     close(engines).await;
 }
 
-/// Goal: a node that slept through a start of another one learns of it from the cluster, not only from
-/// that node. Method: node 3 sleeps from before node 2's second start until after its end; it meets
-/// node 1 alone, which goes; then comes the copy of before that start.
+/// Goal: a node that missed a start of another one learns of it from the cluster, not only from
+/// that node. Method: node 3 is down from before node 2's second start until after its end; it
+/// meets node 1 alone, which then stops; then the copy from before that start comes.
 #[tokio::test]
 async fn a_sleeper_hears_of_starts_from_the_cluster() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -122,7 +122,7 @@ async fn a_sleeper_hears_of_starts_from_the_cluster() {
     let (second, copy) = (directory.path().join("node-2"), directory.path().join("copy"));
     let mut engines = spec.open_all().await;
     let mut map = engines[0].watch_map();
-    // The founding, and a registration of each node.
+    // The founding, and the registration of each node.
     while map.current().revision < 4 {
         map.changed().await.expect("all register");
     }
@@ -156,8 +156,8 @@ async fn a_sleeper_hears_of_starts_from_the_cluster() {
     close(engines).await;
 }
 
-/// Goal: an honest node is let in however often it was restarted, also by a peer that slept through
-/// all of it.
+/// Goal: an honest node is let in however often it was restarted, also by a peer that missed all
+/// its restarts.
 #[tokio::test]
 async fn a_true_directory_is_known_after_many_starts() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -176,8 +176,8 @@ async fn a_true_directory_is_known_after_many_starts() {
     close(engines).await;
 }
 
-/// Goal: a log that is missing beside data is not made anew, and nothing is applied twice once it is
-/// back.
+/// Goal: a log that is missing beside data is not made anew, and nothing is applied twice once the
+/// log is back.
 #[tokio::test]
 async fn a_missing_log_is_not_made_anew() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -187,7 +187,7 @@ async fn a_missing_log_is_not_made_anew() {
     for _time in 0..100 {
         engines[0].increment(key(1), 1).await.expect("up, and a number");
     }
-    // Applied by node 2 itself when it answers.
+    // Node 2 itself has applied it when it answers.
     value(&engines[1], 1, ReadLevel::Linearizable).await;
     take(&mut engines, SECOND).await;
     std::fs::rename(second.join("log"), second.join("away")).expect("moved");
@@ -210,7 +210,7 @@ async fn a_missing_log_is_not_made_anew() {
     close(engines).await;
 }
 
-/// Goal: a cluster whose logs are all missing founds nothing anew, and serves once they are back.
+/// Goal: a cluster whose logs are all missing is not founded anew, and serves once they are back.
 #[tokio::test]
 async fn without_any_log_no_cluster_is_founded() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -237,7 +237,8 @@ async fn without_any_log_no_cluster_is_founded() {
     close(engines).await;
 }
 
-/// Goal: data that is missing, another node's, or of another time than the log is refused by name.
+/// Goal: data that is missing, is another node's, or is from another time than the log is refused
+/// by name.
 #[tokio::test]
 async fn log_and_data_belong_together() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -248,7 +249,7 @@ async fn log_and_data_belong_together() {
     copy_directory(&place(2, "log"), &directory.path().join("old-log"));
     let engines = spec.open_all().await;
     engines[0].put(key(1), "kept").await.expect("up");
-    // Applied by node 2 itself when it answers.
+    // Node 2 itself has applied it when it answers.
     value(&engines[1], 1, ReadLevel::Linearizable).await;
     close(engines).await;
 

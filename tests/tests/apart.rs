@@ -1,6 +1,7 @@
-//! Goal: two nodes that can't reach each other, while a third one reaches both, serve every request,
-//! and the cluster's status says what is wrong. Method: three engines; the datagrams between nodes 1
-//! and 3, and between 1 and 2, pass through links of the test's own, which are cut and mended.
+//! Goal: two nodes that can't reach each other, while a third one reaches both, serve every
+//! request, and the cluster's status says what is wrong. Method: three engines; the datagrams
+//! between nodes 1 and 3, and between 1 and 2, pass through the test's own links, which are cut and
+//! mended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,7 +54,7 @@ impl Apart {
         Apart { engines, first_and_third, first_and_second, _directory: directory }
     }
 
-    /// Waits until node 2 sees the cluster as `wanted` wants it.
+    /// Waits until the cluster's status at node 2 satisfies `wanted`.
     async fn seen(&self, wanted: impl Fn(&ClusterReport) -> bool) -> ClusterReport {
         let deadline = tokio::time::Instant::now() + READY;
         loop {
@@ -86,8 +87,9 @@ fn is_apart(status: &ClusterReport) -> bool {
     status.problems.iter().any(|problem| problem.contains("nodes 1 and 3 do not hear each other"))
 }
 
-/// Goal: while nodes 1 and 3 are apart every write and read through any node is done, once; the
-/// status is degraded, names the pair and the replicas that get nothing; and all is well again after.
+/// Goal: while nodes 1 and 3 are apart, every write and read through any node is done, and once;
+/// the status is degraded and names the pair and the replicas that get nothing; afterwards all is
+/// well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_take_the_way_over_a_third_node() {
     let apart = Apart::open().await;
@@ -132,8 +134,8 @@ async fn requests_take_the_way_over_a_third_node() {
     close(apart.engines).await;
 }
 
-/// Goal: a write that was sent on and whose answer is lost is never sent again: what was counted is
-/// what was acknowledged, and at most what is unknown besides. Method: node 3 counts over node 2 in
+/// Goal: a forwarded write whose answer is lost is never sent again: the counters hold what was
+/// acknowledged, and at most the unknown writes besides. Method: node 3 counts over node 2 in
 /// shards that node 1 leads, and node 1 is cut off from both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_sent_on_counts_once() {
@@ -150,7 +152,7 @@ async fn a_write_sent_on_counts_once() {
     let relayed = apart.engines[1].status().await.counters.relayed;
     apart.wait_relayed(relayed + 10 * WRITERS).await;
     apart.first_and_second.cut();
-    // Nodes 2 and 3 elect leaders of their own; what node 1 was sent has an unknown outcome.
+    // Nodes 2 and 3 elect new leaders; what was sent to node 1 has an unknown outcome.
     let waiting = async {
         while lost.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(LOOK).await;
@@ -184,7 +186,7 @@ impl Apart {
     }
 }
 
-/// Increments a counter of its own until `stop`: acknowledged, and unknown.
+/// Increments its own counter until `stop`: how many were acknowledged, and how many are unknown.
 async fn count(
     engine: Engine,
     number: u64,

@@ -1,5 +1,5 @@
-//! Goal: three engines behave as one store, through stops, restarts and transfers, and refuse what
-//! is wrong by name. Method: the public interface, real QUIC on loopback, real directories.
+//! Goal: three engines behave as one store, through stops, restarts and transfers, and refuse wrong
+//! requests by name. Method: the public interface, real QUIC on loopback, real directories.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -125,7 +125,7 @@ async fn a_transfer_under_load_loses_nothing() {
             place.leader.and_then(|node| engines.iter().find(|engine| engine.node() == node));
         let to = NodeId(1 + round % 3);
         if let Some(from) = from.filter(|from| from.node() != to) {
-            // It may be refused while another election runs; the load is what is tested.
+            // It may be refused while another election runs; the test is about the load.
             let _begun = from.transfer_leader(place.shard, to).await;
         }
         engines[0].put(key(9_999), "y").await.expect("writes resume");
@@ -146,7 +146,7 @@ async fn a_wiped_node_is_refused_under_its_old_id() {
     put_all(&engines[0], "kept").await;
     let addresses: Vec<SocketAddr> = engines.iter().map(Engine::local_address).collect();
     close(engines).await;
-    // Every node restarts, so that none knows the third but from its disk; the third is empty.
+    // Every node restarts, so that each knows the third only from its own disk; the third is empty.
     std::fs::remove_dir_all(spec.directory.join("node-3")).expect("it was there");
     let engines: Vec<Engine> = (1..=3u64)
         .zip(&addresses)

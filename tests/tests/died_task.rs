@@ -1,6 +1,6 @@
-//! Goal: a task that dies is no silence: the engine whose task it was ends its service and says which
-//! one and why, whatever made it die. Method: three engines, and a log that panics, as one does that
-//! writes to a closed pipe. A package of its own, because a process has one log.
+//! Goal: a task that dies is not silent: its engine ends its service and says which task died and
+//! why, whatever the cause. Method: three engines, and a log that panics, as one does that writes
+//! to a closed pipe. A package of its own, because a process has one log.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,11 +1,11 @@
-//! Goal: the gates that bytes of others pass hold on a stable toolchain, in every test run. Method:
-//! the functions of the fuzz targets on every file of `fuzz/corpus`, and on thousands of seeded
+//! Goal: the checks of untrusted bytes hold on a stable toolchain, in every test run. Method: the
+//! functions of the fuzz targets run on every file of `fuzz/corpus`, and on thousands of seeded
 //! mutations of each.
 //!
-//! The corpus begins with real encodings and damaged ones, made here. They are held against the
+//! The corpus begins with real encodings and damaged ones, made here. They are compared with the
 //! files, so that a format can't change and leave its old bytes behind: `UPDATE_CORPUS=1 cargo test
-//! -p quorate-tests --test fuzz_replay corpus` writes them anew. Further files, such as findings of a
-//! fuzzer, may lie beside them.
+//! -p quorate-tests --test fuzz_replay corpus` writes them anew. Further files, such as findings of
+//! a fuzzer, may lie beside them.
 
 #[expect(unreachable_pub, reason = "the same file is a library elsewhere")]
 #[path = "../../fuzz/src/lib.rs"]
@@ -30,12 +30,12 @@ use quorate_types::{
 const MUTATIONS: u64 = 4_000;
 /// Changes that one mutation makes, at most.
 const CHANGES_MAX: u64 = 4;
-/// A corpus is read by people, too.
+/// Short, because people read the corpus too.
 const FILE_BYTES_MAX: usize = 1_024;
 /// Files that are made here, per target.
 const FILES_MAX: usize = 20;
-/// Of all mutations of a target, one in so many at least must pass its gate: if all are refused
-/// there, nothing behind it was tried.
+/// At least one of so many mutations of a target must pass its gate: if all are refused there,
+/// nothing behind it was tried.
 const ACCEPTED_OF: u64 = 20;
 
 /// Name and bytes of each file that is made here.
@@ -141,7 +141,7 @@ fn checked(check: Check, name: &str, bytes: &[u8]) -> bool {
     check(bytes)
 }
 
-/// A few small changes; `other` gives parts that are sound in another place.
+/// A few small changes; `other` gives parts that are valid in another place.
 fn mutate(bytes: &[u8], other: &[u8], random: &mut SplitMix64) -> Vec<u8> {
     let mut mutated = bytes.to_vec();
     for _ in 0..=random.below(CHANGES_MAX) {
@@ -155,7 +155,7 @@ fn mutate(bytes: &[u8], other: &[u8], random: &mut SplitMix64) -> Vec<u8> {
                 let end = at + random.below((mutated.len() - at) as u64 + 1) as usize;
                 mutated.drain(at..end);
             }
-            // The numbers at which bounds and signs turn.
+            // The numbers at which bounds and signs change.
             5 => {
                 let numbers = [0, 1, u64::MAX, 1 << 63, u64::from(u32::MAX), 1 << 31];
                 let number = numbers[random.below(numbers.len() as u64) as usize].to_le_bytes();

@@ -1,4 +1,4 @@
-//! Who may speak under a node's name: new, wiped, copied and clock-wrong directories.
+//! Which directories may speak under a node's name: new, wiped, copied and clock-wrong ones.
 //!
 //! Method: three engines in one process, whose directories are emptied, copied and restored between
 //! their lives, as operators do by mistake.
@@ -16,7 +16,7 @@ use quorate_tests::cluster::{
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 /// Goal: the replicas of a new directory are silent until every founder has met it. Method: start
-/// two of three, which would be a majority, and look; then start the third.
+/// two of three, which would be a majority, and check; then start the third.
 #[tokio::test]
 async fn a_cluster_is_founded_when_all_founders_have_met() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -52,7 +52,7 @@ async fn a_cluster_is_founded_when_all_founders_have_met() {
     close(engines).await;
 }
 
-/// Goal: founders that were given different first maps found nothing together, and say so.
+/// Goal: founders with different first maps found no cluster together, and say so.
 #[tokio::test]
 async fn different_first_maps_found_nothing() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -86,7 +86,7 @@ async fn different_first_maps_found_nothing() {
     close(engines).await;
 }
 
-/// Goal: before the founding nothing was promised, so a founder may begin again with an empty
+/// Goal: nothing is promised before the founding, so a founder may begin again with an empty
 /// directory, also one that others have met.
 #[tokio::test]
 async fn a_founder_may_begin_again_before_the_founding() {
@@ -111,8 +111,8 @@ async fn a_founder_may_begin_again_before_the_founding() {
     close(engines).await;
 }
 
-/// Goal: a directory that knows its cluster makes no replicas because a later bootstrap says so:
-/// they would be a second group under the same names.
+/// Goal: a directory that knows its cluster ignores a later bootstrap that tells it to make
+/// replicas: they would be a second group under the same names.
 #[tokio::test]
 async fn a_later_bootstrap_makes_no_replicas() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -133,8 +133,8 @@ async fn a_later_bootstrap_makes_no_replicas() {
     close(engines).await;
 }
 
-/// Goal: a directory restored from a copy of the life just before speaks with an incarnation that
-/// the peers have heard from another process; it must not speak at all (RULE 5).
+/// Goal: a directory restored from a copy of the life just before would speak with an incarnation
+/// that the peers have heard from another process; it must not speak at all (RULE 5).
 #[tokio::test]
 async fn a_restored_copy_is_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");

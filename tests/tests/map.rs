@@ -1,4 +1,4 @@
-//! The cluster's map: founded once, kept, corrected; and what the cluster tells of itself.
+//! The cluster's map: founded once, kept, corrected; and the cluster's reports about itself.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use quorate_tests::cluster::{ClusterSpec, READY, close, introduce, key};
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const ASK: Duration = Duration::from_secs(2);
 
-/// Waits until `engine` sees the cluster as `wanted` wants it.
+/// Waits until the cluster's status at `engine` satisfies `wanted`.
 async fn seen(engine: &Engine, wanted: impl Fn(&ClusterReport) -> bool) -> ClusterReport {
     let deadline = tokio::time::Instant::now() + READY;
     loop {
@@ -28,7 +28,7 @@ async fn seen(engine: &Engine, wanted: impl Fn(&ClusterReport) -> bool) -> Clust
 }
 
 /// Goal: every node is in the meta shard's map with its directory and services, every node has that
-/// map, also right after a restart, and status tells the truth when a node is gone.
+/// map, also right after a restart, and the status is correct when a node is gone.
 #[tokio::test]
 async fn the_map_names_every_node_and_status_tells_who_is_gone() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -55,7 +55,7 @@ async fn the_map_names_every_node_and_status_tells_who_is_gone() {
     engines.pop().expect("three").shutdown().await;
     let status = seen(&engines[0], |s| s.nodes[2].state == NodeState::Unreachable).await;
     let status = if status.health == Health::Unavailable {
-        // It led some shards: their elections take a moment.
+        // It led some shards, whose elections take a moment.
         seen(&engines[0], |status| status.health == Health::Degraded).await
     } else {
         status
@@ -73,7 +73,7 @@ async fn the_map_names_every_node_and_status_tells_who_is_gone() {
     close(vec![alone]).await;
 }
 
-/// Goal: before a stop every leadership goes to another node, and writes go on there at once.
+/// Goal: before a stop every leadership goes to another node, where writes continue at once.
 #[tokio::test]
 async fn leaderships_are_handed_over() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -91,8 +91,8 @@ async fn leaderships_are_handed_over() {
     close(engines).await;
 }
 
-/// Goal: a request that was routed by an old descriptor is refused with the new one, on whichever
-/// way it came; the caller's node learns and succeeds; so no write is done by an old map (RULES 1
+/// Goal: a request that was routed by an old descriptor is refused with the new one, whichever way
+/// it came; the caller's node learns it and succeeds; so no write is done by an old map (RULES 1
 /// and 11). Method: shards can't split yet, so between two lives the replicas' applied records are
 /// rewritten to version 2, as if a split had been applied. A fourth node, without replicas, still
 /// knows version 1.
@@ -115,7 +115,7 @@ async fn an_old_route_is_corrected_by_the_answer() {
     let engines: Vec<Engine> = (1..=4).map(open).collect();
     introduce(&engines);
     engines[3].put("k", "before").await.expect("any node takes any request");
-    // What a replica has not applied yet would be refused by its raised record.
+    // A replica's raised record would refuse what it has not applied yet.
     let applied = |status: &ClusterReport| {
         let replicas =
             status.shards.iter().filter(|s| s.shard == shard.0).flat_map(|s| &s.replicas);
@@ -130,8 +130,8 @@ async fn an_old_route_is_corrected_by_the_answer() {
     let engines: Vec<Engine> = (1..=4).map(open).collect();
     introduce(&engines);
     engines[0].wait_ready(READY).await.expect("serves");
-    // Only a node without a replica has an old map: it hears of the change by being refused. Many
-    // at once: one of them learns, and the others must notice that it did.
+    // Only a node without a replica has an old map: a refusal tells it of the change. Many requests
+    // at once: one of them learns, and the others must notice that.
     let began = tokio::time::Instant::now();
     let read = || async { engines[3].get(b"k", ReadLevel::Linearizable).await };
     let (one, two, three) = tokio::join!(read(), read(), read());

@@ -1,4 +1,4 @@
-//! A directory that is put back from a copy of the very life that ran last.
+//! A directory that is restored from a copy of the life that ran last.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ async fn write_and_read_everywhere(engines: &[Engine], value: &'static str) {
     }
 }
 
-/// Goal: a copy that was taken while the newest life ran is known to no peer by its name, and is found
-/// by a leader that stays: the node ends, says of which shard it lost what, and never starts again on
-/// that directory (RULES 5 and 17). Method: node 3 leads nothing; its directory is copied while it
-/// runs, it acknowledges more, and goes on from the copy.
+/// Goal: a copy that was taken while the newest life ran is not known to any peer by its name, but
+/// a leader that stays finds it out: the node ends, says of which shard it lost what, and never
+/// starts again on that directory (RULES 5 and 17). Method: node 3 leads nothing; its directory is
+/// copied while it runs, it acknowledges more, and continues from the copy.
 #[tokio::test]
 async fn a_copy_of_the_running_life_is_found_by_a_leader_that_stays() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -29,7 +29,7 @@ async fn a_copy_of_the_running_life_is_found_by_a_leader_that_stays() {
     let mut engines = spec.open_all().await;
     write_and_read_everywhere(&engines, "old").await;
     engines[2].drain(Duration::from_secs(5)).await;
-    // The data first: what is applied there is in the log for certain.
+    // The data first: what is applied there is then in the log for certain.
     copy_directory(&third.join("data"), &copy.join("data"));
     copy_directory(&third.join("log"), &copy.join("log"));
     write_and_read_everywhere(&engines, "new").await;

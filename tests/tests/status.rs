@@ -1,5 +1,5 @@
-//! What the cluster tells of itself costs little, and what it tells of its leaders can be mended.
-//! Method: three engines in one process.
+//! The cluster's status costs little, and what it says of the leaders can be mended. Method: three
+//! engines in one process.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const ASK: Duration = Duration::from_secs(2);
 const CROWD: u64 = 300;
 const SHARDS: u32 = 12;
 
-/// Goal: a crowd that asks how the cluster is makes no peer put its status together more than once a
+/// Goal: a crowd that asks for the cluster's status makes no peer compute its own more than once a
 /// second. Method: count at the peers what a crowd at two nodes costs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_questions_costs_one_answer_a_second() {
@@ -37,7 +37,8 @@ async fn a_crowd_of_questions_costs_one_answer_a_second() {
 }
 
 /// Goal: leaders that are all on one node are spread on request, whichever node is asked, and the
-/// status says so before and not after. Method: hand all to node 1, and let node 3 spread them.
+/// status reports them before and not after. Method: hand all to node 1, and let node 3 spread
+/// them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_are_spread_on_request() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -62,7 +63,7 @@ async fn leaders_are_spread_on_request() {
     let before = look(&[0, 0, 13], true).await;
     assert!(before.notes[0].contains("of 13 shards, node 1 leads 13"), "{:?}", before.notes);
     assert!(before.problems.is_empty(), "it is no fault: {:?}", before.problems);
-    // Its cached view may be from before: as an operator would, again until nothing is left.
+    // Its cached view may be out of date: retry until nothing is left, as an operator would.
     let mut begun = 0;
     loop {
         let round = engines[2].balance_leaders().await;

@@ -1,6 +1,6 @@
 //! Goal: watches miss nothing and end with the engine; committed entries are the commands written,
-//! everywhere; a submitted write tells its stages from any node. Method: the public interface, three
-//! engines in one process, real QUIC on loopback, real directories.
+//! on every node; a submitted write reports its stages from any node. Method: the public interface,
+//! three engines in one process, real QUIC on loopback, real directories.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use quorate::{
 };
 use quorate_tests::cluster::{ClusterSpec, close, key};
 
-/// Bounds a test that hangs; nothing here is expected to take a fraction of it.
+/// Bounds a test that hangs; everything here is expected to be far faster.
 const HANG: Duration = Duration::from_secs(60);
 const META: ShardId = ShardId(0);
 
@@ -43,7 +43,7 @@ fn put(number: u64) -> KvCommand {
     KvCommand::Put { key: key(number).into(), value: number.to_string().into() }
 }
 
-/// Waits until the watch shows `leader`; gives whether that node itself serves.
+/// Waits until the watch shows `leader`; returns whether that node itself serves.
 async fn wait_leader(watch: &mut LeaderWatch, leader: NodeId, serving: bool) {
     let mut state = watch.current();
     while state.leader != Some(leader) || state.serving != serving {
@@ -51,8 +51,8 @@ async fn wait_leader(watch: &mut LeaderWatch, leader: NodeId, serving: bool) {
     }
 }
 
-/// Transfers leadership until `to` has it. Asks again when a transfer was refused or has failed,
-/// which it may while others write.
+/// Transfers leadership until `to` has it. Retries when a transfer was refused or failed, which is
+/// possible while others write.
 async fn transfer(engines: &[Engine], shard: ShardId, to: NodeId) {
     let mut watch = engine_of(engines, to).watch_leader(shard).expect("a replica is here");
     let serves = async {
@@ -79,7 +79,7 @@ async fn next(entries: &mut CommittedEntries) -> CommittedEntry {
     in_time("an entry", entries.next()).await.expect("running")
 }
 
-/// Reads until `count` commands of a shard have come; entries must follow each other.
+/// Reads until `count` commands of a shard have come; entries must be consecutive.
 async fn collect(mut entries: CommittedEntries, first: Index, count: usize) -> Vec<(LogId, Bytes)> {
     let (mut commands, mut expected, mut last) = (Vec::new(), first, LogId::default());
     while commands.len() < count {
@@ -183,7 +183,7 @@ async fn committed_entries_are_the_commands_written() {
         let count = usize::try_from(COMMANDS).expect("small");
         followers.push(tokio::spawn(collect(entries, first, count)));
     }
-    // One writer that waits for each, so that the order is known; leadership moves meanwhile.
+    // One writer that waits for each write, so that the order is known; leadership moves meanwhile.
     let mut written: Vec<(LogId, Bytes)> = Vec::new();
     for number in 0..COMMANDS {
         if number % 100 == 50 {
@@ -265,7 +265,7 @@ async fn submissions_keep_their_order_and_need_nobody_who_waits() {
             last = id;
         }
     }
-    // Dropped at once, and done nevertheless: the last one's place is awaited by its reply.
+    // Submissions that are dropped at once still run: the last one's reply shows the sum.
     let add = || KvCommand::Increment { key: key(7).into(), by: 1 }.encode();
     (0..WRITES).for_each(|_| drop(others[1].submit(&key(7), add())));
     let last = others[1].submit(&key(7), add());
@@ -275,9 +275,9 @@ async fn submissions_keep_their_order_and_need_nobody_who_waits() {
     close(engines).await;
 }
 
-/// Goal: through transfers, the place that a submission has at its end is that of its entry, and
-/// what it told before is never the place of another's. Method: pipelined writes from a node,
-/// transfers, then the log.
+/// Goal: through transfers, the place that a submission reports at its end is that of its entry,
+/// and a place that it reported before is never that of another entry. Method: pipelined writes
+/// from a node, transfers, then the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn submissions_survive_transfers_with_true_places() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -338,7 +338,7 @@ async fn everything_ends_with_a_typed_error() {
     let mut engines = ClusterSpec::new(directory.path(), 1).open_all().await;
     let shard = shard_of(&engines[0]);
     let alone = engines.remove(0);
-    // Two are gone, so what is begun now waits for a majority; only the shutdown can end it.
+    // Two nodes are gone, so a new call waits for a majority; only the shutdown can end it.
     close(engines).await;
     let mut leader = alone.watch_leader(shard).expect("a replica is here");
     let mut map = alone.watch_map();
@@ -408,7 +408,7 @@ async fn what_is_not_here_or_not_built_says_so() {
     assert_eq!(without.committed_entries(shard, Index(2)).map(drop), Err(refusal));
     let unknown = without.watch_leader(ShardId(99)).map(drop);
     assert_eq!(unknown, Err(Refusal::NoShard));
-    // A node without a replica still submits, and hears of every stage.
+    // A node without a replica can still submit, and is told every stage.
     let submission = without.submit(&key(1), put(1).encode());
     let accepted = in_time("accepted", submission.accepted()).await.expect("up");
     assert_eq!(in_time("applied", submission.applied()).await.expect("up").id, accepted);

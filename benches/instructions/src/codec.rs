@@ -1,4 +1,4 @@
-//! The codecs: frames, runs, memberships, datagrams. What is decoded is also validated, as at arrival.
+//! The codecs: frames, runs, memberships, datagrams. Decoding includes validation, as at arrival.
 
 use std::hint::black_box;
 
@@ -16,8 +16,8 @@ use crate::{draft_of, run_of};
 
 /// Entries of a run that is sealed and read.
 const ENTRIES: usize = 64;
-/// An operation of a few dozen instructions is done so often at a time: what `counted_operation` adds
-/// would be part of its figure otherwise.
+/// How often a small operation (a few dozen instructions) runs in one count: otherwise the cost of
+/// `counted_operation` would be part of its figure.
 const SMALL_TIMES: usize = 64;
 
 pub(crate) fn count() {
@@ -53,7 +53,7 @@ fn count_small<Output>(name: &str, operate: impl Fn() -> Output) {
     count_case(name, SMALL_TIMES, (), |()| (), repeat);
 }
 
-/// One append of one entry for each of so many shards.
+/// One append of one entry for each of `shards` shards.
 fn appends(shards: u64) -> Vec<ShardMessage> {
     let append = |shard| {
         let runs = vec![run_of(Term(3), Index(100), 1)];
@@ -69,7 +69,7 @@ fn whole(frame: &EncodedFrame) -> Bytes {
     Bytes::from(frame.chunks.concat())
 }
 
-/// Validates a run and looks at every entry, as a state machine does.
+/// Validates a run and reads every entry, as a state machine does.
 fn read(bytes: Bytes) -> Run {
     let run = Run::decode(bytes).expect("sound bytes");
     run.entries().for_each(|entry| {

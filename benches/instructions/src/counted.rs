@@ -1,18 +1,18 @@
-//! How an operation is told apart from what prepares it.
+//! Counts an operation separately from its preparation.
 //!
-//! `scripts/instructions` has callgrind collect within `counted_operation` only, and write its
-//! counters out, and begin anew, with every return from `report_case`: both names stand there too.
+//! `scripts/instructions` has callgrind collect only within `counted_operation`, and write and
+//! reset its counters at every return from `report_case`: both names stand there too.
 
 use std::hint::black_box;
 
-/// Operations that come first and are not counted, so that buffers have their size, caches of the
+/// Operations that run first and are not counted, so that buffers have their size, caches of the
 /// allocator are filled and every symbol of a shared library is bound.
 const WARM_UP_OPERATIONS: usize = 64;
 /// Enough to spread a buffer's doubling over many operations.
 const COUNTED_OPERATIONS: usize = 256;
 
-/// Counts `operate`, which does the operation `times` over. `prepare` makes its input; that, and
-/// freeing what comes out of it, is not counted.
+/// Counts `operate`, which does the operation `times` times. Not counted are `prepare`, which makes
+/// its input, and freeing its output.
 pub(crate) fn count<State, Input, Output>(
     name: &str,
     times: usize,
@@ -38,10 +38,10 @@ pub(crate) fn count<State, Input, Output>(
     report_case(name, COUNTED_OPERATIONS * times);
 }
 
-/// Behind a pointer, so that it stays one function under one name.
+/// Called by a pointer, so that it stays one function under one name.
 #[inline(never)]
 fn counted_operation(operation: &mut dyn FnMut() -> bool) -> bool {
-    // Not the last thing done: as a jump the call would leave this function before it began.
+    // Not the last step: as a tail call it would leave this function before it began.
     black_box(operation())
 }
 

@@ -1,4 +1,4 @@
-//! A group of three kernels with instant disks and a post that loses nothing.
+//! A group of three kernels with instant disks and a network that loses nothing.
 
 use std::collections::VecDeque;
 
@@ -12,17 +12,17 @@ const ELECTION_WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Group {
     pub(crate) now: Monotonic,
-    /// The first is the only one whose timeouts are heeded, so it leads.
+    /// Only the first kernel's timeouts are handled, so it leads.
     pub(crate) kernels: Vec<Kernel>,
     mail: VecDeque<(NodeId, Message)>,
-    /// What the leader wants done and nobody has carried out yet.
+    /// The leader's requests that have not been carried out yet.
     ready: Option<Ready>,
     /// Reads that ended with an index.
     pub(crate) confirmed: usize,
 }
 
 impl Group {
-    /// Three followers that have heard of nobody.
+    /// Three followers that have received nothing.
     pub(crate) fn new() -> Group {
         let now = Monotonic(0);
         let kernel = |id| Kernel::new(Config::new(ReplicaId(id), id, 0), restored(), now);
@@ -36,7 +36,7 @@ impl Group {
         group
     }
 
-    /// The first campaigns, wins and serves.
+    /// The first kernel campaigns, wins and serves.
     pub(crate) fn elect(&mut self) {
         self.now = self.now + ELECTION_WAIT;
         self.kernels[0].handle_timeout(self.now);
@@ -57,7 +57,8 @@ impl Group {
         self.ready = Some(self.kernels[0].take_ready());
     }
 
-    /// What lies between: the leader's sync, and that of the second, whose word of it this is.
+    /// The steps in between: the leader's sync, and the second's, which returns its
+    /// acknowledgement.
     pub(crate) fn acknowledgement(&mut self) -> Message {
         self.carry_out_own();
         let to_second = self.mail.iter().position(|(to, _)| *to == NodeId(2));
@@ -76,7 +77,7 @@ impl Group {
         self.ready = Some(ready);
     }
 
-    /// The rest of a replication: everywhere committed, applied, and its bytes forgotten.
+    /// The rest of a replication: commits it everywhere, applies it and forgets its bytes.
     pub(crate) fn finish(&mut self) {
         self.settle();
         let last = self.kernels[0].last().index;
@@ -93,7 +94,7 @@ impl Group {
         assert!(self.kernels[0].role().role == Role::Leader, "a quorum answers");
     }
 
-    /// Reads begun together are confirmed by one round.
+    /// One round confirms reads that began together.
     pub(crate) fn read(&mut self, reads: usize) {
         let before = self.confirmed;
         for _ in 0..reads {
@@ -109,10 +110,10 @@ impl Group {
         }
     }
 
-    /// Runs until nobody has anything to do.
+    /// Runs until no kernel has anything to do.
     fn settle(&mut self) {
         self.carry_out_own();
-        // What was sent so far, before anything new is.
+        // Delivers what was sent so far before anything new is sent.
         self.deliver();
         let mut is_idle = false;
         while !is_idle {
@@ -155,7 +156,7 @@ pub(crate) fn members() -> Membership {
     Membership::of_voters((1..=3).map(|id| Member { replica: ReplicaId(id), node: NodeId(id) }))
 }
 
-/// A replica as it is made: without entries.
+/// A new replica, without entries.
 pub(crate) fn restored() -> Restored {
     let base = LogId::new(Term(1), Index(1));
     Restored {

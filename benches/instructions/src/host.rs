@@ -1,4 +1,4 @@
-//! The host: what a turn costs in which every shard has something to do.
+//! The host: the cost of a turn in which every shard has something to do.
 
 use crate::counted::count as count_case;
 use crate::hosts::{Hosts, SHARDS};

@@ -1,4 +1,4 @@
-//! Three hosts with the same shards, instant disks and a post that loses nothing.
+//! Three hosts with the same shards, instant disks and a network that loses nothing.
 
 use bytes::Bytes;
 use quorate_host::{Event, Host, HostConfig, ReplicaInit, Ticket, Turn};
@@ -16,12 +16,12 @@ const DESCRIPTOR_VERSION: u64 = 1;
 /// Longer than any election timeout.
 const ELECTION_WAIT: Duration = Duration::from_secs(10);
 
-/// The first host leads every shard: it is the only one whose timeouts are heeded.
+/// The first host leads every shard: only its timeouts are handled.
 pub(crate) struct Hosts {
     now: Monotonic,
     hosts: Vec<Host>,
     tickets: u64,
-    /// A turn of the first host that nobody has carried out yet.
+    /// A turn of the first host that has not been carried out yet.
     pub(crate) turn: Option<Turn>,
 }
 
@@ -63,7 +63,7 @@ impl Hosts {
         writes
     }
 
-    /// The first host takes these events in, and then its turn.
+    /// The first host takes in these events, and then takes its turn.
     pub(crate) fn take_turn(&mut self, events: Vec<Event>) {
         for event in events {
             self.hosts[0].handle(self.now, WallMillis(0), event);
@@ -71,7 +71,7 @@ impl Hosts {
         self.turn = Some(self.hosts[0].take_turn(self.now));
     }
 
-    /// Carries the first host's turn out, and gives what comes back of it: its own sync, and the
+    /// Carries out the first host's turn and returns the events that result: its own sync, and the
     /// second host's acknowledgements.
     pub(crate) fn returns(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
@@ -82,7 +82,7 @@ impl Hosts {
         events
     }
 
-    /// Runs until nobody has anything to do.
+    /// Runs until no host has anything to do.
     pub(crate) fn settle(&mut self) {
         let mut events = Vec::new();
         self.carry_out_own(&mut events);
@@ -110,7 +110,7 @@ impl Hosts {
         }
     }
 
-    /// Does what a turn of the host at `at` asks for. Events for the first host are gathered.
+    /// Does what a turn of the host at `at` asks for, and gathers the events for the first host.
     fn carry_out(&mut self, at: usize, turn: Turn, events: &mut Vec<Event>) {
         assert!(turn.answers.is_empty(), "nothing is refused or read: {:?}", turn.answers);
         assert!(turn.fetches.is_empty(), "everything is in memory");

@@ -1,4 +1,4 @@
-//! The kernel: one shard's consensus, three replicas of it where it takes three.
+//! The kernel: one shard's consensus, with three replicas where an operation needs three.
 
 use quorate_raft::{Body, Config, Kernel, Member, Membership, Message, Restored};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
@@ -41,7 +41,7 @@ pub(crate) fn count() {
     count_case("kernel/restart-1000", 1, (), |()| long_log(), restart);
 }
 
-/// The leader's two steps by themselves: what is added to one of them is a small part of the whole.
+/// The leader's two steps separately: a cost added to one of them is a small part of the whole.
 fn count_steps() {
     let settled_draft = |group: &mut Group| {
         group.finish();
@@ -62,11 +62,11 @@ fn config() -> Config {
     Config::new(ReplicaId(2), 2, 0)
 }
 
-/// The second replica, fed by hand with what the first would send.
+/// The second replica, which is given what the first would send.
 struct Follower {
     kernel: Kernel,
     mail: Vec<(NodeId, Message)>,
-    /// Of every run.
+    /// Entries of every run.
     entries: usize,
 }
 
@@ -76,7 +76,7 @@ impl Follower {
         Follower { kernel, mail: Vec::new(), entries }
     }
 
-    /// A run, and word that everything before it is committed.
+    /// An append of one run, which also says that everything before it is committed.
     fn next_append(&mut self) -> Message {
         self.mail.clear();
         let previous = self.kernel.last();
@@ -85,7 +85,7 @@ impl Follower {
         Message { from: ReplicaId(1), to: ReplicaId(2), term: Term(1), body }
     }
 
-    /// Takes the run in, syncs and acknowledges it, and hands the one before to be applied.
+    /// Takes in the run, syncs and acknowledges it, and hands over the previous one to be applied.
     fn append(&mut self, append: Message) {
         self.kernel.handle_message(Monotonic(0), append);
         let ready = self.kernel.take_ready();
@@ -95,7 +95,7 @@ impl Follower {
     }
 }
 
-/// What the log hands back of a group that has elected often and changed its members sometimes.
+/// What the log returns at a start, for a group with many elections and some membership changes.
 fn long_log() -> Restored {
     let place = |number: u64| Index(number + 1);
     let members = |number: u64| {

@@ -1,7 +1,7 @@
-//! Named operations of the kernel, the host and the codecs, for callgrind to count the instructions
-//! of. Run alone it only names them; `scripts/instructions` counts, and docs/benchmarks.md says how.
+//! Named operations of the kernel, the host and the codecs, whose instructions callgrind counts.
+//! Run alone, this only names them; `scripts/instructions` counts, and docs/benchmarks.md says how.
 //!
-//! Nothing here knows a clock, a thread or a random source, so one build runs the same instructions
+//! Nothing here uses a clock, a thread or a random source, so one build runs the same instructions
 //! every time.
 
 mod codec;
@@ -14,7 +14,7 @@ mod kernel;
 use quorate_raft::{EntryKind, Run, RunDraft};
 use quorate_types::{Index, Term};
 
-/// Bytes of every entry's payload: what a short key with a short value comes to.
+/// The payload of every entry, as long as a short key with a short value.
 const PAYLOAD: [u8; 128] = [0x5a; 128];
 
 fn main() {
@@ -23,7 +23,7 @@ fn main() {
     codec::count();
 }
 
-/// `count` command entries on their way into a run.
+/// A draft of a run of `count` command entries.
 fn draft_of(count: usize) -> RunDraft {
     let mut draft = RunDraft::new();
     for _ in 0..count {

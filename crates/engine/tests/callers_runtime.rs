@@ -1,4 +1,4 @@
-//! Goal: no read walks over data on its caller's own runtime, whose other tasks would stand still.
+//! Goal: no read walks over data on its caller's own runtime, whose other tasks would be blocked.
 //! Method: a runtime whose one thread for blocking work is taken; reads of many keys must wait for
 //! it, however often they are polled, and answer once it is free.
 
@@ -34,7 +34,7 @@ async fn opened(directory: &std::path::Path) -> Engine {
     engine
 }
 
-/// Gives what `read` answers, once it was seen to wait for a thread that may block.
+/// Returns the answer of `read`, once `read` was seen to wait for a thread that may block.
 async fn waits_for_a_thread<T>(read: impl Future<Output = T>) -> T {
     let (open, opened) = mpsc::channel::<()>();
     let (began, has_begun) = tokio::sync::oneshot::channel();
@@ -61,7 +61,7 @@ fn walks_are_not_on_the_callers_runtime() {
     let runtime = runtime.max_blocking_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let engine = opened(directory.path()).await;
-        // Stale, so that nothing else is waited for.
+        // Stale, so that the read waits for nothing else.
         let level = ReadLevel::Stale;
         let counted = waits_for_a_thread(engine.count(b"", None, level)).await;
         assert_eq!(counted, Ok(KEYS as u64));

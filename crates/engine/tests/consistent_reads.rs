@@ -1,5 +1,5 @@
-//! Goal: what one write changes in one shard, a read of many keys sees whole. Method: a writer that
-//! gives two keys the same value in one batch, over and over, while both are read with one question.
+//! Goal: a read of many keys sees all changes that one write made in one shard, or none. Method: a
+//! writer gives two keys the same value in one batch, over and over, while one request reads both.
 
 use std::net::SocketAddr;
 use std::time::Duration;

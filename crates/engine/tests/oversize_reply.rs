@@ -1,5 +1,5 @@
-//! Goal: of a reply that no frame can carry a caller on another node is told just that, and it does
-//! not take the other replies of its batch along. Method: two engines, and a state machine that waits
+//! Goal: when a reply is too large for a frame, a caller on another node is told just that, and the
+//! other replies of its batch still arrive. Method: two engines, and a state machine that waits
 //! until all of the batch is queued behind it.
 
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ struct Gate {
     opened: Condvar,
 }
 
-/// Echoes, but for two commands.
+/// Echoes every command but two.
 struct Machine {
     gate: Arc<Gate>,
 }

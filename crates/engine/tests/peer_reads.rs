@@ -1,6 +1,7 @@
-//! Goal: reads of one shard that can't be answered hold up no reads of another one, for a node that
-//! has neither. Method: a state machine that does not end, so that the reads of its shard wait at the
-//! node that has both; so many, that they would still take turns long after the last deadline.
+//! Goal: reads of one shard that can't be answered hold up no reads of another shard, for a node
+//! that has neither. Method: a state machine that does not finish, so that its shard's reads wait
+//! at the node that has both; so many that they would still take turns long after the last
+//! deadline.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +18,7 @@ use quorate::{
 const CLUSTER: ClusterId = ClusterId(8);
 const HANG: Duration = Duration::from_secs(60);
 const LEVEL: ReadLevel = ReadLevel::Linearizable;
-/// Keys of the first and of the second shard.
+/// A key of the first shard, and below one of the second.
 const STUCK: [u8; 3] = [0, 0, b'k'];
 const HEALTHY: [u8; 3] = [0x3f, 0xff, b'k'];
 const READS: usize = 200;
@@ -40,7 +41,7 @@ impl StateMachine for Machine {
     }
 }
 
-/// Opens at the end, however the test ends: an engine stops only when its machines do.
+/// Opens when dropped, however the test ends: an engine stops only when its machines do.
 struct Opener(Arc<Gate>);
 
 impl Drop for Opener {
@@ -69,7 +70,7 @@ async fn a_shard_that_hangs_holds_up_no_other() {
     let authority = ClusterAuthority::generate(CLUSTER).expect("certificates can be made");
     let gate = Arc::new(Gate::default());
     let engines = [1, 2].map(|node| open(directory.path(), &authority, node, &gate));
-    // Dropped before them.
+    // Dropped before the engines.
     let opener = Opener(Arc::clone(&gate));
     engines[0].set_peer(NodeId(2), engines[1].local_address());
     engines[1].set_peer(NodeId(1), engines[0].local_address());
@@ -86,8 +87,9 @@ async fn a_shard_that_hangs_holds_up_no_other() {
         let mut context = Context::from_waker(Waker::noop());
         stuck.iter_mut().all(|read| read.as_mut().poll(&mut context).is_pending())
     };
-    // Polled once, all are sent; the other reads come behind them. The first may overtake them at the
-    // other node, whose runtime begins with the newest task; once it is answered they all wait.
+    // Polled once, all are sent; the other reads come behind them. The first of those may overtake
+    // them at the other node, whose runtime begins with the newest task; once it is answered they
+    // all wait.
     assert!(still_wait());
     for _ in 0..3 {
         assert_eq!(asker.get(&HEALTHY, LEVEL).await, Ok(None));

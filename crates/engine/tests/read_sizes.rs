@@ -1,4 +1,4 @@
-//! Goal: an answer that no frame can carry comes in pages, or is refused at once by its size, also
+//! Goal: an answer too large for a frame comes in pages, or is refused at once by its size, also
 //! through a node without a replica. Method: two nodes, and all data on the first.
 
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ fn key(number: usize) -> Bytes {
     Bytes::from(format!("key{number:04}"))
 }
 
-/// Every key once, whatever the size of a page, and no page beyond its size.
+/// Every key comes once, whatever the size of a page, and no page exceeds its size.
 async fn keys_come_in_pages(engine: &Engine, keys: &[Bytes]) {
     for (keys_max, bytes_max) in [(7, usize::MAX), (1_000, 40), (1, 1)] {
         let mut found = Vec::new();
@@ -71,7 +71,7 @@ async fn large_answers_come_whole_or_not_at_all() {
         assert!(pairs.iter().map(|(key, _)| key).eq(&keys), "{} pairs", pairs.len());
         assert_eq!(engine.count(b"", None, LEVEL).await, Ok(VALUES as u64));
         keys_come_in_pages(engine, &keys).await;
-        // Their sizes alone say no: nothing of that length is ever held.
+        // They are refused by their sizes alone: nothing of that length is ever held.
         let many: Vec<Bytes> = keys.iter().cycle().take(300).cloned().collect();
         let refused = engine.get_many(&many, LEVEL).await.expect_err("300 MiB");
         let found = value.len() * 300;

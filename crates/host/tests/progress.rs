@@ -1,5 +1,5 @@
-//! Goal: a write that asks for it learns its place in the log when it enters it, before its end, and
-//! only such a write does. Method: a cluster of one whose disk is instant.
+//! Goal: a write that asks for it learns its place in the log on entering the log, before its end,
+//! and no other write does. Method: a cluster of one whose disk is instant.
 
 use bytes::Bytes;
 use quorate_host::{Answer, Event, Host, HostConfig, HostRefusal, ReplicaInit, Ticket, Turn};

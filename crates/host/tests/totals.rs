@@ -1,6 +1,6 @@
-//! Goal: what all shards of a host hold together stays bounded, whatever each of them may hold for
-//! itself (RULE 18), and none of them is forgotten. Method: one host that leads many shards, in virtual
-//! time; its disk, its state machines and its peers do something when the test says so.
+//! Goal: what all shards of a host hold together stays bounded, whatever each of them may hold
+//! (RULE 18), and no shard is forgotten. Method: one host that leads many shards, in virtual time;
+//! its disk, its state machines and its peers act when the test says so.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ struct Driver {
     runs: BTreeMap<ShardId, Vec<Run>>,
     sent: Vec<(NodeId, ShardId, Message)>,
     answers: Vec<(Ticket, Answer)>,
-    /// Ends of the ranges that wait for the state machine, oldest first, and who waits for them.
+    /// Ends of the ranges that wait for the state machine, oldest first, and the tickets that wait.
     unapplied: Vec<(ShardId, Index, Vec<Ticket>)>,
 }
 
@@ -138,7 +138,7 @@ impl Driver {
         }
     }
 
-    /// The oldest range is applied.
+    /// Applies the oldest range.
     fn apply_one(&mut self) -> Vec<Ticket> {
         let (shard, index, tickets) = self.unapplied.remove(0);
         self.handle(Event::Applied { shard, index });
@@ -154,7 +154,7 @@ impl Driver {
         applied
     }
 
-    /// A peer answers what it was sent: everything, or heartbeats alone.
+    /// A peer answers what it was sent: everything, or only heartbeats.
     fn answer_as(&mut self, peer: u64, acknowledges: bool) {
         loop {
             let is_its = |(node, ..): &mut (NodeId, ShardId, Message)| *node == NodeId(peer);
@@ -204,8 +204,9 @@ impl Driver {
     }
 }
 
-/// Goal: one shard that commits nothing takes the node's room and no more, the others go on a run at a
-/// time, and everybody is told when even that is used up. Method: the disk finishes nothing.
+/// Goal: one shard that commits nothing takes the node's room and no more, the others continue one
+/// run at a time, and every caller is told when even that is used up. Method: the disk finishes
+/// nothing.
 #[test]
 fn what_is_not_committed_is_bounded_for_the_node() {
     let (bytes_max, reserve) = (16 * ENTRY_BYTES_MAX, 4 * ENTRY_BYTES_MAX);
@@ -242,9 +243,10 @@ fn what_is_not_committed_is_bounded_for_the_node() {
     }
 }
 
-/// Goal: what was handed out and is not applied stays bounded for the node, also where it is read back
-/// first, and every entry of every shard is applied in the end. Method: each shard commits as much as
-/// all together may hand out, while nothing is applied and nothing stays in memory.
+/// Goal: entries that were handed out and are not applied stay bounded for the node, also if they
+/// are read back first, and every entry of every shard is applied in the end. Method: each shard
+/// commits as much as all together may hand out, while nothing is applied and nothing stays in
+/// memory.
 #[test]
 fn what_is_not_applied_is_bounded_for_the_node() {
     let bytes_max = 8 * ENTRY_BYTES_MAX;
@@ -273,9 +275,9 @@ fn what_is_not_applied_is_bounded_for_the_node() {
     assert_eq!(driver.host.apply_bytes(), 0);
 }
 
-/// Goal: a peer that acknowledges nothing has no more under way than one peer may, of all shards together,
-/// and takes no room from another. Method: one peer answers heartbeats alone, the other everything; then
-/// the first one does, too.
+/// Goal: a peer that acknowledges nothing has no more under way than one peer may, over all shards,
+/// and takes no room from another. Method: one peer answers only heartbeats, the other everything;
+/// then the first one does, too.
 #[test]
 fn what_is_under_way_to_a_peer_is_bounded_for_the_node() {
     let (shards, bytes_max) = (8, 4 * ENTRY_BYTES_MAX);
@@ -297,7 +299,7 @@ fn what_is_under_way_to_a_peer_is_bounded_for_the_node() {
     assert_eq!(applied, tickets, "the other peer makes the quorum");
     driver.answer_as(2, true);
     assert_eq!(driver.host.window_bytes(NodeId(2)), 0, "it has everything");
-    // What a leader had under way counts no more when it leads no more.
+    // What a leader had under way no longer counts once it does not lead.
     driver.write(ShardId(1), 9_999);
     assert!(driver.host.window_bytes(NodeId(2)) > 0);
     driver.host.step_down_all(driver.now);

@@ -6,11 +6,11 @@
 //! while datagrams pass, pauses and restarts processes, makes threads late, loses releases, declares
 //! nodes unfit and quarantines replicas; leaders transfer. After a minute it stops.
 //!
-//! Checked in every millisecond: no two leases of one shard overlap, also not those of paused
-//! processes; no lease lacks a committed entry; whoever votes or grants a pre-vote is counted by no
-//! lease; what a requester counts on ends before what its supporter promised; no support is shortened; one
-//! leader a term, which has what is committed. After the heal every shard has a lease again within
-//! a bound. Then each rule is broken, and some check has to see it.
+//! Checked in every millisecond: no two leases of one shard overlap, not even those of paused
+//! processes; no lease lacks a committed entry; no lease counts a node that votes or grants a
+//! pre-vote; what a requester counts on ends before what its supporter promised; no support is
+//! shortened; a term has one leader, which has what is committed. After the heal every shard has a
+//! lease again within a bound. Then each rule is broken, and some check has to notice it.
 //!
 //! `QUORATE_SEEDS=40000` runs more seeds of the first test; `QUORATE_MUTANT_SEEDS` of the second.
 
@@ -66,8 +66,8 @@ fn no_rule_fails_against_the_adversary() {
     assert!(total.reads > 100 * seeds && total.elections > seeds && total.audits > 0);
 }
 
-/// Goal: no rule is there for nothing. Method: one at a time is broken; by default the search starts
-/// where it was found before, and with `QUORATE_MUTANT_SEEDS` at seed 1, to print the table.
+/// Goal: every rule is needed. Method: one at a time is broken; by default the search starts where
+/// the breach was found before, and with `QUORATE_MUTANT_SEEDS` at seed 1, to print the table.
 #[test]
 fn every_broken_rule_is_caught() {
     let searched = std::env::var("QUORATE_MUTANT_SEEDS").is_ok();

@@ -1,4 +1,4 @@
-//! The store beside a model: a vector of terms per shard.
+//! Compares the store with a model: a vector of terms per shard.
 
 mod common;
 

@@ -36,7 +36,7 @@ fn two_shards() -> Disk {
     disk
 }
 
-/// Shard 1 is reported with `words`, shard 2 lives on.
+/// Asserts that shard 1 is reported with `words` and shard 2 still works.
 fn assert_only_shard_1_is_damaged(disk: &Disk, words: &str) {
     let (log, recovery) = disk.open();
     let damaged = recovered(&recovery, 1).damaged.as_ref().expect("damaged");
@@ -72,7 +72,7 @@ fn a_flipped_bit_in_a_run_is_found() {
     assert_only_shard_1_is_damaged(&disk, "checksum");
 }
 
-/// A log that lost its end keeps all checksums; only the hard state tells.
+/// A log that lost its end keeps all checksums; only the hard state shows the loss.
 #[test]
 fn a_log_shorter_than_its_commit_is_found() {
     let disk = two_shards();
@@ -116,7 +116,7 @@ fn a_flipped_bit_in_the_write_ahead_log_refuses_the_directory() {
     assert_eq!(entries(&log, 1, 11, 99).len(), 30);
 }
 
-/// Goal: a torn tail is a write that nobody was told of. Method: the last batch cut at every
+/// Goal: a torn tail is a write that was never acknowledged. Method: the last batch cut at every
 /// tenth byte; all earlier batches are there, the torn one not at all.
 #[test]
 fn a_torn_tail_loses_the_torn_batch_only() {
@@ -140,9 +140,9 @@ fn flip(path: &Path, at: usize) {
     fs::write(path, bytes).expect("written");
 }
 
-/// Goal: RULE 9. The power may keep the length of the last write and lose any of its bytes. Method:
-/// a hole at several places of the last batch, also over its header; all earlier batches are there,
-/// this one not at all, and the store goes on.
+/// Goal: RULE 9. A power loss may keep the length of the last write and lose any of its bytes.
+/// Method: a hole at several places of the last batch, also over its header; all earlier batches
+/// are there, this one not at all, and the store continues.
 #[test]
 fn a_hole_in_the_last_batch_loses_that_batch_only() {
     for (from, length) in [(0, 100), (5, 1), (100, 64), (200, usize::MAX)] {
@@ -172,8 +172,8 @@ fn a_hole_in_the_last_batch_loses_that_batch_only() {
     }
 }
 
-/// Goal: RULE 9. A length that reaches beyond the end is taken for a torn tail by RocksDB; with a
-/// record behind it, it was synced. Method: the high byte of the length of the first batch.
+/// Goal: RULE 9. RocksDB takes a length that reaches beyond the end for a torn tail; with a record
+/// behind it, it was synced. Method: the high byte of the length of the first batch.
 #[test]
 fn a_damaged_length_with_records_behind_it_refuses_the_directory() {
     let disk = two_shards();
@@ -187,7 +187,7 @@ fn a_damaged_length_with_records_behind_it_refuses_the_directory() {
     assert_eq!(recovered(&disk.open().1, 1).restored.last, id(2, 40));
 }
 
-/// Goal: RULE 8. What a start replayed lies in synced tables before the open returns. Method: the
+/// Goal: RULE 8. What a start replayed is in synced tables before the open returns. Method: the
 /// write-ahead log that the crash left is gone or empty of runs after the next open: the directory
 /// stays whole without it.
 #[test]

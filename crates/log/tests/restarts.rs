@@ -37,8 +37,8 @@ fn restarts_leave_a_bounded_number_of_tables() {
     assert!(most <= 100, "{most} tables");
 }
 
-/// Goal: without room on the disk nothing is merged, and the store goes on. Method: as many starts as
-/// make a merge, with a disk that says no, then yes.
+/// Goal: without room on the disk nothing is merged, and the store continues. Method: as many
+/// starts as cause a merge, with a disk that refuses, then accepts.
 #[test]
 fn nothing_is_merged_without_room() {
     let disk = Disk::new();

@@ -46,7 +46,7 @@ fn a_restart_gives_back_what_was_written() {
     assert_eq!(recovered(&recovery, 2).restored.last, id(5, 11));
 }
 
-/// Goal: reads give a head of the range, cut at both ends and bounded in bytes.
+/// Goal: reads return a head of the range, cut at both ends and bounded in bytes.
 #[test]
 fn reads_are_cut_to_the_range_and_bounded() {
     let disk = Disk::new();
@@ -140,8 +140,8 @@ fn a_purge_inside_a_run_keeps_the_run() {
     assert_eq!(found.restored.terms, [(Index(19), Term(2)), (Index(21), Term(3))]);
 }
 
-/// Goal: a log without holes is asserted, not hoped for; and since the caller may survive its
-/// panic, the store closes.
+/// Goal: an assertion catches a hole in the log; and since the caller may survive its panic, the
+/// store closes.
 #[test]
 fn a_write_that_leaves_a_hole_is_a_bug() {
     let disk = Disk::new();

@@ -1,4 +1,4 @@
-//! The writer thread: gathers, completes in order, fails for good.
+//! The writer thread gathers batches, completes them in order, and fails for good.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn turn(worker: usize, number: u64, index: u64) -> TurnWrite {
     TurnWrite { worker, number, writes: vec![append(worker as u64, run(2, index, 1))] }
 }
 
-/// A hook that waits for a word before each batch, once `held_from` batches have passed.
+/// A hook that waits for a message before each batch, once `held_from` batches have passed.
 fn gate(held_from: u64) -> (WriteHook, Sender<Option<String>>, Receiver<()>) {
     let (release, released) = unbounded();
     let (arrive, arrived) = unbounded();
@@ -91,8 +91,8 @@ fn shutdown_drains() {
     assert_eq!(entries(&store, 0, 11, 999).len(), 500);
 }
 
-/// Goal: RULE 8 on the thread: after a failure every batch is answered with it, none is lost in
-/// silence, and the thread still ends.
+/// Goal: RULE 8 on the thread: after a failure every batch is answered with it, none is lost
+/// silently, and the thread still ends.
 #[test]
 fn a_fault_answers_every_later_turn() {
     let disk = Disk::new();

@@ -10,9 +10,9 @@ use program::{Program, configure, http};
 use quorate::{NodeId, Validity, WallMillis};
 use quorate_node::certs::directory::CertificateDirectory;
 
-/// Goal: a running node takes files that replace its own, says so in one line, and tells when they end
-/// soon; a key that others may read is told at the start, with the remedy. Method: the files are
-/// replaced by a certificate that has a day left.
+/// Goal: a running node takes files that replace its own, says so in one line, and warns when they
+/// expire soon; a key that others may read is reported at the start, with the remedy. Method: the
+/// files are replaced by a certificate that has a day left.
 #[test]
 fn replaced_files_are_taken_by_a_running_node() {
     let directory = tempfile::tempdir().expect("a directory");

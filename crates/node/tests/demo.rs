@@ -1,4 +1,4 @@
-//! The demo cluster through its real ports. Few and small: three real nodes each.
+//! The demo cluster through its real ports. The tests are few and small: each has three real nodes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -76,7 +76,7 @@ async fn pipelines_keep_their_order() {
     demo.stop().await.expect("stopped");
 }
 
-/// Goal: HELLO changes the replies behind it and none before; bad input is named; QUIT ends.
+/// Goal: HELLO changes the replies after it and none before; bad input is named; QUIT ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn protocols_and_bad_input() {
     let demo = started(config(None)).await;
@@ -155,8 +155,8 @@ async fn a_node_stops_and_comes_back() {
     demo.stop().await.expect("stopped");
 }
 
-/// Goal: without a majority a request is held and then told so, in the words clients repeat on.
-/// Method: one node of three is left.
+/// Goal: without a majority a request is held and then refused, in the words on which clients
+/// retry. Method: one node of three is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_majority_the_slot_is_not_served() {
     let mut demo = started(config(None)).await;
@@ -214,7 +214,8 @@ async fn a_taken_port_is_named() {
     );
 }
 
-/// Goal: the admin port tells health, readiness, metrics, and how node and cluster are. Method: plain HTTP.
+/// Goal: the admin port tells health, readiness, metrics, and the state of node and cluster.
+/// Method: plain HTTP.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_port_answers() {
     let demo = started(config(None)).await;

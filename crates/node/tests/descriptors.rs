@@ -1,4 +1,4 @@
-//! Files and sockets that run out: the program itself, under a limit of its own.
+//! Files and sockets that run out: the program itself, under its own limit.
 
 mod program;
 
@@ -8,10 +8,10 @@ use std::net::{SocketAddr, TcpStream};
 use program::{PATIENCE, Program, http};
 use quorate_node::process::descriptors::Descriptors;
 
-/// So low that the test is quick, and high enough for a node at rest.
+/// Low enough for a quick test, and high enough for a node at rest.
 const LIMIT: usize = 320;
 
-/// Says PING and gives the line of the answer.
+/// Sends PING and returns the line of the answer.
 fn ping(stream: &mut TcpStream) -> String {
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream.write_all(b"PING\r\n").expect("sent");
@@ -27,7 +27,7 @@ fn line(stream: &mut TcpStream) -> String {
     String::from_utf8(found).expect("text")
 }
 
-/// Connects and asks until it is refused; gives those that were served.
+/// Connects and asks until it is refused; returns the clients that were served.
 fn take_all(redis: SocketAddr) -> Vec<TcpStream> {
     let mut served = Vec::new();
     for _ in 0..LIMIT {
@@ -69,13 +69,13 @@ fn clients_leave_the_node_its_descriptors() {
     drop(served.pop());
     while ping(&mut TcpStream::connect(program.redis).expect("connected")).trim_end() != "+PONG" {}
 
-    // The stop flushes the data store: a file that has never been there.
+    // The stop flushes the data store into a new file.
     let (code, said) = program.stop();
     assert_eq!(code, Some(0), "{said}");
     assert!(!said.contains("open files (os"), "{said}");
 }
 
-/// Goal: a limit with which no node can live is refused with the figure and the remedy.
+/// Goal: a limit too low for any node is refused with the figure and the remedy.
 #[test]
 fn a_hopeless_limit_is_refused() {
     let (code, said) = program::run_limited("ulimit -n 200");

@@ -1,4 +1,4 @@
-//! A node whose disk fails: the program itself, with a limit on the size of its files for a disk.
+//! A node whose disk fails: the program itself, with a limit on file sizes as the disk's limit.
 
 mod program;
 
@@ -8,10 +8,10 @@ use std::net::{SocketAddr, TcpStream};
 use program::{PATIENCE, Program, configure, http};
 
 const VALUE_BYTES: usize = 256 << 10;
-/// Lines of a shell: no file above 4 MiB, and a write beyond that is an error and no signal.
+/// Lines of a shell: no file above 4 MiB; a write beyond that is an error and not a signal.
 const NO_LARGE_FILES: &str = "trap '' XFSZ; ulimit -f 8192";
 
-/// Sends one command; gives the first line of its answer, and the bulk behind it.
+/// Sends one command; returns the first line of its answer, and the bulk after it.
 fn ask(redis: SocketAddr, command: &[u8]) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(redis).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -33,9 +33,9 @@ fn set(redis: SocketAddr, key: usize) -> String {
     ask(redis, &command).0
 }
 
-/// Goal: a node whose log could not be written serves nothing and lies about nothing, stays to say
-/// why, ends with exit code 1 when it is told to, and has all that it acknowledged at its next start.
-/// Method: writes until one fails; then every question; then a start without the limit.
+/// Goal: a node whose log could not be written serves nothing and gives no false answer, stays to
+/// say why, ends with exit code 1 when it is told to, and has all that it acknowledged at its next
+/// start. Method: writes until one fails; then every question; then a start without the limit.
 #[test]
 fn a_failed_disk_is_told_until_the_stop() {
     let directory = tempfile::tempdir().expect("a directory");

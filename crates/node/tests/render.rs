@@ -1,7 +1,7 @@
-//! What an operator reads, as whole texts: the status of clusters in each kind of trouble.
+//! Whole texts that an operator reads: the status of clusters in each kind of trouble.
 //!
-//! A text in `tests/render` is the expected output; `UPDATE_RENDER=1` writes it anew, for the diff to
-//! be reviewed.
+//! A text in `tests/render` is the expected output; `UPDATE_RENDER=1` rewrites it, so that the diff
+//! can be reviewed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn healthy(shards: u64) -> ClusterReport {
     }
 }
 
-/// Makes `lost` as unseen as a node that does not answer, with what follows for its shards.
+/// Makes `lost` a node that does not answer, with the consequences for its shards.
 fn lose(status: &mut ClusterReport, lost: u64, state: NodeState, reason: &str) {
     for node in status.nodes.iter_mut().filter(|node| node.node == lost) {
         node.state = state;
@@ -119,8 +119,8 @@ fn healthy_cluster() {
     check("shard.txt", &render::shard(&status.shards[2]));
 }
 
-/// Goal: a warning of what is to come is not told as if something were missing already. Method: a healthy
-/// cluster, one of whose nodes warns.
+/// Goal: a warning of what is to come is not shown as if something were missing already. Method: a
+/// healthy cluster, one of whose nodes warns.
 #[test]
 fn a_warning_alone_is_told_as_one() {
     let mut status = healthy(4);

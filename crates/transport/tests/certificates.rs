@@ -1,4 +1,4 @@
-//! Certificates that end, begin, and are replaced while a node runs.
+//! Certificates that expire, become valid, and are replaced while a node runs.
 
 mod common;
 
@@ -12,7 +12,7 @@ const FEBRUARY: WallMillis = WallMillis(1_580_515_200_000);
 /// 2100-01-01, midnight: before the end of no authority, so it is cut to that.
 const FAR: WallMillis = WallMillis(4_102_444_800_000);
 
-/// Starts both, lets node 1 dial, and gives what each says of the refusal.
+/// Starts both, lets node 1 dial, and returns what each says of the refusal.
 async fn refused(dialer: &NodeTls, acceptor: &NodeTls) -> [String; 2] {
     let mut nodes = [Node::start(dialer), Node::start(acceptor)];
     let address = nodes[1].address();
@@ -21,9 +21,9 @@ async fn refused(dialer: &NodeTls, acceptor: &NodeTls) -> [String; 2] {
     [dialer.expect_refused().await.1, acceptor.expect_refused().await.1]
 }
 
-/// Goal: whoever has to renew a certificate is told so, with its date, on both machines, and not that
-/// it is of another authority. Method: an expired dialer, an expired acceptor, and one whose time has
-/// not come.
+/// Goal: an operator who has to renew a certificate is told so, with its date, on both machines,
+/// and not that it is of another authority. Method: an expired dialer, an expired acceptor, and one
+/// whose certificate is not valid yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_out_of_its_time_is_told_by_its_date() {
     let authority = authority();
@@ -53,9 +53,9 @@ async fn a_certificate_out_of_its_time_is_told_by_its_date() {
     }
 }
 
-/// Goal: a running node takes new certificates: a connection that stands is left alone, one that begins
+/// Goal: a running node takes new certificates: an existing connection is left alone, a new one
 /// uses them, in either role; and those of another node change nothing. Method: nodes whose expired
-/// certificate is replaced, and one that stands meanwhile.
+/// certificate is replaced, and one connection that stays meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_connections_use_new_certificates() {
     let authority = authority();
@@ -82,7 +82,7 @@ async fn new_connections_use_new_certificates() {
         dialer.expect_connected(NodeId(2)).await;
         acceptor.expect_connected(NodeId(1)).await;
 
-        // Standing connections are not asked again.
+        // Existing connections are not asked again.
         let outdated = authority.issue_between(NodeId(1), validity).unwrap();
         dialer.transport.set_tls(&outdated).unwrap();
         dialer.transport.send_messages(NodeId(2), vec![common::heartbeat(7)]);

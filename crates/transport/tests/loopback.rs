@@ -106,7 +106,7 @@ async fn datagrams_pass_and_have_a_bound() {
     assert_eq!(error, SendError::Unreachable);
 }
 
-/// Goal: nothing is queued for a node that is not there, and the caller learns it.
+/// Goal: nothing is queued for a node that is not there, and the caller is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_waits_for_an_absent_peer() {
     let node = Node::start(&identities(1)[0]);
@@ -140,8 +140,8 @@ async fn a_burst_beyond_the_bound_is_dropped_and_counted() {
     }
 }
 
-/// Goal: a peer that stops and starts again on its port is found again, whoever dials, and both
-/// sides hear of the end before they hear of the new connection.
+/// Goal: a peer that stops and starts again on its port is found again, whichever side dials, and
+/// both sides hear of the end before they hear of the new connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_peer_is_found_again() {
     let identities = identities(2);
@@ -187,7 +187,7 @@ async fn a_killed_peer_is_noticed_when_it_is_back() {
     dialer.expect_connected(NodeId(2)).await;
     let patience = std::time::Duration::from_secs(5);
     tokio::task::spawn_blocking(move || doomed.shutdown_timeout(patience)).await.unwrap();
-    // Nobody is left to send the goodbye.
+    // No process is left to send the goodbye.
     drop(killed);
     let mut again = Node::start_when_free(&identities[1], address).await;
     let reason = dialer.expect_disconnected(NodeId(2)).await;
@@ -196,7 +196,7 @@ async fn a_killed_peer_is_noticed_when_it_is_back() {
     again.expect_connected(NodeId(1)).await;
 }
 
-/// Goal: bytes that are not QUIC do no harm to those who talk.
+/// Goal: bytes that are not QUIC do not harm the nodes that talk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_datagrams_do_no_harm() {
     let mut nodes = cluster(2).await;

@@ -1,5 +1,5 @@
-//! Peers that must not get in, and peers that misbehave once they are: the reason is clear on both
-//! sides, and nobody else is disturbed.
+//! Peers that must not get in, and peers that misbehave once they are in: the reason is clear on
+//! both sides, and no other peer is disturbed.
 
 mod common;
 
@@ -94,7 +94,7 @@ async fn another_authority_is_refused() {
     assert!(failure.is_some(), "the failure is kept for the status");
 }
 
-/// Goal: a wrong entry among the peer addresses is found during TLS, and both names are told.
+/// Goal: a wrong entry among the peer addresses is found during TLS, and both names are shown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_of_another_node_is_refused() {
     let identities = identities(3);
@@ -132,7 +132,8 @@ async fn the_receiver_can_refuse_in_either_role() {
     }
 }
 
-/// Goal: whose identity is rejected hears it as such, who rejects it does not, whichever of them dialed.
+/// Goal: a node whose identity is rejected hears it as such, the node that rejects it does not,
+/// whichever of them dialed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_identity_is_rejected_is_told_so() {
     let identities = identities(2);
@@ -173,8 +174,9 @@ async fn each_side_answers_for_the_start_that_the_other_has_met() {
     }
 }
 
-/// Goal: a receiver whose disk holds up an admission holds up that peer only. Method: a runtime of
-/// one thread, node 3's admission by node 1 held on a channel, messages between 1 and 2 meanwhile.
+/// Goal: when a receiver's disk holds up an admission, only that peer has to wait. Method: a
+/// runtime of one thread, node 3's admission by node 1 held on a channel, messages between 1 and 2
+/// meanwhile.
 #[tokio::test(flavor = "current_thread")]
 async fn a_slow_admission_holds_up_nobody_else() {
     let identities = identities(3);
@@ -194,7 +196,7 @@ async fn a_slow_admission_holds_up_nobody_else() {
     nodes[0].expect_connected(NodeId(3)).await;
 }
 
-/// Goal: who is shown to be a fork hears it as such, whichever of the two dialed.
+/// Goal: a node that is shown to be a fork hears it as such, whichever of the two dialed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fork_is_told_so() {
     let identities = identities(2);
@@ -214,8 +216,8 @@ async fn a_fork_is_told_so() {
     }
 }
 
-/// Goal: of two that take each other for forks neither is believed. Method: both orders of dialing;
-/// each must hear of a refusal and never of its own end.
+/// Goal: when two nodes take each other for forks, neither is believed. Method: both orders of
+/// dialing; each must hear of a refusal and never of its own end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fork_is_no_witness() {
     let identities = identities(2);
@@ -244,8 +246,8 @@ async fn a_fork_is_no_witness() {
     }
 }
 
-/// Goal: a process that runs from a copy does not take the place of one that lives, and does once
-/// that one is gone. Method: two processes of node 1, the second as its next start.
+/// Goal: a process that runs from a copy does not take the place of a live one, but does once that
+/// one is gone. Method: two processes of node 1, the second as its next start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_lives_keeps_its_place() {
     let identities = identities(2);
@@ -300,8 +302,8 @@ async fn a_dialer_with_the_own_id_is_refused() {
     assert!(told.contains("two nodes share an id"), "{told}");
 }
 
-/// Goal: a node that nobody dials, because the lower id knows no address or an old one of it, dials
-/// by itself, so that it is let in or told why not.
+/// Goal: a node that no peer dials, because the lower id knows no address or an old one of it,
+/// dials by itself, so that it is let in or told why not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_higher_id_dials_when_it_is_not_met() {
     let identities = identities(2);
@@ -312,8 +314,8 @@ async fn the_higher_id_dials_when_it_is_not_met() {
     higher.expect_connected(NodeId(1)).await;
 }
 
-/// Goal: a member that sends what is no frame loses its own connection, with a reason, and nobody
-/// else's. Method: one kind of damage per connection, beside a healthy pair.
+/// Goal: a member that sends an invalid frame loses its own connection, with a reason, and no other
+/// node does. Method: one kind of damage per connection, beside a healthy pair.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_frames_close_their_connection_only() {
     let identities = identities(3);
@@ -396,7 +398,7 @@ async fn a_forged_authority_is_refused_by_the_acceptor() {
     let client = client_config(&forged, real.certificate_pem());
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let connecting = endpoint.connect_with(client, server.address(), &name_of(2)).unwrap();
-    // In TLS 1.3 the client is done first; it hears of the refusal afterwards.
+    // In TLS 1.3 the client finishes first; it hears of the refusal afterwards.
     let told = match connecting.await {
         Ok(connection) => connection.closed().await.to_string(),
         Err(error) => error.to_string(),

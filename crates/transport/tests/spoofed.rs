@@ -1,4 +1,4 @@
-//! First packets of QUIC from senders that never say another word, as an attacker can invent them.
+//! First packets of QUIC from senders that never send another one, as an attacker can forge them.
 
 mod common;
 
@@ -14,20 +14,20 @@ use quorate_types::NodeId;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-/// More than a node has at handshakes at once, proven and unproven together.
+/// More than the handshakes that a node has at once, proven and unproven together.
 const PACKETS: usize = 320;
 const DATAGRAM_BYTES_MAX: usize = 2_048;
-/// Bounds a failure only.
+/// Bounds only a failing test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where the connection id of the receiver stands in a first packet: its length, then itself.
+/// Offset of the receiver's connection id in a first packet: its length, then the id itself.
 const ID_LENGTH_AT: usize = 5;
 
 fn connection_id(packet: &[u8]) -> &[u8] {
     &packet[ID_LENGTH_AT + 1..][..usize::from(packet[ID_LENGTH_AT])]
 }
 
-/// First packets of as many connections, as an honest library makes them: it dials a socket that only
+/// First packets of as many connections, made by an honest library that dials a socket which only
 /// listens.
 async fn first_packets(authority_pem: &str) -> Vec<Vec<u8>> {
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("bound");
@@ -48,13 +48,13 @@ async fn first_packets(authority_pem: &str) -> Vec<Vec<u8>> {
     let endpoint = Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("bound");
     let (mut found, mut ids) = (Vec::new(), BTreeSet::new());
     while found.len() < PACKETS {
-        // Dropped at once: all that it sends is its first packet, and a goodbye to nobody.
+        // Dropped at once: it sends only its first packet, and a goodbye that reaches nobody.
         let connecting =
             endpoint.connect_with(config.clone(), address, "n.quorate").expect("dialed");
         let mut packet = vec![0; DATAGRAM_BYTES_MAX];
         loop {
             let length = silent.recv(&mut packet).await.expect("received");
-            // A long header of the first kind, and of a connection that was not seen yet.
+            // A long header of the first kind, and of a connection not seen yet.
             if packet[0] & 0xf0 == 0xc0 && ids.insert(connection_id(&packet).to_vec()) {
                 packet.truncate(length);
                 break;
@@ -66,9 +66,9 @@ async fn first_packets(authority_pem: &str) -> Vec<Vec<u8>> {
     found
 }
 
-/// Goal: first packets of senders that never answer do not keep a node out. Method: more of them than
-/// there are places, each from a socket of its own, and each sent once the one before was answered, so
-/// that all of them have been looked at; then a node that dials.
+/// Goal: first packets of senders that never answer do not keep a node out. Method: more of them
+/// than there are places, each from its own socket, and each sent once the one before was answered,
+/// so that all of them have been processed; then a node that dials.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spoofed_first_packets_do_not_keep_a_node_out() {
     let identities = identities(2);

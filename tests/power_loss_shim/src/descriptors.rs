@@ -20,8 +20,8 @@ struct Slot {
     traits: AtomicU8,
 }
 
-/// Read without the lock to let foreign descriptors (sockets above all) pass at no cost; changed
-/// only under the journal's lock.
+/// Read without the lock, so that calls on foreign descriptors (mostly sockets) cost nothing;
+/// changed only under the journal's lock.
 static SLOTS: [Slot; DESCRIPTORS_MAX] =
     [const { Slot { handle: AtomicU64::new(0), traits: AtomicU8::new(0) } }; DESCRIPTORS_MAX];
 
@@ -76,7 +76,7 @@ pub(crate) fn insert(descriptor: c_int, recorded: Recorded) {
     HIGHEST.fetch_max(descriptor as u64 + 1, Ordering::Relaxed);
 }
 
-/// Stops recording the descriptor; gives the handle when no other descriptor shares it.
+/// Stops recording the descriptor; returns the handle when no other descriptor shares it.
 pub(crate) fn remove(descriptor: c_int) -> Option<u64> {
     let handle = slot(descriptor)?.handle.swap(0, Ordering::AcqRel);
     let used = &SLOTS[..HIGHEST.load(Ordering::Relaxed) as usize];

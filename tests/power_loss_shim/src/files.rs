@@ -1,9 +1,9 @@
 //! Interposed functions on the contents of files.
 //!
-//! `open` and `fcntl` take a variable list in C. Rust cannot define such a function; on the supported
+//! `open` and `fcntl` are variadic in C. Rust cannot define such a function; on the supported
 //! processors (x86-64, AArch64 on Linux) the first optional argument travels in the register of the
-//! next fixed one, so a function with that argument fixed receives it. Left out by the caller, it
-//! holds anything and is passed on to a kernel that ignores it.
+//! next fixed one, so a function with that argument fixed receives it. If the caller leaves it out,
+//! the register holds an arbitrary value, which is passed on to a kernel that ignores it.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
@@ -21,11 +21,11 @@ macro_rules! interpose {
         interpose!($second => $($rest)+);
     };
     ($name:ident => $body:ident($($argument:ident: $kind:ty),* $(,)?) -> $result:ty) => {
-        /// Stands in for the C library's function of this name.
+        /// Replaces the C library's function of this name.
         ///
         /// # Safety
         ///
-        /// As the C library's.
+        /// The contract is that of the C library's function.
         #[unsafe(no_mangle)]
         pub(crate) unsafe extern "C" fn $name($($argument: $kind),*) -> $result {
             // SAFETY: the caller keeps the C library's contract, which is the body's.
@@ -78,8 +78,8 @@ unsafe fn create(path: *const c_char, mode: mode_t) -> c_int {
     unsafe { open_at(libc::AT_FDCWD, path, flags, mode) }
 }
 
-/// Descriptors that can only read are not followed, so that those which the C library closes by
-/// itself (`fclose`, `closedir`) leave no stale entry; their syncs are recorded by path.
+/// Descriptors that can only read are not followed: the C library closes some of them by itself
+/// (`fclose`, `closedir`), which would leave stale entries. Their syncs are recorded by path.
 unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
     let changes = writes || flags & (libc::O_CREAT | libc::O_TRUNC) != 0;
@@ -142,7 +142,7 @@ unsafe fn close_many(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     unsafe { system_call!(libc::SYS_close_range, first, last, flags) as c_int }
 }
 
-/// Makes a second descriptor by `call` and lets it stand for what the first stands for.
+/// Makes a second descriptor by `call`, which then stands for the same file as the first.
 fn duplicate_by(descriptor: c_int, target: Option<c_int>, call: impl Fn() -> c_int) -> c_int {
     let foreign = descriptors::find(descriptor).is_none()
         && target.is_none_or(|target| descriptors::find(target).is_none());
@@ -197,8 +197,8 @@ unsafe fn control(descriptor: c_int, command: c_int, argument: usize) -> c_int {
     }
 }
 
-/// Runs a write and records what it wrote: `parts` as far as `call` got, from `offset` on (`None`:
-/// from the descriptor's position).
+/// Runs a write and records what was written: as much of `parts` as `call` wrote, from `offset` on
+/// (`None`: from the descriptor's position).
 fn write_by(
     descriptor: c_int,
     offset: Option<off_t>,
@@ -310,10 +310,10 @@ unsafe fn allocate(descriptor: c_int, mode: c_int, offset: off_t, length: off_t)
         || unsafe { system_call!(libc::SYS_fallocate, descriptor, mode, offset, length) as c_int };
     match mode {
         0 => resize_by(descriptor, Kind::Extend, offset.saturating_add(length), call),
-        // Space is set aside and nothing can be seen of it.
+        // This reserves space, with no visible effect.
         libc::FALLOC_FL_KEEP_SIZE => call(),
         _ if descriptors::find(descriptor).is_some() => {
-            // Callers have a second way, because few file systems know these modes.
+            // Callers have a fallback, because few file systems support these modes.
             fail(libc::EOPNOTSUPP)
         }
         _ => call(),
@@ -351,7 +351,7 @@ fn sync_by(descriptor: c_int, call: impl Fn() -> c_int) -> c_int {
     result
 }
 
-/// Records the start of a sync that is to count, and gives its number.
+/// Records the start of a sync and returns its number; `None` if the sync is not to count.
 fn begin_sync(descriptor: c_int) -> Option<u64> {
     if let Some(recorded) = descriptors::find(descriptor) {
         if recorded.lies() {
@@ -362,7 +362,7 @@ fn begin_sync(descriptor: c_int) -> Option<u64> {
         journal.note(Kind::SyncHandle, recorded.handle, number, b"");
         return Some(number);
     }
-    // The path is asked for under the lock: a rename in between would make it another file's.
+    // The path is read under the lock: after a rename in between it would be another file's.
     let mut journal = Journal::lock()?;
     let path = recorded_path(&kernel::path_of(descriptor)?)?;
     if lies_about(&path) || path.ends_with(b" (deleted)") {

@@ -1,4 +1,4 @@
-//! The settings, the lock and the journal file.
+//! The library's settings, its lock and the journal file.
 
 use std::ffi::{CString, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,7 @@ static LOCK: Mutex<u32> = Mutex::new(0);
 struct Settings {
     /// The root as given and as resolved: a program may use either.
     roots: [Vec<u8>; 2],
-    /// Where syncs are not recorded, relative to the root.
+    /// The path, relative to the root, whose syncs are not recorded.
     lie: Option<Vec<u8>>,
     journal: c_int,
     process: u64,
@@ -82,7 +82,7 @@ fn open_journal(path: &OsStr) -> c_int {
     descriptor
 }
 
-/// The right to act on recorded files. Whoever holds it makes the call and its record as one step.
+/// The right to act on recorded files. Its holder makes a call and the record of it as one step.
 pub(crate) struct Journal {
     settings: &'static Settings,
     numbers: MutexGuard<'static, u32>,
@@ -126,7 +126,7 @@ impl Journal {
     }
 }
 
-/// The record's path for an absolute path, when it is below the root.
+/// The path to record for an absolute path, if it is below the root.
 pub(crate) fn recorded_path(path: &[u8]) -> Option<Vec<u8>> {
     if !ACTIVE.load(Ordering::Acquire) {
         return None;
@@ -135,7 +135,7 @@ pub(crate) fn recorded_path(path: &[u8]) -> Option<Vec<u8>> {
     roots.iter().find_map(|root| paths::below(path, root)).map(<[u8]>::to_vec)
 }
 
-/// The record's path for the path of a call.
+/// The path to record for the path of a call.
 ///
 /// # Safety
 ///

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_long};
 
 use libc::{mode_t, off_t, size_t, ssize_t};
 
-/// Carries out a system call and reports like the C library: -1 and `errno` on failure.
+/// Makes a system call and reports failure like the C library: -1 and `errno`.
 ///
 /// # Safety
 ///
@@ -51,7 +51,7 @@ pub(crate) fn length(descriptor: c_int) -> u64 {
     u64::try_from(status.st_size).expect("a file length is not negative")
 }
 
-/// The path that the kernel gives to a descriptor, without a closing zero.
+/// The path of a descriptor, as the kernel reports it, without a closing zero.
 pub(crate) fn path_of(descriptor: c_int) -> Option<Vec<u8>> {
     let link = format!("/proc/self/fd/{descriptor}\0");
     let mut path = vec![0_u8; libc::PATH_MAX as usize];
@@ -75,7 +75,7 @@ pub(crate) fn append(descriptor: c_int, parts: &[&[u8]; 2]) -> ssize_t {
     }
 }
 
-/// Sets `errno` and gives the C library's sign of failure.
+/// Sets `errno` and returns the C library's failure value.
 pub(crate) fn fail(error: c_int) -> c_int {
     // SAFETY: errno is this thread's own.
     unsafe { *libc::__errno_location() = error };

@@ -1,4 +1,4 @@
-//! Interposed functions on names: entries of directories.
+//! Interposed functions that change names, which are entries of directories.
 
 use std::ffi::{c_char, c_int, c_uint};
 

@@ -1,11 +1,11 @@
-//! From the path of a call to the path of a record.
+//! Converts the path of a call to the path of a record.
 
 use std::ffi::{CStr, c_char, c_int};
 
 use crate::kernel;
 
-/// Follows `.`, `..` and repeated slashes of an absolute path by its text alone. Symbolic links
-/// need no regard: making one below the root is refused, and the root itself is known by both names.
+/// Resolves `.`, `..` and repeated slashes of an absolute path by its text alone. Symbolic links
+/// need no handling: making one below the root is refused, and the root is known by both its names.
 pub(crate) fn normalise(path: &[u8]) -> Vec<u8> {
     let mut clean: Vec<u8> = Vec::with_capacity(path.len());
     for part in path.split(|byte| *byte == b'/') {
@@ -21,7 +21,7 @@ pub(crate) fn normalise(path: &[u8]) -> Vec<u8> {
     clean
 }
 
-/// What follows `root` in `path`, without a leading slash; `None` outside of it.
+/// The part of `path` after `root`, without a leading slash; `None` outside of `root`.
 pub(crate) fn below<'path>(path: &'path [u8], root: &[u8]) -> Option<&'path [u8]> {
     match path.strip_prefix(root)? {
         b"" => Some(b""),

@@ -1,5 +1,5 @@
-//! Interposed functions whose effect on a recorded file could not be recorded: where callers have a
-//! second way they get an error that sends them there, otherwise the process is aborted.
+//! Interposed functions whose effect on a recorded file could not be recorded: if callers have a
+//! fallback, they get the error that leads to it; otherwise the process is aborted.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
@@ -99,7 +99,7 @@ unsafe fn copy_range(
     flags: c_uint,
 ) -> ssize_t {
     if descriptors::find(to).is_some() {
-        // As an old kernel says it: callers fall back to reading and writing.
+        // The error of an old kernel: callers fall back to reading and writing.
         return fail(libc::ENOSYS) as ssize_t;
     }
     // SAFETY: same contract.

@@ -112,7 +112,7 @@ pub(crate) fn payload_length(header: &[u8; HEADER_BYTES]) -> usize {
     u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize
 }
 
-/// The fields of a header, or `None` when it or its payload is not what was written.
+/// The fields of a header, or `None` if the header or its payload is not as written.
 pub(crate) fn decode(bytes: &[u8; HEADER_BYTES], payload: &[u8]) -> Option<Header> {
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     if word(24) != checksum(&bytes[..HEADER_CHECKED_BYTES], payload) {
@@ -124,9 +124,8 @@ pub(crate) fn decode(bytes: &[u8; HEADER_BYTES], payload: &[u8]) -> Option<Heade
     Some(Header { kind, flags, handle: word(8), offset: word(16) })
 }
 
-/// Finds torn and misplaced bytes of a journal on a healthy disk: no protection against bit rot is
-/// needed, but gigabytes pass through it on the path of every recorded write, so it takes eight
-/// bytes a step.
+/// Detects torn and misplaced bytes of a journal on a healthy disk. It need not detect bit rot, but
+/// gigabytes of recorded writes pass through it, so it takes eight bytes a step.
 fn checksum(header: &[u8], payload: &[u8]) -> u64 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = 0x5155_4f52_4154_4531_u64;

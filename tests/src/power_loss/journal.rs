@@ -1,4 +1,4 @@
-//! Reading the journal that the preload library left.
+//! Reads the journal that the preload library left.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,11 +11,12 @@ use anyhow::{Context, Result};
 
 use super::format::{self, HEADER_BYTES, Header, Kind};
 
-/// Names that begin so are no files but a stream of marks.
+/// A file whose name begins so is not a file of the disk but a stream of marks.
 const ANNOTATIONS_PREFIX: &[u8] = b"ANNOTATIONS-";
 
-/// One record: its fields here, its payload still in the file. Some 48 bytes each, so a journal of
-/// millions of records and gigabytes of payload is held by an index of some hundred megabytes.
+/// One record: its fields; its payload stays in the file. A record takes some 48 bytes, so the
+/// index of a journal with millions of records and gigabytes of payload takes some hundred
+/// megabytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
     pub(crate) header: Header,
@@ -28,7 +29,7 @@ pub(crate) struct Record {
 /// What the program wrote to a file `ANNOTATIONS-*` in one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The record: the mark is made in every cut beyond it.
+    /// The record that made the mark: every cut beyond it includes the mark.
     pub record: usize,
     /// The bytes written.
     pub bytes: Vec<u8>,
@@ -49,7 +50,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read. A torn end is none: a killed process leaves one.
+    /// When the file cannot be read. A torn end is not an error: a killed process leaves one.
     pub fn open(path: &Path) -> Result<Journal> {
         let file = File::open(path).with_context(|| format!("open journal {}", path.display()))?;
         let length = file.metadata()?.len();
@@ -111,8 +112,8 @@ impl Journal {
         Ok(self.marks(0..record)?.into_iter().flat_map(|mark| mark.bytes).collect())
     }
 
-    /// The records that are renames: a cut shortly after one finds it unsynced, which a cut by
-    /// chance seldom does.
+    /// The records that are renames: a cut shortly after one finds it unsynced, which random cuts
+    /// seldom do.
     pub fn renames(&self) -> Vec<usize> {
         let records = self.records.iter().enumerate();
         let renames = records.filter(|(_, record)| record.header.kind == Kind::Rename);

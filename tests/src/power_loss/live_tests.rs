@@ -1,6 +1,6 @@
 //! Goal: the preload library records a real program faithfully. Method: this test program runs
-//! itself under the library with several threads of file operations; what the journal says is
-//! compared with the files that are there, and cut at random records it must hold every promise.
+//! itself under the library with several threads of file operations; the journal is compared with
+//! the files that are there, and after a cut at a random record every promise must hold.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -18,8 +18,8 @@ use quorate_types::SplitMix64;
 
 const THREADS: u64 = 4;
 
-/// A recorded child's directories. They lie in memory where there is a file system for it: cuts are
-/// counted in records, so nothing is won by waiting for a disk.
+/// A recorded child's directories. They are in memory if there is a file system for it: cuts are
+/// counted in records, so waiting for a disk gains nothing.
 pub(super) struct Scene {
     pub(super) directory: TempDir,
     pub(super) recording: Recording,
@@ -117,7 +117,7 @@ fn pattern(thread: u64, operation: u64) -> Vec<u8> {
     (0..length).map(|_| random.bits() as u8 | 1).collect()
 }
 
-/// Appends to a log in every way there is, and replaces a small file by renaming; after each sync
+/// Appends to a log in every possible way, and replaces a small file by renaming; after each sync
 /// it promises what has been synced.
 fn write_and_promise(root: &Path, thread: u64, operations: u64) {
     let directory = root.join(format!("thread-{thread}"));
@@ -143,7 +143,7 @@ fn write_and_promise(root: &Path, thread: u64, operations: u64) {
             marks.write_all(format!("{thread} current {operation}\n").as_bytes()).unwrap();
         }
         if operation % 7 == 0 {
-            // Never synced, so it may be anything; it must not disturb the rest.
+            // Never synced, so any content may survive; it must not disturb the rest.
             fs::write(directory.join("scratch"), &bytes).unwrap();
             fs::rename(directory.join("scratch"), directory.join("junk")).unwrap();
             fs::remove_file(directory.join("junk")).unwrap();
@@ -274,7 +274,7 @@ fn a_killed_program_leaves_a_valid_journal() {
 fn a_lying_disk_is_found_out() {
     let scene = Scene::new(None, Some("thread-1"));
     assert!(scene.start("power_loss::live_tests::child", 100).wait().unwrap().success());
-    // From where the thread on that disk has promised something: when it gets to run is chance.
+    // Cuts begin after the first promise of the thread on that disk: when it gets to run is chance.
     let first = |journal: &Journal| {
         let marks = journal.marks(0..journal.records()).unwrap();
         let mark = marks.into_iter().find(|mark| mark.bytes.starts_with(b"1 "));

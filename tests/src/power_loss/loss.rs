@@ -5,10 +5,10 @@ use quorate_types::SplitMix64;
 /// The unit that a disk writes as a whole.
 const SECTOR_BYTES: u64 = 512;
 
-/// The unit in which the system writes back what it holds in memory.
+/// The unit in which the system writes back cached data.
 const PAGE_BYTES: u64 = 4096;
 
-/// How much a power loss takes of what was not synced.
+/// How much of the unsynced data a power loss takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// Nothing: the tree as the program saw it, to check the recording itself.
@@ -19,10 +19,10 @@ pub enum Loss {
     /// them may be torn at a sector, and the file may be longer than its data. This is an appended
     /// file on a disk that keeps the order of writes.
     Tail,
-    /// Any sectors of any unsynced writes: the system writes pages back in no order.
+    /// Any sectors of any unsynced writes: the system writes pages back in any order.
     Scattered,
-    /// For every file by chance one of: nothing survives, everything, tail, scattered sectors,
-    /// scattered pages.
+    /// For every file one of these at random: nothing survives, everything, tail, scattered
+    /// sectors, scattered pages.
     Mixed,
 }
 
@@ -47,7 +47,7 @@ impl Change {
         }
     }
 
-    /// How many bytes it wrote.
+    /// How many bytes the change wrote.
     pub(crate) fn written(self) -> u64 {
         match self {
             Change::Write { length, .. } => length,
@@ -72,7 +72,7 @@ impl Change {
 pub(crate) struct Survivors {
     /// To be made on top of the durable contents, in order.
     pub(crate) changes: Vec<Change>,
-    /// The length in the end.
+    /// The final length.
     pub(crate) length: u64,
     /// Writes that survived in part.
     pub(crate) torn: usize,
@@ -175,7 +175,7 @@ fn scattered(
     let full = length_after(durable_length, unsynced);
     let length = match random.below(3) {
         0 => natural.max(full),
-        // What was durable stays, unless a truncation that survived took it.
+        // Durable bytes stay, unless a truncation that survived took them.
         1 if natural > durable_length => {
             durable_length + random.below(natural - durable_length + 1)
         }

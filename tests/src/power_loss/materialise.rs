@@ -1,4 +1,4 @@
-//! Writing the tree that a power loss leaves.
+//! Writes the tree that a power loss leaves.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -25,7 +25,7 @@ pub struct Report {
     pub files: usize,
     /// Directories that are left, the root among them.
     pub directories: usize,
-    /// Files that the program could name at the cut and that have no name left.
+    /// Files that the program could name at the cut and that have no name now.
     pub files_lost: usize,
     /// Unsynced bytes of the files that are left.
     pub bytes_unsynced: u64,
@@ -98,7 +98,7 @@ struct Writer<'model> {
     directories: &'model HashMap<Node, Names>,
     random: SplitMix64,
     loss: Loss,
-    /// Where each file was written first; its further names are links.
+    /// The path at which each file was written first; its further names are links.
     written: HashMap<Node, PathBuf>,
     report: Report,
 }

@@ -5,8 +5,8 @@
 //! record and writes a tree that a power loss at that instant could have left behind. One long run
 //! serves for many losses: only the replay is repeated, not the load.
 //!
-//! It is a model of the disk's promises, not of one file system, and it shows nothing of a machine
-//! that lies about syncs or damages what it synced.
+//! It models the disk's promises, not one file system. It does not cover a machine that lies about
+//! syncs or damages what it synced.
 //!
 //! ```text
 //! program under the shim ──► journal ──► Journal ──► Model::cut_at ──► Model::materialise ──► tree
@@ -18,26 +18,26 @@
 //! - Everything that stood below the root when the recording began.
 //! - Data and length of a file: what was written before the start of an `fsync` or `fdatasync` of it
 //!   that has returned. `sync_file_range` and `sync` give nothing.
-//! - Entries of a directory (create, rename, link, unlink, directory made or removed): what was done
-//!   before the start of an `fsync` of that directory that has returned. A sync of a new file does
-//!   not keep its entry, as POSIX has it; [`Entries::Journaled`] has it the way of ext4 and XFS,
-//!   where any sync keeps every earlier entry.
+//! - Entries of a directory (create, rename, link, unlink, directory made or removed): what was
+//!   done before the start of an `fsync` of that directory that has returned. As in POSIX, a sync
+//!   of a new file does not keep its entry; with [`Entries::Journaled`], as on ext4 and XFS, any
+//!   sync keeps every earlier entry.
 //!
 //! A program that makes a directory therefore has to sync the directory above it. RocksDB does not
-//! do so for its own.
+//! do so for its own directory.
 //!
-//! # What becomes of the rest
+//! # What happens to the rest
 //!
-//! - Of every directory a random prefix of its unsynced entry operations survives. An operation on
+//! - A random prefix of the unsynced entry operations of every directory survives. An operation on
 //!   two directories (a rename) survives in both or in neither.
-//! - Of a file's unsynced writes survive, by [`Loss`]: none, all, a prefix whose last write is torn
-//!   at a sector, or any set of sectors or pages. What is missing inside the file reads as before,
-//!   or as zeroes. Its new length may be lost, kept in part, or kept without the data.
+//! - [`Loss`] says which of a file's unsynced writes survive: none, all, a prefix whose last write
+//!   is torn at a sector, or any set of sectors or pages. A hole inside the file reads as before,
+//!   or as zeroes. The file's new length may be lost, kept in part, or kept without the data.
 //! - All choices follow from a seed.
 //!
 //! # Marks
 //!
-//! A file below the root whose name begins with `ANNOTATIONS-` is no part of the disk: what is
+//! A file below the root whose name begins with `ANNOTATIONS-` is not part of the disk: what is
 //! written to it is handed to the test in order, durable at once. The loaded program writes there
 //! what it has promised ("write 7 acknowledged"), one `write` per line, after the promise is due.
 //!

@@ -12,18 +12,18 @@ use super::journal::{Journal, Record, is_annotation};
 use super::loss::{Change, length_after};
 use super::names::{Entries, Node, ROOT, Tree};
 
-/// How many records pass between two searches for files that nothing can show any more.
+/// Number of records between two sweeps of files that can no longer be reached.
 const RECORDS_PER_SWEEP: usize = 1 << 16;
 
-/// Contents of a file as references: into the image and into the journal. Some 40 bytes a write.
+/// The contents of a file as references to the image and to the journal. Some 40 bytes a write.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
-    /// The file of the image that lies underneath.
+    /// The file of the image that the changes apply to.
     pub(crate) image: Option<PathBuf>,
     pub(crate) image_length: u64,
-    /// On the disk for certain.
+    /// Changes that are on the disk for certain.
     pub(crate) synced: Vec<Change>,
-    /// Not yet, with their records.
+    /// Changes that are not, with their records.
     unsynced: Vec<(usize, Change)>,
 }
 
@@ -59,14 +59,14 @@ enum Opened {
     Marks,
 }
 
-/// The disk of a recorded run: what is durable on it and what is on its way.
+/// The disk of a recorded run: what is durable on it and what is not yet.
 #[derive(Debug)]
 pub struct Model<'journal> {
     pub(crate) journal: &'journal Journal,
     pub(crate) tree: Tree,
     pub(crate) files: HashMap<Node, Contents>,
     opened: HashMap<u64, Opened>,
-    /// Syncs that have started and not returned: what they sync and since when.
+    /// Syncs that have started and not returned: the node to sync and the record of the start.
     syncs: HashMap<u64, (Node, usize)>,
     position: usize,
     image: Option<PathBuf>,
@@ -74,9 +74,9 @@ pub struct Model<'journal> {
 }
 
 impl<'journal> Model<'journal> {
-    /// The disk before the first record: empty, or as the directory `image`, all of it durable. The
-    /// image is read again by every [`Model::materialise`] and must not change: the recorded program
-    /// runs in a copy.
+    /// The disk before the first record: empty, or like the directory `image`, all of it durable.
+    /// Every [`Model::materialise`] reads the image again, so it must not change: the recorded
+    /// program runs in a copy.
     ///
     /// # Errors
     ///
@@ -102,8 +102,8 @@ impl<'journal> Model<'journal> {
         Ok(model)
     }
 
-    /// Brings the disk to the instant between the first `record` records and the rest. Forward from
-    /// the last cut is cheap; backward starts anew.
+    /// Moves the disk to the instant after the first `record` records. Moving forward from the last
+    /// cut is cheap; moving backward starts from the beginning.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl<'journal> Model<'journal> {
     fn import(&mut self, directory: &Path, node: Node) -> Result<()> {
         let listing = fs::read_dir(directory)
             .with_context(|| format!("read image directory {}", directory.display()))?;
-        // The choices of a seed follow the numbers of the nodes, so these follow the names.
+        // A seed's choices follow the nodes' numbers, so the numbers follow the names.
         let mut listing = listing.collect::<std::io::Result<Vec<_>>>()?;
         listing.sort_by_key(fs::DirEntry::file_name);
         for entry in listing {

@@ -12,12 +12,12 @@ use super::{Entries, Journal, Loss, Model, Report};
 
 const SEEDS: u64 = 200;
 
-/// A journal in the making.
+/// A journal that a test writes.
 struct Script {
     directory: TempDir,
     bytes: Vec<u8>,
     syncs: u64,
-    /// Trees written so far: each goes to a directory of its own.
+    /// Trees written so far: each has its own directory.
     trees: Cell<u64>,
 }
 
@@ -79,7 +79,7 @@ impl Script {
         Journal::open(&path).unwrap()
     }
 
-    /// The tree after all records, and what was lost.
+    /// Returns the tree after all records, and what was lost.
     fn after(&self, seed: u64, loss: Loss, entries: Entries) -> (PathBuf, Report) {
         let journal = self.journal();
         let mut model = Model::new(&journal, None, entries).unwrap();

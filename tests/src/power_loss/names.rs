@@ -1,4 +1,4 @@
-//! Directories: what the running program sees, what the disk has, and the operations in between.
+//! Directories: what the running program sees, what the disk holds, and the operations in between.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ pub(crate) const ROOT: Node = Node(0);
 /// The names of one directory.
 pub(crate) type Names = BTreeMap<Vec<u8>, Node>;
 
-/// When the entries of a directory are on the disk.
+/// When the entries of a directory are durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entries {
     /// After a sync of the directory: all that POSIX promises. A program that passes here passes
@@ -35,7 +35,7 @@ struct Change {
     target: Option<Node>,
 }
 
-/// What one call changed, as a whole.
+/// The changes of one call, which survive or are lost as a whole.
 #[derive(Clone, Debug)]
 struct Operation {
     record: usize,
@@ -92,7 +92,7 @@ impl Tree {
         Node(self.next_node - 1)
     }
 
-    /// Makes `node` a directory without entries. It is durable as such; a name it still needs.
+    /// Makes `node` a directory without entries. It is durable as such, but still needs a name.
     pub(crate) fn make_directory(&mut self, node: Node) {
         self.live.insert(node, Names::new());
         self.durable.insert(node, Names::new());
@@ -124,7 +124,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes a name away.
+    /// Removes a name.
     pub(crate) fn remove(&mut self, record: usize, path: &[u8]) -> Result<()> {
         ensure!(self.find(path).is_some(), "removed what the model does not know");
         let (directory, name) = self.parent(path)?;
@@ -133,7 +133,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Moves what is at `from` to `to`, over what is there.
+    /// Moves what is at `from` to `to`, replacing what is there.
     pub(crate) fn rename(&mut self, record: usize, from: &[u8], to: &[u8]) -> Result<()> {
         let node = self.find(from).context("renamed what the model does not know")?;
         if self.find(to) == Some(node) {
@@ -153,8 +153,8 @@ impl Tree {
         if self.entries == Entries::Strict && !self.is_directory(node) {
             return;
         }
-        // An operation on two directories ties them together: with it, all that came before it in
-        // either of them is on the disk. Hence from the newest to the oldest.
+        // An operation on two directories ties them together: once it is on the disk, so is all
+        // that came before it in either of them. Hence the order from the newest to the oldest.
         let mut directories = HashSet::from([node]);
         let mut kept = Vec::with_capacity(self.unsynced.len());
         let mut synced = Vec::new();
@@ -200,7 +200,7 @@ impl Tree {
                     .directories()
                     .for_each(|node| *left.get_mut(&node).expect("counted") -= 1);
             } else {
-                // Lost in one directory is lost in both, and with it all that follows.
+                // An operation lost in one directory is lost in both, with all that follows.
                 operation.directories().for_each(|node| {
                     left.insert(node, 0);
                 });
@@ -216,7 +216,7 @@ impl Tree {
         reachable(&self.live)
     }
 
-    /// Forgets directories that neither the program nor any disk can show, and gives all nodes
+    /// Forgets directories that neither the program nor any disk can show, and returns all nodes
     /// that must be kept.
     pub(crate) fn retain(&mut self) -> HashSet<Node> {
         let pending = self.unsynced.iter().flat_map(|operation| &operation.changes);

@@ -1,4 +1,4 @@
-//! Running a program under the preload library.
+//! Runs a program under the preload library.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,10 +13,11 @@ const PACKAGE: &str = "quorate-power-loss-shim";
 pub struct Recording {
     /// The directory whose contents are recorded. It must exist.
     pub root: PathBuf,
-    /// The journal, outside the root: best on another file system, for it grows by all that is
-    /// written. Appended to; processes that record into one journal need disjoint directories.
+    /// The journal, outside the root and best on another file system, because it grows by all that
+    /// is written. It is appended to; processes that record into one journal need disjoint
+    /// directories.
     pub journal: PathBuf,
-    /// Where syncs count as not done: a disk that lies, to show that a test can fail.
+    /// Syncs of this path are ignored, as by a disk that lies, to show that a test can fail.
     pub lie: Option<PathBuf>,
 }
 
@@ -27,12 +28,12 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// Builds the library by Cargo, which knows better than any guess where it lies. Blocks; with
-    /// the library built before, for a moment.
+    /// Builds the library by Cargo, which reports where it is. Blocks; only briefly if the library
+    /// is built already.
     ///
     /// # Errors
     ///
-    /// When it does not compile, or Cargo does not name it.
+    /// When it does not compile, or Cargo does not report it.
     pub fn build() -> Result<Shim> {
         let output = Command::new(env!("CARGO"))
             .args(["build", "--release", "--package", PACKAGE, "--message-format=json"])
@@ -51,7 +52,7 @@ impl Shim {
         &self.library
     }
 
-    /// Has the program that `command` starts, and all that it starts, recorded.
+    /// Records the program that `command` starts, and all that it starts.
     pub fn record(&self, command: &mut Command, recording: &Recording) {
         command
             .env("LD_PRELOAD", &self.library)
@@ -64,7 +65,7 @@ impl Shim {
     }
 }
 
-/// The library in one message of Cargo, if this is the message about it.
+/// The library's path in one message of Cargo, if the message is about the library.
 fn library_in(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let name = message["target"]["name"].as_str()?;

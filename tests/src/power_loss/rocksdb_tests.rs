@@ -1,7 +1,7 @@
-//! Goal: the layer judges RocksDB as it deserves: synced batches survive any power loss, and with
-//! the syncs taken away they do not. Method: this test program runs itself under the preload
-//! library, writes synced batches from two threads through flushes and compactions, and marks each
-//! one when it is acknowledged; the database is reopened after cuts at random records.
+//! Goal: the model judges RocksDB correctly: synced batches survive any power loss, and without the
+//! syncs they do not. Method: this test program runs itself under the preload library, writes
+//! synced batches from two threads through flushes and compactions, and marks each one when it is
+//! acknowledged; the database is reopened after cuts at random records.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -85,7 +85,7 @@ fn write_and_promise(root: &Path, db: &DB, thread: u64, batches: u64, sync: bool
     }
 }
 
-/// What came of one reopened database.
+/// The outcome of reopening one database.
 #[derive(Debug, Default)]
 struct Tally {
     opened: usize,
@@ -117,7 +117,7 @@ fn check(tree: &Path, marks: &[u8], recovery: DBRecoveryMode, tally: &mut Tally)
     tally.opened += 1;
     for (thread, batch) in promises {
         let whole = (0..KEYS_PER_BATCH).all(|number| {
-            // A table that was cut may open, and show its damage only when it is read: as lost.
+            // A table that was cut may open and show its damage only when read: counted as lost.
             let found = db.get(key(thread, batch, number));
             found.is_ok_and(|found| found == Some(value(thread, batch, number)))
         });
@@ -176,8 +176,8 @@ fn acknowledged_batches_survive_any_cut() {
         assert_eq!((tally.refused, tally.missing), (0, 0), "{loss:?}: {tally:?}");
         let tally = run(&scene, 40, loss, DBRecoveryMode::TolerateCorruptedTailRecords);
         assert_eq!(tally.missing, 0, "{loss:?}: {tally:?}");
-        // This mode takes a file that ends early, and refuses a last record of full length with a
-        // hole in it: who uses it has to look into the file itself.
+        // This mode accepts a file that ends early, and refuses a last record of full length with a
+        // hole in it: its user has to check the file.
         assert!(loss != Loss::All || tally.refused == 0, "{loss:?}: {tally:?}");
         assert!(tally.opened > 0, "{tally:?}");
     }
@@ -218,11 +218,11 @@ fn a_chain_of_losses_keeps_every_round() {
         let left = scene.output(round);
         model.materialise(&left, round, Loss::Mixed).unwrap();
         let next = Scene::new(Some(&left), None);
-        // Opening a database changes it: what is checked is a copy.
+        // Opening a database changes it, so a copy is checked.
         let copy = next.output("copy");
         copy_tree(&left, &copy).unwrap();
         check(&copy, &promises, DBRecoveryMode::PointInTime, &mut tally);
-        // The image of the next round outlives the scene that it comes from.
+        // The image of the next round must outlive the scene that it comes from.
         let kept = next.directory.path().join("image");
         copy_tree(&left, &kept).unwrap();
         image = Some(kept);

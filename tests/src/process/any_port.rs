@@ -1,4 +1,4 @@
-//! A client that goes on at the next node when one fails, as a client with a list of seeds does.
+//! A client that tries the next node when one fails, like a client with a list of seeds.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! certificates/     the authority, and a certificate for each node
-//! node-1.toml       what the process of node 1 is started with
-//! node-1.txt        what its processes have said
+//! node-1.toml       the configuration of node 1
+//! node-1.txt        the output of its processes
 //! node-1/           its data
 //! ```
 
@@ -25,11 +25,12 @@ use super::node_process::NodeProcess;
 use super::wait::until;
 use crate::cluster::even;
 
-/// Longest wait until a node, or the cluster, is as it should be. An election takes two seconds; the
-/// rest is for machines with more to do than they have cores.
+/// Longest wait until a node, or the cluster, is in the expected state. An election takes two
+/// seconds; the rest is slack for machines that are busy.
 pub const READY: Duration = Duration::from_secs(40);
 
-/// Longest wait for an admin port; a node asks the others for two seconds before it answers.
+/// Longest wait for an admin port's answer; a node asks the others for two seconds before it
+/// answers.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// What a cluster is made with.
@@ -39,13 +40,13 @@ pub struct ProcessSpec {
     pub program: &'static str,
     /// Number of shards.
     pub shards: u32,
-    /// Whether a node 4 is one of the cluster, without replicas: for the test's own process.
+    /// Whether the cluster has a node 4, without replicas, for the test's own process.
     pub has_guest: bool,
 }
 
 /// Three nodes that hold replicas, perhaps one that does not, and which of them run.
 pub struct ProcessCluster {
-    /// Before the directory: processes end before their files do.
+    /// Before the directory: processes end before their files are removed.
     running: BTreeMap<NodeId, NodeProcess>,
     authority: ClusterAuthority,
     nodes: Vec<(NodeId, Addresses)>,
@@ -100,7 +101,7 @@ impl ProcessCluster {
         self.directory.path()
     }
 
-    /// What `node` is started with; for tests to change.
+    /// The configuration of `node`, which tests may change.
     #[must_use]
     pub fn configuration(&self, node: NodeId) -> Configuration {
         let certificates = CertificateDirectory::at(self.path().join("certificates"));
@@ -116,13 +117,13 @@ impl ProcessCluster {
         }
     }
 
-    /// The file that the process of `node` is started with.
+    /// The configuration file of the process of `node`.
     #[must_use]
     pub fn configuration_path(&self, node: NodeId) -> PathBuf {
         self.path().join(format!("node-{node}.toml"))
     }
 
-    /// Where `node` keeps its data.
+    /// The directory in which `node` keeps its data.
     #[must_use]
     pub fn data_path(&self, node: NodeId) -> PathBuf {
         self.path().join(format!("node-{node}"))
@@ -131,7 +132,7 @@ impl ProcessCluster {
     /// Where `node` is reached.
     ///
     /// # Panics
-    /// If it is none of the cluster.
+    /// If the cluster has no such node.
     #[must_use]
     pub fn addresses(&self, node: NodeId) -> Addresses {
         let entry = self.nodes.iter().find(|(id, _)| *id == node);
@@ -177,7 +178,7 @@ impl ProcessCluster {
         reader
     }
 
-    /// Starts a process beside the nodes, as `configuration` says.
+    /// Starts a further process with `configuration`.
     ///
     /// # Panics
     /// If the system refuses.
@@ -188,7 +189,7 @@ impl ProcessCluster {
         self.spawn_file(name, &file)
     }
 
-    /// As [`ProcessCluster::spawn_beside`], with a file that is there already.
+    /// As [`ProcessCluster::spawn_beside`], with a file that exists already.
     ///
     /// # Panics
     /// If the system refuses.
@@ -201,7 +202,7 @@ impl ProcessCluster {
     /// Starts `nodes` and waits until each is ready.
     ///
     /// # Panics
-    /// If one is not in time, or ends.
+    /// If one is not ready in time, or ends.
     pub async fn start_nodes(&mut self, nodes: &[NodeId]) {
         nodes.iter().for_each(|node| self.spawn(*node));
         for node in nodes {
@@ -212,7 +213,7 @@ impl ProcessCluster {
     /// Waits until `node` is ready.
     ///
     /// # Panics
-    /// If it is not in time, or ends.
+    /// If it is not ready in time, or ends.
     pub async fn wait_ready(&mut self, node: NodeId) {
         let admin = self.addresses(node).admin;
         let process = self.process_mut(node);
@@ -255,7 +256,7 @@ impl ProcessCluster {
         self.running.remove(&node);
     }
 
-    /// Asks the process of `node` to stop, and waits for that; its exit code.
+    /// Asks the process of `node` to stop, waits until it ends and returns its exit code.
     ///
     /// # Panics
     /// If it does not end within `within`.
@@ -268,17 +269,17 @@ impl ProcessCluster {
     /// The cluster as `node` sees it.
     ///
     /// # Errors
-    /// In words.
+    /// The reason in words.
     pub async fn status(&self, node: NodeId) -> Result<ClusterReport, String> {
         let reply = http_get(self.addresses(node).admin, "/cluster", ANSWER).await;
         let reply = reply.map_err(|error| error.to_string())?;
         serde_json::from_str(&reply.body).map_err(|error| format!("{error}: {}", reply.body))
     }
 
-    /// Waits until every shard has a leader, as `node` sees it, and gives what it sees.
+    /// Waits until `node` sees a leader for every shard, and returns what it sees.
     ///
     /// # Panics
-    /// If it is not so in time.
+    /// If that does not happen in time.
     pub async fn wait_led(&self, node: NodeId) -> ClusterReport {
         until("every shard has a leader", READY, async || {
             let status = self.status(node).await?;
@@ -290,10 +291,10 @@ impl ProcessCluster {
         .await
     }
 
-    /// Waits until `node` finds every node up, and every replica as far as the others of its shard.
+    /// Waits until `node` sees every node up, and every replica as far as the others of its shard.
     ///
     /// # Panics
-    /// If it is not so in time.
+    /// If that does not happen in time.
     pub async fn wait_caught_up(&self, node: NodeId) {
         until("every replica catches up", READY, async || {
             let status = self.status(node).await?;

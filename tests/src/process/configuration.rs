@@ -7,10 +7,10 @@ use quorate::NodeId;
 
 use super::loopback::Addresses;
 
-/// What stands in the file. Paths are absolute, so that the file may lie anywhere.
+/// The contents of the file. Paths are absolute, so that the file may be anywhere.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// Whose it is.
+    /// The node that the file configures.
     pub node: NodeId,
     /// Where its data lives.
     pub directory: PathBuf,
@@ -18,7 +18,7 @@ pub struct Configuration {
     pub authority: PathBuf,
     /// The node's certificate.
     pub certificate: PathBuf,
-    /// The key of it.
+    /// The node's key.
     pub key: PathBuf,
     /// Every node of the cluster.
     pub nodes: Vec<(NodeId, Addresses)>,

@@ -35,7 +35,7 @@ pub async fn http_get(server: SocketAddr, path: &str, within: Duration) -> io::R
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// Admin ports announce lengths and never send in chunks, so the body is what comes after the head.
+/// Admin ports state the length and never send in chunks, so the body is what follows the head.
 fn parse(text: &str) -> Option<HttpReply> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Writers that keep account of what they were told.
+//! Writers that record what they were told.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::any_port::AnyPort;
 use super::redis_client::{Answer, Outcome, Request};
 use super::wait::until;
 
-/// How long a writer waits for one answer before it asks elsewhere: longer than a node waits for
-/// another one that was killed, so that what is measured is the cluster's time and not this one.
+/// How long a writer waits for one answer before it asks another node: longer than a node waits for
+/// a killed one, so that the measured time is the cluster's and not this timeout.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Between two tries of one write.
+/// Pause between two tries of one write.
 const RETRY: Duration = Duration::from_millis(20);
-/// Between two writes of one writer: the cores are for the nodes.
+/// Pause between two writes of one writer, which leaves the cores to the nodes.
 const THINK: Duration = Duration::from_millis(2);
-/// So many writes of each writer touch every shard of the small clusters here.
+/// This many writes of each writer touch every shard of the small clusters here.
 const ROUND: u64 = 24;
 const SETS_PER_INCREMENT: u64 = 8;
 
-/// What writers were told, all together.
+/// What all writers together were told.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
     /// Keys with the value that was acknowledged; each key was written with one value only.
@@ -36,7 +36,7 @@ pub struct Written {
     pub refused: u64,
 }
 
-/// Increments of one key.
+/// The outcomes of the increments of one key.
 #[derive(Clone, Debug)]
 pub struct Counter {
     /// The key.
@@ -83,12 +83,12 @@ impl Load {
         Load { shared, writers }
     }
 
-    /// Waits until every writer has had some more writes acknowledged, which touch every shard.
-    /// Gives the longest time from the first try of a write to its acknowledgement, of those that
-    /// ended since the last call.
+    /// Waits until every writer has had so many more writes acknowledged that they touch every
+    /// shard. Returns the longest time from the first try of a write to its acknowledgement, of
+    /// those that ended since the last call.
     ///
     /// # Panics
-    /// If a writer does not come so far within `within`.
+    /// If a writer does not get so far within `within`.
     pub async fn flow(&self, within: Duration) -> Duration {
         let aims: Vec<u64> = self.acknowledged().map(|count| count + ROUND).collect();
         until("every writer goes on", within, async || {
@@ -100,10 +100,11 @@ impl Load {
         Duration::from_micros(self.shared.slowest_us.swap(0, Ordering::Relaxed))
     }
 
-    /// Ends the writers; what they were told. Writes that are being tried again are given up.
+    /// Ends the writers and returns what they were told. Writes that are being retried are given
+    /// up.
     ///
     /// # Panics
-    /// If a writer has.
+    /// If a writer panicked.
     pub async fn stop(self) -> Written {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut all = Written::default();
@@ -152,7 +153,7 @@ impl Writer {
         self.written
     }
 
-    /// Tries until it is acknowledged: the same value again changes nothing.
+    /// Retries until the write is acknowledged: the same value again changes nothing.
     async fn set(&mut self, number: u64) -> bool {
         let key = Bytes::from(format!("{}-{number}", self.label));
         let value = Bytes::from(format!("value of {}-{number}", self.label));
@@ -171,7 +172,7 @@ impl Writer {
         false
     }
 
-    /// Tries until it is acknowledged or its outcome is unknown, and never after that.
+    /// Retries until the increment is acknowledged or its outcome is unknown, and never after that.
     async fn increment(&mut self) -> bool {
         while !self.is_stopped() {
             match self.port.call(Request::Increment(self.counter.key.clone())).await {

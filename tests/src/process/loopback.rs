@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
 const SERVERS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Where clients come from. A client that came from the servers' address could be given the port of
-/// a node that is down, whose restart would then fail, or even connect to itself.
+/// The clients' address. A client with the servers' address could be given the port of a node that
+/// is down, whose restart would then fail, or even connect to itself.
 const CLIENTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 0);
 
 /// The three addresses of a node.
@@ -23,8 +23,8 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Draws `count` of them. All ports are held until the last one is drawn, so that none comes
-    /// twice.
+    /// Draws the addresses of `count` nodes. All ports are held until the last one is drawn, so
+    /// that none comes twice.
     ///
     /// # Panics
     /// If the system has no free ports.

@@ -1,8 +1,8 @@
 //! Clusters of real processes on loopback, and clients that record what they were told.
 //!
-//! It is no simulator: processes, disks, sockets and clocks are the real ones, so a run is not
-//! repeatable. What is asserted has to hold in every run; how long something took is printed, and
-//! bounded generously. Nothing waits for a time to pass: every wait looks for a fact, up to a bound.
+//! It is not a simulator: processes, disks, sockets and clocks are the real ones, so a run is not
+//! repeatable. Every assertion has to hold in every run; durations are printed, and bounded
+//! generously. No wait is for a fixed time: every wait checks for a fact, up to a bound.
 //!
 //! ```text
 //!  ProcessCluster ─▶ Configuration (node.toml) ─▶ NodeProcess (spawn, kill, pause, stop)

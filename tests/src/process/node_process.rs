@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait::until;
 
-/// A process; killed at the end, however the test ends.
+/// A process; killed when dropped, however the test ends.
 pub struct NodeProcess {
     name: String,
     child: Child,
@@ -18,7 +18,7 @@ pub struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// Runs `program start --config configuration`. What it says is added to the file `output`.
+    /// Runs `program start --config configuration`. Its output is appended to the file `output`.
     ///
     /// # Panics
     /// If the system refuses.
@@ -27,7 +27,7 @@ impl NodeProcess {
         NodeProcess::spawn(name, command(program, configuration), output)
     }
 
-    /// Runs `program` with other words than those of a start.
+    /// Runs `program` with other arguments than those of a start.
     ///
     /// # Panics
     /// If the system refuses.
@@ -45,8 +45,8 @@ impl NodeProcess {
         NodeProcess { name: name.to_owned(), child, output: output.to_owned() }
     }
 
-    /// As [`NodeProcess::start`], logging what `filter` says (as `RUST_LOG` has it) into a pipe, whose
-    /// reader is given back: to be dropped, or left unread. Nothing goes to `output`.
+    /// As [`NodeProcess::start`], logging what `filter` selects (as in `RUST_LOG`) into a pipe,
+    /// whose reader is returned: to be dropped, or left unread. Nothing goes to `output`.
     ///
     /// # Panics
     /// If the system refuses.
@@ -65,7 +65,7 @@ impl NodeProcess {
         (NodeProcess { name: name.to_owned(), child, output: output.to_owned() }, reader)
     }
 
-    /// Ends it as a power cut would, but for the page cache, which survives.
+    /// Kills it as a power cut would, except that the page cache survives.
     ///
     /// # Panics
     /// If the system refuses.
@@ -74,17 +74,17 @@ impl NodeProcess {
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Stops it in its tracks: sockets stay open, nothing answers.
+    /// Pauses it: sockets stay open, nothing answers.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on where it was.
+    /// Lets it continue after a pause.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to stop, and waits for that; the exit code.
+    /// Asks it to stop, waits until it ends and returns the exit code.
     ///
     /// # Panics
     /// If it does not end within `within`.
@@ -93,10 +93,10 @@ impl NodeProcess {
         self.wait_exit(within).await
     }
 
-    /// Waits until it ends by itself; the exit code, none if a signal ended it.
+    /// Waits until it ends by itself; returns the exit code, none if a signal ended it.
     ///
     /// # Panics
-    /// If it does not end within `within`; tells what it said.
+    /// If it does not end within `within`; shows its output.
     pub async fn wait_exit(&mut self, within: Duration) -> Option<i32> {
         let what = format!("{} exits", self.name);
         until(&what, within, async || self.exited().ok_or_else(|| self.said_last())).await.code()
@@ -110,10 +110,10 @@ impl NodeProcess {
         self.child.try_wait().expect("a child can be asked for")
     }
 
-    /// Waits until it has said `words`; all that it said.
+    /// Waits until it has said `words`; returns all its output.
     ///
     /// # Panics
-    /// If it does not within `within`.
+    /// If it has not within `within`.
     pub async fn wait_said(&self, words: &str, within: Duration) -> String {
         let what = format!("{} says {words:?}", self.name);
         until(&what, within, async || {
@@ -123,13 +123,13 @@ impl NodeProcess {
         .await
     }
 
-    /// All that this process, and those before it with the same output, have said.
+    /// All output of this process, and of those before it with the same file.
     #[must_use]
     pub fn said(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_else(|error| error.to_string())
     }
 
-    /// The end of it, for a person to read.
+    /// The end of the output, for a person to read.
     #[must_use]
     pub fn said_last(&self) -> String {
         const LINES: usize = 25;

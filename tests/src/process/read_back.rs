@@ -1,4 +1,4 @@
-//! Reading back what was written.
+//! Reads back what was written.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::wait::until;
 
 /// Requests sent at once.
 const BATCH: usize = 128;
-/// For one batch, elections included.
+/// Longest wait for one batch, elections included.
 const WITHIN: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,7 +41,7 @@ pub async fn read_back(servers: &[SocketAddr], written: &Written) {
 /// Writes and reads some keys through each of `servers`, to see that the cluster serves.
 ///
 /// # Panics
-/// If it does not within seconds.
+/// If it does not serve within seconds.
 pub async fn assert_serves(servers: &[SocketAddr], label: &str) {
     for (place, server) in servers.iter().enumerate() {
         let key = |number| Bytes::from(format!("{label}-{place}-{number}"));
@@ -74,7 +74,7 @@ async fn get_all(server: SocketAddr, keys: &[&Bytes]) -> Vec<Option<Bytes>> {
     values
 }
 
-/// All answers, or what failed first.
+/// All answers, or the first failure.
 async fn exchange(server: SocketAddr, requests: &[Request]) -> Result<Vec<Answer>, String> {
     let client = RedisClient::connect(server, PATIENCE).await;
     let mut client = client.map_err(|error| error.to_string())?;

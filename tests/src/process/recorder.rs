@@ -1,4 +1,4 @@
-//! Records what clients asked and were told, for the linearizability checker.
+//! Records the requests of clients and their answers, for the linearizability checker.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use quorate_sim::linearizability::{
 use super::any_port::AnyPort;
 use super::redis_client::{Answer, Outcome, Request};
 
-/// A history that many clients write. Its times are microseconds since it began.
+/// A history that many clients write. Its times are microseconds since the history began.
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Shared>,
@@ -30,7 +30,7 @@ struct Shared {
     values: AtomicU64,
 }
 
-/// How many operations there were, by their end.
+/// Number of operations, by outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Reads that were answered.
@@ -43,7 +43,7 @@ pub struct Figures {
     pub refused: BTreeMap<String, u64>,
 }
 
-/// Who asks: a Redis client, or the engine of a node.
+/// A client: one of Redis, or the engine of a node.
 pub enum Client {
     /// Over a Redis port.
     Redis(AnyPort),
@@ -65,7 +65,7 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// Lets `client` write a value to `key` that nobody has written before. True if acknowledged.
+    /// Lets `client` write to `key` a value that nobody has written before. True if acknowledged.
     pub async fn set(&self, id: u64, client: &mut Client, key: Bytes) -> bool {
         let number = self.shared.values.fetch_add(1, Ordering::Relaxed);
         let value = Bytes::from(format!("value-{number}"));
@@ -78,16 +78,16 @@ impl Recorder {
         self.run(id, client, key.clone(), Operation::Get, Request::Get(key)).await
     }
 
-    /// How many operations there were so far.
+    /// The number of operations so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.shared.figures.lock().clone()
     }
 
-    /// Asserts that one order explains all that was answered. Computes for a while.
+    /// Asserts that one order explains all answers. Computes for a while.
     ///
     /// # Panics
-    /// With the explanation, if there is none.
+    /// With the checker's explanation, if there is none.
     pub fn assert_linearizable(&self) {
         let verdict = self.shared.history.lock().check(&Limits::default());
         assert!(verdict == Verdict::Linearizable, "{verdict}");
@@ -124,7 +124,7 @@ impl Recorder {
                 figures.reads += 1;
             }
             Outcome::Answered(Answer::Integer(_)) => unreachable!("nobody increments"),
-            // It stays open in the history: at any time from now on it may take effect.
+            // The write stays open in the history: it may take effect at any time from now on.
             Outcome::Unknown(_) if is_write => figures.unknown += 1,
             Outcome::Unknown(reason) | Outcome::DidNotHappen(reason) => {
                 history.discard(recorded);
@@ -164,12 +164,12 @@ impl Client {
     }
 }
 
-/// Under which name the Redis port keeps `key`.
+/// The key under which the Redis port stores `key`.
 fn engine_key(key: &[u8]) -> Bytes {
     KeyMaker::default().engine_key(key)
 }
 
-/// The reason without what differs from one to the next: addresses and numbers.
+/// The reason without the parts that vary: addresses and numbers.
 fn kind_of(reason: &str) -> String {
     reason.chars().filter(|letter| !letter.is_ascii_digit()).take(60).collect()
 }
@@ -206,7 +206,7 @@ mod tests {
         address
     }
 
-    /// Goal: what a client is told reaches the checker as what it means. Method: one client sets and
+    /// Goal: each answer reaches the checker with its true meaning. Method: one client sets and
     /// gets a key of servers that lie, or do not.
     #[tokio::test]
     async fn lies_are_found() {
@@ -223,7 +223,7 @@ mod tests {
             let server = serve(vec![set, get]);
             let mut client = Client::Redis(AnyPort::new(&[server], 0, Duration::from_secs(5)));
             recorder.set(1, &mut client, Bytes::from("key")).await;
-            // Within one microsecond the order of both would not be known.
+            // Within one microsecond the order of the two would be unknown.
             let then = recorder.now();
             while recorder.now() == then {}
             assert!(recorder.get(1, &mut client, Bytes::from("key")).await);

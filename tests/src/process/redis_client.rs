@@ -1,4 +1,4 @@
-//! A Redis client of three commands that tells apart "no" and "nobody knows".
+//! A Redis client of three commands that tells "it failed" from "the outcome is unknown".
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 
 use super::loopback::connect;
 
-/// The one error of the Redis port after which a write may yet take effect; every other error says
-/// that it did not happen (docs/operations.md).
+/// The one error of the Redis port after which a write may still take effect; every other error
+/// says that it did not happen (docs/operations.md).
 const UNKNOWN: &str = "ERR outcome unknown";
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// `GET key`.
@@ -25,7 +25,7 @@ pub enum Request {
     Increment(Bytes),
 }
 
-/// What was answered.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To SET.
@@ -36,7 +36,7 @@ pub enum Answer {
     Integer(i64),
 }
 
-/// What a client knows afterwards.
+/// The outcome of a request, as the client knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It happened, between the request and the answer.
@@ -47,7 +47,7 @@ pub enum Outcome {
     Unknown(String),
 }
 
-/// One connection. After a broken exchange it is of no use: answers could not be told apart.
+/// One connection. It is useless after a broken exchange: answers could not be told apart.
 pub struct RedisClient {
     stream: BufReader<TcpStream>,
     patience: Duration,
@@ -64,7 +64,7 @@ impl RedisClient {
         Ok(RedisClient { stream, patience, is_broken: false })
     }
 
-    /// Whether it is of no use any more.
+    /// Whether the connection is useless.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.is_broken

@@ -1,4 +1,4 @@
-//! The commands of a document, run as a person would.
+//! Runs the commands of a document as a person would.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::wait::until;
 
-/// The blocks marked `sh` below the heading `heading` of a Markdown text, in order, those below its
-/// subheadings too. None if there is no such heading.
+/// The blocks marked `sh` below the heading `heading` of a Markdown text and below its subheadings,
+/// in order. None if there is no such heading.
 #[must_use]
 pub fn shell_blocks(markdown: &str, heading: &str) -> Option<Vec<String>> {
     let mut section_level = None;
@@ -49,7 +49,7 @@ pub fn shell_blocks(markdown: &str, heading: &str) -> Option<Vec<String>> {
     section_level.map(|_| blocks)
 }
 
-/// The marks that open a fence, and what stands behind them.
+/// The marks that open a fence, and the text after them.
 fn fence_of(text: &str) -> Option<(&str, &str)> {
     let mark = text.chars().next().filter(|mark| "`~".contains(*mark))?;
     let information = text.trim_start_matches(mark);
@@ -63,15 +63,15 @@ fn heading_of(line: &str) -> Option<(usize, &str)> {
     ((1..=6).contains(&level) && title.starts_with(' ')).then_some((level, title.trim()))
 }
 
-/// A script of bash, with all that it starts; everything is killed at the end.
+/// A bash script with all that it starts; everything is killed when it is dropped.
 pub struct BashScript {
     child: Child,
     output: PathBuf,
 }
 
 impl BashScript {
-    /// Runs `script` in `directory`, where `programs` comes first in the search for programs. Its
-    /// first failing command ends it.
+    /// Runs `script` in `directory`, with `programs` first in the search path. The first command
+    /// that fails ends it.
     ///
     /// # Panics
     /// If the system refuses.
@@ -79,7 +79,7 @@ impl BashScript {
     pub fn start(script: &str, directory: &Path, programs: &Path) -> BashScript {
         let (file, output) = (directory.join("script.sh"), directory.join("script.txt"));
         fs::write(&file, script).expect("a temporary directory takes a file");
-        // A file and no pipe: what is left running in the background must not hold up the reader.
+        // A file and no pipe: processes left in the background must not hold up the reader.
         let open = || File::options().create(true).append(true).open(&output).expect("a log file");
         let path = std::env::var("PATH").unwrap_or_default();
         let child = Command::new("bash")
@@ -96,7 +96,7 @@ impl BashScript {
         BashScript { child, output }
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     ///
     /// # Panics
     /// If it does not end within `within`.
@@ -108,7 +108,7 @@ impl BashScript {
         .await
     }
 
-    /// What it and all that it started have said.
+    /// The output of the script and of all that it started.
     #[must_use]
     pub fn said(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_else(|error| error.to_string())
@@ -117,7 +117,7 @@ impl BashScript {
 
 impl Drop for BashScript {
     fn drop(&mut self) {
-        // Fails only if nothing of the group is left, which is what is wanted.
+        // This fails only if nothing of the group is left, which is the aim.
         let _killed = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _reaped = self.child.wait();
     }
@@ -127,7 +127,7 @@ impl Drop for BashScript {
 mod tests {
     use super::*;
 
-    /// Goal: the blocks of one section and of its subsections, whatever else the document holds.
+    /// Goal: only the blocks of one section and its subsections, whatever else the document holds.
     #[test]
     fn blocks_are_found_below_their_heading() {
         let markdown = "# Top\n```sh\nbefore\n```\n## The one\n```sh\none\n# no heading\n```\n\

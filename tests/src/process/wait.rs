@@ -1,14 +1,14 @@
-//! Waiting for a fact.
+//! Waits for a fact.
 
 use std::time::{Duration, Instant};
 
-/// How often is looked.
+/// Pause between two calls of `look`.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Looks until `look` finds what it looks for, and gives that.
+/// Calls `look` until it finds what it looks for, and returns that.
 ///
 /// # Panics
-/// If it is not there within `within`; tells what was seen last.
+/// If it finds nothing within `within`; tells what was seen last.
 pub async fn until<T>(
     what: &str,
     within: Duration,

@@ -80,7 +80,7 @@ fn marks(root: &Path, name: &str) -> File {
     OpenOptions::new().create(true).append(true).open(path).expect("a file of marks")
 }
 
-/// One mark is one write, so that no cut parts it.
+/// One mark is one write, so that no cut splits it.
 fn mark(mut marks: &File, line: String) {
     marks.write_all(line.as_bytes()).expect("marked");
 }
@@ -108,7 +108,7 @@ async fn open(spec: &ClusterSpec, task: &Task) -> Vec<Engine> {
     engines
 }
 
-/// Marks a node's promises before they leave.
+/// Marks a node's promises before their messages leave.
 struct Notary {
     node: NodeId,
     marks: File,
@@ -121,7 +121,7 @@ impl Observer for Notary {
         let (node, term) = (self.node, message.term);
         let vote = match &message.body {
             Body::VoteReply { pre: false, granted: true, .. } => message.to,
-            // Who leads has counted its own vote.
+            // A leader has counted its own vote.
             Body::Append { .. } | Body::Heartbeat { .. } => {
                 if !self.leads.lock().insert((shard, term)) {
                     return;
@@ -146,7 +146,7 @@ struct Load {
 }
 
 impl Load {
-    /// Writes through `engines` until so many writes are acknowledged in all generations together.
+    /// Writes through `engines` until `until` writes are acknowledged in all generations together.
     async fn run(self: &Arc<Self>, engines: &[Engine], until: u64, seed: u64) {
         let mut tasks = tokio::task::JoinSet::new();
         for engine in engines {
@@ -167,7 +167,7 @@ impl Load {
     async fn write(self: Arc<Self>, engine: Engine, until: u64) {
         while self.goes_on(until) {
             let number = self.started.fetch_add(1, Ordering::Relaxed);
-            // A refused write or one without an answer was promised to nobody.
+            // A write that was refused or got no answer was promised to nobody.
             if engine.put(key(number), value(number)).await.is_ok() {
                 mark(&self.clients, format!("put {number:06}\n"));
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -175,14 +175,14 @@ impl Load {
         }
     }
 
-    /// Makes terms and votes by handing leaderships around.
+    /// Makes terms and votes by transferring leadership.
     async fn transfer(self: Arc<Self>, engines: Vec<Engine>, until: u64, seed: u64) {
         let mut random = SplitMix64::new(seed);
         while self.goes_on(until) {
             let shard = ShardId(1 + random.below(u64::from(SHARDS)));
             let to = engines[random.below(engines.len() as u64) as usize].node();
             for engine in &engines {
-                // All but the leader refuse.
+                // All nodes but the leader refuse.
                 if engine.transfer_leader(shard, to).await.is_ok() {
                     break;
                 }

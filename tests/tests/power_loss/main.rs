@@ -1,12 +1,12 @@
-//! Goal: whatever a power loss of all nodes at one instant leaves, each node still holds every vote
-//! that it granted and every entry that it acknowledged, and every write that a client was told of
+//! Goal: after a power loss of all nodes at one instant, each node still holds every vote that it
+//! granted and every entry that it acknowledged, and every write that was acknowledged to a client
 //! is there; and a node whose disk lies about its syncs is found out.
 //!
 //! Method: this program runs itself under the preload library as three nodes in one process, with
 //! real QUIC, clients, transfers of leadership and restarts, and kills it under load. Each node
 //! marks what it promises just before the message leaves. The one journal is then cut at many
-//! records; in every round the logs of what is left are compared with the promises made before the
-//! cut, and in some the nodes are started and asked for every acknowledged write.
+//! records; in every round the logs that are left are compared with the promises made before the
+//! cut, and in some rounds the nodes are started and asked for every acknowledged write.
 //!
 //! `QUORATE_POWER_ROUNDS` sets the number of rounds; every eighth one starts the nodes.
 
@@ -31,9 +31,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::load::MARK_BYTES;
 use crate::promises::Promises;
 
-/// Rounds unless the environment says otherwise; chosen for a CI of two cores.
+/// Number of rounds unless the environment sets it; chosen for a CI of two cores.
 const ROUNDS: u64 = 32;
-/// One round of so many starts the nodes, which takes seconds.
+/// One of so many rounds starts the nodes, which takes seconds.
 const ROUNDS_PER_RESTART: u64 = 8;
 /// Longest wait for the load.
 const LOAD_MAX: Duration = Duration::from_secs(120);
@@ -48,14 +48,14 @@ enum Fault {
     UnsyncedLog(u64),
 }
 
-/// A recorded cluster. Its files lie in memory where there is a file system for it: cuts are
-/// counted in records, so nothing is won by waiting for a disk.
+/// A recorded cluster. Its files are in memory if there is a file system for it: cuts are counted
+/// in records, so waiting for a disk gains nothing.
 struct Scene {
     directory: TempDir,
     recording: Recording,
 }
 
-/// Killed at the end, however the test ends.
+/// The nodes' process; killed at the end, however the test ends.
 struct Nodes(Child);
 
 impl Drop for Nodes {
@@ -108,10 +108,10 @@ impl Scene {
     }
 }
 
-/// Logs with a torn tail that RocksDB refused and the store repaired.
+/// Number of logs with a torn tail that RocksDB refused and the store repaired.
 static REPAIRED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts them, since nothing else shows from outside.
+/// Counts repairs, since nothing else shows them from outside.
 struct Repairs;
 
 impl<S: tracing::Subscriber> Layer<S> for Repairs {
@@ -158,7 +158,7 @@ fn rounds(journal: &Journal, count: u64) -> Vec<Round> {
     cuts.into_iter().enumerate().map(round).collect()
 }
 
-/// What was found out.
+/// The findings of all rounds.
 #[derive(Debug, Default)]
 struct Findings {
     rounds: usize,
@@ -166,7 +166,7 @@ struct Findings {
     votes: usize,
     acknowledgements: usize,
     writes_read: usize,
-    /// Each with its round and its node.
+    /// Broken promises, each with its round and its node.
     broken: Vec<(Round, u64, String)>,
     /// Writes that are gone, and nodes that don't start.
     lost: Vec<(Round, String)>,
@@ -195,7 +195,7 @@ fn cut(scene: &Scene, count: u64, per_restart: Option<u64>) -> Findings {
         fs::remove_dir_all(&after).expect("removed");
 
         if per_restart.is_some_and(|per| round.seed % per == per - 1) {
-            // Anew: the first look may have repaired what a start has to repair.
+            // Written anew: the first check may have repaired what a start has to repair.
             materialise(&model);
             findings.restarts += 1;
             findings.writes_read += promises.writes.len();
@@ -248,11 +248,11 @@ fn a_power_loss_of_all_nodes_breaks_no_promise() {
 }
 
 /// Goal: the check above can fail, and blames the right node. Method: the same, with one node at
-/// fault. Gives what was found broken.
+/// fault. Returns what was found broken.
 fn assert_found_out(fault: impl Fn(u64) -> Fault) -> Vec<String> {
     let mut broken = Vec::new();
     for guilty in 1..=3 {
-        // Long enough for two dozen transfers: a fast machine is done with fewer writes before it
+        // Long enough for two dozen transfers: with fewer writes a fast machine is done before it
         // has had votes to lose.
         let scene = Scene::record(3_000, 1, Some(fault(guilty)));
         let findings = cut(&scene, 24, None);
@@ -270,7 +270,7 @@ fn a_node_whose_disk_lies_is_found_out() {
     assert_found_out(Fault::LyingDisk);
 }
 
-/// A log that does not sync mostly ends in order, only too early: the promises alone tell.
+/// A log that does not sync mostly ends in order, only too early: only the promises show it.
 #[test]
 fn a_node_whose_log_does_not_sync_is_found_out() {
     let broken = assert_found_out(Fault::UnsyncedLog);

@@ -1,4 +1,4 @@
-//! What was promised before a cut, and what of it the logs do not hold.
+//! The promises made before a cut, and which of them the logs do not hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use quorate_log::{LogOptions, LogStore, RecoveredReplica};
 const CLUSTER: ClusterId = ClusterId(0xc1);
 const NODES: u64 = 3;
 
-/// The promises of one replica. Only the newest of each kind has to be kept: whoever holds it
+/// The promises of one replica. Only the newest of each kind has to be kept: a log that holds it
 /// holds what the older ones allow to be overwritten.
 #[derive(Clone, Debug, Default)]
 struct Replica {
@@ -24,7 +24,7 @@ struct Replica {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Promises {
     replicas: BTreeMap<(u64, ShardId), Replica>,
-    /// Numbers of the writes that clients were told of.
+    /// Numbers of the writes that were acknowledged to clients.
     pub(crate) writes: BTreeSet<u64>,
     /// Two votes of one term.
     contradictions: Vec<(u64, String)>,
@@ -34,7 +34,7 @@ impl Promises {
     /// Reads marks.
     ///
     /// # Panics
-    /// If they are of another form.
+    /// If they have another form.
     pub(crate) fn parse(marks: &[u8]) -> Promises {
         let mut promises = Promises::default();
         for line in std::str::from_utf8(marks).expect("marks are text").lines() {
@@ -78,7 +78,7 @@ impl Promises {
         self.replicas.values().map(|replica| replica.accepted.len()).sum()
     }
 
-    /// Opens every node's log in `tree` and says what is missing where.
+    /// Opens every node's log in `tree` and returns what is missing where.
     pub(crate) fn broken_in(&self, tree: &Path) -> Vec<(u64, String)> {
         let mut broken = self.contradictions.clone();
         for node in 1..=NODES {
@@ -112,7 +112,7 @@ impl Promises {
 }
 
 impl Replica {
-    /// What of the promises `found` does not hold. A higher term may have overwritten both.
+    /// Which of the promises `found` does not hold. A higher term may have overwritten both.
     fn broken_by(&self, found: &RecoveredReplica) -> Option<String> {
         let (state, last) = (&found.restored.hard_state, found.restored.last);
         if let Some((term, vote)) = self.votes.last_key_value()

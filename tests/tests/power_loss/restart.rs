@@ -1,4 +1,4 @@
-//! Starting the nodes on what a power loss left.
+//! Starts the nodes on what a power loss left.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,11 +12,12 @@ use crate::load::{SHARDS, value};
 
 /// Keys asked for at once.
 const READS_AT_ONCE: usize = 500;
-/// How long a read may be tried: leadership can still move just after the start.
+/// How long a read may be retried: leadership can still move just after the start.
 const READ_MAX: Duration = Duration::from_secs(20);
 const READ_PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts the nodes in `tree` and reads every one of `writes`; says what is not as written.
+/// Starts the nodes in `tree` and reads every one of `writes`; returns those that are not as
+/// written.
 pub(crate) fn lost_writes(tree: &Path, writes: &BTreeSet<u64>) -> Vec<String> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

@@ -14,7 +14,7 @@ const THIRD: NodeId = NodeId(3);
 const NOTICED: Duration = Duration::from_secs(40);
 const EXIT: Duration = Duration::from_secs(20);
 
-/// What `quorate status` answers when node 2 is asked: its exit code, and its text.
+/// The output of `quorate status` when node 2 is asked: its exit code, and its text.
 async fn status(cluster: &ProcessCluster, round: usize) -> (Option<i32>, String) {
     let admin = format!("http://{}", cluster.addresses(NodeId(2)).admin);
     let output = cluster.path().join(format!("status-{round}.txt"));
@@ -23,9 +23,9 @@ async fn status(cluster: &ProcessCluster, round: usize) -> (Option<i32>, String)
     (asking.wait_exit(EXIT).await, asking.said())
 }
 
-/// Goal: nodes 1 and 3 lose each other, and node 2 hears both: every Redis port goes on taking every
-/// write, and the operator who asks node 2 is told which pair it is and what to do, with exit code 1.
-/// Method: the datagrams of nodes 1 and 3 pass through sockets of the test's own.
+/// Goal: when nodes 1 and 3 lose each other, and node 2 hears both, every Redis port still takes
+/// every write, and an operator who asks node 2 is told which pair it is and what to do, with exit
+/// code 1. Method: the datagrams of nodes 1 and 3 pass through the test's own sockets.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_lost_each_other_serve_and_are_named() {
     let _turn = turn();

@@ -1,4 +1,4 @@
-//! What an operator is told.
+//! What the program tells an operator.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ const HEALTHY: Option<i32> = Some(0);
 const UNHEALTHY: Option<i32> = Some(1);
 const UNKNOWN: Option<i32> = Some(2);
 
-/// Runs the program with `words`, a space between two.
+/// Runs the program with `words`, separated by spaces.
 fn quorate(cluster: &ProcessCluster, words: &str) -> Output {
     let config = cluster.configuration_path(NodeId(1));
     Command::new(PROGRAM)
@@ -43,8 +43,8 @@ fn json(cluster: &ProcessCluster, words: &str) -> serde_json::Value {
         .unwrap_or_else(|error| panic!("{words}: {error}: {}", text(&output)))
 }
 
-/// Goal: exit code and text tell the truth about a healthy cluster, one with a dead node, and one
-/// that nobody answers for; the JSON can be read in each case. Method: the program's own commands.
+/// Goal: exit code and text are correct for a healthy cluster, one with a dead node, and one of
+/// which no node answers; the JSON can be read in each case. Method: the program's own commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_is_told_the_truth() {
     let _turn = turn();
@@ -58,7 +58,7 @@ async fn an_operator_is_told_the_truth() {
     assert_eq!(status.health, Health::Healthy);
     assert_eq!((status.nodes.len(), status.shards.len()), (3, 17));
 
-    // Node 1 is asked first: its death is met on the way to the answer, too.
+    // Node 1 is asked first: its death is also met on the way to the answer.
     cluster.kill(NodeId(1));
     cluster.wait_led(NodeId(2)).await;
     let said = assert_exit(&cluster, "status", UNHEALTHY);

@@ -1,4 +1,4 @@
-//! Processes that are not who they say they are, or live at another time: their peers refuse them.
+//! Processes under a false identity, or with a wrong clock: their peers refuse them.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use quorate_tests::process::{
 use crate::refused::ForeignCluster;
 use crate::{CLUSTER, turn};
 
-/// It dials all others at once: of two nodes the one with the lower id does.
+/// It dials all others at once, as the node with the lower id of two does.
 const FIRST: NodeId = NodeId(1);
 /// It is dialed by all others, at the addresses that they know, and dials only after a while.
 const THIRD: NodeId = NodeId(3);
@@ -40,8 +40,8 @@ fn elsewhere(configuration: &Configuration) -> Configuration {
     other
 }
 
-/// Goal: RULE 5. A node that lost its directory can't go on under its old id. Method: kill it, wipe
-/// it, start it.
+/// Goal: RULE 5. A node that lost its directory can't continue under its old id. Method: kill it,
+/// wipe it, start it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_node_is_refused_under_its_old_id() {
     let _turn = turn();
@@ -54,7 +54,7 @@ async fn a_wiped_node_is_refused_under_its_old_id() {
     assert_serves(&cluster.redis_without(THIRD), "others").await;
 }
 
-/// Goal: a second process under the id of a running node is refused, and the first one goes on.
+/// Goal: a second process under the id of a running node is refused, and the first one continues.
 /// Method: another directory, other ports, the same certificate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_of_one_id_is_refused() {
@@ -62,7 +62,7 @@ async fn a_second_process_of_one_id_is_refused() {
     refuse_second_process(FIRST).await;
 }
 
-/// Goal: as above, for a node that its peers dial, elsewhere: it has to find out by itself.
+/// Goal: the same for a node that its peers dial, at another address: it has to find out by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_that_nobody_dials_is_refused() {
     let _turn = turn();
@@ -80,8 +80,8 @@ async fn refuse_second_process(node: NodeId) {
     cluster.wait_caught_up(node).await;
 }
 
-/// Goal: of a directory and its copy only the one that was here first goes on. Method: a copy of a
-/// stopped node's directory, started beside the original.
+/// Goal: of a directory and its copy only the one that was here first continues. Method: a copy of
+/// a stopped node's directory, started beside the original.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_beside_the_original_is_refused() {
     let _turn = turn();
@@ -115,8 +115,8 @@ async fn a_copy_beside_the_original_is_refused() {
     cluster.wait_caught_up(FIRST).await;
 }
 
-/// Goal: a process with certificates of another cluster reaches nobody and says so, as do its peers.
-/// Method: in place of a node that was killed, an empty directory and another authority.
+/// Goal: a process with certificates of another cluster reaches no node and says so, as do its
+/// peers. Method: an empty directory and another authority in place of a killed node.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_another_cluster_reach_nobody() {
     let _turn = turn();
@@ -139,7 +139,7 @@ async fn certificates_of_another_cluster_reach_nobody() {
     assert_serves(&cluster.redis(), "all").await;
 }
 
-/// Goal: a node whose clock is an hour off is kept out, with the reason on both sides, and is let in
+/// Goal: a node whose clock is an hour off is refused, with the reason on both sides, and is let in
 /// as soon as the clocks agree. Method: the clock of the node in the test's own process is moved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_with_a_wrong_clock_waits_outside() {

@@ -1,4 +1,4 @@
-//! One node after the other is killed under load.
+//! One node after another is killed under load.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use quorate_tests::process::{Load, ProcessCluster, READY, busiest_leader, meta_l
 
 use crate::{CLUSTER, WRITERS, chaos, turn};
 
-/// Longest wait of a client for one write, however often it was tried: the other nodes notice after
-/// five seconds without a packet that a forwarded write will not be answered.
+/// Longest wait of a client for one write, all tries included: the other nodes notice after five
+/// seconds without a packet that a forwarded write will not be answered.
 const OUTAGE_MAX: Duration = Duration::from_secs(10);
 
-/// Goal: with one of three nodes killed, be it the leader of the meta shard or of most shards,
-/// writes go on within seconds, none that was acknowledged is lost, and the node catches up when
-/// it is back. Method: kills in turn under load; the longest write is measured.
+/// Goal: when one of three nodes is killed, even the leader of the meta shard or of most shards,
+/// writes continue within seconds, no acknowledged write is lost, and the node catches up when it
+/// is back. Method: kills in turn under load; the longest write is measured.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_costs_seconds_and_no_acknowledged_write() {
     let _turn = turn();
@@ -46,7 +46,7 @@ async fn a_killed_node_costs_seconds_and_no_acknowledged_write() {
     read_back(&cluster.redis(), &written).await;
 }
 
-/// First the leader of the meta shard, then that of most shards, then whoever was spared longest.
+/// First the leader of the meta shard, then that of most shards, then the node spared longest.
 async fn next_victim(cluster: &ProcessCluster, killed: &[NodeId]) -> (NodeId, String) {
     let status = cluster.wait_led(NodeId(1)).await;
     if let (0, Some(leader)) = (killed.len(), meta_leader(&status)) {

@@ -1,4 +1,4 @@
-//! One history of clients of every port and of the engine, through kills and restarts.
+//! One history of clients of every port and of an engine, through kills and restarts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +15,11 @@ use crate::{CLUSTER, chaos, random, turn};
 const REDIS_CLIENTS: u64 = 9;
 const ENGINE_CLIENTS: u64 = 3;
 const KEYS: u64 = 20;
-/// How long a client waits before it asks elsewhere: shorter than an election takes, so that
+/// How long a client waits before it asks another node: shorter than an election takes, so that
 /// outcomes become unknown.
 const PATIENCE: Duration = Duration::from_millis(800);
-/// Between two operations of one client: the cores are for the nodes, and a shorter history is
-/// checked sooner.
+/// Pause between two operations of one client: it leaves the cores to the nodes, and a shorter
+/// history is checked sooner.
 const THINK: Duration = Duration::from_millis(3);
 const SHORT: Duration = Duration::from_secs(15);
 
@@ -44,7 +44,7 @@ async fn one_order_explains_what_all_clients_saw() {
         kills += victims.len();
         wait_for_operations(&recorder, 200 + random.below(1_000)).await;
         victims.iter().for_each(|node| cluster.kill(*node));
-        // With a majority left the others go on for a while; else there is nothing to wait for.
+        // With a majority left the others continue for a while; else there is nothing to wait for.
         if victims.len() == 1 {
             wait_for_operations(&recorder, 50 + random.below(1_000)).await;
         }
@@ -101,7 +101,7 @@ async fn run_client(
     }
 }
 
-/// One node mostly, two now and then, seldom all.
+/// Mostly one node, sometimes two, seldom all.
 fn draw_victims(random: &mut SplitMix64) -> Vec<NodeId> {
     let mut victims = ProcessCluster::NODES.to_vec();
     let keep = match random.below(6) {

@@ -1,4 +1,4 @@
-//! What a node says: to nobody, and how much of the coming and going of others.
+//! What a node logs: when nobody reads it, and how much about other nodes that come and go.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::{CLUSTER, PROGRAM, turn};
 const SECOND: NodeId = NodeId(2);
 const THIRD: NodeId = NodeId(3);
 const ANSWER: Duration = Duration::from_secs(5);
-/// A stop hands leaderships over first.
+/// A node that stops hands over its leaderships first.
 const STOP_MAX: Duration = Duration::from_secs(20);
 /// A connection ends after five seconds of silence.
 const GONE: Duration = Duration::from_secs(30);
-/// Lets the attempts of two dialers pile up at a node that sleeps.
+/// Lets the dial attempts of two nodes pile up at a node that sleeps.
 const SLEEP: Duration = Duration::from_secs(5);
 
-/// Goal: a node whose log nobody reads any more, and one whose reader does not read, go on as if
-/// nothing was: links come back, requests are served, a signal stops them. Method: node 2 logs
-/// every connection into a pipe whose reader is dropped; node 1 logs everything into one that is
-/// never read and soon full; node 3 is killed and started again, which both of them log.
+/// Goal: a node whose log has lost its reader, and one whose reader does not read, continue as if
+/// nothing had happened: links come back, requests are served, a signal stops them. Method: node 2
+/// logs every connection into a pipe whose reader is dropped; node 1 logs everything into one that
+/// is never read and soon full; node 3 is killed and started again, which both of them log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_without_a_reader_harms_nobody() {
     let _turn = turn();
@@ -50,7 +50,7 @@ async fn a_log_without_a_reader_harms_nobody() {
     drop(unread);
 }
 
-/// Waits until each of the other nodes has said `times` times that node 3 is gone, or back.
+/// Waits until each of the other nodes has logged `times` times that node 3 is gone, or back.
 async fn wait_told(cluster: &ProcessCluster, words: &str, times: usize) {
     for node in [NodeId(1), SECOND] {
         let told = || {
@@ -66,8 +66,8 @@ async fn wait_told(cluster: &ProcessCluster, words: &str, times: usize) {
     }
 }
 
-/// Goal: of a node that dies, or sleeps, the others say one line when it goes and one when it comes
-/// back; the sleeper that wakes up suspects nobody's certificates. Method: the default log of real
+/// Goal: when a node dies or sleeps, the others log one line when it goes and one when it comes
+/// back; the sleeper that wakes up suspects no certificates. Method: the default log of real
 /// processes; node 3 is killed and started again, then stopped for longer than connections last.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_goes_and_comes_back_is_a_line_each() {
@@ -88,7 +88,8 @@ async fn who_goes_and_comes_back_is_a_line_each() {
     assert!(!said.contains("authority"), "nobody's certificate is wrong: {said}");
 }
 
-/// Goal: a demo that is stopped stops without a warning. Method: its own process and a signal.
+/// Goal: a demo that is asked to stop stops without a warning. Method: its own process and a
+/// signal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demo_that_is_stopped_warns_of_nothing() {
     let _turn = turn();

@@ -1,10 +1,10 @@
 //! Goal: a cluster of processes keeps every promise while its nodes are killed, paused, stopped and
 //! started again; refuses by name, with a remedy, whatever is wrong with one of them; and tells an
-//! operator how it is.
+//! operator its state.
 //!
-//! Method: the program itself in processes on loopback, Redis clients that keep account of what
-//! they were told, and a checker that looks for one order of all of it. Figures are printed (with
-//! `--nocapture`) and bounded generously: the machine may have more to do than it has cores.
+//! Method: the program itself in processes on loopback, Redis clients that record what they were
+//! told, and a checker that looks for one order of all of it. Figures are printed (with
+//! `--nocapture`) and bounded generously, because the machine may be busy.
 //!
 //! `QUORATE_CHAOS_SECONDS` makes the tests with kills last about so long each; without it they are
 //! short enough for a CI of two cores. `QUORATE_SEED` repeats the choices of a run, though never
@@ -38,8 +38,8 @@ const CLUSTER: ProcessSpec = ProcessSpec { program: PROGRAM, shards: 16, has_gue
 /// Writers of a load: some for each node.
 const WRITERS: usize = 9;
 
-/// One cluster at a time: three nodes keep two cores busy, and figures are taken. A lock of a file,
-/// because some runners give each test a process of its own.
+/// One cluster at a time: three nodes keep two cores busy, and figures are taken. A file lock,
+/// because some runners give each test its own process.
 fn turn() -> File {
     let file = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("process.lock"))
         .expect("Cargo made the directory");

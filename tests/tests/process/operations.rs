@@ -1,4 +1,4 @@
-//! The document for operators, run as it stands.
+//! Runs the document for operators as it stands.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,9 +14,9 @@ const HEADING: &str = "Three processes on one machine";
 const BLOCKS_MIN: usize = 5;
 const SCRIPT_MAX: Duration = Duration::from_secs(120);
 
-/// Goal: what the document tells a person to type works, in its order. Method: its blocks as one
-/// script, which ends at the first command that fails, in an empty directory where `quorate` is
-/// the program under test. Its ports are taken as they stand.
+/// Goal: the commands that the document gives work, in its order. Method: its blocks as one script,
+/// which ends at the first command that fails, in an empty directory where `quorate` is the program
+/// under test. Its ports are taken as they stand.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_can_be_followed() {
     let _turn = turn();

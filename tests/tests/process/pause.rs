@@ -1,4 +1,4 @@
-//! The leader of most shards is stopped in its tracks, and goes on as if nothing had happened.
+//! The leader of most shards is paused, and continues as if nothing had happened.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use tokio::task::JoinHandle;
 use crate::{CLUSTER, chaos, random, turn};
 
 const PAUSE: Duration = Duration::from_secs(10);
-/// A client that is patient enough to be answered by a node that slept.
+/// How long a client waits: long enough for the answer of a node that slept.
 const PATIENCE: Duration = Duration::from_secs(20);
 const CLIENTS_PER_PORT: usize = 4;
 const KEYS: u64 = 20;
 const THINK: Duration = Duration::from_millis(3);
-/// Between two readers that come while the node sleeps.
+/// Pause between two readers that come while the node sleeps.
 const LATE: Duration = Duration::from_millis(50);
 
-/// Goal: a leader that slept through its own deposition answers nothing that is out of date, and
-/// loses no write. Method: clients of every port; while it sleeps, readers connect to it (the
-/// system takes the connections on its behalf), whose requests it finds when it wakes up: after
-/// others have led and taken writes. The checker looks for one order of everything.
+/// Goal: a leader that slept while it was deposed answers nothing that is out of date, and loses no
+/// write. Method: clients of every port; while the leader sleeps, readers connect to it (the system
+/// takes the connections on its behalf), and it finds their requests when it wakes up, after others
+/// have led and taken writes. The checker looks for one order of everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_slept_gives_no_stale_answer() {
     let _turn = turn();
@@ -50,7 +50,7 @@ async fn a_leader_that_slept_gives_no_stale_answer() {
     recorder.assert_linearizable();
 }
 
-/// Lets the leader of most shards sleep, sends readers to it meanwhile, wakes it up, and waits until
+/// Pauses the leader of most shards, sends readers to it meanwhile, resumes it, and waits until
 /// they are answered.
 async fn put_to_sleep(cluster: &ProcessCluster, recorder: &Recorder, random: &mut SplitMix64) {
     let status = cluster.wait_led(NodeId(1)).await;
@@ -77,7 +77,8 @@ async fn put_to_sleep(cluster: &ProcessCluster, recorder: &Recorder, random: &mu
          readers waited for it, {answered} were answered"
     );
     assert!(meanwhile > 100, "the others led and took writes");
-    // The others were told CLUSTERDOWN: the node knew that it leads no more, and not yet who does.
+    // The others were told CLUSTERDOWN: the node knew that it no longer leads, but not yet who
+    // does.
     assert!(answered > 0, "the readers that waited are those that could be deceived");
 }
 

@@ -25,9 +25,9 @@ async fn assert_refused(mut process: NodeProcess, code: Option<i32>, words: &[&s
     }
 }
 
-/// Goal: whatever is wrong with node 3 before its start is named with a remedy, nothing is started,
-/// and the others go on. Method: a running cluster, node 3 stopped, one start for each fault; at the
-/// end the unharmed node starts.
+/// Goal: any fault of node 3 before its start is named with a remedy, nothing is started, and the
+/// others continue. Method: a running cluster, node 3 stopped, one start for each fault; at the end
+/// the unharmed node starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_before_the_start_is_named() {
     let _turn = turn();
@@ -74,7 +74,7 @@ async fn what_is_wrong_before_the_start_is_named() {
     assert_serves(&cluster.redis(), "all").await;
 }
 
-/// Goal: a directory that a newer release wrote, and one of another cluster, are left as they are.
+/// Goal: a directory written by a newer release, and one of another cluster, are left as they are.
 /// Method: a stopped node's log is marked as newer; its directory is offered to another cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_of_others_are_left_alone() {
@@ -120,7 +120,7 @@ impl ForeignCluster {
     }
 }
 
-/// Writes the record of the format behind the log's back, one version up: kind and version, then a
+/// Writes the format record behind the log's back, one version up: kind and version, then a
 /// checksum over key and record (docs/design.md; as the log's own test of refusals does).
 fn mark_as_newer(log: &std::path::Path) {
     let key = [1u8, 0, 0, 0, 0, 0, 0, 0, 0];

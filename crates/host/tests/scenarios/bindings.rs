@@ -1,4 +1,4 @@
-//! A follower bound to leader 1: whom it helps, what frees it, what a start means.
+//! A follower bound to leader 1: whom it helps, what frees it, and what a start means.
 
 use quorate_liveness::{Control, StandingCause};
 use quorate_raft::{Body, TransferOf};
@@ -33,8 +33,9 @@ fn grants(driver: &mut Driver) -> Vec<bool> {
     driver.take_bodies().iter().filter_map(|(_, body)| granted(body)).collect()
 }
 
-/// Goal: a promise to a leader outlasts every timer, and nobody else gets a vote meanwhile. Method: an
-/// hour without a word; then a candidate with a longer log of the same term, whose term stays unheard.
+/// Goal: a promise to a leader outlasts every timer, and no other node gets a vote meanwhile.
+/// Method: an hour without a message; then a candidate with a longer log of the same term, whose
+/// term is ignored.
 #[test]
 fn a_bound_replica_refuses_votes_and_runs_no_timer() {
     let mut driver = bound();
@@ -49,8 +50,8 @@ fn a_bound_replica_refuses_votes_and_runs_no_timer() {
     assert_eq!((view.role.term, view.is_bound), (TERM, true));
 }
 
-/// Goal: a late order to campaign frees nobody. Method: the override of an older term and of another
-/// leader, and then the right one.
+/// Goal: a late order to campaign frees no follower. Method: the override of an older term and of
+/// another leader, and then the right one.
 #[test]
 fn only_the_order_of_the_leader_bound_to_frees_a_replica() {
     let mut driver = bound();
@@ -64,8 +65,8 @@ fn only_the_order_of_the_leader_bound_to_frees_a_replica() {
     assert!(!driver.view().is_bound);
 }
 
-/// Goal: a leader that gives up frees its followers at once. Method: its release, and one of an older
-/// term, of somebody else, and for another replica, which free nobody.
+/// Goal: a leader that gives up frees its followers at once. Method: its release frees one; a
+/// release of an older term, of another node, or for another replica does not.
 #[test]
 fn a_release_frees() {
     let release =
@@ -81,9 +82,9 @@ fn a_release_frees() {
     assert_eq!(grants(&mut driver), [true]);
 }
 
-/// Goal: a release that is lost sticks nothing. Method: a caller's request at the bound replica makes it
-/// ask, once in a while; a node that does not lead that term, or has no such replica, answers with a
-/// release.
+/// Goal: a lost release leaves nothing stuck. Method: a caller's request at the bound replica makes
+/// it ask, once in a while; a node that does not lead that term, or has no such replica, answers
+/// with a release.
 #[test]
 fn a_lost_release_is_healed_by_a_question() {
     let mut driver = bound();
@@ -101,8 +102,8 @@ fn a_lost_release_is_healed_by_a_question() {
     assert!(!driver.view().is_bound);
 }
 
-/// Goal: the loss of a leader's node wakes what was bound there, sooner than an election timeout.
-/// Method: its support is withdrawn.
+/// Goal: the loss of a leader's node wakes the replicas bound there, sooner than an election
+/// timeout. Method: its support is withdrawn.
 #[test]
 fn a_withdrawal_wakes() {
     let mut driver = bound();
@@ -117,9 +118,9 @@ fn a_withdrawal_wakes() {
     assert!(asks(1) && asks(3), "{sent:?}");
 }
 
-/// Goal: a node that has just started helps nobody to be elected, since it may have been bound in its
-/// former life. Method: a good candidate asks in the silence and behind it; an order to campaign comes
-/// in the silence.
+/// Goal: a node that has just started helps no candidate, since it may have been bound in its
+/// former life. Method: a good candidate asks during the silence and after it; an order to campaign
+/// comes during the silence.
 #[test]
 fn a_restarted_node_is_silent() {
     let silent_until = Monotonic(0) + limits::SUPPORT_MAX;

@@ -1,4 +1,4 @@
-//! What a caller is told whose write or read the host can't finish.
+//! What a caller is told when the host can't finish its write or read.
 
 use bytes::Bytes;
 use quorate_host::{Answer, Event, HostRefusal, Ticket};
@@ -8,7 +8,7 @@ use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
 use crate::driver::{Driver, SHARD, entry, group};
 
-/// A leader on node 1 with one write that nobody else has got, at the index told.
+/// A leader on node 1 with one write that no other node has, and the write's id.
 fn leader_with_a_write() -> (Driver, LogId) {
     let mut driver = Driver::new(1, Monotonic(0));
     driver.lead(2);
@@ -25,8 +25,8 @@ fn before(driver: &Driver, id: LogId) -> LogId {
     LogId::new(driver.host.term_at(SHARD, index).expect("held"), index)
 }
 
-/// Goal: who waits for an index does not take another entry at it for its own. Method: the next leader
-/// commits an entry of its own at the place of the write.
+/// Goal: a caller that waits for an index does not take another entry at it for its own. Method:
+/// the next leader commits its own entry at the place of the write.
 #[test]
 fn a_write_waits_for_its_term_and_index() {
     let (mut driver, own) = leader_with_a_write();
@@ -39,8 +39,9 @@ fn a_write_waits_for_its_term_and_index() {
     assert_eq!(driver.answers, [(Ticket(1), Answer::Overwritten)]);
 }
 
-/// Goal: a write that may still be committed is not said to have failed when leading goes. Method:
-/// the next leader holds the entry and commits it: the caller gets its reply from the applied entry.
+/// Goal: a write that may still be committed is not reported as failed when leadership is lost.
+/// Method: the next leader holds the entry and commits it: the caller gets its reply from the
+/// applied entry.
 #[test]
 fn a_write_of_a_deposed_leader_may_still_happen() {
     let (mut driver, own) = leader_with_a_write();
@@ -57,8 +58,8 @@ fn a_write_of_a_deposed_leader_may_still_happen() {
     assert_eq!(driver.answers.len(), 1);
 }
 
-/// Goal: a snapshot answers those whose entries it may hold. Method: a leader is deposed and gets one
-/// that reaches behind its write. Whether the write is in it is not known here.
+/// Goal: a snapshot answers the callers whose entries it may hold. Method: a leader is deposed and
+/// gets a snapshot that reaches beyond its write. Whether it includes the write is not known here.
 #[test]
 fn an_install_ends_waits_with_an_unknown_outcome() {
     let (mut driver, own) = leader_with_a_write();
@@ -93,8 +94,9 @@ fn an_install_ends_waits_with_an_unknown_outcome() {
     assert_eq!(driver.answers[1..], [(Ticket(2), stale)], "the descriptor came along");
 }
 
-/// Goal: a caller who was routed by another version of the descriptor is told so, whatever it wants,
-/// and nothing is begun for it (RULE 11). Method: an older and a newer version than the one in force.
+/// Goal: a caller that was routed by another version of the descriptor is told so, whatever it
+/// wants, and nothing is begun for it (RULE 11). Method: an older and a newer version than the one
+/// in force.
 #[test]
 fn who_was_routed_by_another_version_is_refused() {
     let (mut driver, _) = leader_with_a_write();
@@ -122,8 +124,8 @@ fn who_was_routed_by_another_version_is_refused() {
     assert_eq!((driver.view().last, driver.view().waiting), (last, 1));
 }
 
-/// Goal: the end of a replica leaves nobody waiting, and says of each what is known. Method: a write in
-/// the log, a read under way, a write and a read that the next turn would have taken.
+/// Goal: when a replica ends, no caller keeps waiting, and each is told what is known. Method: a
+/// write in the log, a read under way, a write and a read that the next turn would have taken.
 #[test]
 fn a_removal_answers_every_caller() {
     let (mut driver, _) = leader_with_a_write();

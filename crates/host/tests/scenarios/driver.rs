@@ -1,5 +1,4 @@
-//! One host in the hands of a test. Replica `n` lives on node `n`; the other two exist in what the
-//! test says in their name.
+//! One host driven by a test. Replica `n` lives on node `n`; the test speaks for the other two.
 
 use bytes::Bytes;
 use quorate_host::{Answer, Event, Host, HostConfig, ReplicaInit, ShardLoss, ShardView, Ticket};
@@ -15,9 +14,9 @@ use quorate_types::{
 };
 
 pub(crate) const SHARD: ShardId = ShardId(1);
-/// Every log begins behind it.
+/// Every log begins after it.
 pub(crate) const BASE: LogId = LogId::new(Term(1), Index(1));
-/// Of every node.
+/// The incarnation of every node.
 const INCARNATION: Incarnation = Incarnation(1);
 /// More steps than any scenario takes.
 const STEPS_MAX: usize = 1_000;
@@ -37,7 +36,7 @@ pub(crate) fn entry(term: Term, index: u64) -> Run {
     draft.seal(term, Index(index))
 }
 
-/// The support that this node gives another, or its end.
+/// The event that this node begins or ends its support of another.
 pub(crate) fn standing(node: u64, lowest: u64, cause: StandingCause) -> Event {
     let is_given = cause == StandingCause::Given;
     let lowest = SupportEpoch(lowest);
@@ -52,7 +51,7 @@ pub(crate) struct Driver {
     pub(crate) sent: Vec<Message>,
     pub(crate) control: Vec<(NodeId, Control)>,
     pub(crate) answers: Vec<(Ticket, Answer)>,
-    /// Whose entries were handed over to be applied.
+    /// Tickets whose entries were handed over to be applied.
     pub(crate) applied: Vec<Ticket>,
     pub(crate) installs: Vec<Result<LogId, InstallError>>,
     pub(crate) losses: Vec<ShardLoss>,
@@ -132,7 +131,7 @@ impl Driver {
         panic!("timers without end");
     }
 
-    /// A peer says something.
+    /// Handles a message of a peer.
     pub(crate) fn hear(&mut self, from: u64, term: Term, body: Body) {
         self.arrive(from, term, body);
         self.turn();
@@ -150,7 +149,7 @@ impl Driver {
         self.turn();
     }
 
-    /// Answers all that was sent to `peer` so far as an obedient replica there would.
+    /// Answers all messages sent to `peer` so far as an obedient replica there would.
     pub(crate) fn obey(&mut self, peer: u64) {
         let control: Vec<_> = self.control.extract_if(.., |(to, _)| *to == NodeId(peer)).collect();
         let sent: Vec<_> = self.sent.extract_if(.., |m| m.to == ReplicaId(peer)).collect();
@@ -167,7 +166,7 @@ impl Driver {
         }
     }
 
-    /// Becomes a leader that serves, by the help of `peer`.
+    /// Becomes a leader that serves, with the help of `peer`.
     pub(crate) fn lead(&mut self, peer: u64) {
         for _ in 0..STEPS_MAX {
             if self.view().role.serving {
@@ -179,11 +178,11 @@ impl Driver {
         panic!("never elected");
     }
 
-    /// `peer` supports this node until then, and is bound to the leader here.
+    /// `peer` supports this node until `until`, and is bound to the leader here.
     pub(crate) fn be_supported(&mut self, peer: u64, until: Monotonic) {
         let held = Some(SupportHeld { incarnation: INCARNATION, epoch: SupportEpoch(1), until });
         self.handle(Event::Support { node: NodeId(peer), held });
-        // Whoever is not bound is asked at the next heartbeat.
+        // A replica that is not bound is asked at the next heartbeat.
         self.pass(quorate_types::limits::HEARTBEAT);
         self.obey(peer);
     }
@@ -226,7 +225,7 @@ fn obedient_answer(body: Body) -> Option<Body> {
     }
 }
 
-/// What a replica answers that follows the leader which asks.
+/// The answer of a replica that follows the asking leader.
 pub(crate) fn granted(request: &BindRequest) -> Binding {
     Binding {
         term: request.term,

@@ -1,4 +1,4 @@
-//! When a leader may answer by its lease, and when not any more.
+//! When a leader may answer by its lease, and when it no longer may.
 
 use quorate_host::{Answer, Event, Ticket};
 use quorate_raft::{Body, Membership, Role};
@@ -23,8 +23,9 @@ fn leader() -> (Driver, Monotonic) {
 }
 
 /// Goal: no read is answered by a lease in the turn in which the order to campaign leaves, or after
-/// (RULE 6). Method: reads before and behind the transfer in one turn, where the target has everything;
-/// then a target that lacks an entry, where the lease ends when its acknowledgement arrives.
+/// (RULE 6). Method: reads before and after the transfer in one turn, where the target has
+/// everything; then a target that lacks an entry, where the lease ends when its acknowledgement
+/// arrives.
 #[test]
 fn the_lease_ends_before_the_order_to_campaign_leaves() {
     let transfer =
@@ -58,9 +59,9 @@ fn the_lease_ends_before_the_order_to_campaign_leaves() {
     assert!(!driver.answers.iter().any(|(ticket, _)| *ticket == Ticket(5)));
 }
 
-/// Goal: a leader that leaves, or becomes a learner, has no lease from the entry on that says so: the
-/// others may elect without it. Method: both changes, with everybody bound, and a read behind each in
-/// the same turn.
+/// Goal: a leader that leaves, or becomes a learner, has no lease from the entry on that says so:
+/// the others may elect without it. Method: both changes, with every replica bound, and a read
+/// after each in the same turn.
 #[test]
 fn the_lease_ends_with_the_own_vote() {
     let others = Membership::of_voters([2, 3].map(member));
@@ -79,8 +80,8 @@ fn the_lease_ends_with_the_own_vote() {
     }
 }
 
-/// Goal: a transfer that fails does not cost the lease forever. Method: the target gets the order and
-/// does nothing; the leader ends the term by an election of its own and has a lease in the next.
+/// Goal: a failed transfer does not cost the lease forever. Method: the target gets the order and
+/// does nothing; the leader ends the term by its own election and has a lease in the next.
 #[test]
 fn a_failed_transfer_gives_the_lease_back_in_another_term() {
     let (mut driver, _) = leader();
@@ -98,8 +99,8 @@ fn a_failed_transfer_gives_the_lease_back_in_another_term() {
     assert!(view.lease_until.is_some(), "{view:?}");
 }
 
-/// Goal: a leader that was deposed without hearing of it answers no read: not by a lease whose time is
-/// over, and not by an index that late answers confirm. Method: its support is not prolonged; reads at
+/// Goal: a leader that was deposed without hearing of it answers no read: neither by an expired
+/// lease nor by an index that late answers confirm. Method: its support is not prolonged; reads at
 /// the last moment of the lease and at its end; then answers to a round that began before the read.
 #[test]
 fn a_deposed_leader_with_late_answers_refuses_reads() {

@@ -1,5 +1,5 @@
-//! A replica whose log has lost what it acknowledged: its leader tells it of a commit that the replica
-//! knows nothing of.
+//! A replica whose log has lost what it acknowledged: its leader tells it of a commit that the
+//! replica does not know.
 
 use bytes::Bytes;
 use quorate_host::{Answer, Event, HostRefusal, Ticket};
@@ -9,10 +9,10 @@ use quorate_types::{Index, Monotonic, Term};
 
 use crate::driver::{BASE, Driver, SHARD};
 
-/// Goal: RULE 5. Whoever is found to have lost something says nothing more, not even what was decided
-/// before it was found and waits for its sync or leaves in the same turn; callers are answered, and
-/// the loss is told once. Method: a vote request and the heartbeat that shows the loss arrive in one
-/// turn; then everything that might make a replica speak.
+/// Goal: RULE 5. A replica found to have lost something sends nothing more, not even what was
+/// decided before that and waits for its sync or leaves in the same turn; callers are answered, and
+/// the loss is reported once. Method: a vote request and the heartbeat that shows the loss arrive
+/// in one turn; then everything that might make a replica send.
 #[test]
 fn a_replica_that_lost_what_it_acknowledged_falls_silent() {
     let mut driver = Driver::new(2, Monotonic(0));

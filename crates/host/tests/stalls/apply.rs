@@ -6,9 +6,9 @@ use quorate_types::{Duration, limits};
 
 use crate::driver::Driver;
 
-/// Goal: a leader whose state machine finishes nothing gives its leaderships up and does not take them
-/// back, although its disk is well, until something is finished. Method: entries are committed and not
-/// applied.
+/// Goal: a leader whose state machine finishes nothing gives up its leaderships and does not take
+/// them back until something is finished, although its disk works. Method: entries are committed
+/// and not applied.
 #[test]
 fn a_leader_whose_state_machine_hangs_gives_up_until_it_goes_on() {
     let mut driver = Driver::alone();
@@ -46,8 +46,8 @@ fn a_leader_whose_state_machine_hangs_gives_up_until_it_goes_on() {
     assert!(!driver.host.is_apply_stalled());
 }
 
-/// Goal: a state machine that is slow is not taken for one that hangs. Method: many ranges wait for a
-/// minute, and one is finished every nine seconds.
+/// Goal: a slow state machine is not taken for a hung one. Method: many ranges wait for a minute,
+/// and one is finished every nine seconds.
 #[test]
 fn a_slow_state_machine_is_no_stall() {
     let mut driver =

@@ -1,6 +1,6 @@
-//! A hung disk. Goal: a leader whose write does not become durable gives up its leading, so that a
-//! replica with a better disk can take it, and leads again once the disk is back; and nothing piles up
-//! meanwhile.
+//! A hung disk. Goal: a leader whose write does not become durable gives up its leadership, so that
+//! a replica with a better disk can take it, and leads again once the disk is back; meanwhile
+//! nothing piles up.
 
 use quorate_host::{Answer, Event, HostRefusal, Ticket};
 use quorate_raft::{Body, Role};
@@ -42,9 +42,9 @@ fn a_leader_on_a_hung_disk_gives_up_and_comes_back() {
     panic!("what was proposed before is committed by the next leader: {:?}", driver.applied);
 }
 
-/// Goal: a slow disk with a long queue is not taken for a hung one, nor is one that could not be
-/// heard because the process itself stood still. Method: each write is finished two seconds after it
-/// was taken, with others behind it; then the clock jumps.
+/// Goal: a slow disk with a long queue is not taken for a hung one, nor is a disk that was not
+/// heard because the process itself stood still. Method: each write is finished two seconds after
+/// it was taken, with others behind it; then the clock jumps.
 #[test]
 fn a_slow_disk_and_a_stopped_process_are_no_stall() {
     let mut driver = Driver::alone();
@@ -69,8 +69,8 @@ fn a_slow_disk_and_a_stopped_process_are_no_stall() {
 }
 
 /// Goal: what waits for a hung disk stays bounded for as long as it hangs, and the newest answers
-/// leave when it is back. Method: a new leader is heard, so that every answer to it waits; then ten
-/// minutes of its heartbeats and appends, and of a reader's questions.
+/// leave when the disk is back. Method: a new leader is heard, so that every answer to it waits;
+/// then ten minutes of its heartbeats and appends, and of a reader's requests.
 #[test]
 fn on_a_hung_disk_the_newest_answers_wait_and_no_others() {
     let mut driver = Driver::new(3, |_| ());
@@ -98,9 +98,9 @@ fn on_a_hung_disk_the_newest_answers_wait_and_no_others() {
     );
 }
 
-/// Goal: a replica on a hung disk has no part in elections: each term would be one write, and messages,
-/// more that wait. Method: for ten minutes it hears no leader, and another asks it for votes in ever new
-/// terms; then the disk is back.
+/// Goal: a replica on a hung disk takes no part in elections: each term would add a write, and
+/// messages, that wait. Method: for ten minutes it hears no leader, and another replica asks it for
+/// votes in ever new terms; then the disk is back.
 #[test]
 fn on_a_hung_disk_nobody_campaigns_or_votes() {
     let mut driver = Driver::new(3, |_| ());

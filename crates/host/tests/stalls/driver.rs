@@ -31,7 +31,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Node 1 of a group of so many.
+    /// Node 1 of a group of `voters` nodes.
     pub(crate) fn new(voters: u64, config: impl FnOnce(&mut HostConfig)) -> Driver {
         let (replica, node) = (ReplicaId(1), NodeId(1));
         let member = |id| Member { replica: ReplicaId(id), node: NodeId(id) };
@@ -72,7 +72,7 @@ impl Driver {
         self.host.handle(self.now, WallMillis(0), event);
     }
 
-    /// A peer says something.
+    /// Handles a message of a peer.
     pub(crate) fn hear(&mut self, from: u64, term: Term, body: Body) {
         let message = Message { from: ReplicaId(from), to: ReplicaId(1), term, body };
         self.handle(Event::Message { from: NodeId(from), shard: SHARD, message });
@@ -131,7 +131,7 @@ impl Driver {
         }
     }
 
-    /// Lets time pass, with a look now and then, as heartbeats bring it about.
+    /// Lets time pass, with a check now and then, as heartbeats cause it.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {

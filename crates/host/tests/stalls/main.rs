@@ -1,4 +1,4 @@
-//! What hangs: the disk, or a state machine. One host of a group in virtual time.
+//! Tests of a hung disk or state machine. One host of a group in virtual time.
 
 mod apply;
 mod disk;

@@ -1,5 +1,5 @@
-//! A few nodes with hosts and liveness, on one clock; a network of one millisecond; disks that write
-//! at once.
+//! A few nodes with hosts and liveness, on one clock, with a network delay of one millisecond and
+//! disks that write at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,7 @@ pub(crate) struct Cluster {
     pub(crate) sites: BTreeMap<NodeId, Site>,
     disks: BTreeMap<(NodeId, ShardId), Disk>,
     network: Vec<(u64, NodeId, NodeId, Parcel)>,
-    /// Nodes that nothing comes to or from.
+    /// Nodes that neither send nor receive.
     pub(crate) cut: BTreeSet<NodeId>,
     /// Releases are lost.
     pub(crate) loses_releases: bool,
@@ -62,7 +62,7 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a node in a life, with the logs that its earlier lives left.
+    /// Starts a node in the given life, with the logs of its earlier lives.
     pub(crate) fn start(&mut self, node: NodeId, incarnation: u64) {
         let now = Monotonic(self.now);
         let peers = (1..=self.nodes).map(NodeId).filter(|peer| *peer != node).collect();
@@ -150,7 +150,7 @@ impl Cluster {
         }
     }
 
-    /// What happened in a node's liveness reaches its host, and the support that it holds.
+    /// Tells a node's host what happened in its liveness, and the support that it holds.
     fn carry_liveness(&mut self, node: NodeId) {
         let site = self.sites.get_mut(&node).expect("a site");
         if let Some(longest) = site.live.take_persist_longest() {
@@ -247,7 +247,7 @@ impl Cluster {
         self.sites[&node].host.view(shard).expect("hosted everywhere")
     }
 
-    /// Who leads `shard` and serves, among the nodes that are not cut off.
+    /// The node that leads `shard` and serves, among those that are not cut off.
     pub(crate) fn leader(&self, shard: ShardId) -> Option<NodeId> {
         let leads = |node: &NodeId| self.view(*node, shard).role.serving;
         self.sites.keys().copied().filter(|node| !self.cut.contains(node)).find(leads)

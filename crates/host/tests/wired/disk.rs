@@ -7,7 +7,7 @@ use quorate_types::{Index, LogId, NodeId, ReplicaId, Term};
 
 const BASE: LogId = LogId::new(Term(1), Index(1));
 
-/// One replica's.
+/// The disk of one replica.
 pub(crate) struct Disk {
     hard_state: HardState,
     runs: Vec<Run>,

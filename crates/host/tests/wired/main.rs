@@ -1,6 +1,6 @@
-//! Goal: hosts and node liveness together do what neither shows alone: leases, silence where nothing
-//! happens, elections when a node is lost, and no shard stuck behind a lost release. Method: three
-//! nodes in one loop; whoever is to fail is cut off.
+//! Goal: hosts and node liveness together do what neither shows alone: leases, silence where
+//! nothing happens, elections when a node is lost, and no shard stuck behind a lost release.
+//! Method: three nodes in one loop; a node that is to fail is cut off.
 
 mod cluster;
 mod disk;
@@ -106,7 +106,7 @@ fn a_restarted_node_ends_its_leaderships() {
     }
 }
 
-/// A leader steps down, and nobody hears of it: its followers stay bound to it and run no timer. The
+/// A leader steps down, and no follower hears of it: they stay bound to it and run no timer. The
 /// audit finds that within its rounds; a request finds it at once.
 #[test]
 fn a_lost_release_sticks_nothing() {
@@ -142,7 +142,7 @@ fn without_a_follower(cluster: &Cluster, shard: ShardId) -> (Membership, Members
     (expected.clone(), Membership::of_voters(kept), gone.node)
 }
 
-/// A quiesced leader has heard nobody for long: it looks before it refuses.
+/// A quiesced leader that has heard from no node for long checks before it refuses.
 #[test]
 fn a_quiesced_shard_changes_its_members() {
     let mut cluster = settled(3, 1);
@@ -170,8 +170,8 @@ fn a_question_costs_no_lease() {
     }
 }
 
-/// The leader removes a follower that does not hear it, and forgets it. The follower is bound, so it
-/// waits for nobody; its question frees it.
+/// The leader removes a follower that does not hear it, and forgets it. The follower is bound, so
+/// it waits in vain; its question frees it.
 #[test]
 fn a_removed_follower_is_not_bound_for_ever() {
     let mut cluster = settled(3, 1);
@@ -190,7 +190,7 @@ fn a_removed_follower_is_not_bound_for_ever() {
 }
 
 /// Support lapses at the leader alone, since answers came late; then its replica goes, and the
-/// releases are lost. What the audit had of the bindings there has to go too.
+/// releases are lost. What the audit knew of the bindings there has to go too.
 #[test]
 fn the_audit_finds_what_a_leader_without_support_left_behind() {
     let mut cluster = settled(3, 1);
@@ -210,7 +210,7 @@ fn the_audit_finds_what_a_leader_without_support_left_behind() {
     assert!((1..=3).any(leads));
 }
 
-/// A wake that comes when another leads already disturbs nobody.
+/// A wake that comes when another replica leads already disturbs nothing.
 #[test]
 fn a_late_wake_leaves_a_new_leader_alone() {
     let mut cluster = settled(3, 100);

@@ -1,4 +1,4 @@
-//! The properties that are checked in every step, with a view of all nodes at once.
+//! The properties that are checked in every step, with access to all nodes at once.
 
 use quorate_types::Monotonic;
 
@@ -6,8 +6,8 @@ use crate::node::{Node, SHARDS, member, node_id};
 use crate::world::World;
 
 impl World {
-    /// Property: no two leases of one shard overlap in real time, also not those of processes that
-    /// are paused and would go on with what they last knew.
+    /// Property: no two leases of one shard overlap in real time, not even those of processes that
+    /// are paused and would continue with what they last knew.
     pub(crate) fn check_leases(&self) {
         for shard in 0..SHARDS {
             let holders = (0..self.nodes.len()).filter(|node| self.has_lease(*node, shard));
@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    /// Property: nobody votes, also not in a pre-vote, whom a lease in force counts upon.
+    /// Property: no replica votes, not even in a pre-vote, that a lease in force counts on.
     pub(crate) fn check_grant(&self, candidate: usize, voter: usize, shard: usize) {
         for leader in self.others(voter).filter(|leader| *leader != candidate) {
             let replica = &self.nodes[leader].replicas[shard];
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// When a reading of a node's clock was or will be, in real nanoseconds.
+    /// The real time, in nanoseconds, at which a node's clock shows `at`.
     fn real_ns(&self, node: usize, at: Monotonic) -> i128 {
         let Node { parts_per_million, offset_ms, .. } = &self.nodes[node];
         let elapsed = i128::from(at.0) - i128::from(*offset_ms) * 1_000_000;

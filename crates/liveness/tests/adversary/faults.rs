@@ -1,4 +1,4 @@
-//! What the adversary does.
+//! The faults that the adversary causes.
 
 use quorate_liveness::Unfit;
 

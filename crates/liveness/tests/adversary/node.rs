@@ -1,4 +1,4 @@
-//! A node of the driver: what survives a restart, and what does not.
+//! A node of the driver: its parts that survive a restart, and those that do not.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use quorate_types::{
 /// Shards, each with a replica on every node.
 pub(crate) const SHARDS: usize = 2;
 
-/// What replicas say to each other: Raft with whole logs of terms, and bindings on top.
+/// Messages between replicas: Raft with whole logs of terms, and bindings on top.
 #[derive(Clone, Debug)]
 pub(crate) enum Said {
     Append {
@@ -44,7 +44,7 @@ pub(crate) enum Said {
     Query,
 }
 
-/// What travels.
+/// What the network carries.
 #[derive(Clone, Debug)]
 pub(crate) enum Packet {
     Datagram(Vec<u8>),

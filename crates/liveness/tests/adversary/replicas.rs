@@ -34,7 +34,8 @@ impl World {
         self.arm(node, shard);
     }
 
-    /// Whether the replica's Raft gets to see a message; unbinds it if the message does that.
+    /// Whether the replica's Raft gets to see a message; unbinds the replica if the message does
+    /// so.
     fn passes(&mut self, from: usize, node: usize, shard: usize, term: Term, said: &Said) -> bool {
         let now = self.silence_clock(node);
         let heard = match said {
@@ -104,7 +105,7 @@ impl World {
             Said::Append { log, commit } => {
                 if self.follow(from, node, shard, term) {
                     let replica = &mut self.nodes[node].replicas[shard];
-                    // Of one leader and term the longer log is the newer: messages overtake.
+                    // From one leader and term the longer log is the newer: messages overtake.
                     if !replica.log.starts_with(&log) {
                         replica.log.clone_from(&log);
                     }
@@ -154,7 +155,7 @@ impl World {
         }
     }
 
-    /// A higher term: a leader gives its lease up first.
+    /// A higher term: a leader gives up its lease first.
     fn hear_term(&mut self, node: usize, shard: usize, term: Term, leader: Option<usize>) {
         if term > self.nodes[node].replicas[shard].term {
             if self.nodes[node].replicas[shard].role == Role::Leader {
@@ -184,7 +185,7 @@ impl World {
         }
     }
 
-    /// RULE 5: the replica of a node that may have lost something says nothing any more, forever.
+    /// RULE 5: the replica of a node that may have lost something is silent forever.
     pub(crate) fn quarantine(&mut self, node: usize, shard: usize) {
         let quarantined = self.nodes.iter().filter(|n| n.replicas[shard].is_quarantined).count();
         let is_first = !self.nodes[node].replicas[shard].is_quarantined;

@@ -1,6 +1,6 @@
 //! The rules that the driver can break, one at a time.
 
-/// A rule of the product code that the driver goes around. Nothing of this is in the product.
+/// A rule of the product code that the driver can bypass. None of this is in the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
     /// All rules hold.
@@ -19,9 +19,9 @@ pub(crate) enum Broken {
     IncarnationKept,
     /// An old vote request of the leader unbinds.
     OldVoteUnbinds,
-    /// Anybody's vote request of a higher term unbinds.
+    /// A vote request of a higher term, from any node, unbinds.
     VoteUnbinds,
-    /// The lease goes on after TimeoutNow.
+    /// The lease continues after TimeoutNow.
     LeaseAfterTimeoutNow,
     /// Nodes that support count for a lease although their replicas are not bound.
     UnboundCounts,
@@ -35,8 +35,8 @@ pub(crate) enum Broken {
     NoAudit,
 }
 
-/// Every rule that can be broken, and the first seed that was seen to catch it: where a short run
-/// begins to look.
+/// Every rule that can be broken, and the first seed known to catch it, at which a short run
+/// starts.
 pub(crate) const ALL: [(Broken, u64); 14] = [
     (Broken::ActOnLapse, 820),
     (Broken::EpochKept, 64),

@@ -25,7 +25,7 @@ impl World {
         self.take_events(node);
     }
 
-    /// The disk takes a while, and a crash meanwhile loses what was not yet there.
+    /// The disk takes a while, and a crash meanwhile loses what is not on it yet.
     fn persist_longest(&mut self, node: usize) {
         let delay_ms = self.random.below(if self.has_slow_disks { 9_000 } else { 300 });
         let (now_ms, broken) = (self.now_ms, self.broken);
@@ -151,7 +151,7 @@ impl World {
                     self.arm(node, shard);
                     let this = &self.nodes[node];
                     if this.replicas[shard].bound.binding(&this.standings).is_none() {
-                        // A pre-vote is a courtesy: one won long ago would do for safety.
+                        // A pre-vote is a courtesy: for safety, one won long ago is enough.
                         let pre = self.is_calm || self.random.chance(700);
                         self.campaign(node, shard, pre, None);
                     }
@@ -171,7 +171,7 @@ impl World {
         until.is_some_and(|until| until < now) && bound.take().is_some()
     }
 
-    /// The worker's copy lags behind the heartbeat thread, which must do no harm.
+    /// The worker's copy lags behind the heartbeat thread, which must be harmless.
     fn take_changes(&mut self, node: usize) {
         if self.random.chance(300) {
             return;
@@ -237,7 +237,7 @@ impl World {
         let handed_at = self.nodes[node].replicas[shard].handed_at;
         if let Some(at) = handed_at {
             if now.since(at) > limits::TRANSFER_TIMEOUT {
-                // Ends a term that has no lease any more.
+                // Ends a term that no longer has a lease.
                 let term = self.nodes[node].replicas[shard].term;
                 let of = quorate_raft::TransferOf { leader: own.replica, term };
                 self.campaign(node, shard, false, Some(of));

@@ -56,7 +56,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Adds up; of the time to heal the longest counts.
+    /// Adds the counts; of the times to heal the longest is kept.
     pub(crate) fn add(&mut self, other: &Counts) {
         self.reads += other.reads;
         self.elections += other.elections;
@@ -238,7 +238,7 @@ impl World {
         let mut next = 0;
         while next < self.network.len() {
             let (at, _, to, packet) = &self.network[next];
-            // A paused process finds its messages later, a thread that is late its datagrams.
+            // A paused process finds its messages later, a late thread its datagrams.
             let is_late = self.nodes[*to].heartbeat_thread_at_ms > self.now_ms + 5
                 && matches!(packet, Packet::Datagram(_));
             let is_paused = self.nodes[*to].paused_until_ms > self.now_ms;
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// The end of all faults: links work, processes run.
+    /// Ends all faults: links work, processes run.
     pub(crate) fn heal(&mut self) {
         if self.random.chance(300) {
             self.quarantine_unheard();

@@ -1,4 +1,4 @@
-//! What the tests of the store share: a directory, and short words for writes.
+//! Code that the tests of the store share: a directory, and short functions for writes.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::path::PathBuf;

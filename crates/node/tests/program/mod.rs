@@ -1,4 +1,4 @@
-//! The program in a process of its own, under limits that a shell sets before it.
+//! The program in its own process, under limits that a shell sets before it.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +11,7 @@ use quorate::{ClusterId, NodeId};
 use quorate_node::certs::directory::{CertificateDirectory, Existing};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Bounds a failure only.
+/// Bounds only a failing test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const DEMO: &str = "demo --nodes 1 --shards 2 --redis-port 0 --admin-port 0";
 
@@ -50,7 +50,7 @@ impl Program {
         Program { redis: after(" redis "), admin: after("admin http://"), child, out }
     }
 
-    /// Waits until it says a line with `words`; gives the line.
+    /// Waits until it prints a line with `words`; returns the line.
     pub(crate) fn wait_line(&mut self, words: &str) -> String {
         let mut line = String::new();
         while !line.contains(words) {
@@ -61,7 +61,7 @@ impl Program {
         line
     }
 
-    /// Asks it to stop; gives its exit code and what it said on its standard error.
+    /// Asks it to stop; returns its exit code and its standard error.
     pub(crate) fn stop(&mut self) -> (Option<i32>, String) {
         self.signal(Signal::TERM);
         let said = rest_of(&mut self.child);
@@ -117,7 +117,7 @@ pub(crate) fn http(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// Makes certificates and the file of a cluster of one node in `directory`; gives the file.
+/// Makes certificates and the file of a cluster of one node in `directory`; returns the file.
 pub(crate) fn configure(directory: &Path) -> PathBuf {
     let certificates = CertificateDirectory::at(directory.join("certs"));
     let authority = certificates.init(ClusterId(0xC1), Existing::Refuse).expect("an authority");

@@ -1,6 +1,6 @@
-//! Goal: replies that are larger than a connection's share come whole and in their place, and what is
-//! sent behind them takes effect behind them. Method: pipelines of large and small commands on the
-//! same keys, from several clients at once.
+//! Goal: replies larger than a connection's share come whole and in their place, and commands sent
+//! after them take effect after them. Method: pipelines of large and small commands on the same
+//! keys, from several clients at once.
 
 use crate::support::{Client, OneNode, request};
 

@@ -1,5 +1,5 @@
-//! Goal: what a client began ends soon after it has left. Method: one node, a client that pipelines
-//! walks over all keys and leaves at once, and the engine's count of answered reads.
+//! Goal: work that a client began ends soon after the client has left. Method: one node, a client
+//! that pipelines walks over all keys and leaves at once, and the engine's count of answered reads.
 
 use crate::support::OneNode;
 

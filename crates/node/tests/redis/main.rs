@@ -8,6 +8,6 @@ mod planted;
 mod room;
 mod support;
 
-/// As the binary has it: memory is given back as there.
+/// As in the binary: memory is given back in the same way.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,6 +1,6 @@
-//! Goal: no request of a Redis client takes memory that is not bounded before it is taken. Method:
-//! one node in this process, requests whose replies would be several hundred MiB, and the process'
-//! own peak of resident memory.
+//! Goal: the memory that a Redis client's request takes is bounded before it is taken. Method: one
+//! node in this process, requests whose replies would be several hundred MiB, and the process' own
+//! peak of resident memory.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ const MIB: usize = 1 << 20;
 /// whole reply were in memory.
 const GROWTH_MAX: u64 = 128 << 20;
 
-/// Runs `step` and holds the peak of the process against its rest.
+/// Runs `step` and checks how far the process' peak rises above its memory at rest.
 fn bounded(what: &str, step: impl FnOnce()) {
     bounded_by(GROWTH_MAX, what, step);
 }
@@ -77,7 +77,7 @@ fn no_request_fills_the_memory() {
         reading.skip((largest.len() + "$8383488\r\n\r\n".len()) * 40);
         sending.join().expect("sent");
     });
-    // And all of the room comes back, also from who left without reading.
+    // And all of the room comes back, also from a client that left without reading.
     let mut leaving = node.client();
     leaving.send(&request(&[b"GET", b"large7"]).repeat(20));
     drop((leaving, client));

@@ -1,11 +1,11 @@
-//! Goal: no answer leads a client to believe what is not so. Method: what clients send for it, to one
-//! node, and a look at what is there afterwards.
+//! Goal: no answer makes a client believe something false. Method: what clients send for it, to one
+//! node, and a check of what is there afterwards.
 
 use std::io::Read;
 
 use crate::support::OneNode;
 
-/// Sends `request` in one piece; everything until the server closes.
+/// Sends `request` in one piece; returns everything until the server closes.
 fn until_closed(node: &OneNode, request: &str) -> String {
     let mut client = node.client();
     client.send(request.as_bytes());

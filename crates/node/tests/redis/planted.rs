@@ -1,4 +1,4 @@
-//! Goal: faults that were once planted and that nobody noticed are noticed. Method: a client that
+//! Goal: faults that were once planted and that no test noticed are noticed. Method: a client that
 //! meets each of them.
 
 use std::collections::BTreeSet;
@@ -45,9 +45,9 @@ fn mset_keeps_the_last_value_of_each_key() {
     }
 }
 
-/// Goal: a connection that is closed on the client's side alone runs all that it was sent. Method: as
-/// many commands as may be under way, whose replies together just fill the output, so that all of them
-/// are written at once while more wait to be parsed; and simply many.
+/// Goal: a connection that only the client's side has closed runs all that it was sent. Method: as
+/// many commands as may be under way, whose replies together just fill the output, so that all of
+/// them are written at once while more wait to be parsed; and simply many.
 #[test]
 fn a_half_closed_connection_runs_all_it_was_sent() {
     const REPLIES_BYTES: usize = 1 << 20;

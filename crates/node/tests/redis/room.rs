@@ -1,12 +1,12 @@
-//! Who has the room for replies: no client that of the others, and each its replies in order.
+//! The room for replies: no client takes that of the others, and each gets its replies in order.
 
 use std::io::Write;
 
 use crate::support::{OneNode, request};
 
-/// Goal: one client can't take the room of all, whatever it asks for. Method: one that asks for as much
-/// as a reply may have and stops reading, another whose replies are as large as values may be. The
-/// first must not be in its way, or it would be disconnected for that.
+/// Goal: one client can't take the room of all, whatever it asks for. Method: one client asks for
+/// as much as a reply may have and stops reading, another's replies are as large as values may be.
+/// The first must not block the second, or it would be disconnected for that.
 #[test]
 fn one_client_never_has_the_room_of_all() {
     let node = OneNode::start(1, 2);
@@ -25,8 +25,8 @@ fn one_client_never_has_the_room_of_all() {
     assert_eq!(greedy.ask("PING"), ["+PONG"]);
 }
 
-/// Goal: replies that are expected to be larger than a connection's part of the room come in their
-/// order, and see the writes before them. Method: two such commands between others.
+/// Goal: replies that are expected to exceed a connection's part of the room come in their order,
+/// and see the writes before them. Method: two such commands between others.
 #[test]
 fn replies_expected_to_be_large_keep_their_order() {
     const NAMES: usize = 400_000;

@@ -1,4 +1,4 @@
-//! One node behind its Redis port, a client that blocks, and the memory of this process.
+//! One node behind its Redis port, a blocking client, and the memory of this process.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 /// Longer than anything takes: a test that hangs fails.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
 
-/// A demo cluster of one node, on a runtime of its own; clients are this thread's.
+/// A demo cluster of one node, on its own runtime; clients run on this thread.
 pub(crate) struct OneNode {
     runtime: Runtime,
     demo: Option<Demo>,
@@ -92,8 +92,8 @@ impl Client {
         self.send(&request(words));
     }
 
-    /// The next reply's first line, without its end; of a byte string the string itself, of nothing
-    /// `nil`, of a list each element behind it.
+    /// The first line of the next reply, without its end; for a byte string the string itself, for
+    /// nothing `nil`, for a list each element after it.
     pub(crate) fn read(&mut self) -> Vec<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line).expect("a line");
@@ -128,7 +128,7 @@ impl Client {
         self.read()
     }
 
-    /// Reads and throws away until `bytes` have come.
+    /// Reads and discards `bytes` bytes.
     pub(crate) fn skip(&mut self, bytes: usize) {
         let mut left = bytes;
         let mut sink = vec![0; 256 << 10];
@@ -160,7 +160,7 @@ pub(crate) fn memory(field: &str) -> u64 {
     kib.expect("a number of KiB") << 10
 }
 
-/// From now on `VmHWM` begins anew.
+/// Lets `VmHWM` start anew.
 pub(crate) fn forget_peak() {
     fs::write("/proc/self/clear_refs", "5").expect("Linux 4.0 or later");
 }

@@ -39,11 +39,11 @@ pub(crate) enum Event {
 
 pub(crate) struct Recorder {
     events: mpsc::UnboundedSender<Event>,
-    /// Said to every peer that asks to be admitted.
+    /// The answer to every peer that asks to be admitted.
     pub(crate) refusal: Mutex<Option<Rejection>>,
     /// The start that every peer is asked for.
     pub(crate) remembered: Mutex<Option<Incarnation>>,
-    /// Told when the next admission begins, and waited for by it.
+    /// The next admission tells the first that it has begun, and waits for the second.
     pub(crate) hold: Mutex<Option<(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>)>>,
 }
 
@@ -115,7 +115,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts `tls`'s node on a port of the system's choice.
+    /// Starts `tls`'s node on a port that the system chooses.
     pub(crate) fn start(tls: &NodeTls) -> Node {
         Node::start_at(tls, ([127, 0, 0, 1], 0).into(), None)
     }
@@ -174,7 +174,7 @@ impl Node {
         self.transport.local_address()
     }
 
-    /// The first event that `choose` takes; others before it are dropped.
+    /// The first event that `choose` accepts; others before it are dropped.
     pub(crate) async fn expect<T>(&mut self, choose: impl Fn(Event) -> Option<T>) -> T {
         let chosen = async {
             loop {
