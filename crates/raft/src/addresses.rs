@@ -7,19 +7,19 @@ use crate::kernel::Kernel;
 use crate::membership::Member;
 
 /// Addresses kept of replicas that the membership does not name (yet).
-const STRANGERS_MAX: usize = 16;
+const ADDRESS_HINTS_MAX: usize = 16;
 
 impl Kernel {
     /// Tells the node of a replica that the membership here may not name yet, as known from the
     /// connection of its message: a candidate admitted by entries that have not arrived can be
     /// answered only this way. The newest few are kept.
     pub fn handle_address(&mut self, replica: ReplicaId, node: NodeId) {
-        self.strangers.retain(|stranger| stranger.replica != replica);
+        self.address_hints.retain(|hint| hint.replica != replica);
         if self.log.membership().node_of(replica).is_none() {
-            if self.strangers.len() == STRANGERS_MAX {
-                self.strangers.remove(0);
+            if self.address_hints.len() == ADDRESS_HINTS_MAX {
+                self.address_hints.remove(0);
             }
-            self.strangers.push(Member { replica, node });
+            self.address_hints.push(Member { replica, node });
         }
     }
 
@@ -31,10 +31,10 @@ impl Kernel {
     /// The node of `replica`. The membership before the one in force counts too: a leader that
     /// removes itself needs answers to the entry by which it does.
     pub(crate) fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
-        let stranger = || self.strangers.iter().find(|stranger| stranger.replica == replica);
+        let hint = || self.address_hints.iter().find(|hint| hint.replica == replica);
         let in_force = self.log.membership().node_of(replica);
         in_force
-            .or_else(|| stranger().map(|member| member.node))
+            .or_else(|| hint().map(|member| member.node))
             .or_else(|| self.log.membership_before().node_of(replica))
     }
 }

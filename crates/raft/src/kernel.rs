@@ -67,7 +67,7 @@ pub struct Kernel {
     pub(crate) install: Option<Install>,
     /// Readers that wait for their runs.
     pub(crate) fetching: Vec<Reader>,
-    pub(crate) strangers: Vec<Member>,
+    pub(crate) address_hints: Vec<Member>,
     /// Its log has lost what it had acknowledged: it takes no part any more (RULE 5).
     pub(crate) ended: Option<Loss>,
     pub(crate) is_end_told: bool,
@@ -116,7 +116,7 @@ impl Kernel {
             snapshots: Vec::new(),
             install: None,
             fetching: Vec::new(),
-            strangers: Vec::new(),
+            address_hints: Vec::new(),
             ended: None,
             is_end_told: false,
             reported: RoleState { role: Role::Follower, term, leader: None, serving: false },
