@@ -183,8 +183,8 @@ fn state_of(replica: &Replica) -> Arc<LocalShard> {
     Arc::new(LocalShard::new(replica.descriptor(), id, space, replica.worker, applied))
 }
 
-/// Takes `shared` by value: once the threads run, only they may hold the log writer, because dropping it
-/// ends its thread.
+/// Takes `shared` by value: beside `running` only the threads may hold the log writer, because
+/// [`Running::stop`] takes it back once they have ended. This holds for a failed start, too.
 fn start_threads(
     running: &Running,
     settings: &Settings,
