@@ -118,7 +118,7 @@ impl Hosts {
         let persisted = turn.write.map(|(turn, _)| (from, Event::Persisted { turn }));
         let applied = turn.applies.into_iter().map(|apply| {
             let index: Index = apply.committed.range.end.previous();
-            (from, Event::Applied { shard: apply.shard, index })
+            (from, Event::Applied { shard: apply.shard, replica: apply.replica, index })
         });
         let sent = turn.send.into_iter().flat_map(|(to, messages)| {
             let event = move |(shard, message)| (to, Event::Message { from, shard, message });

@@ -60,8 +60,8 @@
 //!     }
 //!     for apply in turn.applies {
 //!         answered |= apply.tickets.iter().any(|(_, ticket)| *ticket == Ticket(1));
-//!         let index = apply.committed.range.end.previous();
-//!         host.handle(now, WallMillis(0), Event::Applied { shard, index });
+//!         let (replica, index) = (apply.replica, apply.committed.range.end.previous());
+//!         host.handle(now, WallMillis(0), Event::Applied { shard, replica, index });
 //!     }
 //! }
 //! ```
@@ -77,6 +77,6 @@ mod turn;
 pub use config::{HostConfig, ReplicaInit};
 pub use host::{Host, ShardView};
 pub use turn::{
-    Answer, Apply, Event, HostRefusal, ShardFetch, ShardLoss, ShardPurge, ShardRole, ShardSnapshot,
-    Ticket, Turn,
+    Answer, Apply, Event, HostRefusal, ShardFetch, ShardInstall, ShardLoss, ShardPurge, ShardRole,
+    ShardSnapshot, ShardWrite, Ticket, Turn,
 };

@@ -58,17 +58,22 @@ pub enum Event {
         /// The number in [`Turn::write`].
         turn: u64,
     },
-    /// A shard's state machine has applied everything up to and with `index`.
+    /// A replica's state machine has applied everything up to and with `index`. Nothing happens if
+    /// the replica is no longer here.
     Applied {
         /// The shard.
         shard: ShardId,
+        /// The replica, as in [`Apply`].
+        replica: ReplicaId,
         /// The index.
         index: Index,
     },
-    /// The answer to a [`ShardFetch`].
+    /// The answer to a [`ShardFetch`]. Nothing happens if the replica is no longer here.
     Fetched {
         /// The shard.
         shard: ShardId,
+        /// The replica, as asked.
+        replica: ReplicaId,
         /// As asked.
         reader: Reader,
         /// A non-empty, contiguous head of the range asked for.
@@ -126,12 +131,18 @@ pub enum Event {
         /// The version of the descriptor in force there.
         descriptor_version: u64,
     },
-    /// The applied state is durable up to and with `to`: the log may be purged that far.
+    /// The log may be purged through `to`: the applied state is durable that far (RULE 10), and
+    /// nobody here wants older entries. Nothing happens if the replica is no longer here.
     Purge {
         /// The shard.
         shard: ShardId,
+        /// The replica whose state that is.
+        replica: ReplicaId,
         /// The index.
         to: Index,
+        /// Entries below this are kept for no follower, however much it needs them: the log would
+        /// grow beyond its bound.
+        kept_from: Index,
     },
     /// A peer's message about a binding.
     Control {
@@ -216,6 +227,8 @@ pub enum Answer {
 pub struct Apply {
     /// The shard.
     pub shard: ShardId,
+    /// The replica, to be given back in [`Event::Applied`].
+    pub replica: ReplicaId,
     /// The entries.
     pub committed: Committed,
     /// The index that each caller waits for, ascending. These tickets get no [`Answer`].
@@ -227,6 +240,8 @@ pub struct Apply {
 pub struct ShardFetch {
     /// The shard.
     pub shard: ShardId,
+    /// The replica, to be given back with the answer.
+    pub replica: ReplicaId,
     /// The reader, to be given back with the answer.
     pub reader: Reader,
     /// Indexes `[start, end)`.
@@ -252,12 +267,37 @@ pub struct ShardSnapshot {
     pub at_least: Index,
 }
 
+/// One replica's part of a turn's write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardWrite {
+    /// The shard.
+    pub shard: ShardId,
+    /// The replica. Its part is dropped if it has ended before the write is made.
+    pub replica: ReplicaId,
+    /// What its kernel wants written.
+    pub write: Write,
+}
+
+/// The outcome of an [`Event::Install`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardInstall {
+    /// The shard.
+    pub shard: ShardId,
+    /// The replica that the snapshot was sent to.
+    pub replica: ReplicaId,
+    /// With the base, the install is in this turn's write; with an error, the data received is to
+    /// be dropped.
+    pub outcome: Result<LogId, InstallError>,
+}
+
 /// From now on a shard's log begins after `base`: older runs may be deleted, with or without a
 /// sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardPurge {
     /// The shard.
     pub shard: ShardId,
+    /// The replica.
+    pub replica: ReplicaId,
     /// The last entry that is not needed.
     pub base: LogId,
     /// The membership in force there.
@@ -293,7 +333,7 @@ pub struct Turn {
     /// To be sent at once, beside the write. One element per peer; messages of one shard in order.
     pub send: Vec<(NodeId, Vec<(ShardId, Message)>)>,
     /// To be made durable together, under this number; then [`Event::Persisted`].
-    pub write: Option<(u64, Vec<(ShardId, Write)>)>,
+    pub write: Option<(u64, Vec<ShardWrite>)>,
     /// Writes that this leader's log has taken in, each with its place, where the caller asked for
     /// it. Not durable yet, and no promise: a later leader may give the place to another entry.
     /// Comes before the ticket's answer.
@@ -310,9 +350,8 @@ pub struct Turn {
     pub changes: Vec<(Ticket, Result<LogId, ChangeError>)>,
     /// Followers that need a snapshot.
     pub snapshots: Vec<ShardSnapshot>,
-    /// The outcome of each [`Event::Install`]: with the base, it is in this turn's write; with an
-    /// error, the data received is to be dropped.
-    pub installs: Vec<(ShardId, Result<LogId, InstallError>)>,
+    /// The outcome of each [`Event::Install`].
+    pub installs: Vec<ShardInstall>,
     /// Logs that begin at a later entry from now on.
     pub purges: Vec<ShardPurge>,
     /// To be sent at once, on the control lane.

@@ -51,7 +51,11 @@ fn step(host: &mut Host, now: &mut Monotonic) -> Turn {
     }
     for apply in &turn.applies {
         let index = apply.committed.range.end.previous();
-        host.handle(*now, WallMillis(0), Event::Applied { shard: SHARD, index });
+        host.handle(
+            *now,
+            WallMillis(0),
+            Event::Applied { shard: SHARD, replica: apply.replica, index },
+        );
     }
     turn
 }

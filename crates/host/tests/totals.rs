@@ -111,8 +111,8 @@ impl Driver {
                 self.leads.insert(role.shard, role.role.role == Role::Leader);
             }
             if let Some((number, writes)) = turn.write {
-                for (shard, write) in writes {
-                    self.runs.entry(shard).or_default().extend(write.runs);
+                for written in writes {
+                    self.runs.entry(written.shard).or_default().extend(written.write.runs);
                 }
                 self.unfinished = Some(number);
             }
@@ -121,10 +121,10 @@ impl Driver {
                 let end = apply.committed.range.end.previous();
                 self.unapplied.push((apply.shard, end, tickets));
             }
-            for ShardFetch { shard, reader, range, .. } in turn.fetches {
+            for ShardFetch { shard, replica, reader, range, .. } in turn.fetches {
                 let runs = self.runs[&shard].iter().filter(|run| run.last() >= range.start);
                 let first = runs.filter(|run| run.first() < range.end).take(1).cloned().collect();
-                self.handle(Event::Fetched { shard, reader, runs: first });
+                self.handle(Event::Fetched { shard, replica, reader, runs: first });
             }
             if !self.holds_disk {
                 self.finish_writes();
@@ -141,7 +141,7 @@ impl Driver {
     /// Applies the oldest range.
     fn apply_one(&mut self) -> Vec<Ticket> {
         let (shard, index, tickets) = self.unapplied.remove(0);
-        self.handle(Event::Applied { shard, index });
+        self.handle(Event::Applied { shard, replica: ReplicaId(1), index });
         self.turn();
         tickets
     }

@@ -81,9 +81,9 @@ impl Kernel {
 
     /// The first index that the log has to keep: everything below is applied here, and held by the
     /// followers or about to come to them in a snapshot. A follower that is silent, or lacks more
-    /// than `kept_entries_max`, is not waited for: it gets a snapshot.
+    /// than `kept_entries_max`, or entries below `kept_from`, is not waited for: it gets a snapshot.
     #[must_use]
-    pub fn log_needed_from(&self) -> Index {
+    pub fn log_needed_from(&self, kept_from: Index) -> Index {
         let applied = self.apply.applied().next();
         let Some(leading) = &self.leading else { return applied };
         let bound = self.log.last().index.0.saturating_sub(self.config.kept_entries_max);
@@ -98,16 +98,19 @@ impl Kernel {
             }
             Pace::Probe { .. } | Pace::Replicate => Some(follower.matched.next()),
         };
+        let bound = Index(bound).max(kept_from);
         let needed = leading.followers.iter().filter_map(needed).min().unwrap_or(applied);
-        needed.max(Index(bound)).max(self.log.base().index.next()).min(applied)
+        needed.max(bound).max(self.log.base().index.next()).min(applied)
     }
 
     /// Gives up the entries up to and with `to`, or as many of them as are not needed here
     /// ([`Kernel::log_needed_from`]); the host says up to where the applied state is durable (RULE
-    /// 10). Returns the new base, up to which the log store may purge.
-    pub fn purge(&mut self, to: Index) -> LogId {
+    /// 10), and from where on entries are kept at most. Returns the new base, up to which the log
+    /// store may purge.
+    pub fn purge(&mut self, to: Index, kept_from: Index) -> LogId {
         let mutated = self.breaks(Mutant::PurgeUnapplied);
-        let to = if mutated { self.commit } else { to.min(self.log_needed_from().previous()) };
+        let to =
+            if mutated { self.commit } else { to.min(self.log_needed_from(kept_from).previous()) };
         if to > self.log.base().index {
             self.log.purge(to);
             let followers = self.leading.iter_mut().flat_map(|leading| &mut leading.followers);

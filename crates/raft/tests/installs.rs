@@ -103,8 +103,8 @@ fn a_purge_stops_at_what_is_applied() {
     let accepted = Message { from: ReplicaId(2), to: ReplicaId(1), term: last.term, body };
     site.kernel.handle_message(site.now, accepted);
     assert_eq!(site.applied, last.index, "handed out");
-    assert_eq!(site.kernel.purge(last.index), BASE, "and not applied");
+    assert_eq!(site.kernel.purge(last.index, Index(0)), BASE, "and not applied");
     site.kernel.handle_applied(last.index);
-    assert_eq!(site.kernel.purge(Index(u64::MAX)), last);
-    assert_eq!(site.kernel.log_needed_from(), last.index.next());
+    assert_eq!(site.kernel.purge(Index(u64::MAX), Index(0)), last);
+    assert_eq!(site.kernel.log_needed_from(Index(0)), last.index.next());
 }

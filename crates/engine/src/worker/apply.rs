@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_machine::{AppliedRecord, ApplyOutcome, StateMachine, apply_committed};
 use quorate_raft::Committed;
-use quorate_types::{Index, LogId, ShardId};
+use quorate_types::{Index, LogId, ReplicaId, ShardId};
 use rustc_hash::FxHashMap;
 
 use crate::calls::call::{Applied, Completion, Outcome};
@@ -14,13 +14,14 @@ use crate::state::engine_state::EngineState;
 use crate::state::shards::LocalShard;
 use crate::store::apply_batch::ApplyBatch;
 use crate::store::data_store::{DataError, DataStore};
-use crate::worker::inbox::{Inbox, Input};
+use crate::worker::inbox::{AppliedReplica, Inbox, Input};
 use crate::worker::queue::Queue;
 use crate::worker::shared::WorkerShared;
 
 /// Committed entries of one shard and the callers that wait for them.
 pub(crate) struct ApplyJob {
     pub(crate) shard: ShardId,
+    pub(crate) replica: ReplicaId,
     pub(crate) committed: Committed,
     /// Ascending by index.
     pub(crate) callers: Vec<(Index, Completion)>,
@@ -45,8 +46,8 @@ pub(crate) struct Appliers {
 /// The result of a batch of jobs.
 #[derive(Default)]
 pub(crate) struct AppliedJobs {
-    /// Per job: the shard's worker, the shard, and its applied index. Empty if the batch was lost.
-    applied: Vec<(usize, ShardId, Index)>,
+    /// Per job: the shard's worker, and how far it has come. Empty if the batch was lost.
+    applied: Vec<(usize, AppliedReplica)>,
     /// The callers' outcomes.
     ends: Vec<(Completion, Outcome)>,
     /// Why the batch was lost.
@@ -83,7 +84,8 @@ impl Appliers {
             );
             assert!(callers.next().is_none(), "shard {}: a caller's entry is missing", job.shard);
             let index = applier.record.applied.index;
-            done.applied.push((applier.state.worker, job.shard, index));
+            let applied = AppliedReplica { shard: job.shard, replica: job.replica, index };
+            done.applied.push((applier.state.worker, applied));
         }
         if let Err(error) = batch.finish() {
             // What was committed stays committed, and the next start will apply it.
@@ -92,8 +94,8 @@ impl Appliers {
             done.ends.iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
             done.lost = Some(error);
         }
-        for (_, shard, index) in &done.applied {
-            self.by_shard[shard].state.position.publish_applied(*index);
+        for (_, applied) in &done.applied {
+            self.by_shard[&applied.shard].state.position.publish_applied(applied.index);
         }
         done
     }
@@ -139,8 +141,8 @@ impl ApplyThread {
             self.state.fatal.latch(FatalError::Data(error.to_string()));
         }
         let mut by_worker = vec![Vec::new(); self.inboxes.len()];
-        for (worker, shard, index) in done.applied {
-            by_worker[worker].push((shard, index));
+        for (worker, applied) in done.applied {
+            by_worker[worker].push(applied);
         }
         for (inbox, applied) in self.inboxes.iter().zip(by_worker) {
             if !applied.is_empty() {

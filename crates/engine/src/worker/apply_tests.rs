@@ -63,7 +63,12 @@ fn apply(appliers: &mut Appliers, index: u64, command: &KvCommand) -> Outcome {
     let (sender, mut receiver) = oneshot::channel();
     let committed = Committed { range: run.range(), runs: vec![run] };
     let callers = vec![(Index(index), Completion::Local(sender))];
-    let done = appliers.apply(&mut vec![ApplyJob { shard: SHARD, committed, callers }]);
+    let done = appliers.apply(&mut vec![ApplyJob {
+        shard: SHARD,
+        replica: ReplicaId(1),
+        committed,
+        callers,
+    }]);
     for (completion, outcome) in done.ends {
         let Completion::Local(sender) = completion else { panic!("a local caller") };
         sender.send(outcome).expect("waiting");

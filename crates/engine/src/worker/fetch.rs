@@ -44,6 +44,7 @@ impl FetchThread {
                 match self.log.read(fetch.shard, fetch.range, fetch.bytes_max) {
                     Ok(runs) => self.inboxes[worker].push(Input::Fetched {
                         shard: fetch.shard,
+                        replica: fetch.replica,
                         reader: fetch.reader,
                         runs,
                     }),
@@ -53,6 +54,7 @@ impl FetchThread {
                         tracing::warn!(shard = %fetch.shard, %error, "entries for a follower");
                         self.inboxes[worker].push(Input::Fetched {
                             shard: fetch.shard,
+                            replica: fetch.replica,
                             reader: fetch.reader,
                             runs: Vec::new(),
                         });

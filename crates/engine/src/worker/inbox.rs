@@ -5,10 +5,18 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use quorate_host::ShardView;
 use quorate_raft::{Message, Reader, Run};
-use quorate_types::{Index, NodeId, ShardId, limits};
+use quorate_types::{Index, NodeId, ReplicaId, ShardId, limits};
 use tokio::sync::oneshot;
 
 use crate::calls::call::Call;
+
+/// How far a replica has been applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AppliedReplica {
+    pub(crate) shard: ShardId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) index: Index,
+}
 
 /// One input of a worker.
 #[derive(Debug)]
@@ -19,10 +27,10 @@ pub(crate) enum Input {
     Messages { from: NodeId, messages: Vec<(ShardId, Message)> },
     /// The log writer made this turn durable.
     Persisted(u64),
-    /// An apply thread has applied these shards up to these indexes.
-    Applied(Vec<(ShardId, Index)>),
+    /// An apply thread has applied entries of these replicas.
+    Applied(Vec<AppliedReplica>),
     /// The log reader's answer.
-    Fetched { shard: ShardId, reader: Reader, runs: Vec<Run> },
+    Fetched { shard: ShardId, replica: ReplicaId, reader: Reader, runs: Vec<Run> },
     /// A request for a view of all shards.
     View(oneshot::Sender<Vec<(ShardId, ShardView)>>),
     /// The directory is founded: its replicas may send.

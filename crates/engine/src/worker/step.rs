@@ -19,7 +19,7 @@ use crate::state::engine_state::EngineState;
 use crate::state::stall::Stalled;
 use crate::worker::apply::ApplyJob;
 use crate::worker::fetch::FetchJob;
-use crate::worker::inbox::{Inbox, Input};
+use crate::worker::inbox::{AppliedReplica, Inbox, Input};
 use crate::worker::pending_calls::{PendingCall, PendingCalls};
 use crate::worker::shared::{Queues, WorkerShared};
 
@@ -149,12 +149,12 @@ impl Worker {
             }
             Input::Persisted(turn) => self.host.handle(now, wall, Event::Persisted { turn }),
             Input::Applied(applied) => {
-                for (shard, index) in applied {
-                    self.host.handle(now, wall, Event::Applied { shard, index });
+                for AppliedReplica { shard, replica, index } in applied {
+                    self.host.handle(now, wall, Event::Applied { shard, replica, index });
                 }
             }
-            Input::Fetched { shard, reader, runs } => {
-                self.host.handle(now, wall, Event::Fetched { shard, reader, runs });
+            Input::Fetched { shard, replica, reader, runs } => {
+                self.host.handle(now, wall, Event::Fetched { shard, replica, reader, runs });
             }
             Input::View(sender) => {
                 let views = self.host.shards().filter_map(|id| Some((id, self.host.view(id)?)));
@@ -199,7 +199,7 @@ impl Worker {
         }
         if let Some((number, writes)) = turn.write {
             let writes =
-                writes.into_iter().map(|(shard, write)| ShardWrite { shard, write }).collect();
+                writes.into_iter().map(|w| ShardWrite { shard: w.shard, write: w.write }).collect();
             self.writer.submit(TurnWrite { worker: self.index, number, writes });
         }
         for role in turn.roles {
@@ -242,7 +242,7 @@ impl Worker {
         }
         let (calls, replies) = (&mut self.pending_calls, &mut self.replies);
         self.queues.applies.push_all(applies.into_iter().map(
-            |Apply { shard, committed, tickets }| {
+            |Apply { shard, replica, committed, tickets }| {
                 let mut waiting = Vec::with_capacity(tickets.len());
                 for (index, ticket) in tickets {
                     let completion = calls.remove(ticket).completion;
@@ -254,7 +254,7 @@ impl Worker {
                     }
                     waiting.push((index, completion));
                 }
-                ApplyJob { shard, committed, callers: waiting }
+                ApplyJob { shard, replica, committed, callers: waiting }
             },
         ));
     }

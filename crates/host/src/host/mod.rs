@@ -19,7 +19,7 @@ use crate::config::{HostConfig, ReplicaInit};
 use crate::shard::{NewWrite, Shard, ShardLiveness};
 use crate::turn::{
     Answer, Apply, Arrived, Event, HostRefusal, ShardFetch, ShardLoss, ShardRole, ShardSnapshot,
-    Ticket, Turn,
+    ShardWrite, Ticket, Turn,
 };
 
 mod bindings;
@@ -159,14 +159,16 @@ impl Host {
                 }
             }
             Event::Persisted { turn } => self.handle_persisted(now, turn),
-            Event::Applied { shard, index } => {
-                let slot = self.shards.find(shard).expect("only hosted shards are applied");
-                self.handle_applied(now, slot, index);
+            Event::Applied { shard, replica, index } => {
+                if let Some(slot) = self.find_replica(shard, replica) {
+                    self.handle_applied(now, slot, index);
+                }
             }
-            Event::Fetched { shard, reader, runs } => {
-                let slot = self.shards.find(shard).expect("only hosted shards fetch");
-                self.shards[slot].kernel.handle_fetched(reader, runs);
-                self.mark_dirty(slot);
+            Event::Fetched { shard, replica, reader, runs } => {
+                if let Some(slot) = self.find_replica(shard, replica) {
+                    self.shards[slot].kernel.handle_fetched(reader, runs);
+                    self.mark_dirty(slot);
+                }
             }
             Event::TransferLeader { shard, ticket, to } => {
                 self.transfer_leader(now, shard, ticket, to);
@@ -184,7 +186,11 @@ impl Host {
                 let arrived = Arrived { to, from, term, base, membership, descriptor_version };
                 self.install(now, shard, arrived);
             }
-            Event::Purge { shard, to } => self.purge(shard, to),
+            Event::Purge { shard, replica, to, kept_from } => {
+                if let Some(slot) = self.find_replica(shard, replica) {
+                    self.purge(slot, to, kept_from);
+                }
+            }
             Event::Control { from, shard, control } => {
                 self.handle_control(now, from, shard, control);
             }
@@ -249,7 +255,8 @@ impl Host {
             if let Some(write) = ready.write.take() {
                 self.shards[slot].handle_write_taken(number);
                 flight.writes.push((slot, write.number));
-                writes.push((self.shards[slot].id, write));
+                let Shard { id: shard, replica, .. } = self.shards[slot];
+                writes.push(ShardWrite { shard, replica, write });
             }
             let loss = ready.loss;
             self.take_shard(now, slot, ready, number);
@@ -269,7 +276,7 @@ impl Host {
 
     /// Puts what one shard wants done into the turn.
     fn take_shard(&mut self, now: Monotonic, slot: Slot, ready: Ready, number: u64) {
-        let id = self.shards[slot].id;
+        let Shard { id, replica, .. } = self.shards[slot];
         for (node, message) in ready.send_now {
             self.turn.push_message(node, id, message);
         }
@@ -282,13 +289,14 @@ impl Host {
             let shard = &mut self.shards[slot];
             let tickets = shard.take_tickets(&committed, answers, mutation);
             self.stalls.expect_applied(now, shard, committed.range.end.previous());
-            self.turn.applies.push(Apply { shard: id, committed, tickets });
+            self.turn.applies.push(Apply { shard: id, replica, committed, tickets });
         }
         for read in ready.reads {
             self.shards[slot].end_read(read.context, read.index, &mut self.turn.answers);
         }
         self.turn.fetches.extend(ready.fetches.into_iter().map(|fetch| ShardFetch {
             shard: id,
+            replica,
             reader: fetch.reader,
             range: fetch.range,
             bytes_max: fetch.bytes_max,
@@ -483,6 +491,12 @@ impl Host {
             return None;
         }
         Some(slot)
+    }
+
+    /// The slot of a replica, if exactly this one lives here: what was under way for an earlier
+    /// replica of the shard must not reach its successor.
+    fn find_replica(&self, shard: ShardId, replica: ReplicaId) -> Option<Slot> {
+        self.shards.find(shard).filter(|slot| self.shards[*slot].replica == replica)
     }
 
     fn refuse(&mut self, ticket: Ticket, refusal: HostRefusal) {

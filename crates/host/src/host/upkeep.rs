@@ -5,7 +5,9 @@ use quorate_raft::{ChangeError, InstallError, Membership};
 use quorate_types::{Index, Monotonic, ShardId};
 
 use super::Host;
-use crate::turn::{Arrived, ShardPurge, Ticket};
+use super::slots::Slot;
+use crate::shard::Shard;
+use crate::turn::{Arrived, ShardInstall, ShardPurge, Ticket};
 
 impl Host {
     pub(super) fn change_membership(
@@ -28,16 +30,16 @@ impl Host {
     /// told that the outcome is unknown: this log never shows their entries.
     pub(super) fn install(&mut self, now: Monotonic, shard: ShardId, arrived: Arrived) {
         let Arrived { to, from, term, base, membership, descriptor_version } = arrived;
-        let slot = self.shards.find(shard).filter(|slot| self.shards[*slot].replica == to);
-        let Some(slot) = slot else {
-            self.turn.installs.push((shard, Err(InstallError::NoReplica)));
+        let ended = |outcome| ShardInstall { shard, replica: to, outcome };
+        let Some(slot) = self.find_replica(shard, to) else {
+            self.turn.installs.push(ended(Err(InstallError::NoReplica)));
             return;
         };
         // Only an elected leader sends one.
         if self.decide(now, slot, from, term, Heard::Leader) == Decision::Drop {
             let term = self.shards[slot].kernel.role().term;
             let dropped = InstallError::Superseded { sent_in: term, term };
-            self.turn.installs.push((shard, Err(dropped)));
+            self.turn.installs.push(ended(Err(dropped)));
             return;
         }
         let installed = self.shards[slot].kernel.install(now, term, base, membership);
@@ -48,27 +50,25 @@ impl Host {
             // The log now begins later than any purge of this turn would make it begin.
             self.turn.purges.retain(|purge| purge.shard != shard);
         }
-        self.turn.installs.push((shard, installed.map(|()| base)));
+        self.turn.installs.push(ended(installed.map(|()| base)));
         self.mark_dirty(slot);
     }
 
     /// Purges the entries of a shard's log that nobody needs.
-    pub(super) fn purge(&mut self, shard: ShardId, to: Index) {
-        let Some(slot) = self.shards.find(shard) else { return };
-        let kernel = &mut self.shards[slot].kernel;
+    pub(super) fn purge(&mut self, slot: Slot, to: Index, kept_from: Index) {
+        let Shard { id: shard, replica, ref mut kernel, .. } = self.shards[slot];
         let before = kernel.base();
-        let base = kernel.purge(to);
+        let base = kernel.purge(to, kept_from);
         if base != before {
             let membership = kernel.base_membership().clone();
-            self.turn.purges.push(ShardPurge { shard, base, membership });
+            self.turn.purges.push(ShardPurge { shard, replica, base, membership });
         }
         self.mark_dirty(slot);
     }
 
     /// Gives a replica up: it was destroyed on proof, or has lost what it had promised (RULES 5 and
     /// 15). Its callers are answered with the next turn, none of its messages that wait for a sync
-    /// leaves, and its slot is free. The driver drops what is on its way to this replica: applied
-    /// and fetched events must not reach another one of the same shard.
+    /// leaves, and its slot is free. What is on its way to it is dropped when it arrives.
     pub fn remove(&mut self, now: Monotonic, shard: ShardId) {
         let Some(slot) = self.shards.find(shard) else { return };
         self.forget_liveness(now, slot);

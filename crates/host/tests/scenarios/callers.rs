@@ -85,7 +85,7 @@ fn an_install_ends_waits_with_an_unknown_outcome() {
     assert_eq!(driver.installs[1..], [Ok(base)]);
     assert_eq!(driver.answers, [(Ticket(1), Answer::OutcomeUnknown)]);
     assert!(driver.view().applied < base.index, "its data is not in force yet");
-    driver.handle(Event::Applied { shard: SHARD, index: base.index });
+    driver.handle(Event::Applied { shard: SHARD, replica: ReplicaId(1), index: base.index });
     driver.turn();
     assert_eq!((driver.view().applied, driver.view().waiting), (base.index, 0));
     driver.write(2);

@@ -102,7 +102,7 @@ impl Driver {
             self.sent.extend(turn.send.into_iter().flat_map(|(_, m)| m).map(|(_, m)| m));
             self.control.extend(turn.control.into_iter().map(|(to, _, control)| (to, control)));
             self.answers.extend(turn.answers);
-            self.installs.extend(turn.installs.into_iter().map(|(_, result)| result));
+            self.installs.extend(turn.installs.into_iter().map(|install| install.outcome));
             self.losses.extend(turn.losses);
             if let Some((turn, _)) = turn.write {
                 self.handle(Event::Persisted { turn });
@@ -110,7 +110,7 @@ impl Driver {
             for apply in turn.applies {
                 self.applied.extend(apply.tickets.iter().map(|(_, ticket)| *ticket));
                 let index = apply.committed.range.end.previous();
-                self.handle(Event::Applied { shard: SHARD, index });
+                self.handle(Event::Applied { shard: SHARD, replica: apply.replica, index });
             }
         }
     }

@@ -65,7 +65,7 @@ fn a_slow_state_machine_is_no_stall() {
         driver.pass(Duration::from_secs(9));
         assert_eq!((driver.role, driver.host.is_apply_stalled()), (Role::Leader, false));
         let index = driver.unapplied.remove(0);
-        driver.handle(quorate_host::Event::Applied { shard: crate::driver::SHARD, index });
+        driver.apply_through(index);
         driver.turn();
     }
 }

@@ -87,7 +87,7 @@ impl Driver {
         self.answers.extend(answers);
         if let Some((turn, writes)) = write {
             self.unfinished.push(turn);
-            self.runs.extend(writes.into_iter().flat_map(|(_, write)| write.runs));
+            self.runs.extend(writes.into_iter().flat_map(|written| written.write.runs));
         }
         for role in roles {
             self.role = role.role.role;
@@ -99,21 +99,26 @@ impl Driver {
         if !self.holds_applies {
             self.apply();
         }
-        for ShardFetch { shard, reader, range, .. } in fetches {
+        for ShardFetch { shard, replica, reader, range, .. } in fetches {
             let runs = self.runs.iter().filter(|run| run.last() >= range.start);
             let runs = runs.filter(|run| run.first() < range.end);
             let cut =
                 |run: &Run| run.cut(run.first().max(range.start), run.range().end.min(range.end));
             let runs = runs.map(cut).collect();
-            self.handle(Event::Fetched { shard, reader, runs });
+            self.handle(Event::Fetched { shard, replica, reader, runs });
         }
     }
 
     /// The state machine applies what it was handed.
     pub(crate) fn apply(&mut self) {
         for index in std::mem::take(&mut self.unapplied) {
-            self.handle(Event::Applied { shard: SHARD, index });
+            self.apply_through(index);
         }
+    }
+
+    /// The state machine has applied everything through `index`.
+    pub(crate) fn apply_through(&mut self, index: Index) {
+        self.handle(Event::Applied { shard: SHARD, replica: ReplicaId(1), index });
     }
 
     /// Goes to the next timer, and lets the disk finish everything.

@@ -213,20 +213,22 @@ impl Cluster {
             }
             let wall = WallMillis(0);
             if let Some((turn, writes)) = turn.write {
-                for (shard, write) in &writes {
-                    let disk = self.disks.get_mut(&(node, *shard)).expect("made at the start");
-                    disk.write(write);
+                for written in &writes {
+                    let place = (node, written.shard);
+                    let disk = self.disks.get_mut(&place).expect("made at the start");
+                    disk.write(&written.write);
                 }
                 site.host.handle(now, wall, Event::Persisted { turn });
             }
             for apply in turn.applies {
-                let (shard, index) = (apply.shard, apply.committed.range.end.previous());
+                let (shard, replica) = (apply.shard, apply.replica);
+                let index = apply.committed.range.end.previous();
                 self.disks.get_mut(&(node, shard)).expect("made at the start").applied = index;
-                site.host.handle(now, wall, Event::Applied { shard, index });
+                site.host.handle(now, wall, Event::Applied { shard, replica, index });
             }
-            for ShardFetch { shard, reader, range, .. } in turn.fetches {
+            for ShardFetch { shard, replica, reader, range, .. } in turn.fetches {
                 let runs = self.disks[&(node, shard)].read(&range);
-                site.host.handle(now, wall, Event::Fetched { shard, reader, runs });
+                site.host.handle(now, wall, Event::Fetched { shard, replica, reader, runs });
             }
             let notes = turn.notes.into_iter();
             let noted: Vec<_> = notes.filter_map(|note| site.live.handle_note(note)).collect();

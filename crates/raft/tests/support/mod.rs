@@ -251,7 +251,7 @@ impl Site {
     pub fn purge(&mut self, to: Index) {
         // An install under way will do that, and more.
         if self.applied_before.is_none() {
-            let base = self.kernel.purge(to);
+            let base = self.kernel.purge(to, Index(0));
             self.disk.purge(base);
         }
     }

@@ -15,7 +15,7 @@ pub(super) struct Snapshot {
 impl Script {
     pub(super) fn purge(&mut self, id: u64, to: u64) {
         let site = self.site(id);
-        let asked = site.kernel.log_needed_from();
+        let asked = site.kernel.log_needed_from(Index(0));
         site.purge(Index(to));
         let base = site.kernel.base();
         self.say(&format!("  {id} needs its log from {asked} on, which begins behind {base}"));

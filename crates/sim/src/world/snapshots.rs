@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use quorate_host::{Event, ShardSnapshot, Turn};
+use quorate_host::{Event, ShardInstall, ShardSnapshot, Turn};
 use quorate_machine::AppliedRecord;
 use quorate_raft::SnapshotOutcome;
 use quorate_types::{LogId, Mutant, ReplicaId, ShardId, Term};
@@ -304,12 +304,12 @@ impl World {
 
     /// Carries out what the host decided about the snapshots that arrived.
     pub(crate) fn carry_out_installs(&mut self, node: usize, turn: &Turn) {
-        for (shard, result) in &turn.installs {
+        for ShardInstall { shard, outcome, .. } in &turn.installs {
             let shard = *shard;
             let machine = self.workload.machine();
             let Node { id, process, data, .. } = &mut self.nodes[node];
             let (id, process) = (*id, process.as_mut().expect("it took a turn"));
-            let Ok(base) = result else {
+            let Ok(base) = outcome else {
                 let refused = process.receiving.remove(&shard).expect("it was told to install");
                 data.remove(refused.space.expect("it had arrived"));
                 self.answer_chunk(node, refused.sender, refused.transfer, Verdict::Refused);
@@ -322,8 +322,8 @@ impl World {
             let (base, log_held_last, replica) = (*base, receiving.log_held_last, live.replica);
             let write = turn.write.iter().flat_map(|(_, writes)| writes);
             let keeps_log = write
-                .filter(|(written, _)| *written == shard)
-                .find_map(|(_, write)| Some(write.install.as_ref()?.keeps_log))
+                .filter(|written| written.shard == shard)
+                .find_map(|written| Some(written.write.install.as_ref()?.keeps_log))
                 .expect("an install is in its turn's write");
             self.observe(Observation::Installed {
                 node: id,
@@ -335,7 +335,7 @@ impl World {
             });
             self.touch(shard);
             // The new data is in force: readers may continue.
-            self.tell(node, Event::Applied { shard, index: base.index });
+            self.tell(node, Event::Applied { shard, replica, index: base.index });
             self.wake(node);
         }
     }

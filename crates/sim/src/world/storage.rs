@@ -1,7 +1,7 @@
 //! Drives the two stores of a node: syncs of the log disk, flushes of the data store, purges.
 
 use quorate_host::{Event, ShardPurge};
-use quorate_types::{Mutant, ShardId};
+use quorate_types::{Index, Mutant, ShardId};
 
 use super::data_store::SpaceId;
 use super::log_disk::DiskTurn;
@@ -108,15 +108,18 @@ impl World {
         if self.now < self.nodes[node].paused_until {
             return;
         }
-        let all: Vec<_> =
-            process.replicas.iter().map(|(shard, live)| (*shard, live.space)).collect();
-        for (shard, space) in all {
+        let all: Vec<_> = process
+            .replicas
+            .iter()
+            .map(|(shard, live)| (*shard, live.replica, live.space))
+            .collect();
+        for (shard, replica, space) in all {
             if self.random.chance(600) {
                 self.nodes[node].data.space(space).flush();
             }
             if self.random.chance(300) {
                 let to = self.nodes[node].data.space(space).flushed().applied.index;
-                self.post(node, Event::Purge { shard, to });
+                self.post(node, Event::Purge { shard, replica, to, kept_from: Index(0) });
             }
         }
         self.step(node);
@@ -124,8 +127,7 @@ impl World {
 
     /// Moves a log's base forward: one of the next syncs removes its older runs.
     pub(crate) fn carry_out_purge(&mut self, node: usize, purge: ShardPurge) {
-        let ShardPurge { shard, base, membership } = purge;
-        let Some(replica) = self.replica_of(node, shard) else { return };
+        let ShardPurge { shard, replica, base, membership } = purge;
         let id = self.nodes[node].id;
         self.observe(Observation::Purged { node: id, shard, replica, base });
         self.submit(node, DiskTurn::Purge(shard, replica, base, membership));

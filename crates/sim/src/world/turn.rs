@@ -1,6 +1,6 @@
 //! Carries out what a node's host wants done in a turn, as the engine's threads would.
 
-use quorate_host::{Apply, Event, ShardFetch, ShardLoss, Turn};
+use quorate_host::{Apply, Event, ShardFetch, ShardInstall, ShardLoss, ShardWrite, Turn};
 use quorate_machine::{ApplyOutcome, apply_committed};
 use quorate_raft::{EntryKind, Run};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, ShardId};
@@ -141,17 +141,19 @@ impl World {
     fn write(
         &mut self,
         node: usize,
-        write: Option<(u64, Vec<(ShardId, quorate_raft::Write)>)>,
-        installs: &[(ShardId, Result<LogId, quorate_raft::InstallError>)],
+        write: Option<(u64, Vec<ShardWrite>)>,
+        installs: &[ShardInstall],
     ) {
         let Some((number, writes)) = write else { return };
         let id = self.nodes[node].id;
         let mut parts = Vec::with_capacity(writes.len());
-        for (shard, write) in writes {
+        for ShardWrite { shard, replica, write } in writes {
             // A replica that was removed in this very turn writes nothing.
-            let Some(replica) = self.replica_of(node, shard) else { continue };
+            if self.replica_of(node, shard) != Some(replica) {
+                continue;
+            }
             self.observe(Observation::Written { node: id, shard, replica, write: &write });
-            let is_installed = installs.iter().any(|(installed, _)| *installed == shard);
+            let is_installed = installs.iter().any(|install| install.shard == shard);
             let live = self.nodes[node].live(shard, replica).expect("looked at just now");
             let space = (is_installed && write.install.is_some()).then_some(live.space);
             parts.push(ReplicaWrite { shard, replica, write, space });
@@ -200,7 +202,7 @@ impl World {
         }
         let index = apply.committed.range.end.previous();
         self.touch(shard);
-        self.tell(node, Event::Applied { shard, index });
+        self.tell(node, Event::Applied { shard, replica, index });
         self.step(node);
         self.try_install(node, shard);
     }
@@ -234,7 +236,7 @@ impl World {
     }
 
     fn fetch(&mut self, node: usize, fetch: ShardFetch) {
-        let Some(replica) = self.replica_of(node, fetch.shard) else { return };
+        let replica = fetch.replica;
         let (from, until) = (fetch.range.start, fetch.range.end);
         let disk = &self.nodes[node].disk;
         let Ok(runs) = disk.read(fetch.shard, from, until, fetch.bytes_max) else {
@@ -256,7 +258,7 @@ impl World {
     ) {
         let ShardFetch { shard, reader, .. } = fetch;
         if self.nodes[node].life == life && self.nodes[node].live(shard, replica).is_some() {
-            self.tell(node, Event::Fetched { shard, reader, runs });
+            self.tell(node, Event::Fetched { shard, replica, reader, runs });
             self.step(node);
         }
     }
