@@ -16,7 +16,9 @@ use quorate_machine::{
     StateMachine,
 };
 use quorate_raft::{EntryKind, Membership, Run, RunDraft, RunError};
-use quorate_transport::{Frame, FrameError, Hello, decode_frame, encode_forwards, encode_messages};
+use quorate_transport::{
+    Frame, FrameError, Hello, decode_frame, encode_forwards, encode_messages, encode_snapshot_parts,
+};
 use quorate_types::{Index, LogId, ShardId, Term, WallMillis};
 
 /// Damaged runs of one frame that are sealed before it is given up.
@@ -46,6 +48,7 @@ fn check_frame(bytes: Bytes) -> Result<(), FrameError> {
     let again = match &decoded {
         Frame::Messages(messages) => encode_messages(messages),
         Frame::Forwards(forwards) => encode_forwards(forwards),
+        Frame::SnapshotParts(parts) => encode_snapshot_parts(parts),
     };
     let encoded = Bytes::from(again.chunks.concat());
     assert_eq!(encoded.len(), again.len_bytes, "a frame knows its length");

@@ -20,6 +20,7 @@ use quorate_machine::{AppliedRecord, Envelope, KvCommand, KvReply, SessionId, Se
 use quorate_raft::{Body, EntryKind, Member, Membership, Message, Run, RunDraft, TransferOf};
 use quorate_transport::{
     EncodedFrame, Forward, ForwardKind, Hello, ShardMessage, encode_forwards, encode_messages,
+    encode_snapshot_parts,
 };
 use quorate_types::{
     ClusterId, Epoch, Incarnation, Index, LogId, NodeId, NodeInstance, ReplicaId, ShardId,
@@ -293,6 +294,8 @@ fn frames() -> Corpus {
         forward(3, ForwardKind::Reply, b""),
     ];
     let forwards = joined(&encode_forwards(&forwards));
+    let parts = [&b"chunk of a snapshot"[..], b"", b"taken"].map(Bytes::from_static);
+    let parts = joined(&encode_snapshot_parts(&parts));
     let small = joined(&encode_messages(&small));
     let meta_bytes = u32::from_le_bytes(runs[4..8].try_into().expect("four bytes"));
     let mut long_meta = runs.clone();
@@ -310,6 +313,8 @@ fn frames() -> Corpus {
         ("no-messages", joined(&encode_messages(&[]))),
         ("forwards", forwards.clone()),
         ("no-forwards", joined(&encode_forwards(&[]))),
+        ("snapshot-parts", parts.clone()),
+        ("damaged-snapshot-parts", flipped(&parts, 9)),
         ("runs-with-a-gap", append(1, log_id(1, 9), vec![run(10), run(13)])),
         ("damaged-run", flipped(&runs, runs.len() - 20)),
         ("damaged-message", flipped(&small, 60)),

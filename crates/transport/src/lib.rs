@@ -17,6 +17,7 @@
 //!                 ├▶ append queue 0 ─▶ frames ─▶ stream ┤  one QUIC ├ frames ─▶ handle_messages
 //!                 └▶ append queue 3 ─▶ frames ─▶ stream ┼▶ connec- ─┼ ...
 //!  send_forwards ──▶ forward queue  ─▶ frames ─▶ stream ┤  tion     ├ frames ─▶ handle_forwards
+//!  send_snapshot_part ▶ snapshot queue ▶ frames ▶ stream ┤          ├ frames ─▶ handle_snapshot_parts
 //!  send_datagram ───────────────────────────────────────┘           └ ───────── handle_datagram
 //!
 //!  connection:  TLS (both certificates)  ▶  hello both ways, admit  ▶  handle_connected
@@ -91,7 +92,7 @@ mod transport;
 
 pub use frame::{
     EncodedFrame, Forward, ForwardKind, Frame, FrameError, ShardMessage, decode_frame,
-    encode_forwards, encode_messages,
+    encode_forwards, encode_messages, encode_snapshot_parts,
 };
 pub use guard::{catch_panic, panic_text};
 pub use hello::handshake_error::{HandshakeError, Rejection};

@@ -40,6 +40,13 @@ pub trait Receiver: Send + Sync + 'static {
     /// Requests to answer, and responses.
     fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>);
 
+    /// Parts of snapshot transfers, and answers to such, in the order of their lane. May block: only
+    /// this lane of this peer waits, and the peer sends no more than the lane may hold until this
+    /// returns. So this must not wait for room in the lane to that peer: both could do so.
+    fn handle_snapshot_parts(&self, from: NodeId, parts: Vec<Bytes>) {
+        let _unused = (from, parts);
+    }
+
     /// A connection is established. Between this and [`Receiver::handle_disconnected`] there is no
     /// other of the same peer. May block, and holds up this peer only.
     fn handle_connected(&self, peer: &PeerHello);

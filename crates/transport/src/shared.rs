@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) receiver: Arc<dyn Receiver>,
     pub(crate) lane_room: Arc<LaneRoom>,
     pub(crate) frame_room: FrameRoom,
+    pub(crate) snapshot_room: FrameRoom,
     /// Made from the node's newest certificates.
     pub(crate) client: RwLock<quinn::ClientConfig>,
     pub(crate) validity: RwLock<Validity>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quinn::{AsyncUdpSocket, Endpoint, Runtime};
-use quorate_types::{ClusterId, NodeId, NodeInstance, WallMillis};
+use quorate_types::{ClusterId, NodeId, NodeInstance, WallMillis, limits};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -167,7 +167,8 @@ impl Transport {
             wall_clock: config.wall_clock,
             receiver,
             lane_room: Arc::default(),
-            frame_room: FrameRoom::new(),
+            frame_room: FrameRoom::new(limits::RECEIVING_BYTES_MAX),
+            snapshot_room: FrameRoom::new(limits::SNAPSHOTS_RECEIVING_BYTES_MAX),
             client: RwLock::new(quic.client),
             validity: RwLock::new(config.tls.validity()),
             peers: RwLock::default(),
@@ -264,6 +265,18 @@ impl Transport {
             Some(peer) => peer.send_forwards(forwards),
             None => Err((SendError::Unreachable, forwards)),
         }
+    }
+
+    /// Queues one opaque part of a snapshot transfer, or an answer to one; never blocks. It has its
+    /// place in the lane until the peer's [`Receiver::handle_snapshot_parts`] has returned. It is
+    /// lost if the connection ends before that.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent. An answer, too, may find the lane full, and is offered again
+    /// later.
+    pub fn send_snapshot_part(&self, to: NodeId, part: Bytes) -> Result<(), SendError> {
+        let peer = self.shared.peer(to).ok_or(SendError::Unreachable)?;
+        peer.send_snapshot_part(part)
     }
 
     /// Sends one unreliable datagram, past every queue; never blocks. About 1,100 bytes always fit.

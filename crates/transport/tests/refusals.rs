@@ -5,10 +5,13 @@ mod common;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::{CLUSTER, Event, Node, authority, heartbeat, identities};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, Endpoint};
-use quorate_transport::{ClusterAuthority, Hello, NodeTls, Rejection, encode_messages};
+use quorate_transport::{
+    ClusterAuthority, Hello, NodeTls, Rejection, encode_messages, encode_snapshot_parts,
+};
 use quorate_types::{ClusterId, Incarnation, NodeId, NodeInstance, StoreId, WallMillis, limits};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -272,13 +275,16 @@ async fn a_process_that_lives_keeps_its_place() {
 async fn lying_hellos_are_refused() {
     let identities = identities(3);
     let mut server = Node::start(&identities[2]);
-    let old = Hello { version_min: 7, version_max: 9, ..hello(CLUSTER, 1) };
+    let new = Hello { version_min: 7, version_max: 9, ..hello(CLUSTER, 1) };
+    // A build without a snapshot lane.
+    let old = Hello { version_min: 1, version_max: 1, ..hello(CLUSTER, 1) };
     let narrow = Hello { frame_bytes_max: 1000, ..hello(CLUSTER, 1) };
-    let cases: [(Vec<u8>, &str); 7] = [
+    let cases: [(Vec<u8>, &str); 8] = [
         (hello(ClusterId(0xC2), 1).encode(), "is of cluster"),
         (hello(CLUSTER, 2).encode(), "it names n1."),
         (hello(CLUSTER, 3).encode(), "it names n1."),
-        (old.encode(), "speaks protocol versions 7 to 9, n3 speaks 1 to 1"),
+        (new.encode(), "speaks protocol versions 7 to 9, n3 speaks 2 to 2"),
+        (old.encode(), "speaks protocol versions 1 to 1, n3 speaks 2 to 2: upgrade the older one"),
         (narrow.encode(), "frame bytes max 1000"),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "does not begin with QRH1"),
         (b"QRH1\xff\xff".to_vec(), "length is out of bounds"),
@@ -329,6 +335,11 @@ async fn malformed_frames_close_their_connection_only() {
     flipped[8 + 32] = 0xFF; // The kind of the message.
     let oversize = (limits::FRAME_BYTES_MAX as u32 + 1).to_le_bytes();
     let control = |bytes: &[u8]| [&[1, 0], bytes].concat();
+    let parts = encode_snapshot_parts(&[Bytes::from_static(b"part")]).chunks.concat();
+    let mut larger_part = parts.clone();
+    larger_part[8..12].copy_from_slice(&[0xFF; 4]); // The length of the part.
+    // Well within the frames of other lanes.
+    let too_large = (limits::SNAPSHOT_PART_BYTES_MAX as u32 + (1 << 10)).to_le_bytes();
     let cases = [
         (control(&flipped), "meta part is malformed"),
         (control(&[oversize, oversize].concat()), "a frame has 8 to"),
@@ -338,11 +349,28 @@ async fn malformed_frames_close_their_connection_only() {
         (vec![9, 9], "which no lane has"),
         (vec![2, limits::APPEND_LANES as u8], "which no lane has"),
         ([&[3, 0], &frame[..]].concat(), "frames of another lane"),
-    ];
-    for (bytes, expected) in cases {
+        (control(&parts), "frames of another lane"),
+        ([&[4, 0], &parts[..]].concat(), "a stream that goes one way"),
+    ]
+    .map(|case| (false, case));
+    let snapshots = |bytes: &[u8]| [&[4, 0], bytes].concat();
+    let two_way = [
+        (snapshots(&frame), "frames of another lane"),
+        (snapshots(&parts[..parts.len() - 1]), "the lane was closed"),
+        (snapshots(&[too_large, [0; 4]].concat()), "a frame has 8 to"),
+        (snapshots(&larger_part), "part of 4294967295 bytes"),
+        (control(&frame), "a stream that goes both ways"),
+        (vec![4, 1], "which no lane has"),
+    ]
+    .map(|case| (true, case));
+    for (is_two_way, (bytes, expected)) in cases.into_iter().chain(two_way) {
         let mut rogue = Rogue::connect(&identities[0], &server, &name_of(3)).await;
         rogue.greet(&hello(CLUSTER, 1)).await;
-        let mut lane = rogue.connection.open_uni().await.unwrap();
+        let mut lane = if is_two_way {
+            rogue.connection.open_bi().await.unwrap().0
+        } else {
+            rogue.connection.open_uni().await.unwrap()
+        };
         lane.write_all(&bytes).await.unwrap();
         lane.finish().unwrap();
         let told = rogue.closed().await;
@@ -368,6 +396,46 @@ async fn a_lane_is_opened_once() {
     second.write_all(&[1, 0]).await.unwrap();
     assert!(rogue.closed().await.contains("opened twice"));
     server.expect_disconnected(NodeId(1)).await;
+
+    let mut rogue = Rogue::connect(&identities[0], &server, &name_of(2)).await;
+    rogue.greet(&hello(CLUSTER, 1)).await;
+    let mut first = rogue.connection.open_bi().await.unwrap();
+    first.0.write_all(&[4, 0]).await.unwrap();
+    let mut second = rogue.connection.open_bi().await.unwrap();
+    second.0.write_all(&[4, 0]).await.unwrap();
+    assert!(rogue.closed().await.contains("opened twice"));
+    server.expect_disconnected(NodeId(1)).await;
+}
+
+/// Goal: a peer that acknowledges snapshot parts which it was not sent, or in other words than agreed, is
+/// refused: it would make room for more than the lane may hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn false_acknowledgements_are_refused() {
+    let identities = identities(2);
+    let mut server = Node::start(&identities[1]);
+    let cases = [
+        (false, "+", "more frames"),
+        (true, "++", "more frames"),
+        (true, "x", "acknowledged by 0x78"),
+    ];
+    for (is_sent, words, expected) in cases {
+        let mut rogue = Rogue::connect(&identities[0], &server, &name_of(2)).await;
+        rogue.greet(&hello(CLUSTER, 1)).await;
+        server.expect_connected(NodeId(1)).await;
+        let (mut acknowledge, mut frames) = rogue.connection.accept_bi().await.unwrap();
+        let mut head = [0; 2];
+        frames.read_exact(&mut head).await.unwrap();
+        assert_eq!(head, [4, 0]);
+        if is_sent {
+            server.transport.send_snapshot_part(NodeId(1), Bytes::from_static(b"part")).unwrap();
+            let mut frame = encode_snapshot_parts(&[Bytes::from_static(b"part")]).chunks.concat();
+            frames.read_exact(&mut frame).await.unwrap();
+        }
+        acknowledge.write_all(words.as_bytes()).await.unwrap();
+        let told = rogue.closed().await;
+        assert!(told.contains(expected), "{told}, expected {expected}");
+        server.expect_disconnected(NodeId(1)).await;
+    }
 }
 
 /// Goal: a newer connection of the same node takes over, and the receiver hears of the end of the

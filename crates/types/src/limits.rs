@@ -70,6 +70,29 @@ pub const LANES_BYTES_MAX: usize = 256 << 20;
 /// Bytes of frames above the usual size that a node receives at once, from all peers: eight of the
 /// largest, thirty of the largest entry.
 pub const RECEIVING_BYTES_MAX: usize = 256 << 20;
+/// Transfers of snapshots that one node sends at once. Each reads a whole shard from its disk, so more
+/// would only slow each other down.
+pub const SNAPSHOTS_IN_FLIGHT_MAX: usize = 4;
+/// Bytes of keys and values in one chunk of a snapshot, unless a single pair is larger. It is what is
+/// sent again after a broken connection, and a second of a slow disk holds dozens.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 2 << 20;
+/// What the message with a chunk may hold besides keys and values: lengths, checksum, position.
+pub const SNAPSHOT_PART_EXTRA_BYTES: usize = 64 << 10;
+/// Bytes of one part of a transfer: a chunk of the largest pair alone.
+pub const SNAPSHOT_PART_BYTES_MAX: usize = ENTRY_BYTES_MAX + SNAPSHOT_PART_EXTRA_BYTES;
+/// Bytes on the snapshot lane to one peer: a chunk of each transfer, and 4 KiB for each other part, which
+/// are short answers. Counted from when a part is queued until the peer's application has taken it, so
+/// it also bounds what the lane holds of the connection.
+pub const SNAPSHOT_LANE_BYTES_MAX: usize = SNAPSHOTS_IN_FLIGHT_MAX
+    * (SNAPSHOT_CHUNK_BYTES_MAX + SNAPSHOT_PART_EXTRA_BYTES)
+    + SNAPSHOT_LANE_PARTS_MAX * (4 << 10);
+/// Parts on the snapshot lane to one peer, counted alike. A transfer, in either direction, has one part
+/// or answer under way; the rest is for those that begin, end, or are asked for again.
+pub const SNAPSHOT_LANE_PARTS_MAX: usize = 64;
+/// Bytes of snapshot parts above a frame's usual size that a node receives at once, from all peers: four
+/// of the largest, fifteen of the usual. Apart from those of other frames, which must not wait for a
+/// disk.
+pub const SNAPSHOTS_RECEIVING_BYTES_MAX: usize = 4 * (SNAPSHOT_PART_BYTES_MAX + (1 << 10));
 /// Lanes for append messages between two nodes; a shard always takes the same one.
 pub const APPEND_LANES: usize = 4;
 /// Forwarded requests to one peer that wait for an answer.
@@ -124,8 +147,7 @@ pub const CLIENT_REPLIES_BYTES_MAX: usize = 256 << 20;
 /// values, so that the second is read while the first is written.
 pub const CLIENT_CONNECTION_BYTES_MAX: usize = 17 << 20;
 
-/// Streams that a peer may open at once: lanes in both directions and snapshots, with room to
-/// spare. (The default of the QUIC library is 100, which a busy pair would reach.)
+/// Streams that a peer may open at once: one per lane and direction, with room to spare. (The default of the QUIC library is 100, which a busy pair would reach.)
 pub const STREAMS_MAX: u32 = 1_024;
 
 /// Shards whose log has a column family of its own; the others share the pooled families.
@@ -275,6 +297,15 @@ const _: () = {
     assert!(CLIENT_REPLY_BYTES_MAX <= READ_BYTES_MAX, "the engine reads what a client may have");
     assert!(LANE_BYTES_OWN < LANE_BYTES_MAX && LANE_BYTES_MAX <= LANES_BYTES_MAX);
     assert!(FRAME_BYTES_MAX <= RECEIVING_BYTES_MAX, "each frame can be received");
+    assert!(
+        KEY_BYTES_MAX + VALUE_BYTES_MAX + SNAPSHOT_PART_EXTRA_BYTES <= SNAPSHOT_PART_BYTES_MAX,
+        "the largest pair fits a part"
+    );
+    assert!(SNAPSHOT_CHUNK_BYTES_MAX + SNAPSHOT_PART_EXTRA_BYTES <= SNAPSHOT_PART_BYTES_MAX);
+    assert!(SNAPSHOT_PART_BYTES_MAX < SNAPSHOT_LANE_BYTES_MAX, "each part fits the lane");
+    assert!(SNAPSHOT_LANE_BYTES_MAX < FRAME_BYTES_MAX, "a part fits a frame");
+    assert!(2 * SNAPSHOTS_IN_FLIGHT_MAX < SNAPSHOT_LANE_PARTS_MAX, "each direction has a place");
+    assert!(SNAPSHOT_LANE_PARTS_MAX <= FRAME_MESSAGES_MAX);
     assert!(RUN_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a run and its last entry fit");
     assert!(WINDOW_BYTES_MAX <= UNCOMMITTED_BYTES_MAX);
     assert!(UNCOMMITTED_BYTES_MAX <= UNCOMMITTED_NODE_BYTES_MAX, "one shard may use its bound");

@@ -1,6 +1,6 @@
 //! How a connection ends: the codes of a close, and the reason in words.
 
-use quinn::{Connection, ConnectionError, VarInt};
+use quinn::{Connection, ConnectionError, ReadError, VarInt, WriteError};
 
 use crate::hello::handshake_error::{HandshakeError, Rejection};
 use crate::tls::validity::{Whose, dates_in_words};
@@ -91,6 +91,24 @@ pub(crate) fn malformed(connection: &Connection, reason: &str) -> String {
 /// The reason for a stream's error: the connection's reason, if the connection has ended.
 pub(crate) fn failed(connection: &Connection, error: impl std::fmt::Display) -> String {
     connection.close_reason().map_or_else(|| error.to_string(), describe)
+}
+
+/// As [`failed`], for a stream that is written.
+pub(crate) fn write_failed(connection: &Connection, error: WriteError) -> String {
+    match error {
+        // The stream may see the end before the connection knows the reason.
+        WriteError::ConnectionLost(error) => describe(error),
+        error => failed(connection, error),
+    }
+}
+
+/// The reason for the error of a stream that is read.
+pub(crate) fn read_failed(error: ReadError) -> String {
+    match error {
+        // The stream may see the end before the connection knows the reason.
+        ReadError::ConnectionLost(error) => describe(error),
+        error => error.to_string(),
+    }
 }
 
 /// Whether the peer refused the handshake itself.

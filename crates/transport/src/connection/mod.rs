@@ -7,3 +7,4 @@ pub(crate) mod links;
 mod news;
 mod reader;
 mod session;
+mod snapshots;

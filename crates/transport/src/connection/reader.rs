@@ -1,9 +1,9 @@
 //! Cuts a lane's stream into frames.
 
 use bytes::{Bytes, BytesMut};
-use quinn::{ReadError, RecvStream};
+use quinn::RecvStream;
 
-use crate::connection::closing::describe;
+use crate::connection::closing::read_failed;
 use crate::frame::{HEADER_BYTES, decode_header};
 use crate::peer::room::{FramePlace, FrameRoom};
 
@@ -14,6 +14,7 @@ const CHUNKS: usize = 64;
 pub(crate) struct FrameReader {
     stream: RecvStream,
     room: FrameRoom,
+    frame_bytes_max: usize,
     chunks: Vec<Bytes>,
     /// `chunks[next..filled]` is still to be read.
     next: usize,
@@ -21,9 +22,11 @@ pub(crate) struct FrameReader {
 }
 
 impl FrameReader {
-    /// Large frames reserve space in `room` before their memory is allocated.
-    pub(crate) fn new(stream: RecvStream, room: FrameRoom) -> FrameReader {
-        FrameReader { stream, room, chunks: vec![Bytes::new(); CHUNKS], next: 0, filled: 0 }
+    /// Large frames reserve space in `room` before their memory is allocated; larger ones than
+    /// `frame_bytes_max` are refused.
+    pub(crate) fn new(stream: RecvStream, room: FrameRoom, frame_bytes_max: usize) -> FrameReader {
+        let chunks = vec![Bytes::new(); CHUNKS];
+        FrameReader { stream, room, frame_bytes_max, chunks, next: 0, filled: 0 }
     }
 
     /// The next frame, whole and in a separate buffer, with its reservation among the frames being
@@ -40,7 +43,8 @@ impl FrameReader {
             header[filled..filled + piece.len()].copy_from_slice(&piece);
             filled += piece.len();
         }
-        let (length, _) = decode_header(&header).map_err(|error| error.to_string())?;
+        let decoded = decode_header(&header, self.frame_bytes_max);
+        let (length, _) = decoded.map_err(|error| error.to_string())?;
         let place = self.room.place(length).await;
         let mut frame = BytesMut::with_capacity(length);
         frame.extend_from_slice(&header);
@@ -55,12 +59,7 @@ impl FrameReader {
     async fn piece(&mut self, bytes_max: usize) -> Result<Bytes, String> {
         if self.next == self.filled {
             let read = self.stream.read_chunks(&mut self.chunks).await;
-            let read = read.map_err(|error| match error {
-                // The stream may see the end before the connection knows the reason.
-                ReadError::ConnectionLost(error) => describe(error),
-                error => error.to_string(),
-            });
-            self.filled = read?.ok_or("the lane was closed")?;
+            self.filled = read.map_err(read_failed)?.ok_or("the lane was closed")?;
             self.next = 0;
         }
         let chunk = &mut self.chunks[self.next];

@@ -9,7 +9,7 @@ use quinn::{Connection, Endpoint, SendStream, TokioRuntime};
 use quorate_types::{ClusterId, NodeId, limits};
 
 use super::*;
-use crate::frame::FRAME_BYTES_TARGET;
+use crate::frame::{FRAME_BYTES_TARGET, SNAPSHOT_FRAME_BYTES_MAX};
 use crate::tls::certificates::{ClusterAuthority, node_name};
 use crate::tls::config::quic_config;
 
@@ -57,7 +57,7 @@ impl Pair {
         let mut sender = self.ends[0].open_uni().await.expect("connected");
         sender.write_all(bytes).await.expect("connected");
         let stream = self.ends[1].accept_uni().await.expect("connected");
-        (sender, FrameReader::new(stream, room.clone()))
+        (sender, FrameReader::new(stream, room.clone(), limits::FRAME_BYTES_MAX))
     }
 }
 
@@ -77,7 +77,7 @@ async fn until_left(room: &FrameRoom, bytes: usize) {
 #[tokio::test]
 async fn large_frames_have_a_bounded_sum() {
     let pair = connect().await;
-    let room = FrameRoom::new();
+    let room = FrameRoom::new(limits::RECEIVING_BYTES_MAX);
     let mut silent = Vec::new();
     for _ in 0..limits::RECEIVING_BYTES_MAX / limits::FRAME_BYTES_MAX {
         let (sender, mut reader) = pair.stream(&header(limits::FRAME_BYTES_MAX), &room).await;
@@ -108,4 +108,19 @@ async fn large_frames_have_a_bounded_sum() {
     until_left(&room, limits::FRAME_BYTES_MAX).await;
     silent.iter().for_each(|(_, task)| task.abort());
     until_left(&room, limits::RECEIVING_BYTES_MAX).await;
+}
+
+/// Goal: a lane with smaller frames than others takes no larger one, and nothing is reserved for it.
+#[tokio::test]
+async fn each_lane_has_a_bound_of_its_own() {
+    let pair = connect().await;
+    let room = FrameRoom::new(limits::SNAPSHOTS_RECEIVING_BYTES_MAX);
+    let mut sender = pair.ends[0].open_uni().await.expect("connected");
+    sender.write_all(&header(SNAPSHOT_FRAME_BYTES_MAX + 1)).await.expect("connected");
+    let stream = pair.ends[1].accept_uni().await.expect("connected");
+    let mut reader = FrameReader::new(stream, room.clone(), SNAPSHOT_FRAME_BYTES_MAX);
+    let refused = tokio::time::timeout(HANG, reader.next_frame()).await.expect("at its header");
+    let reason = refused.expect_err("too large");
+    assert!(reason.contains(&SNAPSHOT_FRAME_BYTES_MAX.to_string()), "{reason}");
+    assert_eq!(room.left(), limits::SNAPSHOTS_RECEIVING_BYTES_MAX);
 }

@@ -5,25 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream};
-use quorate_types::NodeId;
+use quorate_types::{NodeId, limits};
 use tokio::task::JoinSet;
 
 use crate::connection::closing::{
-    CODE_REPLACED, CODE_STOPPED, REPLACED, describe, failed, malformed,
+    CODE_REPLACED, CODE_STOPPED, REPLACED, describe, malformed, write_failed,
 };
 use crate::connection::news::{tell_connected, tell_disconnected};
 use crate::connection::reader::FrameReader;
-use crate::frame::{Frame, Item, decode_frame, frame_count};
+use crate::connection::snapshots::{Delivering, read_snapshots, write_snapshots};
+use crate::frame::{Frame, Item, SNAPSHOT_FRAME_BYTES_MAX, decode_frame, frame_count};
 use crate::guard::{ask_blocking, guarded};
 use crate::hello::PeerHello;
 use crate::peer::Peer;
-use crate::peer::lane::{LANE_HEAD_BYTES, Lane, Queue};
+use crate::peer::lane::{LANE_HEAD_BYTES, Lane, Queue, Waiting};
 use crate::peer::statistics::add;
 use crate::receiver::Receiver;
 use crate::shared::Shared;
 
 /// Time for the hello after TLS is established.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// Why the snapshot lane on a unidirectional stream is refused.
+const ONE_WAY: &str = "Snapshot was opened as a stream that goes one way";
 /// Room for items that a lane keeps between two batches.
 const TAKEN_KEPT: usize = 4_096;
 
@@ -53,10 +56,12 @@ pub(crate) async fn serve(
         tracing::error!(own = %shared.hello.node, peer = %peer.node, %error, "peer not taken");
     }
     let mut tasks = JoinSet::new();
-    let reason = run_lanes(shared, peer, &connection, &mut tasks).await;
+    let delivering = Delivering::default();
+    let reason = run_lanes(shared, peer, &connection, &mut tasks, &delivering).await;
     // No lane may deliver to the receiver after the receiver was told of the end.
     tasks.shutdown().await;
     peer.detach(&reason);
+    drop(delivering.lock().await);
     let is_ours = shared.is_stopped() || peer.is_outdated(arrival);
     tell_disconnected(shared.hello.node, peer, &connection, &reason, is_ours);
     shared.receiver.handle_disconnected(peer.node, &reason);
@@ -68,9 +73,14 @@ async fn run_lanes(
     peer: &Arc<Peer>,
     connection: &Connection,
     tasks: &mut JoinSet<String>,
+    delivering: &Delivering,
 ) -> String {
     for lane in Lane::all() {
-        tasks.spawn(guarded_lane(shared, write_lane(peer.clone(), connection.clone(), lane)));
+        let (peer, connection) = (peer.clone(), connection.clone());
+        match lane {
+            Lane::Snapshot => tasks.spawn(guarded_lane(shared, write_snapshots(peer, connection))),
+            _ => tasks.spawn(guarded_lane(shared, write_lane(peer, connection, lane))),
+        };
     }
     let datagrams = read_datagrams(shared.receiver.clone(), peer.node, connection.clone());
     tasks.spawn(guarded_lane(shared, datagrams));
@@ -82,9 +92,11 @@ async fn run_lanes(
                 Ok(mut stream) => {
                     // A lane's head is sent with its opening, so reading it does not delay others.
                     match read_lane_head(&mut stream).await {
+                        Ok(Lane::Snapshot) => return malformed(connection, ONE_WAY),
                         Ok(lane) if accepted.insert(lane) => {
-                            let receiver = shared.receiver.clone();
-                            let reader = FrameReader::new(stream, shared.frame_room.clone());
+                            let (receiver, room) = (shared.receiver.clone(), &shared.frame_room);
+                            let reader =
+                                FrameReader::new(stream, room.clone(), limits::FRAME_BYTES_MAX);
                             let reading = read_lane(receiver, peer.clone(), lane, reader);
                             tasks.spawn(guarded_lane(shared, reading));
                         }
@@ -94,6 +106,16 @@ async fn run_lanes(
                         Err(reason) => return malformed(connection, &reason),
                     }
                 }
+            },
+            streams = connection.accept_bi() => match streams {
+                Err(error) => return describe(error),
+                Ok(streams) if accepted.insert(Lane::Snapshot) => {
+                    let reading = accept_snapshots(
+                        shared.clone(), peer.clone(), streams, delivering.clone(),
+                    );
+                    tasks.spawn(guarded_lane(shared, reading));
+                }
+                Ok(_) => return malformed(connection, "Snapshot was opened twice"),
             },
             Some(ended) = tasks.join_next() => {
                 let reason = ended.unwrap_or_else(|error| format!("a lane's task failed: {error}"));
@@ -106,6 +128,23 @@ async fn run_lanes(
             }
         }
     }
+}
+
+/// Reads the one lane whose stream goes both ways, including its head.
+async fn accept_snapshots(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    (acknowledgements, mut stream): (SendStream, RecvStream),
+    delivering: Delivering,
+) -> String {
+    match read_lane_head(&mut stream).await {
+        Ok(Lane::Snapshot) => {}
+        Ok(lane) => return format!("{lane:?} was opened as a stream that goes both ways"),
+        Err(reason) => return reason,
+    }
+    let room = shared.snapshot_room.clone();
+    let reader = FrameReader::new(stream, room, SNAPSHOT_FRAME_BYTES_MAX);
+    read_snapshots(shared.receiver.clone(), peer, acknowledgements, reader, delivering).await
 }
 
 /// Runs a lane's task; a panic is reported and becomes the reason of its end.
@@ -151,9 +190,7 @@ async fn write_lane(peer: Arc<Peer>, connection: Connection, lane: Lane) -> Stri
     };
     match ended {
         Ok(never) => match never {},
-        // The stream may see the end before the connection knows the reason.
-        Err(quinn::WriteError::ConnectionLost(error)) => describe(error),
-        Err(error) => failed(&connection, error),
+        Err(error) => write_failed(&connection, error),
     }
 }
 
@@ -176,7 +213,7 @@ async fn write_items<T: Item>(
             add(&peer.counters.bytes_sent, frame.len_bytes as u64);
             add(sent, now.len() as u64);
             stream.write_all_chunks(&mut frame.chunks).await?;
-            queue.release(now);
+            queue.release(Waiting::of(now));
             rest = later;
         }
         taken.clear();

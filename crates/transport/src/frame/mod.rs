@@ -6,7 +6,7 @@
 //! 0        length       u32    the whole frame, this field included
 //! 4        meta length  u32
 //! 8        meta         rkyv: little-endian, unaligned, 32-bit offsets; wire.rs has the types
-//! 8 + meta tail         the runs' (or forwards') bytes, in the order of the meta part
+//! 8 + meta tail         the runs' (or forwards', or parts') bytes, in the order of the meta part
 //! ```
 //!
 //! The tail is raw, so a run travels as the bytes it has in memory and on disk: the sender hands
@@ -20,7 +20,7 @@ use quorate_raft::{Body, Message, Run, RunError};
 use quorate_types::{Index, ShardId, limits};
 use rkyv::{Archived, rancor};
 
-use crate::frame::wire::{ArchivedWireMeta, WireForward, WireMessage, WireMeta};
+use crate::frame::wire::{ArchivedWireMeta, WireForward, WireMessage, WireMeta, length_of};
 
 /// Bytes before the meta part.
 pub(crate) const HEADER_BYTES: usize = 8;
@@ -40,6 +40,12 @@ const META_BYTES_EXTRA: usize = 64;
 const _: () = {
     assert!(FRAME_BYTES_TARGET <= limits::FRAME_BYTES_MAX);
     assert!(limits::FRAME_BYTES_MAX <= u32::MAX as usize);
+    assert!(FRAME_BYTES_TARGET < SNAPSHOT_FRAME_BYTES_MAX, "one part alone is the largest");
+    assert!(SNAPSHOT_ITEM_BYTES_MAX <= limits::SNAPSHOT_LANE_BYTES_MAX, "each part fits the lane");
+    assert!(
+        4 * SNAPSHOT_FRAME_BYTES_MAX <= limits::SNAPSHOTS_RECEIVING_BYTES_MAX,
+        "four of the largest parts can be received at once"
+    );
 };
 
 /// One message of one shard, on its way between two nodes.
@@ -78,6 +84,8 @@ pub enum Frame {
     Messages(Vec<ShardMessage>),
     /// From the forward lane.
     Forwards(Vec<Forward>),
+    /// From the snapshot lane; the parts are opaque here.
+    SnapshotParts(Vec<Bytes>),
 }
 
 /// The bytes are not a valid frame. Their connection is closed, because the start of the next frame
@@ -120,6 +128,14 @@ pub enum FrameError {
     #[error("frame of {found} messages, at most {max} are allowed")]
     Messages {
         /// Messages there.
+        found: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// A part of a snapshot transfer is too large.
+    #[error("part of {found} bytes of a snapshot transfer, at most {max} are allowed")]
+    SnapshotPart {
+        /// Bytes named by the meta part.
         found: usize,
         /// The bound.
         max: usize,
@@ -199,8 +215,25 @@ impl Item for Forward {
     }
 }
 
+/// A part of a snapshot transfer.
+impl Item for Bytes {
+    fn frame_bytes(&self) -> usize {
+        MESSAGE_META_BYTES_MAX + self.len()
+    }
+
+    fn encode(items: &[Bytes]) -> EncodedFrame {
+        encode_snapshot_parts(items)
+    }
+}
+
 /// Largest [`Item::frame_bytes`] that fits a frame.
 pub(crate) const ITEM_BYTES_MAX: usize = limits::FRAME_BYTES_MAX - HEADER_BYTES - META_BYTES_EXTRA;
+/// Largest [`Item::frame_bytes`] of a part of a snapshot transfer.
+pub(crate) const SNAPSHOT_ITEM_BYTES_MAX: usize =
+    MESSAGE_META_BYTES_MAX + limits::SNAPSHOT_PART_BYTES_MAX;
+/// Bytes of one frame on the snapshot lane.
+pub(crate) const SNAPSHOT_FRAME_BYTES_MAX: usize =
+    HEADER_BYTES + META_BYTES_EXTRA + SNAPSHOT_ITEM_BYTES_MAX;
 
 /// How many of `items`, from the first, make the next frame: at least one if there is one.
 pub(crate) fn frame_count<T: Item>(items: &[T]) -> usize {
@@ -242,6 +275,16 @@ pub fn encode_forwards(forwards: &[Forward]) -> EncodedFrame {
     encode(&meta, forwards.len() * MESSAGE_META_BYTES_MAX, tail)
 }
 
+/// Encodes one frame of parts of snapshot transfers.
+///
+/// # Panics
+/// If the frame would pass `limits::FRAME_BYTES_MAX`.
+#[must_use]
+pub fn encode_snapshot_parts(parts: &[Bytes]) -> EncodedFrame {
+    let part_lengths = parts.iter().map(|part| length_of(part.len())).collect();
+    encode(&WireMeta::SnapshotParts { part_lengths }, parts.len() * 4, parts.iter())
+}
+
 /// Decodes and validates a whole frame, header included. Payloads share the memory of `bytes`.
 ///
 /// # Errors
@@ -250,7 +293,7 @@ pub fn encode_forwards(forwards: &[Forward]) -> EncodedFrame {
 pub fn decode_frame(bytes: Bytes) -> Result<Frame, FrameError> {
     let header = bytes.first_chunk::<HEADER_BYTES>();
     let header = header.ok_or(FrameError::Cut { expected: HEADER_BYTES, found: bytes.len() })?;
-    let (length, meta_length) = decode_header(header)?;
+    let (length, meta_length) = decode_header(header, limits::FRAME_BYTES_MAX)?;
     if length != bytes.len() {
         return Err(FrameError::Cut { expected: length, found: bytes.len() });
     }
@@ -260,7 +303,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<Frame, FrameError> {
         .map_err(|error| FrameError::Meta { detail: error.to_string() })?;
     match meta {
         ArchivedWireMeta::Messages { messages, run_lengths } => {
-            check_count(messages.len())?;
+            check_count(messages.len(), limits::FRAME_MESSAGES_MAX)?;
             let mut runs = Runs { lengths: run_lengths.iter(), tail, at: 0, position: 0 };
             let restore = messages.iter().map(|message| message.restore(&mut runs));
             let messages = restore.collect::<Result<Vec<_>, _>>()?;
@@ -268,7 +311,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<Frame, FrameError> {
             Ok(Frame::Messages(messages))
         }
         ArchivedWireMeta::Forwards { forwards } => {
-            check_count(forwards.len())?;
+            check_count(forwards.len(), limits::FRAME_MESSAGES_MAX)?;
             let mut at = 0;
             let restore = forwards.iter().map(|forward| {
                 let payload = take(&tail, &mut at, forward.payload_bytes())?;
@@ -278,18 +321,35 @@ pub fn decode_frame(bytes: Bytes) -> Result<Frame, FrameError> {
             check_tail(at, tail.len())?;
             Ok(Frame::Forwards(forwards))
         }
+        ArchivedWireMeta::SnapshotParts { part_lengths } => {
+            check_count(part_lengths.len(), limits::SNAPSHOT_LANE_PARTS_MAX)?;
+            let mut at = 0;
+            let restore = part_lengths.iter().map(|length| {
+                let (found, max) = (length.to_native() as usize, limits::SNAPSHOT_PART_BYTES_MAX);
+                if found > max {
+                    return Err(FrameError::SnapshotPart { found, max });
+                }
+                take(&tail, &mut at, found)
+            });
+            let parts = restore.collect::<Result<Vec<_>, _>>()?;
+            check_tail(at, tail.len())?;
+            Ok(Frame::SnapshotParts(parts))
+        }
     }
 }
 
-/// The lengths of the frame and of its meta part, both within bounds: before this check nothing
-/// is allocated for a frame.
-pub(crate) fn decode_header(header: &[u8; HEADER_BYTES]) -> Result<(usize, usize), FrameError> {
+/// The lengths of the frame, of at most `max` bytes, and of its meta part, both within bounds: before
+/// this check nothing is allocated for a frame.
+pub(crate) fn decode_header(
+    header: &[u8; HEADER_BYTES],
+    max: usize,
+) -> Result<(usize, usize), FrameError> {
     let field = |at: usize| {
         u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize
     };
     let (length, meta_length) = (field(0), field(4));
-    if !(HEADER_BYTES..=limits::FRAME_BYTES_MAX).contains(&length) {
-        return Err(FrameError::Length { found: length, max: limits::FRAME_BYTES_MAX });
+    if !(HEADER_BYTES..=max).contains(&length) {
+        return Err(FrameError::Length { found: length, max });
     }
     if meta_length > length - HEADER_BYTES {
         return Err(FrameError::MetaLength { found: meta_length, frame: length });
@@ -379,8 +439,7 @@ fn take(tail: &Bytes, at: &mut usize, length: usize) -> Result<Bytes, FrameError
     Ok(bytes)
 }
 
-fn check_count(found: usize) -> Result<(), FrameError> {
-    let max = limits::FRAME_MESSAGES_MAX;
+fn check_count(found: usize, max: usize) -> Result<(), FrameError> {
     if found > max { Err(FrameError::Messages { found, max }) } else { Ok(()) }
 }
 

@@ -64,6 +64,8 @@ fn golden_bytes() {
         let forward = Forward { id: 0x1234, kind, payload: Bytes::from_static(b"payload") };
         listing += &format!("{kind:?}\n{}\n", hex(&join(&encode_forwards(&[forward]))));
     }
+    let parts = [Bytes::from_static(b"chunk"), Bytes::new(), Bytes::from_static(b"ok")];
+    listing += &format!("Snapshot parts\n{}\n", hex(&join(&encode_snapshot_parts(&parts))));
     assert_eq!(listing, include_str!("golden.txt"), "found:\n{listing}");
 }
 
@@ -97,7 +99,7 @@ fn headers_out_of_bounds_are_refused() {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..4].copy_from_slice(&length.to_le_bytes());
         bytes[4..8].copy_from_slice(&meta.to_le_bytes());
-        decode_header(&bytes)
+        decode_header(&bytes, limits::FRAME_BYTES_MAX)
     };
     let most = u32::try_from(limits::FRAME_BYTES_MAX).unwrap();
     assert_eq!(header(most, most - 8), Ok((most as usize, most as usize - 8)));
@@ -134,6 +136,9 @@ fn bytes_of_nobody_are_refused() {
         let found = expected + 1;
         assert_eq!(longer(&frame, 1), Err(FrameError::Tail { expected, found }));
     }
+    let parts = join(&encode_snapshot_parts(&[Bytes::from_static(b"abc"), Bytes::new()]));
+    assert!(longer(&parts, 0).is_ok());
+    assert_eq!(longer(&parts, 1), Err(FrameError::Tail { expected: 3, found: 4 }));
     for run_lengths in [vec![0], vec![3, 0]] {
         let found = run_lengths.len();
         let tail = Bytes::from(vec![7; run_lengths.iter().sum::<u32>() as usize]);
@@ -149,6 +154,39 @@ fn too_many_messages_are_refused() {
     assert_eq!(frame_count(&messages), FRAME_BYTES_TARGET / MESSAGE_META_BYTES_MAX);
     let error = decode_frame(join(&encode_messages(&messages))).unwrap_err();
     assert!(matches!(error, FrameError::Messages { .. }), "{error}");
+}
+
+/// Goal: parts beyond their bounds are refused at the gate, whether their bytes are there or not; the
+/// largest one passes, in the largest frame, and is not copied.
+#[test]
+fn parts_of_snapshots_keep_their_bounds() {
+    let max = limits::SNAPSHOT_PART_BYTES_MAX;
+    let largest = Bytes::from(vec![7; max]);
+    let frame = encode_snapshot_parts(std::slice::from_ref(&largest));
+    assert!(frame.len_bytes <= SNAPSHOT_FRAME_BYTES_MAX, "{} bytes", frame.len_bytes);
+    assert_eq!(frame.chunks[1].as_ptr(), largest.as_ptr());
+    let received = join(&frame);
+    let Ok(Frame::SnapshotParts(parts)) = decode_frame(received.clone()) else {
+        panic!("a frame of parts")
+    };
+    assert_eq!(parts[0].as_ptr(), received[received.len() - max..].as_ptr());
+    assert!(parts == [largest], "it arrived changed");
+
+    let found = max + 1;
+    let larger = join(&encode_snapshot_parts(&[Bytes::from(vec![7; found])]));
+    assert_eq!(decode_frame(larger), Err(FrameError::SnapshotPart { found, max }));
+    let meta = WireMeta::SnapshotParts { part_lengths: vec![u32::MAX] };
+    let claim = decode_frame(join(&encode(&meta, 8, std::iter::empty())));
+    assert_eq!(claim, Err(FrameError::SnapshotPart { found: u32::MAX as usize, max }));
+    let meta = WireMeta::SnapshotParts { part_lengths: vec![max as u32] };
+    let claim = decode_frame(join(&encode(&meta, 8, std::iter::empty())));
+    assert_eq!(claim, Err(FrameError::Tail { expected: max, found: 0 }));
+
+    let (max, found) = (limits::SNAPSHOT_LANE_PARTS_MAX, limits::SNAPSHOT_LANE_PARTS_MAX + 1);
+    let many = vec![Bytes::new(); found];
+    assert!(decode_frame(join(&encode_snapshot_parts(&many[..max]))).is_ok());
+    let error = decode_frame(join(&encode_snapshot_parts(&many)));
+    assert_eq!(error, Err(FrameError::Messages { found, max }));
 }
 
 #[test]
@@ -169,6 +207,9 @@ fn messages_stay_within_their_share() {
     let share: usize = forwards.iter().map(Item::frame_bytes).sum();
     let room = HEADER_BYTES + META_BYTES_EXTRA;
     assert!(encode_forwards(&forwards).len_bytes <= share + room);
+    let parts = vec![Bytes::from_static(b"x"); limits::SNAPSHOT_LANE_PARTS_MAX];
+    let share: usize = parts.iter().map(Item::frame_bytes).sum();
+    assert!(encode_snapshot_parts(&parts).len_bytes <= share + room);
     for body in every_body() {
         let messages = vec![shard_message(1, body); 100];
         let share: usize = messages.iter().map(Item::frame_bytes).sum();
@@ -208,6 +249,27 @@ proptest! {
         }).collect();
         let decoded = decode_frame(join(&encode_forwards(&forwards)));
         prop_assert_eq!(decoded, Ok(Frame::Forwards(forwards)));
+    }
+
+    #[test]
+    fn parts_of_snapshots_survive(sizes in prop::collection::vec(0..40_000usize, 0..20)) {
+        let parts: Vec<_> = sizes.iter().map(|&size| Bytes::from(vec![size as u8; size])).collect();
+        let decoded = decode_frame(join(&encode_snapshot_parts(&parts)));
+        prop_assert_eq!(decoded, Ok(Frame::SnapshotParts(parts)));
+    }
+
+    #[test]
+    fn flipped_bytes_in_parts_do_not_panic(
+        sizes in prop::collection::vec(0..200usize, 0..20),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1..=255u8), 1..4),
+    ) {
+        let parts: Vec<_> = sizes.iter().map(|&size| Bytes::from(vec![size as u8; size])).collect();
+        let mut bytes = join(&encode_snapshot_parts(&parts)).to_vec();
+        for (at, flip) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+        }
+        let _unless_panic = decode_frame(Bytes::from(bytes));
     }
 
     #[test]

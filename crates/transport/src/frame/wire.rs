@@ -11,11 +11,12 @@ use rkyv::{Archive, Serialize};
 
 use crate::frame::{Forward, ForwardKind, FrameError, ShardMessage};
 
-/// The root of every frame's meta part.
+/// The root of every frame's meta part. The order of the variants is the format, as below.
 #[derive(Archive, Serialize)]
 pub(crate) enum WireMeta {
     Messages { messages: Vec<WireMessage>, run_lengths: Vec<u32> },
     Forwards { forwards: Vec<WireForward> },
+    SnapshotParts { part_lengths: Vec<u32> },
 }
 
 #[derive(Archive, Serialize)]
@@ -225,6 +226,6 @@ impl ArchivedWireLogId {
     }
 }
 
-fn length_of(length: usize) -> u32 {
+pub(crate) fn length_of(length: usize) -> u32 {
     u32::try_from(length).expect("the lane refuses what is larger than a frame")
 }

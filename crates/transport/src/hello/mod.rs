@@ -35,10 +35,10 @@ use quorate_types::{
 
 use crate::hello::handshake_error::HandshakeError;
 
-/// Oldest protocol version spoken.
-pub const VERSION_MIN: u16 = 1;
+/// Oldest protocol version spoken. Version 1 has no snapshot lane and ends a connection that opens one.
+pub const VERSION_MIN: u16 = 2;
 /// Newest protocol version spoken.
-pub const VERSION_MAX: u16 = 1;
+pub const VERSION_MAX: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"QRH1";
 pub(crate) const HELLO_BYTES: usize = 112;
@@ -344,8 +344,8 @@ mod tests {
         let hex: String = hello(3).encode().iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = "51524831".to_owned()
             + "7000"
-            + "0100"
-            + "0100"
+            + "0200"
+            + "0200"
             + "0400"
             + "00000002"
             + "00400000"
@@ -400,7 +400,12 @@ mod tests {
         assert_eq!(hello(1).agree(&newer).unwrap().version, VERSION_MAX);
         let too_new = Hello { version_min: 8, version_max: 9, ..hello(2) };
         let text = hello(1).agree(&too_new).unwrap_err().to_string();
-        assert!(text.contains("8 to 9") && text.contains("1 to 1"), "{text}");
+        assert!(text.contains("8 to 9") && text.contains("2 to 2"), "{text}");
+        // A build that knows no snapshot lane.
+        let older = Hello { version_min: 1, version_max: 1, ..hello(2) };
+        for (own, peer) in [(hello(1), &older), (older.clone(), &hello(1))] {
+            assert!(matches!(own.agree(peer), Err(HandshakeError::Version { .. })));
+        }
     }
 
     #[test]

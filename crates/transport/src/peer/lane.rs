@@ -1,8 +1,9 @@
 //! Lanes and the bounded queues in front of them.
 //!
-//! A lane is one long-lived stream in each direction. Control messages have a separate lane, so
+//! A lane is one long-lived stream in each direction (that of snapshots has two, see
+//! `connection/snapshots.rs`). Control messages have a separate lane, so
 //! that a vote never waits behind a megabyte of entries; a shard's append messages keep their order
-//! on one of several; forwards have the last one.
+//! on one of several; forwards have one, and so have snapshots, which go last.
 
 use std::sync::Arc;
 
@@ -11,7 +12,9 @@ use quorate_raft::Body;
 use quorate_types::{SPREAD, ShardId, limits};
 use tokio::sync::Notify;
 
-use crate::frame::{Forward, ITEM_BYTES_MAX, Item, ShardMessage};
+use bytes::Bytes;
+
+use crate::frame::{Forward, ITEM_BYTES_MAX, Item, SNAPSHOT_ITEM_BYTES_MAX, ShardMessage};
 use crate::peer::room::LaneRoom;
 
 /// Lanes that carry messages: control, then the append lanes.
@@ -27,13 +30,14 @@ pub(crate) enum Lane {
     Control,
     Append(u8),
     Forward,
+    Snapshot,
 }
 
 impl Lane {
     /// Every lane once.
     pub(crate) fn all() -> impl Iterator<Item = Lane> {
         let append = (0..limits::APPEND_LANES).map(|number| Lane::Append(number as u8));
-        [Lane::Control].into_iter().chain(append).chain([Lane::Forward])
+        [Lane::Control].into_iter().chain(append).chain([Lane::Forward, Lane::Snapshot])
     }
 
     /// The lane's priority: a higher one is sent first when the connection is full.
@@ -42,6 +46,7 @@ impl Lane {
             Lane::Control => 2,
             Lane::Append(_) => 1,
             Lane::Forward => 0,
+            Lane::Snapshot => -1,
         }
     }
 
@@ -50,12 +55,35 @@ impl Lane {
             Lane::Control => [1, 0],
             Lane::Append(number) => [2, number],
             Lane::Forward => [3, 0],
+            Lane::Snapshot => [4, 0],
         }
     }
 
     pub(crate) fn decode(head: [u8; LANE_HEAD_BYTES]) -> Option<Lane> {
         Lane::all().find(|lane| lane.encode() == head)
     }
+}
+
+/// What one lane holds at most.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    count_max: usize,
+    bytes_max: usize,
+    /// Of one item, by [`Item::frame_bytes`].
+    item_bytes_max: usize,
+}
+
+impl Bounds {
+    const USUAL: Bounds = Bounds {
+        count_max: limits::LANE_MESSAGES_MAX,
+        bytes_max: limits::LANE_BYTES_MAX,
+        item_bytes_max: ITEM_BYTES_MAX,
+    };
+    const SNAPSHOTS: Bounds = Bounds {
+        count_max: limits::SNAPSHOT_LANE_PARTS_MAX,
+        bytes_max: limits::SNAPSHOT_LANE_BYTES_MAX,
+        item_bytes_max: SNAPSHOT_ITEM_BYTES_MAX,
+    };
 }
 
 /// How many of the items offered to a queue were refused, and why.
@@ -92,42 +120,49 @@ pub enum SendError {
 pub(crate) struct PeerQueues {
     messages: [Queue<ShardMessage>; MESSAGE_LANES],
     forwards: Queue<Forward>,
+    snapshots: Queue<Bytes>,
 }
 
 impl PeerQueues {
     /// Empty and closed queues; what a lane holds beyond its own bound is taken from `room`.
     pub(crate) fn new(room: &Arc<LaneRoom>) -> PeerQueues {
-        let messages = std::array::from_fn(|_| Queue::new(room));
-        PeerQueues { messages, forwards: Queue::new(room) }
+        PeerQueues {
+            messages: std::array::from_fn(|_| Queue::new(room, Bounds::USUAL)),
+            forwards: Queue::new(room, Bounds::USUAL),
+            snapshots: Queue::new(room, Bounds::SNAPSHOTS),
+        }
     }
 
     /// Opens the queues for a new connection.
     pub(crate) fn open(&self) {
         self.messages.iter().for_each(Queue::open);
         self.forwards.open();
+        self.snapshots.open();
     }
 
     /// Drops the items that wait, and refuses new ones.
     pub(crate) fn close(&self) {
         self.messages.iter().for_each(Queue::close);
         self.forwards.close();
+        self.snapshots.close();
     }
 
     /// The queue of a message lane.
     ///
     /// # Panics
-    /// For the forward lane.
+    /// For the lanes of forwards and of snapshots.
     pub(crate) fn messages(&self, lane: Lane) -> &Queue<ShardMessage> {
         match lane {
             Lane::Control => &self.messages[0],
             Lane::Append(number) => &self.messages[1 + usize::from(number)],
-            Lane::Forward => panic!("the forward lane carries no messages"),
+            Lane::Forward | Lane::Snapshot => panic!("{lane:?} carries no messages"),
         }
     }
 
     /// What waits in all queues.
     pub(crate) fn waiting(&self) -> Waiting {
-        let queues = self.messages.iter().map(Queue::waiting).chain([self.forwards.waiting()]);
+        let others = [self.forwards.waiting(), self.snapshots.waiting()];
+        let queues = self.messages.iter().map(Queue::waiting).chain(others);
         queues.fold(Waiting::default(), |sum, queue| Waiting {
             count: sum.count + queue.count,
             bytes: sum.bytes + queue.bytes,
@@ -136,6 +171,10 @@ impl PeerQueues {
 
     pub(crate) fn forwards(&self) -> &Queue<Forward> {
         &self.forwards
+    }
+
+    pub(crate) fn snapshots(&self) -> &Queue<Bytes> {
+        &self.snapshots
     }
 
     /// Queues each message on its lane. One lock is held at a time and passed on only where the
@@ -161,7 +200,7 @@ impl PeerQueues {
                 offered.oversize += 1;
             } else if !state.open {
                 offered.unconnected += 1;
-            } else if state.admit(&self.messages[lane].room, 1, bytes) {
+            } else if self.messages[lane].admit(state, 1, bytes) {
                 state.items.push(message);
             } else {
                 offered.full += 1;
@@ -175,11 +214,13 @@ impl PeerQueues {
     }
 }
 
-/// Items that wait for one lane. What the lane has taken and not yet written counts as waiting.
+/// Items that wait for one lane. What the lane has taken and not yet released counts as waiting: most
+/// lanes release what they have written, that of snapshots what the peer has taken.
 pub(crate) struct Queue<T> {
     state: Mutex<QueueState<T>>,
     ready: Notify,
     room: Arc<LaneRoom>,
+    bounds: Bounds,
 }
 
 struct QueueState<T> {
@@ -199,36 +240,22 @@ pub(crate) struct Waiting {
     pub(crate) bytes: usize,
 }
 
+impl Waiting {
+    /// All of `items`.
+    pub(crate) fn of<T: Item>(items: &[T]) -> Waiting {
+        Waiting { count: items.len(), bytes: items.iter().map(Item::frame_bytes).sum() }
+    }
+}
+
 impl<T> QueueState<T> {
     fn closed() -> QueueState<T> {
         QueueState { open: false, items: Vec::new(), waiting: Waiting::default(), borrowed: 0 }
     }
 
-    /// Counts `count` more items of `bytes` together, unless that would pass a bound. An empty lane
-    /// takes anything that a frame can hold: a lane that moves keeps moving, however little room
-    /// others leave.
-    fn admit(&mut self, room: &LaneRoom, count: usize, bytes: usize) -> bool {
-        let Waiting { count: waiting, bytes: before } = self.waiting;
-        let after = before + bytes;
-        if waiting + count > limits::LANE_MESSAGES_MAX || after > limits::LANE_BYTES_MAX {
-            return false;
-        }
-        let more = after.saturating_sub(limits::LANE_BYTES_OWN).saturating_sub(self.borrowed);
-        if more > 0 {
-            if room.take(more) {
-                self.borrowed += more;
-            } else if waiting > 0 {
-                return false;
-            }
-        }
-        self.waiting = Waiting { count: waiting + count, bytes: after };
-        true
-    }
-
-    /// Undoes [`QueueState::admit`].
-    fn release(&mut self, room: &LaneRoom, count: usize, bytes: usize) {
-        self.waiting.count -= count;
-        self.waiting.bytes -= bytes;
+    /// Undoes [`Queue::admit`].
+    fn release(&mut self, room: &LaneRoom, left: Waiting) {
+        self.waiting.count -= left.count;
+        self.waiting.bytes -= left.bytes;
         let borrowed = self.borrowed.min(self.waiting.bytes.saturating_sub(limits::LANE_BYTES_OWN));
         room.give_back(self.borrowed - borrowed);
         self.borrowed = borrowed;
@@ -242,9 +269,30 @@ impl<T> Drop for Queue<T> {
 }
 
 impl<T: Item> Queue<T> {
-    fn new(room: &Arc<LaneRoom>) -> Queue<T> {
+    fn new(room: &Arc<LaneRoom>, bounds: Bounds) -> Queue<T> {
         let (state, ready) = (Mutex::new(QueueState::closed()), Notify::new());
-        Queue { state, ready, room: Arc::clone(room) }
+        Queue { state, ready, room: Arc::clone(room), bounds }
+    }
+
+    /// Counts `count` more items of `bytes` together, unless that would pass a bound. An empty lane
+    /// takes anything that a frame can hold: a lane that moves keeps moving, however little room
+    /// others leave.
+    fn admit(&self, state: &mut QueueState<T>, count: usize, bytes: usize) -> bool {
+        let Waiting { count: waiting, bytes: before } = state.waiting;
+        let after = before + bytes;
+        if waiting + count > self.bounds.count_max || after > self.bounds.bytes_max {
+            return false;
+        }
+        let more = after.saturating_sub(limits::LANE_BYTES_OWN).saturating_sub(state.borrowed);
+        if more > 0 {
+            if self.room.take(more) {
+                state.borrowed += more;
+            } else if waiting > 0 {
+                return false;
+            }
+        }
+        state.waiting = Waiting { count: waiting + count, bytes: after };
+        true
     }
 
     fn open(&self) {
@@ -261,11 +309,12 @@ impl<T: Item> Queue<T> {
         let bytes = items.iter().map(Item::frame_bytes).sum::<usize>();
         let largest = items.iter().map(Item::frame_bytes).max().unwrap_or(0);
         let mut state = self.state.lock();
-        let error = if largest > ITEM_BYTES_MAX {
-            SendError::TooLarge { found: largest, max: ITEM_BYTES_MAX }
+        let max = self.bounds.item_bytes_max;
+        let error = if largest > max {
+            SendError::TooLarge { found: largest, max }
         } else if !state.open {
             SendError::Unreachable
-        } else if !state.admit(&self.room, items.len(), bytes) {
+        } else if !self.admit(&mut state, items.len(), bytes) {
             SendError::Full
         } else {
             let was_empty = state.items.is_empty();
@@ -291,15 +340,14 @@ impl<T: Item> Queue<T> {
         }
     }
 
-    /// Releases the room of items that were taken and are written: the bytes counted when they were
+    /// Releases the room of items that were taken and have left: the bytes counted when they were
     /// queued, which are more than they have in a frame.
-    pub(crate) fn release(&self, written: &[T]) {
-        let bytes = written.iter().map(Item::frame_bytes).sum();
+    pub(crate) fn release(&self, left: Waiting) {
         // A lane that holds little has borrowed nothing, and touches no shared counter.
-        self.state.lock().release(&self.room, written.len(), bytes);
+        self.state.lock().release(&self.room, left);
     }
 
-    /// What waits, including items that were taken and not yet written.
+    /// What waits, including items that were taken and not yet released.
     pub(crate) fn waiting(&self) -> Waiting {
         self.state.lock().waiting
     }

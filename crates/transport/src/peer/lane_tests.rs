@@ -26,6 +26,7 @@ fn lane_heads_survive_and_others_are_refused() {
     assert_eq!(Lane::decode([0, 0]), None);
     assert!(Lane::Control.priority() > Lane::Append(0).priority());
     assert!(Lane::Append(0).priority() > Lane::Forward.priority());
+    assert!(Lane::Forward.priority() > Lane::Snapshot.priority());
 }
 
 #[test]
@@ -70,6 +71,46 @@ fn forwards_are_queued_together_or_not_at_all() {
     assert!(matches!(error, SendError::TooLarge { .. }));
 }
 
+/// Goal: parts of snapshots have bounds of their own, by bytes and by count, and only what the peer has
+/// taken makes room. Method: parts of each size; the queue is emptied as the lane does it, and released
+/// afterwards.
+#[tokio::test]
+async fn parts_of_snapshots_wait_within_bounds_of_their_own() {
+    let room = Arc::default();
+    let outbox = PeerQueues::new(&room);
+    let queue = outbox.snapshots();
+    let push = |bytes| {
+        let pushed = queue.push_all(vec![Bytes::from(vec![7; bytes])]);
+        pushed.map_err(|(error, _)| error)
+    };
+    assert_eq!(push(1), Err(SendError::Unreachable));
+    outbox.open();
+    let largest = limits::SNAPSHOT_PART_BYTES_MAX;
+    assert!(matches!(push(largest + 1), Err(SendError::TooLarge { .. })));
+    assert_eq!(push(largest), Ok(()));
+    let chunk = limits::SNAPSHOT_CHUNK_BYTES_MAX;
+    assert_eq!(push(chunk), Err(SendError::Full));
+    let mut taken = Vec::new();
+    queue.take(&mut taken).await;
+    assert_eq!(push(chunk), Err(SendError::Full), "it was sent and not taken");
+    assert_eq!(room.taken(), taken[0].frame_bytes() - limits::LANE_BYTES_OWN);
+    queue.release(Waiting::of(&taken));
+    assert_eq!((queue.waiting(), room.taken()), (Waiting::default(), 0));
+
+    let usual = chunk + limits::SNAPSHOT_PART_EXTRA_BYTES;
+    let fit = (0..).take_while(|_| push(usual) == Ok(())).count();
+    assert_eq!(fit, limits::SNAPSHOTS_IN_FLIGHT_MAX, "a chunk of each transfer fits");
+    assert_eq!(push(4 << 10), Ok(()), "and answers beside them");
+    outbox.close();
+    assert_eq!(room.taken(), 0);
+    outbox.open();
+    let fit = (0..).take_while(|_| push(1) == Ok(())).count();
+    assert_eq!(fit, limits::SNAPSHOT_LANE_PARTS_MAX);
+    assert_eq!(outbox.waiting().count, fit, "the sum over all lanes has them");
+    let offered = outbox.push_messages(vec![accepted(1), message(1, Body::TimeoutNow)]);
+    assert_eq!(offered, Offered::default(), "no other lane is full");
+}
+
 /// An append of one entry of `bytes`.
 fn append(shard: u64, bytes: usize) -> ShardMessage {
     let mut draft = RunDraft::new();
@@ -91,7 +132,7 @@ async fn write_all<T: Item>(queue: &Queue<T>) {
     while !rest.is_empty() {
         let (now, later) = rest.split_at(frame_count(rest));
         assert!(T::encode(now).len_bytes > 0);
-        queue.release(now);
+        queue.release(Waiting::of(now));
         rest = later;
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use quinn::Connection;
 use quorate_types::{NodeId, NodeInstance};
@@ -160,6 +161,10 @@ impl Peer {
         forwards: Vec<Forward>,
     ) -> Result<(), (SendError, Vec<Forward>)> {
         self.outbox.forwards().push_all(forwards)
+    }
+
+    pub(crate) fn send_snapshot_part(&self, part: Bytes) -> Result<(), SendError> {
+        self.outbox.snapshots().push_all(vec![part]).map_err(|(error, _)| error)
     }
 
     pub(crate) fn statistics(&self) -> PeerStatistics {

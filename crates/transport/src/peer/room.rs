@@ -39,7 +39,8 @@ impl LaneRoom {
 }
 
 /// Room for the bytes of large frames that are being received. Frames of a usual size need none: a
-/// lane closes them at 256 KiB, and a peer has six lanes.
+/// lane closes them at 256 KiB, and a peer has seven lanes. Those of snapshots have their own, because
+/// they wait for disks.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameRoom {
     bytes: Arc<Semaphore>,
@@ -52,8 +53,8 @@ pub(crate) struct FramePlace {
 }
 
 impl FrameRoom {
-    pub(crate) fn new() -> FrameRoom {
-        FrameRoom { bytes: Arc::new(Semaphore::new(limits::RECEIVING_BYTES_MAX)) }
+    pub(crate) fn new(bytes_max: usize) -> FrameRoom {
+        FrameRoom { bytes: Arc::new(Semaphore::new(bytes_max)) }
     }
 
     /// Waits for room for a frame of `bytes`, first come, first served. A peer that fell silent

@@ -34,7 +34,11 @@ pub struct PeerStatistics {
     pub messages_sent: u64,
     /// Forwards in them.
     pub forwards_sent: u64,
-    /// Their bytes, headers included.
+    /// Parts of snapshot transfers, and answers to such, in them.
+    pub snapshot_parts_sent: u64,
+    /// The bytes of these parts alone.
+    pub snapshot_bytes_sent: u64,
+    /// Bytes of all these frames, headers included.
     pub bytes_sent: u64,
     /// Frames received and sound.
     pub frames_received: u64,
@@ -42,7 +46,11 @@ pub struct PeerStatistics {
     pub messages_received: u64,
     /// Forwards in them.
     pub forwards_received: u64,
-    /// Their bytes.
+    /// Parts of snapshot transfers, and answers to such, in them.
+    pub snapshot_parts_received: u64,
+    /// The bytes of these parts alone.
+    pub snapshot_bytes_received: u64,
+    /// Bytes of all these frames.
     pub bytes_received: u64,
     /// Messages dropped at the bound of a queue.
     pub messages_dropped_full: u64,
@@ -50,7 +58,7 @@ pub struct PeerStatistics {
     pub messages_dropped_unconnected: u64,
     /// Messages dropped because no frame can hold them: a broken limit.
     pub messages_dropped_oversize: u64,
-    /// Items that wait in the queues now.
+    /// Items that wait in the queues now; parts of snapshot transfers wait until the peer has taken them.
     pub waiting: u64,
     /// Their bytes, as the queues' bounds count them.
     pub waiting_bytes: u64,
@@ -77,10 +85,14 @@ pub(crate) struct Counters {
     pub(crate) frames_sent: AtomicU64,
     pub(crate) messages_sent: AtomicU64,
     pub(crate) forwards_sent: AtomicU64,
+    pub(crate) snapshot_parts_sent: AtomicU64,
+    pub(crate) snapshot_bytes_sent: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) frames_received: AtomicU64,
     pub(crate) messages_received: AtomicU64,
     pub(crate) forwards_received: AtomicU64,
+    pub(crate) snapshot_parts_received: AtomicU64,
+    pub(crate) snapshot_bytes_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) dropped_full: AtomicU64,
     pub(crate) dropped_unconnected: AtomicU64,
@@ -102,10 +114,14 @@ impl Counters {
             frames_sent: load(&self.frames_sent),
             messages_sent: load(&self.messages_sent),
             forwards_sent: load(&self.forwards_sent),
+            snapshot_parts_sent: load(&self.snapshot_parts_sent),
+            snapshot_bytes_sent: load(&self.snapshot_bytes_sent),
             bytes_sent: load(&self.bytes_sent),
             frames_received: load(&self.frames_received),
             messages_received: load(&self.messages_received),
             forwards_received: load(&self.forwards_received),
+            snapshot_parts_received: load(&self.snapshot_parts_received),
+            snapshot_bytes_received: load(&self.snapshot_bytes_received),
             bytes_received: load(&self.bytes_received),
             messages_dropped_full: load(&self.dropped_full),
             messages_dropped_unconnected: load(&self.dropped_unconnected),

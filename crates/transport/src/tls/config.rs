@@ -50,6 +50,20 @@ const CONNECTION_ID_BYTES: usize = 8;
 /// Bytes of datagrams that wait to be sent; beyond it the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
 
+const _: () = {
+    let window = CONNECTION_WINDOW_BYTES as usize;
+    let others = window - limits::SNAPSHOT_LANE_BYTES_MAX;
+    assert!(
+        limits::SNAPSHOT_LANE_BYTES_MAX <= STREAM_WINDOW_BYTES as usize,
+        "it never waits there"
+    );
+    assert!(
+        others >= STREAM_WINDOW_BYTES as usize + limits::FRAME_BYTES_MAX / 2,
+        "beside snapshots that nobody takes, another lane may fill its stream, and there is room left"
+    );
+    assert!(limits::SNAPSHOT_LANE_BYTES_MAX * 7 <= window, "snapshots hold a seventh at most");
+};
+
 /// Everything that an endpoint is made from.
 pub(crate) struct QuicConfig {
     pub(crate) endpoint: EndpointConfig,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Event {
     Messages(NodeId, Vec<ShardMessage>),
     Forwards(NodeId, Vec<Forward>),
+    /// Recorded once they are taken.
+    SnapshotParts(NodeId, Vec<Bytes>),
     Connected(PeerHello),
     Disconnected(NodeId, String),
     Datagram(NodeId, Bytes),
@@ -45,6 +48,8 @@ pub(crate) struct Recorder {
     pub(crate) remembered: Mutex<Option<Incarnation>>,
     /// The next admission tells the first that it has begun, and waits for the second.
     pub(crate) hold: Mutex<Option<(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>)>>,
+    /// Each word lets one frame of snapshot parts through; once the sender is gone, all pass.
+    snapshot_gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
 }
 
 impl Recorder {
@@ -81,6 +86,15 @@ impl Receiver for Recorder {
 
     fn handle_forwards(&self, from: NodeId, forwards: Vec<Forward>) {
         self.record(Event::Forwards(from, forwards));
+    }
+
+    fn handle_snapshot_parts(&self, from: NodeId, parts: Vec<Bytes>) {
+        if let Some(gate) = &*self.snapshot_gate.lock() {
+            // A failing test must not hang with the thread that waits here.
+            let waited = gate.recv_timeout(PATIENCE);
+            assert_ne!(waited, Err(RecvTimeoutError::Timeout), "the gate stays closed");
+        }
+        self.record(Event::SnapshotParts(from, parts));
     }
 
     fn handle_connected(&self, peer: &PeerHello) {
@@ -153,6 +167,7 @@ impl Node {
             refusal,
             remembered: Mutex::default(),
             hold: Mutex::default(),
+            snapshot_gate: Mutex::default(),
         });
         let bound = Transport::bind(config).unwrap();
         let transport = Transport::start(bound, &Handle::current(), recorder.clone()).unwrap();
@@ -233,6 +248,27 @@ impl Node {
             _ => None,
         })
         .await
+    }
+
+    /// Makes this node's application wait with each frame of snapshot parts for a word of the result, and
+    /// with none once that is dropped.
+    pub(crate) fn hold_snapshot_parts(&self) -> std::sync::mpsc::Sender<()> {
+        let (opens, gate) = std::sync::mpsc::channel();
+        *self.recorder.snapshot_gate.lock() = Some(gate);
+        opens
+    }
+
+    /// Snapshot parts of `from` until there are `count`.
+    pub(crate) async fn expect_snapshot_parts(&mut self, from: NodeId, count: usize) -> Vec<Bytes> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            let more = self.expect(|event| match event {
+                Event::SnapshotParts(sender, parts) if sender == from => Some(parts),
+                _ => None,
+            });
+            all.extend(more.await);
+        }
+        all
     }
 
     /// Messages of `from` until there are `count`.
