@@ -198,9 +198,19 @@ impl Worker {
             self.transport.send_messages(node, messages);
         }
         if let Some((number, writes)) = turn.write {
-            let writes =
-                writes.into_iter().map(|(shard, write)| ShardWrite { shard, write }).collect();
-            self.writer.submit(TurnWrite { worker: self.index, number, writes });
+            let of_replica = |(shard, write)| {
+                let replica =
+                    self.state.shards.get(shard).expect("only hosted shards write").replica;
+                ShardWrite { shard, replica, write, space: None }
+            };
+            let writes = writes.into_iter().map(of_replica).collect();
+            let number = Some(number);
+            self.writer.submit(TurnWrite {
+                worker: self.index,
+                number,
+                writes,
+                ..TurnWrite::default()
+            });
         }
         for role in turn.roles {
             let leader = role.role.leader.map(|(_, node)| node);
