@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quorate_benches::sample_run;
-use quorate_log::{LogOptions, LogStore, NewReplica, ShardWrite};
+use quorate_log::{LogOptions, LogStore, NewReplica, ShardWrite, TurnWrite};
 use quorate_raft::{HardState, Member, Membership, Write};
 use quorate_types::{
     ClusterId, Index, LogId, NodeId, ReplicaId, ShardId, SpaceId, StoreId, Term, WriteNumber,
@@ -42,6 +42,8 @@ fn quorate_turn(store: &LogStore, next: &Cell<u64>, entries: u64) {
     let writes: Vec<ShardWrite> = (1..=SHARDS)
         .map(|shard| ShardWrite {
             shard: ShardId(shard),
+            replica: ReplicaId(1),
+            space: None,
             write: Write {
                 number: WriteNumber(first.0),
                 install: None,
@@ -51,7 +53,7 @@ fn quorate_turn(store: &LogStore, next: &Cell<u64>, entries: u64) {
             },
         })
         .collect();
-    store.write(&writes).expect("a healthy disk");
+    store.write(&[TurnWrite { writes, ..TurnWrite::default() }]).expect("a healthy disk");
 }
 
 fn raw_turn(db: &DB, next: &Cell<u64>, entries: u64) {

@@ -73,6 +73,20 @@ pub enum LogOpenError {
         /// The newest format that this release reads.
         supported: u32,
     },
+    /// A release that had other bytes wrote the directory.
+    #[error(
+        "log directory {} has format {found}, this release reads {supported} only: no data was \
+         changed; start the release that wrote it, or start this node on a fresh directory and let \
+         the cluster fill it", dir.display()
+    )]
+    OlderFormat {
+        /// The log's directory.
+        dir: PathBuf,
+        /// As stored.
+        found: u32,
+        /// The format that this release reads.
+        supported: u32,
+    },
     /// Durable bytes are missing or changed. At most a last write, which was never acknowledged,
     /// was cut. What replicas of this directory promised is now unknown (RULE 5, RULE 9).
     #[error(
@@ -161,7 +175,7 @@ pub enum LogFault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// The shard has a replica here, or is named twice in the list.
-    #[error("shard {shard} has replica {found} on this node already: bury that one first")]
+    #[error("shard {shard} has replica {found} on this node already: end that one first")]
     Exists {
         /// The shard.
         shard: ShardId,
@@ -170,16 +184,29 @@ pub enum CreateError {
     },
     /// A replica of this id or a later one was removed here (RULE 3).
     #[error(
-        "replica {found} of shard {shard} is refused: {buried} was removed from this node, a new \
+        "replica {found} of shard {shard} is refused: {removed} was removed from this node, a new \
          admission has a higher id"
     )]
-    Buried {
+    Removed {
         /// The shard.
         shard: ShardId,
         /// The id asked for.
         found: ReplicaId,
         /// The highest id that was removed.
-        buried: ReplicaId,
+        removed: ReplicaId,
+    },
+    /// A replica of this id or a later one is here, and may have lost what it promised (RULE 5).
+    #[error(
+        "replica {found} of shard {shard} is refused: {damaged} is damaged on this node and may \
+         have promised what it no longer knows, a new admission has a higher id"
+    )]
+    Damaged {
+        /// The shard.
+        shard: ShardId,
+        /// The id asked for.
+        found: ReplicaId,
+        /// The damaged one.
+        damaged: ReplicaId,
     },
     /// The store has failed, now or earlier.
     #[error(transparent)]

@@ -65,6 +65,8 @@ pub(crate) enum RecordKey {
     DataStore,
     /// Why this directory must never speak again.
     Ended,
+    /// A replica that must never speak again, and why.
+    Damaged(ShardId),
 }
 
 impl RecordKey {
@@ -84,6 +86,7 @@ impl RecordKey {
             RecordKey::Start(start) => (12, start.0),
             RecordKey::DataStore => (13, 0),
             RecordKey::Ended => (14, 0),
+            RecordKey::Damaged(shard) => (15, shard.0),
         };
         let mut key = [kind; RECORD_KEY_BYTES];
         key[1..].copy_from_slice(&about.to_be_bytes());
@@ -109,6 +112,7 @@ impl RecordKey {
             12 => RecordKey::Start(Incarnation(shard.0)),
             13 => RecordKey::DataStore,
             14 => RecordKey::Ended,
+            15 => RecordKey::Damaged(shard),
             _ => return None,
         };
         (parsed.bytes() == key).then_some(parsed)
@@ -142,12 +146,13 @@ mod tests {
         assert_eq!(RecordKey::Start(Incarnation(7)).bytes(), [12, 0, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(RecordKey::DataStore.bytes(), [13, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(RecordKey::Ended.bytes(), [14, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(RecordKey::Damaged(shard).bytes(), [15, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     proptest! {
         #[test]
         fn any_bytes_parse_to_a_key_that_gives_them_back(
-            bytes in prop::collection::vec(0u8..12, 0..18),
+            bytes in prop::collection::vec(0u8..17, 0..18),
         ) {
             if let Some(key) = RecordKey::parse(&bytes) {
                 prop_assert_eq!(&key.bytes()[..], &bytes[..]);

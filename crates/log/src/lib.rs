@@ -24,7 +24,7 @@
 //!   instead of an early end; a directory with any other damage in that log is refused (RULE 9).
 //!
 //! ```
-//! use quorate_log::{LogOptions, LogStore, NewReplica, ShardWrite};
+//! use quorate_log::{LogOptions, LogStore, NewReplica, ShardWrite, TurnWrite};
 //! use quorate_raft::{EntryKind, HardState, Member, Membership, RunDraft, Write};
 //! use quorate_types::{
 //!     ClusterId, Index, LogId, NodeId, ReplicaId, ShardId, StoreId, Term, WriteNumber,
@@ -56,7 +56,8 @@
 //!     truncate_from: None,
 //!     runs: vec![draft.seal(Term(1), Index(2))],
 //! };
-//! log.write(&[ShardWrite { shard: ShardId(1), write }])?;
+//! let write = ShardWrite { shard: ShardId(1), replica: member.replica, write, space: None };
+//! log.write(&[TurnWrite { writes: vec![write], ..TurnWrite::default() }])?;
 //! log.close()?;
 //!
 //! let (log, recovery) = open()?;
@@ -71,6 +72,7 @@ mod directory;
 mod error;
 mod families;
 mod first_fault;
+mod held;
 mod keys;
 mod latch;
 mod notes;
@@ -79,21 +81,26 @@ mod options;
 mod record;
 mod recovery;
 mod replicas;
+mod run_index;
 mod runs;
 mod settings;
+mod stage;
 mod statistics;
 mod store;
 mod tables;
+mod turn;
 mod wal_repair;
 mod writer;
 
 pub use directory::{holds_database, make_durably};
 pub use error::{CreateError, Holder, LogFault, LogOpenError, LogReadError};
 pub use first_fault::FirstFault;
+pub use held::HeldLog;
 pub use options::{LogOptions, SyncMode, WriteHook};
 pub use record::Identity;
 pub use recovery::{RecoveredReplica, Recovery};
 pub use replicas::NewReplica;
 pub use statistics::{LatencyHistogram, LogStatistics};
-pub use store::{LogStore, ShardWrite};
-pub use writer::{LogWriter, TurnWrite};
+pub use store::LogStore;
+pub use turn::{EndReason, ReplicaEnd, ShardPurge, ShardWrite, TurnWrite};
+pub use writer::LogWriter;

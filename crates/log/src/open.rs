@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rocksdb::{ColumnFamilyDescriptor, ErrorKind, IteratorMode};
 
 use quorate_raft::HardState;
-use quorate_types::{ClusterId, NodeId, NodeInstance, ShardId, StoreId};
+use quorate_types::{ClusterId, NodeId, NodeInstance, ReplicaId, ShardId, StoreId};
 
 use crate::directory::make_durably;
 use crate::error::LogOpenError;
@@ -18,7 +18,7 @@ use crate::keys::RecordKey;
 use crate::latch::Latch;
 use crate::options::LogOptions;
 use crate::record::{
-    FORMAT, Family, RecordError, ReplicaRecord, decode_hard_state, decode_identity,
+    FORMAT, Family, RecordError, ReplicaRecord, decode_damage, decode_hard_state, decode_identity,
     decode_instance, decode_u32, decode_u64, unseal,
 };
 use crate::settings::{self, Db};
@@ -41,6 +41,8 @@ pub(crate) struct Records {
     pub(crate) ended: Option<String>,
     /// A damaged record stops only its replica, so the error is kept.
     pub(crate) hard_states: BTreeMap<ShardId, Result<HardState, RecordError>>,
+    /// What damaged replicas died of. An unreadable record says it, too.
+    pub(crate) damaged: BTreeMap<ShardId, Result<(ReplicaId, String), RecordError>>,
 }
 
 /// An open directory, before anything was written to it.
@@ -158,9 +160,18 @@ fn read_records(dir: &Path, db: &Db) -> Result<Records, LogOpenError> {
                 let dir = dir.to_owned();
                 return Err(LogOpenError::NewerFormat { dir, found, supported: FORMAT });
             }
+            Some(found) if found < FORMAT => {
+                let dir = dir.to_owned();
+                return Err(LogOpenError::OlderFormat { dir, found, supported: FORMAT });
+            }
             Some(_) => {}
             None => return Err(damaged(dir, "the record of the format is missing")),
         }
+    }
+    if let Some(shard) = records.damaged.keys().find(|shard| !records.replicas.contains_key(shard))
+    {
+        let what = format!("the record of the replica of shard {shard} is missing");
+        return Err(damaged(dir, what));
     }
     Ok(records)
 }
@@ -169,6 +180,10 @@ impl Records {
     fn take(&mut self, key: RecordKey, bytes: &[u8]) -> Result<(), RecordError> {
         if let RecordKey::HardState(shard) = key {
             self.hard_states.insert(shard, unseal(key, bytes).and_then(decode_hard_state));
+            return Ok(());
+        }
+        if let RecordKey::Damaged(shard) = key {
+            self.damaged.insert(shard, unseal(key, bytes).and_then(decode_damage));
             return Ok(());
         }
         let body = unseal(key, bytes)?;
@@ -193,7 +208,7 @@ impl Records {
             RecordKey::Start(_) => drop(decode_u64(body)?),
             RecordKey::DataStore => self.has_data_store = true,
             RecordKey::Ended => self.ended = Some(String::from_utf8_lossy(body).into_owned()),
-            RecordKey::HardState(_) => unreachable!("taken above"),
+            RecordKey::HardState(_) | RecordKey::Damaged(_) => unreachable!("taken above"),
         }
         Ok(())
     }

@@ -5,20 +5,28 @@ use std::sync::Arc;
 
 use quorate_types::limits;
 
-/// Memtable bytes of one family before it is flushed to a table. Large, because a run that is
-/// purged while still in its memtable is never written a second time.
-const MEMTABLE_BYTES: usize = 32 << 20;
-/// Memtable bytes of all families together.
+/// Memtable bytes of one family before it is flushed to a table. A run that is purged while still in
+/// its memtable is never written a second time. If one shard is written to alone, its runs are
+/// purged after the data store has flushed, so at least half of a memtable is gone by its flush.
+const MEMTABLE_BYTES: usize = 2 * limits::DATA_MEMTABLE_BYTES;
+/// Memtable bytes of all families together. RocksDB begins to flush at seven eighths of it, and by
+/// then the data store has flushed three times.
 const MEMTABLES_BYTES_MAX: usize = 256 << 20;
 /// Bytes of write-ahead log before the family that holds the oldest file is flushed. Bounds what
-/// a start has to replay.
-const WAL_BYTES_MAX: u64 = 512 << 20;
+/// a start has to replay, and the disk space of a log whose runs are purged at once.
+const WAL_BYTES_MAX: u64 = 384 << 20;
 /// Table files held open. Sockets need descriptors, too, and the usual limit is 1,024.
 const OPEN_FILES_MAX: i32 = 512;
 
 const _: () = {
     assert!(MEMTABLE_BYTES * 2 <= MEMTABLES_BYTES_MAX, "one busy family must not flush the rest");
     assert!(MEMTABLES_BYTES_MAX as u64 <= WAL_BYTES_MAX, "memory triggers flushes first");
+    assert!(
+        MEMTABLES_BYTES_MAX / 8 * 7 >= 3 * limits::DATA_MEMTABLE_BYTES,
+        "most runs are purged before they reach a table"
+    );
+    assert!(limits::LOG_KEPT_BYTES_MAX * 2 <= MEMTABLES_BYTES_MAX as u64, "what is kept, too");
+    assert!(WAL_BYTES_MAX * 2 < limits::DISK_FREE_WARN_BYTES, "the warning comes in time");
     assert!(limits::RUN_BYTES_MAX * 4 <= MEMTABLE_BYTES, "a memtable holds several runs");
 };
 

@@ -17,8 +17,8 @@ use quorate_types::{
 
 use crate::keys::RecordKey;
 
-/// The newest directory format that this release reads, and the one that it writes.
-pub(crate) const FORMAT: u32 = 1;
+/// The directory format that this release reads and writes.
+pub(crate) const FORMAT: u32 = 2;
 /// The version of every kind of record so far.
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
@@ -240,6 +240,22 @@ pub(crate) fn decode_hard_state(body: &[u8]) -> Result<HardState, RecordError> {
         return Err(RecordError::Malformed { what: "a vote that was not cast" });
     }
     Ok(HardState { term, vote: voted.then_some(vote), committed })
+}
+
+/// Body of [`RecordKey::Damaged`]: replica u64, what was found as text to the end.
+pub(crate) fn encode_damage(replica: ReplicaId, what: &str) -> Vec<u8> {
+    let mut body = replica.0.to_le_bytes().to_vec();
+    body.extend_from_slice(what.as_bytes());
+    body
+}
+
+/// Reads [`encode_damage`].
+pub(crate) fn decode_damage(body: &[u8]) -> Result<(ReplicaId, String), RecordError> {
+    let mut fields = ByteReader::new(body);
+    let replica = ReplicaId(fields.u64()?);
+    let what = std::str::from_utf8(fields.rest())
+        .map_err(|_| RecordError::Malformed { what: "a text that is not UTF-8" })?;
+    Ok((replica, what.to_owned()))
 }
 
 fn flag(body: &mut ByteReader<&[u8]>) -> Result<bool, RecordError> {

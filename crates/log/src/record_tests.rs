@@ -46,6 +46,10 @@ fn golden_bodies() {
             + "2200000000000000"
             + "00000000"
     );
+    assert_eq!(
+        hex(&encode_damage(ReplicaId(0x41), "lost a vote")),
+        "4100000000000000".to_owned() + &hex(b"lost a vote")
+    );
     let voted = HardState { term: Term(9), vote: Some(ReplicaId(0x31)), committed: Index(0x0102) };
     assert_eq!(
         hex(&encode_hard_state(&voted)),
@@ -86,6 +90,10 @@ fn bodies_survive_and_every_cut_is_refused() {
     for family in [Family::Dedicated(SHARD), Family::Pooled(2)] {
         assert_eq!(Family::decode(&family.encode()), Ok(family));
     }
+    let damage = encode_damage(ReplicaId(7), "hole at 3");
+    assert_eq!(decode_damage(&damage), Ok((ReplicaId(7), "hole at 3".to_owned())));
+    assert!(decode_damage(&damage[..7]).is_err());
+    assert!(decode_damage(&[&damage[..], &[0xff]].concat()).is_err());
     let identity = (ClusterId(u128::MAX - 1), NodeId(2), StoreId(3));
     let body = encode_identity(identity.0, identity.1, identity.2);
     assert_eq!(decode_identity(&body), Ok(identity));
@@ -120,6 +128,9 @@ proptest! {
         }
         if let Ok(family) = Family::decode(body) {
             prop_assert_eq!(&family.encode()[..], body);
+        }
+        if let Ok((replica, what)) = decode_damage(body) {
+            prop_assert_eq!(&encode_damage(replica, &what)[..], body);
         }
         let _decoded = (decode_identity(body), decode_u64(body), decode_u32(body));
     }

@@ -7,6 +7,7 @@ use quorate_types::{NodeId, NodeInstance, ReplicaId, ShardId, SpaceId};
 
 use crate::open::{Opened, Records};
 use crate::record::{Identity, RecordError, ReplicaRecord};
+use crate::run_index::RunIndex;
 use crate::runs::{Place, Scan};
 
 /// Everything an opened directory held.
@@ -43,7 +44,8 @@ pub struct RecoveredReplica {
     pub space: SpaceId,
     /// True if it was removed: this id and lower ones are refused forever (RULE 3).
     pub tombstone: bool,
-    /// `Some` says which part can't be read or contradicts another. It may have lost a vote or
+    /// `Some` says which part can't be read or contradicts another, or why it was given up as
+    /// [`EndReason::Damaged`](crate::EndReason::Damaged), whose runs are not even read. It may have lost a vote or
     /// entries that it acknowledged, so it must not vote, promise or acknowledge again (RULE 5);
     /// `restored` then holds only what could be read.
     pub damaged: Option<String>,
@@ -52,13 +54,17 @@ pub struct RecoveredReplica {
     pub restored: Restored,
 }
 
-/// Reads and verifies every replica's runs.
-pub(crate) fn recover(opened: &Opened) -> Vec<RecoveredReplica> {
+/// Reads and verifies every replica's runs; a living one comes with its log.
+pub(crate) fn recover(opened: &Opened) -> Vec<(RecoveredReplica, Option<RunIndex>)> {
     let replicas = opened.records.replicas.iter();
     replicas.map(|(shard, record)| recover_one(opened, *shard, record)).collect()
 }
 
-fn recover_one(opened: &Opened, shard: ShardId, record: &ReplicaRecord) -> RecoveredReplica {
+fn recover_one(
+    opened: &Opened,
+    shard: ShardId,
+    record: &ReplicaRecord,
+) -> (RecoveredReplica, Option<RunIndex>) {
     let mut recovered = RecoveredReplica {
         shard,
         replica: record.replica,
@@ -76,17 +82,26 @@ fn recover_one(opened: &Opened, shard: ShardId, record: &ReplicaRecord) -> Recov
         },
     };
     if record.tombstone {
-        return recovered;
+        return (recovered, None);
     }
-    if let Err(what) = fill(opened, shard, &mut recovered.restored) {
-        tracing::error!(%shard, replica = %record.replica, %what, "replica is damaged");
-        recovered.damaged = Some(what);
+    let log = match opened.records.damaged.get(&shard) {
+        Some(Ok((replica, what))) if *replica == record.replica => Err(what.clone()),
+        Some(Ok((replica, what))) => Err(format!("its record of damage is of {replica}: {what}")),
+        Some(Err(error)) => Err(format!("its record of damage: {error}")),
+        None => fill(opened, shard, &mut recovered.restored),
+    };
+    match log {
+        Ok(log) => (recovered, Some(log)),
+        Err(what) => {
+            tracing::error!(%shard, replica = %record.replica, %what, "replica is damaged");
+            recovered.damaged = Some(what);
+            (recovered, None)
+        }
     }
-    recovered
 }
 
 /// Fills in hard state and log, or says what is wrong with them.
-fn fill(opened: &Opened, shard: ShardId, restored: &mut Restored) -> Result<(), String> {
+fn fill(opened: &Opened, shard: ShardId, restored: &mut Restored) -> Result<RunIndex, String> {
     restored.hard_state = hard_state(&opened.records, shard)?;
     let family = opened.families.of(shard).ok_or("it was placed in no family")?;
     let name = family.name();
@@ -97,7 +112,7 @@ fn fill(opened: &Opened, shard: ShardId, restored: &mut Restored) -> Result<(), 
     restored.terms = scan.terms;
     restored.memberships = scan.memberships;
     restored.last = scan.last;
-    Ok(())
+    Ok(RunIndex::new(restored.base.index, restored.last.index, scan.runs))
 }
 
 fn hard_state(records: &Records, shard: ShardId) -> Result<HardState, String> {

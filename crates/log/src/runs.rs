@@ -1,8 +1,9 @@
-//! One shard's runs within its family: scan, read, cut, purge.
+//! One shard's runs within its family: scan and read.
 //!
 //! RULE 7: runs are disjoint. Every function here relies on it to find the run that holds an index
 //! (the last one that begins at or before it), and every change keeps it.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use quorate_raft::{EntryKind, Membership, MembershipError, Run, RunError};
 use quorate_types::{Index, LogId, ShardId, Term};
 
 use crate::keys::{parse_run_key, run_key, run_keys_end};
+use crate::run_index::StoredRun;
 use crate::settings::Db;
 
 /// Stored bytes that are not what was written.
@@ -29,6 +31,8 @@ pub(crate) enum RunFault {
     Membership { at: Index, source: MembershipError },
     #[error("hole or overlap: expected a run at {expected}, found one at {found}")]
     Hole { expected: Index, found: Index },
+    #[error("the run at {at} is gone")]
+    Missing { at: Index },
     #[error("first run ends at {last}, at or below the base {base}")]
     BelowBase { last: Index, base: LogId },
     #[error("term falls from {before} to {found} at {at}")]
@@ -41,6 +45,7 @@ pub(crate) struct Scan {
     pub(crate) terms: Vec<(Index, Term)>,
     pub(crate) memberships: Vec<(Index, Membership)>,
     pub(crate) last: LogId,
+    pub(crate) runs: VecDeque<StoredRun>,
 }
 
 /// The place where one shard's runs are stored.
@@ -55,7 +60,8 @@ type RunIterator<'a> = DBRawIteratorWithThreadMode<'a, Db>;
 impl<F: AsColumnFamilyRef> Place<'_, F> {
     /// Verifies every run above `base`, and that there are no holes between them.
     pub(crate) fn scan(&self, base: LogId) -> Result<Scan, RunFault> {
-        let mut scan = Scan { terms: Vec::new(), memberships: Vec::new(), last: base };
+        let mut scan =
+            Scan { terms: Vec::new(), memberships: Vec::new(), last: base, runs: VecDeque::new() };
         let mut runs = self.iterator();
         runs.seek(run_key(self.shard, Index(0)));
         while let Some(run) = current(&runs)? {
@@ -67,6 +73,7 @@ impl<F: AsColumnFamilyRef> Place<'_, F> {
             if run.has_membership() {
                 collect_memberships(&run, from, &mut scan.memberships)?;
             }
+            scan.runs.push_back(StoredRun::of(&run));
             scan.last = run.last_id();
             runs.next();
         }
@@ -118,51 +125,16 @@ impl<F: AsColumnFamilyRef> Place<'_, F> {
         Ok(found)
     }
 
-    /// Adds to `batch` the removal of every entry at `from` and beyond: the run that spans `from`
-    /// is cut to its head, and later runs are deleted one by one, so that no dead tail is left for
-    /// a later purge to uncover. A head that would end at or below `base` is deleted, too: no part
-    /// of it is still in the log.
-    pub(crate) fn truncate(
-        &self,
-        base: Index,
-        from: Index,
-        batch: &mut WriteBatch,
-    ) -> Result<(), RunFault> {
+    /// The run at `first`, which must have entries on both sides of `from`.
+    pub(crate) fn run_at(&self, first: Index, from: Index) -> Result<Run, RunFault> {
         let mut runs = self.iterator();
-        runs.seek_for_prev(run_key(self.shard, from.previous()));
-        if let Some(run) = current(&runs)?
-            && run.last() >= from
-        {
-            let key = run_key(self.shard, run.first());
-            if from == base.next() {
-                batch.delete_cf(&self.family, key);
-            } else {
-                batch.put_cf(&self.family, key, run.cut(run.first(), from).bytes());
-            }
+        runs.seek(run_key(self.shard, first));
+        let run = current(&runs)?.filter(|run| run.first() == first);
+        let run = run.ok_or(RunFault::Missing { at: first })?;
+        if run.last() < from {
+            return Err(RunFault::Hole { expected: run.range().end, found: from });
         }
-        runs.seek(run_key(self.shard, from));
-        while let Some(key) = runs.key() {
-            batch.delete_cf(&self.family, key);
-            runs.next();
-        }
-        Ok(runs.status()?)
-    }
-
-    /// Adds to `batch` the removal of the runs that lie entirely at or below `base`.
-    pub(crate) fn purge(&self, base: LogId, batch: &mut WriteBatch) -> Result<(), RunFault> {
-        let mut runs = self.iterator();
-        runs.seek_for_prev(run_key(self.shard, base.index));
-        if let Some(run) = current(&runs)? {
-            if run.last() <= base.index {
-                batch.delete_cf(&self.family, run_key(self.shard, run.first()));
-            }
-            runs.prev();
-        }
-        while let Some(key) = runs.key() {
-            batch.delete_cf(&self.family, key);
-            runs.prev();
-        }
-        Ok(runs.status()?)
+        Ok(run)
     }
 
     /// Adds to `batch` the removal of every run.

@@ -23,6 +23,16 @@ pub struct LogStatistics {
     pub run_bytes: u64,
     /// Bytes of all batches: runs, keys and records. A table file written later is not in it.
     pub batch_bytes: u64,
+    /// Purges that raised a base.
+    pub purges: u64,
+    /// Snapshots that were put in force.
+    pub installs: u64,
+    /// Runs deleted by purges and installs.
+    pub purged_runs: u64,
+    /// Encoded bytes of those runs.
+    pub purged_bytes: u64,
+    /// Parts of turns that were skipped, because their replica was no longer the living one.
+    pub skipped_parts: u64,
     /// Small tables that were merged with their neighbours.
     pub tables_merged: u64,
     /// How long synced batches took, from submission to stable storage.
@@ -72,6 +82,11 @@ pub(crate) struct Counters {
     pub(crate) entries: AtomicU64,
     pub(crate) run_bytes: AtomicU64,
     pub(crate) batch_bytes: AtomicU64,
+    pub(crate) purges: AtomicU64,
+    pub(crate) installs: AtomicU64,
+    pub(crate) purged_runs: AtomicU64,
+    pub(crate) purged_bytes: AtomicU64,
+    pub(crate) skipped_parts: AtomicU64,
     pub(crate) tables_merged: AtomicU64,
     sync_latency: [AtomicU64; BUCKETS],
     sync_latency_sum_ns: AtomicU64,
@@ -86,6 +101,11 @@ impl Counters {
             entries: AtomicU64::new(0),
             run_bytes: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
+            purges: AtomicU64::new(0),
+            installs: AtomicU64::new(0),
+            purged_runs: AtomicU64::new(0),
+            purged_bytes: AtomicU64::new(0),
+            skipped_parts: AtomicU64::new(0),
             tables_merged: AtomicU64::new(0),
             sync_latency: std::array::from_fn(|_| AtomicU64::new(0)),
             sync_latency_sum_ns: AtomicU64::new(0),
@@ -111,6 +131,11 @@ impl Counters {
             entries: read(&self.entries),
             run_bytes: read(&self.run_bytes),
             batch_bytes: read(&self.batch_bytes),
+            purges: read(&self.purges),
+            installs: read(&self.installs),
+            purged_runs: read(&self.purged_runs),
+            purged_bytes: read(&self.purged_bytes),
+            skipped_parts: read(&self.skipped_parts),
             tables_merged: read(&self.tables_merged),
             sync_latency: LatencyHistogram {
                 counts,

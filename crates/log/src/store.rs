@@ -3,40 +3,31 @@
 use std::ops::{Deref, DerefMut, Range};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rocksdb::{BoundColumnFamily, WriteBatch};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use quorate_raft::{Membership, Run, Write};
-use quorate_types::{ClusterId, Incarnation, Index, LogId, NodeId, ShardId, SpaceId, StoreId};
+use quorate_raft::Run;
+use quorate_types::{ClusterId, Incarnation, Index, NodeId, ReplicaId, ShardId, SpaceId, StoreId};
 
 use crate::error::{LogFault, LogOpenError, LogReadError};
 use crate::families::Families;
-use crate::keys::{RUN_KEY_BYTES, RecordKey, run_key};
+use crate::keys::RecordKey;
 use crate::latch::{Latch, PanicGuard};
 use crate::open::{self, Opened, Records, damaged};
 use crate::options::{LogOptions, SyncMode};
-use crate::record::{FORMAT, Identity, ReplicaRecord, encode_hard_state, encode_identity, seal};
-use crate::recovery::{RecoveredReplica, Recovery, recover};
-use crate::runs::{Place, RunFault};
+use crate::record::{FORMAT, Identity, ReplicaRecord, encode_identity, seal};
+use crate::recovery::{Recovery, recover};
+use crate::run_index::RunIndex;
+use crate::runs::Place;
 use crate::settings::{self, Db};
 use crate::statistics::{Counters, LogStatistics, add};
 
 /// Space ids taken from the durable counter at once. A restart skips what is left of them.
 const SPACES_RESERVED: u64 = 1_024;
-/// Bytes that a batch needs per operation beside the key and the value, at most.
-const OPERATION_BYTES: usize = 16;
-
-/// One shard's part of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardWrite {
-    /// The shard whose log is written.
-    pub shard: ShardId,
-    /// The write that its kernel requested.
-    pub write: Write,
-}
 
 /// Every shard's durable log. Shared by reference between threads; see the crate's page.
 pub struct LogStore {
@@ -49,17 +40,30 @@ pub struct LogStore {
     /// Held during every change. Changes read what earlier ones wrote, so they run one by one; the
     /// log writer thread makes nearly all of them, so it finds the lock free.
     writer: Mutex<WriterState>,
-    /// Living replicas, with what readers need to know about them. Locked after `writer`, never
-    /// before.
-    pub(crate) shards: RwLock<FxHashMap<ShardId, Arc<str>>>,
+    /// Living replicas. Locked after `writer`, never before, and only for moments.
+    pub(crate) shards: RwLock<FxHashMap<ShardId, Arc<Living>>>,
+    /// Encoded bytes of all their stored runs.
+    pub(crate) held_bytes: AtomicU64,
+}
+
+/// A replica that may be read and written.
+pub(crate) struct Living {
+    pub(crate) replica: ReplicaId,
+    /// The name of the family that holds its runs.
+    pub(crate) family: String,
+    /// What is stored, the batch under way included. Changed with the writer's lock held, and
+    /// locked only for moments, never while the disk works.
+    pub(crate) log: Mutex<RunIndex>,
 }
 
 /// The state that changes need.
 pub(crate) struct WriterState {
-    /// Bounds of every living replica's log.
-    pub(crate) bounds: FxHashMap<ShardId, Bounds>,
+    /// Number of the batch that is being put together.
+    pub(crate) batch: u64,
     /// Every replica that was ever here, damaged and removed ones too.
     pub(crate) records: FxHashMap<ShardId, ReplicaRecord>,
+    /// Damaged replicas that have a record of it.
+    pub(crate) damaged: FxHashSet<ShardId>,
     pub(crate) families: Families,
     next_space: u64,
     spaces_reserved_until: u64,
@@ -86,13 +90,6 @@ impl DerefMut for Change<'_> {
     }
 }
 
-/// Where a log begins and ends, kept to assert that it has no holes (RULE 7).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) base: Index,
-    pub(crate) last: Index,
-}
-
 impl LogStore {
     /// Opens the log in `dir`, and makes it if `dir` is missing or empty; `fresh_store` is then
     /// its random identity. Blocks: replays the write-ahead log, syncs what it replayed (RULE 8),
@@ -116,7 +113,17 @@ impl LogStore {
             _ => return Err(damaged(dir, "the record of the incarnation or of spaces is missing")),
         };
         let identity = Identity { cluster, node, store, incarnation };
-        let replicas = recover(&opened);
+        let recovered = recover(&opened);
+        let held_bytes = recovered.iter().filter_map(|(_, log)| Some(log.as_ref()?.bytes())).sum();
+        let mut shards = FxHashMap::default();
+        let mut replicas = Vec::with_capacity(recovered.len());
+        for (replica, log) in recovered {
+            if let Some(log) = log {
+                let family = opened.families.of(replica.shard).expect("recovered from its family");
+                shards.insert(replica.shard, Living::new(replica.replica, family.name(), log));
+            }
+            replicas.push(replica);
+        }
         let recovery = Recovery {
             identity: identity.clone(),
             replicas,
@@ -127,24 +134,18 @@ impl LogStore {
             has_data_store: opened.records.has_data_store,
             ended: opened.records.ended.take(),
         };
-        let shards = living(&recovery).map(|replica| {
-            let family = opened.families.of(replica.shard).expect("recovered from its family");
-            (replica.shard, Arc::from(family.name()))
-        });
-        let bounds = living(&recovery).map(|replica| {
-            let restored = &replica.restored;
-            (replica.shard, Bounds { base: restored.base.index, last: restored.last.index })
-        });
         let log = LogStore {
             identity,
             sync: options.sync,
             options,
             latch,
             counters: Counters::new(),
-            shards: RwLock::new(shards.collect()),
+            shards: RwLock::new(shards),
+            held_bytes: AtomicU64::new(held_bytes),
             writer: Mutex::new(WriterState {
-                bounds: bounds.collect(),
+                batch: 0,
                 records: opened.records.replicas.into_iter().collect(),
+                damaged: opened.records.damaged.into_keys().collect(),
                 families: opened.families,
                 next_space: spaces,
                 spaces_reserved_until: spaces,
@@ -155,39 +156,6 @@ impl LogStore {
         log.stage_record(&mut batch, RecordKey::Incarnation, &incarnation.0.to_le_bytes());
         log.commit(&batch)?;
         Ok((log, recovery))
-    }
-
-    /// Makes all `writes` durable with one sync, in their order, and each as one unit. Blocks
-    /// until the disk has them. Meant for one thread; others wait their turn.
-    ///
-    /// All `writes` are one batch, unless one truncates a log that an earlier one has changed: the
-    /// entries to cut must be readable first, so the batch is then written in parts, each with a
-    /// sync.
-    ///
-    /// # Errors
-    /// The first [`LogFault`] of this store, from this write or an earlier one (RULE 8): the
-    /// outcome of `writes` is unknown until a restart.
-    ///
-    /// # Panics
-    /// If the kernel is broken: a shard has no living replica here, a write installs a snapshot, a
-    /// truncation reaches the base, or runs leave a hole or overlap.
-    pub fn write(&self, writes: &[ShardWrite]) -> Result<(), LogFault> {
-        let mut writer = self.begin()?;
-        let mut batch = WriteBatch::with_capacity_bytes(batch_bytes(writes));
-        let mut changed = FxHashSet::default();
-        let truncates = writes.iter().any(|item| item.write.truncate_from.is_some());
-        for ShardWrite { shard, write } in writes {
-            if truncates && !changed.insert(*shard) && write.truncate_from.is_some() {
-                self.commit(&batch)?;
-                batch.clear();
-                changed.clear();
-                changed.insert(*shard);
-            }
-            self.stage(&mut writer, &mut batch, *shard, write)?;
-        }
-        self.commit(&batch)?;
-        add(&self.counters.writes, writes.len() as u64);
-        Ok(())
     }
 
     /// Reads contiguous, verified runs of `shard` from the start of `range`, cut to `range` at both
@@ -207,45 +175,13 @@ impl LogStore {
     ) -> Result<Vec<Run>, LogReadError> {
         assert!(range.start < range.end, "nothing to read in {range:?}");
         let index = range.start;
-        let name =
-            self.shards.read().get(&shard).cloned().ok_or(LogReadError::Unknown { shard })?;
-        let place = Place { db: &self.db, family: self.family(&name), shard };
+        let living = self.living(shard).ok_or(LogReadError::Unknown { shard })?;
+        let place = Place { db: &self.db, family: self.family(&living.family), shard };
         match place.read(range, bytes_max) {
             Ok(runs) if runs.is_empty() => Err(LogReadError::Absent { shard, index }),
             Ok(runs) => Ok(runs),
             Err(fault) => Err(LogReadError::Damaged { shard, detail: fault.to_string() }),
         }
-    }
-
-    /// Raises the base of `shard` to `base` and drops the runs that lie entirely below it. One
-    /// sync, although nothing is acknowledged: a start can tell damage from a write that a power
-    /// cut interrupted only if at most one write is unsynced (RULE 9). The caller must have made
-    /// the state at `base` durable (RULE 10).
-    ///
-    /// # Errors
-    /// The first [`LogFault`] of this store.
-    ///
-    /// # Panics
-    /// If the shard has no living replica here, or `base` is beyond the end of its log.
-    pub fn purge(
-        &self,
-        shard: ShardId,
-        base: LogId,
-        base_membership: Membership,
-    ) -> Result<(), LogFault> {
-        let mut writer = self.begin()?;
-        let bounds = writer.bounds_of(shard);
-        if base.index <= bounds.base {
-            return Ok(());
-        }
-        assert!(base.index <= bounds.last, "{shard:?} purges to {base:?} beyond {bounds:?}");
-        bounds.base = base.index;
-        let record = writer.records.get_mut(&shard).expect("a living replica has a record");
-        *record = ReplicaRecord { base, base_membership, ..record.clone() };
-        let mut batch = WriteBatch::default();
-        self.stage_record(&mut batch, RecordKey::Replica(shard), &record.encode());
-        self.place(shard, |place| place.purge(base, &mut batch))?;
-        self.commit(&batch)
     }
 
     /// Returns a space id that this directory gives out only once (RULE 12). Durable; one sync per
@@ -328,18 +264,13 @@ impl LogStore {
         self.db.cf_handle(name).expect("families of placed shards exist")
     }
 
-    /// Runs `change` on the place of a living replica; damage found there latches.
-    pub(crate) fn place(
-        &self,
-        shard: ShardId,
-        change: impl FnOnce(&Place<'_, Arc<BoundColumnFamily<'_>>>) -> Result<(), RunFault>,
-    ) -> Result<(), LogFault> {
-        let name = self.shards.read().get(&shard).cloned().expect("a living replica has a family");
-        let place = Place { db: &self.db, family: self.family(&name), shard };
-        change(&place).map_err(|fault| {
-            let (dir, detail) = (self.latch.dir().to_owned(), fault.to_string());
-            self.latch.close(LogFault::Unreadable { dir, shard, detail })
-        })
+    pub(crate) fn living(&self, shard: ShardId) -> Option<Arc<Living>> {
+        self.shards.read().get(&shard).cloned()
+    }
+
+    /// Counts that one log had `before` bytes, and has `after`.
+    pub(crate) fn count_held(&self, before: u64, after: u64) {
+        self.held_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 
     pub(crate) fn stage_record(&self, batch: &mut WriteBatch, key: RecordKey, body: &[u8]) {
@@ -376,65 +307,19 @@ impl LogStore {
         let dir = self.latch.dir().to_owned();
         self.latch.close(LogFault::Write { dir, detail: error.to_string() })
     }
+}
 
-    /// Adds one shard's write to `batch`, its parts in the order that [`Write`] gives.
-    fn stage(
-        &self,
-        writer: &mut WriterState,
-        batch: &mut WriteBatch,
-        shard: ShardId,
-        write: &Write,
-    ) -> Result<(), LogFault> {
-        assert!(write.install.is_none(), "{shard:?}: a snapshot goes through LogStore::install");
-        let bounds = writer.bounds_of(shard);
-        if let Some(state) = &write.hard_state {
-            self.stage_record(batch, RecordKey::HardState(shard), &encode_hard_state(state));
-        }
-        if let Some(from) = write.truncate_from {
-            assert!(from > bounds.base, "{shard:?} truncates from {from:?} into {bounds:?}");
-            if from <= bounds.last {
-                self.place(shard, |place| place.truncate(bounds.base, from, batch))?;
-                bounds.last = from.previous();
-            }
-        }
-        if write.runs.is_empty() {
-            return Ok(());
-        }
-        let name = self.shards.read().get(&shard).cloned().expect("a living replica has a family");
-        let family = self.family(&name);
-        for run in &write.runs {
-            let expected = bounds.last.next();
-            assert_eq!(run.first(), expected, "{shard:?} appends {run:?}: hole or overlap");
-            batch.put_cf(&family, run_key(shard, run.first()), run.bytes());
-            bounds.last = run.last();
-            add(&self.counters.entries, run.count());
-            add(&self.counters.run_bytes, run.len_bytes() as u64);
-        }
-        add(&self.counters.runs, write.runs.len() as u64);
-        Ok(())
+impl Living {
+    pub(crate) fn new(replica: ReplicaId, family: String, log: RunIndex) -> Arc<Living> {
+        Arc::new(Living { replica, family, log: Mutex::new(log) })
     }
 }
 
 impl WriterState {
-    fn bounds_of(&mut self, shard: ShardId) -> &mut Bounds {
-        let bounds = self.bounds.get_mut(&shard);
-        bounds.unwrap_or_else(|| panic!("{shard:?} has no living replica in this log"))
+    /// The record of a living replica.
+    pub(crate) fn record_of(&mut self, shard: ShardId) -> &mut ReplicaRecord {
+        self.records.get_mut(&shard).expect("a living replica has a record")
     }
-}
-
-/// Replicas that may be written to.
-fn living(recovery: &Recovery) -> impl Iterator<Item = &RecoveredReplica> {
-    recovery.replicas.iter().filter(|replica| !replica.tombstone && replica.damaged.is_none())
-}
-
-/// Bytes to reserve for `writes`, so that the batch is not moved while it grows.
-fn batch_bytes(writes: &[ShardWrite]) -> usize {
-    let run_bytes = |run: &Run| run.len_bytes() + RUN_KEY_BYTES + OPERATION_BYTES;
-    let write_bytes = |item: &ShardWrite| {
-        let state_bytes = if item.write.hard_state.is_some() { 64 } else { 0 };
-        item.write.runs.iter().map(run_bytes).sum::<usize>() + state_bytes
-    };
-    writes.iter().map(write_bytes).sum::<usize>() + OPERATION_BYTES
 }
 
 /// Checks that the directory belongs to this node; an empty directory is claimed for it.

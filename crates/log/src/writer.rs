@@ -8,22 +8,12 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::error::LogFault;
-use crate::store::{LogStore, ShardWrite};
+use crate::store::LogStore;
+use crate::turn::TurnWrite;
 
-/// Bytes of runs after which a batch is closed and synced: past this a sync is bound by bandwidth,
+/// Bytes after which a batch is closed and synced: past this a sync is bound by bandwidth,
 /// and waiting for more would only add latency.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-
-/// One worker's turn: the writes of all shards that it stepped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TurnWrite {
-    /// The worker to notify.
-    pub worker: usize,
-    /// The worker's number for this turn, returned with the completion.
-    pub number: u64,
-    /// In the order in which they take effect.
-    pub writes: Vec<ShardWrite>,
-}
 
 /// The writer thread of one store. While batch N is with the disk, the turns of batch N+1 gather in
 /// its queue; a turn that finds the writer idle is written at once, alone: a turn never waits for
@@ -39,7 +29,8 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// Starts the thread, which calls `completed` once per batch: with the worker and number of
-    /// every turn that is now durable, in the order of submission; or, from the first failure on
+    /// every turn that has a number and is now durable, in the order of submission, unless none
+    /// has one; or, from the first failure on
     /// (RULE 8), with the store's first fault. A panic of the thread is such a failure. `completed`
     /// must not block, and must not submit.
     ///
@@ -100,33 +91,28 @@ fn run(
     queue: &Receiver<TurnWrite>,
     completed: &impl Fn(Result<&[(usize, u64)], &LogFault>),
 ) {
+    let mut turns = Vec::new();
     let mut numbers = Vec::new();
-    let mut writes = Vec::new();
     while let Ok(first) = queue.recv() {
-        gather(first, queue, &mut numbers, &mut writes);
-        match store.write(&writes) {
+        gather(first, queue, &mut turns);
+        numbers.extend(turns.iter().filter_map(|turn| Some((turn.worker, turn.number?))));
+        match store.write(&turns) {
+            Ok(()) if numbers.is_empty() => {}
             Ok(()) => completed(Ok(&numbers)),
             Err(fault) => completed(Err(&fault)),
         }
         numbers.clear();
-        writes.clear();
+        turns.clear();
     }
 }
 
 /// Takes `first` and the turns that already wait, up to a batch's bytes.
-fn gather(
-    first: TurnWrite,
-    queue: &Receiver<TurnWrite>,
-    numbers: &mut Vec<(usize, u64)>,
-    writes: &mut Vec<ShardWrite>,
-) {
+fn gather(first: TurnWrite, queue: &Receiver<TurnWrite>, turns: &mut Vec<TurnWrite>) {
     let mut next = Some(first);
     let mut bytes = 0;
     while let Some(turn) = next {
-        let runs = turn.writes.iter().flat_map(|item| &item.write.runs);
-        bytes += runs.map(|run| run.len_bytes()).sum::<usize>();
-        numbers.push((turn.worker, turn.number));
-        writes.extend(turn.writes);
+        bytes += turn.batch_bytes();
+        turns.push(turn);
         next = if bytes < BATCH_BYTES_MAX { queue.try_recv().ok() } else { None };
     }
 }

@@ -128,7 +128,7 @@ proptest! {
             match step {
                 Step::Write(writes) => {
                     let calls = plan(&mut models, &writes);
-                    log.write(&calls).expect("written");
+                    put(&log, &calls).expect("written");
                 }
                 Step::Purge(shard, count) => {
                     let model = &mut models[shard as usize];
@@ -136,7 +136,7 @@ proptest! {
                     if purged > model.purged {
                         model.purged = purged;
                         let term = model.terms[purged as usize - 1];
-                        log.purge(ShardId(shard), id(term, BASE + purged), membership(3))
+                        purge(&log, shard, id(term, BASE + purged))
                             .expect("purged");
                     }
                 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
-use quorate_log::{LogFault, LogOpenError, LogOptions, LogStore, SyncMode, WriteHook};
+use quorate_log::{EndReason, LogFault, LogOpenError, LogOptions, LogStore, SyncMode, WriteHook};
 use quorate_types::{ClusterId, Incarnation, Index, NodeId, ShardId};
 use rocksdb::{DBWithThreadMode, MultiThreaded, Options};
 
@@ -31,7 +31,7 @@ fn two_shards() -> Disk {
     let (log, _) = disk.open();
     log.create_replicas(&[replica(1), replica(2)]).expect("new");
     for first in [11, 21, 31] {
-        log.write(&[append(1, run(2, first, 10)), append(2, run(2, first, 10))]).expect("written");
+        put(&log, &[append(1, run(2, first, 10)), append(2, run(2, first, 10))]).expect("written");
     }
     disk
 }
@@ -44,7 +44,7 @@ fn assert_only_shard_1_is_damaged(disk: &Disk, words: &str) {
     assert_eq!(recovered(&recovery, 2).damaged, None);
     assert!(log.read(ShardId(1), Index(11)..Index(12), 1).is_err());
     assert_eq!(entries(&log, 2, 11, 99).len(), 30);
-    log.bury(ShardId(1)).expect("a damaged replica can be buried");
+    end(&log, 1, EndReason::Removed).expect("a damaged replica can be removed");
     drop(log);
     let (_log, recovery) = disk.open();
     assert!(recovered(&recovery, 1).tombstone);
@@ -80,7 +80,7 @@ fn a_log_shorter_than_its_commit_is_found() {
     let mut commit = write(1, None, vec![]);
     let state = replica(1).hard_state;
     commit.write.hard_state = Some(quorate_raft::HardState { committed: Index(40), ..state });
-    log.write(&[commit]).expect("written");
+    put(&log, &[commit]).expect("written");
     drop(log);
     tamper(&disk, |db| {
         let family = db.cf_handle("s1").expect("a family");
@@ -150,11 +150,11 @@ fn a_hole_in_the_last_batch_loses_that_batch_only() {
         let (log, _) = disk.open();
         log.create_replicas(&[replica(1), replica(2)]).expect("new");
         let write = |first| [append(1, run(2, first, 10)), append(2, run(2, first, 10))];
-        log.write(&write(11)).expect("written");
-        log.write(&write(21)).expect("written");
+        put(&log, &write(11)).expect("written");
+        put(&log, &write(21)).expect("written");
         let path = disk.files(".log").pop().expect("a write-ahead log");
         let begin = usize::try_from(fs::metadata(&path).expect("a file").len()).expect("small");
-        log.write(&write(31)).expect("written");
+        put(&log, &write(31)).expect("written");
         drop(log);
         let mut bytes = fs::read(&path).expect("read");
         let last = &mut bytes[begin + from..];
@@ -165,7 +165,7 @@ fn a_hole_in_the_last_batch_loses_that_batch_only() {
         for shard in [1, 2] {
             assert_eq!(recovered(&recovery, shard).restored.last, id(2, 30), "hole {from}");
             assert_eq!(entries(&log, shard, 11, 99).len(), 20);
-            log.write(&[append(shard, run(2, 31, 5))]).expect("written");
+            put(&log, &[append(shard, run(2, 31, 5))]).expect("written");
         }
         drop(log);
         assert_eq!(recovered(&disk.open().1, 2).restored.last, id(2, 35));
@@ -225,7 +225,7 @@ fn data_without_a_current_file_is_not_taken_for_a_new_directory() {
 }
 
 #[test]
-fn foreign_and_newer_directories_are_refused() {
+fn foreign_newer_and_older_directories_are_refused() {
     let disk = two_shards();
     let open = |cluster, node| LogStore::open(&disk.dir(), cluster, node, STORE, options());
     let other = open(ClusterId(9), NODE).map(|_| ()).expect_err("another cluster");
@@ -240,11 +240,17 @@ fn foreign_and_newer_directories_are_refused() {
     drop(log);
 
     let key = [1u8, 0, 0, 0, 0, 0, 0, 0, 0];
-    let mut record = vec![1u8, 2, 0, 0, 0];
-    record.extend(crc32c::crc32c(&[&key[..], &record].concat()).to_le_bytes());
-    tamper(&disk, |db| db.put(key, record).expect("put"));
-    let newer = disk.try_open(options()).map(|_| ()).expect_err("a newer format");
-    assert!(matches!(newer, LogOpenError::NewerFormat { found: 2, supported: 1, .. }), "{newer}");
+    let refusal_of = |format: u8| {
+        let mut record = vec![1u8, format, 0, 0, 0];
+        record.extend(crc32c::crc32c(&[&key[..], &record].concat()).to_le_bytes());
+        tamper(&disk, |db| db.put(key, record).expect("put"));
+        disk.try_open(options()).map(|_| ()).expect_err("another format")
+    };
+    let newer = refusal_of(3);
+    assert!(matches!(newer, LogOpenError::NewerFormat { found: 3, supported: 2, .. }), "{newer}");
+    let older = refusal_of(1);
+    assert!(matches!(older, LogOpenError::OlderFormat { found: 1, supported: 2, .. }), "{older}");
+    assert!(older.to_string().contains("no data was changed"), "{older}");
 }
 
 #[test]
@@ -272,18 +278,18 @@ fn the_first_fault_latches() {
     };
     let (log, _) = disk.try_open(options).expect("opens");
     log.create_replicas(&[replica(1)]).expect("new");
-    log.write(&[append(1, run(2, 11, 1))]).expect("written");
+    put(&log, &[append(1, run(2, 11, 1))]).expect("written");
     assert_eq!(log.fault(), None);
 
     fails.store(true, Ordering::Relaxed);
-    let fault = log.write(&[append(1, run(2, 12, 1))]).expect_err("fails");
+    let fault = put(&log, &[append(1, run(2, 12, 1))]).expect_err("fails");
     assert_eq!(fault, LogFault::Write { dir: disk.dir(), detail: "no space".to_owned() });
     fails.store(false, Ordering::Relaxed);
-    assert_eq!(log.write(&[append(1, run(2, 13, 1))]), Err(fault.clone()));
-    assert_eq!(log.write(&[]), Err(fault.clone()));
+    assert_eq!(put(&log, &[append(1, run(2, 13, 1))]), Err(fault.clone()));
+    assert_eq!(put(&log, &[]), Err(fault.clone()));
     assert_eq!(log.create_replicas(&[replica(2)]), Err(fault.clone().into()));
-    assert_eq!(log.purge(ShardId(1), id(2, 11), membership(3)), Err(fault.clone()));
-    assert_eq!(log.bury(ShardId(1)), Err(fault.clone()));
+    assert_eq!(purge(&log, 1, id(2, 11)), Err(fault.clone()));
+    assert_eq!(end(&log, 1, EndReason::Removed), Err(fault.clone()));
     assert_eq!(log.next_space(), Err(fault.clone()));
     assert_eq!(log.fault(), Some(fault.clone()));
     assert_eq!(log.close(), Err(fault));

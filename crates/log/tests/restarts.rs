@@ -24,7 +24,7 @@ fn restarts_leave_a_bounded_number_of_tables() {
         }
         let writes: Vec<_> =
             (0..SHARDS).map(|shard| append(shard, run(2, 11 + start, 1))).collect();
-        log.write(&writes).expect("written");
+        put(&log, &writes).expect("written");
         log.merge_tables(&AtomicBool::new(false), &|| true).expect("a healthy disk");
         drop(log);
         most = most.max(disk.files(".sst").len());
@@ -47,7 +47,7 @@ fn nothing_is_merged_without_room() {
         if start == 0 {
             log.create_replicas(&[replica(1)]).expect("new");
         }
-        log.write(&[append(1, run(2, 11 + start, 1))]).expect("written");
+        put(&log, &[append(1, run(2, 11 + start, 1))]).expect("written");
     }
     let (log, _) = disk.open();
     let stop = AtomicBool::new(false);

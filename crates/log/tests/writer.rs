@@ -21,7 +21,8 @@ fn spawn(store: &Arc<LogStore>) -> (LogWriter, Receiver<Completion>) {
 }
 
 fn turn(worker: usize, number: u64, index: u64) -> TurnWrite {
-    TurnWrite { worker, number, writes: vec![append(worker as u64, run(2, index, 1))] }
+    let writes = vec![append(worker as u64, run(2, index, 1))];
+    TurnWrite { worker, number: Some(number), writes, ..TurnWrite::default() }
 }
 
 /// A hook that waits for a message before each batch, once `held_from` batches have passed.
@@ -118,8 +119,9 @@ fn a_panic_of_the_writer_latches() {
     let disk = Disk::new();
     let (store, _) = disk.open();
     let store = Arc::new(store);
+    store.create_replicas(&[replica(0)]).expect("new");
     let (writer, told) = spawn(&store);
-    writer.submit(turn(9, 1, 11));
+    writer.submit(turn(0, 1, 12));
     let fault = told.recv().expect("told").expect_err("nobody is told that it is durable");
     assert!(matches!(fault, LogFault::Panicked { .. }), "{fault}");
     drop(writer);

@@ -150,6 +150,14 @@ pub const CLIENT_CONNECTION_BYTES_MAX: usize = 17 << 20;
 /// Streams that a peer may open at once: one per lane and direction, with room to spare. (The default of the QUIC library is 100, which a busy pair would reach.)
 pub const STREAMS_MAX: u32 = 1_024;
 
+/// Bytes of applied entries that one node keeps in its log for followers that are away; one that is
+/// away for longer gets a snapshot. Half of what the log's memtables hold, so that most of it is
+/// purged before it reaches a table.
+pub const LOG_KEPT_BYTES_MAX: u64 = 128 << 20;
+/// Memtable bytes of the data store before it is flushed. The log keeps what is not flushed, so this
+/// is about how much of the log a node holds when nobody is away.
+pub const DATA_MEMTABLE_BYTES: usize = 64 << 20;
+
 /// Shards whose log has a column family of its own; the others share the pooled families.
 pub const FAMILIES_DEDICATED_MAX: usize = 256;
 /// Column families shared by hash among all further shards.
@@ -241,8 +249,8 @@ pub const DESCRIPTORS_WARN_PERCENT: u64 = 90;
 /// Clients below which a node whose descriptors allow no more counts as badly set up.
 pub const CLIENTS_FEW: usize = 1_000;
 /// Free bytes of its disk below which a node warns that the disk fills up; or the percentage below, if
-/// that is more. Twice what the log's write-ahead files may grow to: they are rewritten as tables before
-/// they are deleted, and a compaction needs room for its result as well.
+/// that is more. More than twice what the log's write-ahead files may grow to: they are rewritten as
+/// tables before they are deleted, and a compaction needs room for its result as well.
 pub const DISK_FREE_WARN_BYTES: u64 = 1 << 30;
 /// The same in percent of the whole: from about there on file systems get slow and fragmented.
 pub const DISK_FREE_WARN_PERCENT: u64 = 5;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use quorate_log::{LogOptions, NewReplica, ShardWrite};
+use quorate_log::{LogOptions, NewReplica, ShardPurge, ShardWrite, TurnWrite};
 use quorate_raft::{HardState, Membership, RunDraft, Write};
 use quorate_router::ShardDescriptor;
 use quorate_types::{
@@ -92,7 +92,9 @@ impl Fixture {
             truncate_from: None,
             runs: vec![run],
         };
-        self.log.write(&[ShardWrite { shard: SHARD, write }]).expect("a healthy disk");
+        let write = ShardWrite { shard: SHARD, replica: ReplicaId(1), write, space: None };
+        let turn = TurnWrite { writes: vec![write], ..TurnWrite::default() };
+        self.log.write(&[turn]).expect("a healthy disk");
     }
 
     fn from(&self, index: u64) -> CommittedEntries {
@@ -157,7 +159,14 @@ async fn what_a_purge_took_is_named() {
     }
     shard.state.position.publish_commit(Index(61));
     assert_eq!(shard.from(1).next().await, purged(1, 2));
-    shard.log.purge(SHARD, LogId::new(Term(1), Index(31)), Membership::default()).expect("sound");
+    let purge = ShardPurge {
+        shard: SHARD,
+        replica: ReplicaId(1),
+        base: LogId::new(Term(1), Index(31)),
+        base_membership: Membership::default(),
+    };
+    let turn = TurnWrite { purges: vec![purge], ..TurnWrite::default() };
+    shard.log.write(&[turn]).expect("a healthy disk");
     for wanted in [0, 1, 2, 17, 31] {
         assert_eq!(shard.from(wanted).next().await, purged(wanted, 32));
     }

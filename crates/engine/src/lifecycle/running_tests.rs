@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use quorate_log::{LogOptions, LogStore, ShardWrite, SyncMode};
+use quorate_log::{LogOptions, LogStore, ShardWrite, SyncMode, TurnWrite};
 use quorate_raft::{EntryKind, RunDraft, Write};
 use quorate_types::{NodeId, StoreId, WriteNumber};
 
@@ -59,7 +59,8 @@ async fn starts_have_their_tables_merged() {
         let (log, recovery) = LogStore::open(&directory, CLUSTER, NODE, StoreId(1), options)
             .expect("nobody holds the directory");
         let replica = recovery.replicas.iter().find(|replica| replica.shard == SHARD);
-        let last = replica.expect("a replica").restored.last;
+        let replica = replica.expect("a replica");
+        let last = replica.restored.last;
         let mut draft = RunDraft::new();
         draft.push(EntryKind::Blank, &[]);
         let write = Write {
@@ -69,7 +70,9 @@ async fn starts_have_their_tables_merged() {
             truncate_from: None,
             runs: vec![draft.seal(last.term, last.index.next())],
         };
-        log.write(&[ShardWrite { shard: SHARD, write }]).expect("a healthy disk");
+        let write = ShardWrite { shard: SHARD, replica: replica.replica, write, space: None };
+        let turn = TurnWrite { writes: vec![write], ..TurnWrite::default() };
+        log.write(&[turn]).expect("a healthy disk");
     }
     let engine = cluster.builder(NODE).open().expect("a sound directory");
     let merged = async {

@@ -198,9 +198,13 @@ impl Worker {
             self.transport.send_messages(node, messages);
         }
         if let Some((number, writes)) = turn.write {
-            let writes =
-                writes.into_iter().map(|w| ShardWrite { shard: w.shard, write: w.write }).collect();
-            self.writer.submit(TurnWrite { worker: self.index, number, writes });
+            let of_replica = |written: quorate_host::ShardWrite| {
+                let quorate_host::ShardWrite { shard, replica, write } = written;
+                ShardWrite { shard, replica, write, space: None }
+            };
+            let writes = writes.into_iter().map(of_replica).collect();
+            let (worker, number) = (self.index, Some(number));
+            self.writer.submit(TurnWrite { worker, number, writes, ..TurnWrite::default() });
         }
         for role in turn.roles {
             let leader = role.role.leader.map(|(_, node)| node);

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use quorate_log::{
-    LogOpenError, LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery, ShardWrite,
-    SyncMode,
+    EndReason, LogFault, LogOpenError, LogOptions, LogStore, NewReplica, RecoveredReplica,
+    Recovery, ReplicaEnd, ShardPurge, ShardWrite, SyncMode, TurnWrite,
 };
-use quorate_raft::{EntryKind, HardState, Member, Membership, Run, RunDraft, Write};
+use quorate_raft::{EntryKind, HardState, Install, Member, Membership, Run, RunDraft, Write};
 use quorate_types::{
     ClusterId, Index, LogId, NodeId, ReplicaId, ShardId, SpaceId, StoreId, Term, WriteNumber,
 };
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
 pub(crate) const NODE: NodeId = NodeId(3);
 pub(crate) const STORE: StoreId = StoreId(0x51);
+/// The first replica of every shard.
+pub(crate) const REPLICA: ReplicaId = ReplicaId(100);
 
 /// A directory that outlives the stores opened in it.
 pub(crate) struct Disk {
@@ -70,7 +72,7 @@ pub(crate) fn membership(nodes: u64) -> Membership {
 pub(crate) fn replica(shard: u64) -> NewReplica {
     NewReplica {
         shard: ShardId(shard),
-        replica: ReplicaId(100),
+        replica: REPLICA,
         space: SpaceId(shard + 1),
         base: id(1, 10),
         base_membership: membership(3),
@@ -91,11 +93,44 @@ pub(crate) fn write(shard: u64, truncate_from: Option<u64>, runs: Vec<Run>) -> S
     let truncate_from = truncate_from.map(Index);
     let write =
         Write { number: WriteNumber(1), install: None, hard_state: None, truncate_from, runs };
-    ShardWrite { shard: ShardId(shard), write }
+    ShardWrite { shard: ShardId(shard), replica: REPLICA, write, space: None }
 }
 
 pub(crate) fn append(shard: u64, run: Run) -> ShardWrite {
     write(shard, None, vec![run])
+}
+
+/// The same, restarted by a snapshot at `base` whose state is in `space`.
+pub(crate) fn installing(
+    write: ShardWrite,
+    base: LogId,
+    space: SpaceId,
+    keeps_log: bool,
+) -> ShardWrite {
+    let install = Some(Install { base, membership: membership(5), keeps_log });
+    ShardWrite { write: Write { install, ..write.write }, space: Some(space), ..write }
+}
+
+pub(crate) fn purging(shard: u64, base: LogId) -> ShardPurge {
+    let base_membership = membership(3);
+    ShardPurge { shard: ShardId(shard), replica: REPLICA, base, base_membership }
+}
+
+pub(crate) fn ending(shard: u64, why: EndReason) -> ReplicaEnd {
+    ReplicaEnd { shard: ShardId(shard), replica: REPLICA, why }
+}
+
+/// Writes these as one turn.
+pub(crate) fn put(log: &LogStore, writes: &[ShardWrite]) -> Result<(), LogFault> {
+    log.write(&[TurnWrite { writes: writes.to_vec(), ..TurnWrite::default() }])
+}
+
+pub(crate) fn purge(log: &LogStore, shard: u64, base: LogId) -> Result<(), LogFault> {
+    log.write(&[TurnWrite { purges: vec![purging(shard, base)], ..TurnWrite::default() }])
+}
+
+pub(crate) fn end(log: &LogStore, shard: u64, why: EndReason) -> Result<(), LogFault> {
+    log.write(&[TurnWrite { ends: vec![ending(shard, why)], ..TurnWrite::default() }])
 }
 
 /// Every entry of `[first, end)` as term and index, read back and compared with its payload.
