@@ -47,11 +47,13 @@ mod lifecycle;
 mod peer;
 mod request;
 mod serve;
+mod snapshot;
 mod state;
 mod status;
 mod store;
 #[cfg(test)]
 mod test_engines;
+mod upkeep;
 mod worker;
 
 pub use api::builder::EngineBuilder;

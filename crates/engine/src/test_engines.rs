@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_machine::{KvMachine, StateMachine};
 use quorate_transport::ClusterAuthority;
-use quorate_types::{ClusterId, NodeId, ShardId};
+use quorate_types::{ClusterId, NodeId, ShardId, limits};
 use tempfile::TempDir;
 
 use crate::api::builder::EngineBuilder;
@@ -29,6 +29,7 @@ pub(crate) struct TestEngines {
     pub(crate) engines: Vec<Engine>,
     founders: Vec<NodeId>,
     machine: Arc<dyn Fn() -> Box<dyn StateMachine> + Send + Sync>,
+    log_kept_bytes_max: u64,
     authority: ClusterAuthority,
     directory: TempDir,
 }
@@ -46,10 +47,21 @@ impl TestEngines {
         replicas: usize,
         machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
     ) -> TestEngines {
+        TestEngines::open_keeping(nodes, replicas, machine, limits::LOG_KEPT_BYTES_MAX).await
+    }
+
+    /// As [`TestEngines::open_with`], with logs that keep so many bytes.
+    pub(crate) async fn open_keeping(
+        nodes: u64,
+        replicas: usize,
+        machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
+        log_kept_bytes_max: u64,
+    ) -> TestEngines {
         let mut all = TestEngines {
             engines: Vec::new(),
             founders: (1..=nodes).map(NodeId).take(replicas).collect(),
             machine: Arc::new(machine),
+            log_kept_bytes_max,
             authority: ClusterAuthority::generate(CLUSTER).expect("certificates can be made"),
             directory: tempfile::tempdir().expect("a temporary directory"),
         };
@@ -76,7 +88,18 @@ impl TestEngines {
             .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
             .tls(self.authority.issue(node).expect("a certificate"))
             .bootstrap(Bootstrap::single(&self.founders, self.founders.len()))
+            .log_kept_bytes_max(self.log_kept_bytes_max)
             .state_machine(move |_| machine())
+    }
+
+    /// Opens `node` again, where it can be reached by the others and reaches them.
+    pub(crate) fn reopen(&self, node: NodeId) -> Engine {
+        let engine = self.builder(node).open().expect("its own directory");
+        for other in self.engines.iter().filter(|other| other.node() != node) {
+            engine.set_peer(other.node(), other.local_address());
+            other.set_peer(node, engine.local_address());
+        }
+        engine
     }
 
     /// The directory of `node`.

@@ -80,6 +80,13 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 2 << 20;
 pub const SNAPSHOT_PART_EXTRA_BYTES: usize = 64 << 10;
 /// Bytes of one part of a transfer: a chunk of the largest pair alone.
 pub const SNAPSHOT_PART_BYTES_MAX: usize = ENTRY_BYTES_MAX + SNAPSHOT_PART_EXTRA_BYTES;
+/// Bytes of snapshots that one node sends in a second: half of what a disk of the cheaper kind writes.
+pub const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 64 << 20;
+/// Time after which a snapshot is given up whose other side is silent.
+pub const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
+/// Parts of snapshots, or answers to them, that wait for one thread of a node; beyond it they are
+/// dropped, and their senders send them again.
+pub const SNAPSHOT_TASKS_MAX: usize = 64;
 /// Bytes on the snapshot lane to one peer: a chunk of each transfer, and 4 KiB for each other part, which
 /// are short answers. Counted from when a part is queued until the peer's application has taken it, so
 /// it also bounds what the lane holds of the connection.
@@ -147,13 +154,20 @@ pub const CLIENT_REPLIES_BYTES_MAX: usize = 256 << 20;
 /// values, so that the second is read while the first is written.
 pub const CLIENT_CONNECTION_BYTES_MAX: usize = 17 << 20;
 
-/// Streams that a peer may open at once: one per lane and direction, with room to spare. (The default of the QUIC library is 100, which a busy pair would reach.)
+/// Streams that a peer may open at once: one per lane and direction, with room to spare. (The
+/// default of the QUIC library is 100.)
 pub const STREAMS_MAX: u32 = 1_024;
 
 /// Bytes of applied entries that one node keeps in its log for followers that are away; one that is
 /// away for longer gets a snapshot. Half of what the log's memtables hold, so that most of it is
 /// purged before it reaches a table.
 pub const LOG_KEPT_BYTES_MAX: u64 = 128 << 20;
+/// Bytes that the log of one node holds before it is purged beyond what followers that keep up still
+/// need: they get snapshots instead.
+pub const LOG_HELD_BYTES_MAX: u64 = 512 << 20;
+/// Bytes appended to a log that can't be purged, after which the data is flushed: what a full memtable
+/// of the data store holds, which flushes it anyway if commands leave as much data as they have bytes.
+pub const LOG_FLUSH_BYTES: u64 = DATA_MEMTABLE_BYTES as u64;
 /// Memtable bytes of the data store before it is flushed. The log keeps what is not flushed, so this
 /// is about how much of the log a node holds when nobody is away.
 pub const DATA_MEMTABLE_BYTES: usize = 64 << 20;
@@ -313,6 +327,7 @@ const _: () = {
     assert!(SNAPSHOT_PART_BYTES_MAX < SNAPSHOT_LANE_BYTES_MAX, "each part fits the lane");
     assert!(SNAPSHOT_LANE_BYTES_MAX < FRAME_BYTES_MAX, "a part fits a frame");
     assert!(2 * SNAPSHOTS_IN_FLIGHT_MAX < SNAPSHOT_LANE_PARTS_MAX, "each direction has a place");
+    assert!(LOG_KEPT_BYTES_MAX < LOG_HELD_BYTES_MAX);
     assert!(SNAPSHOT_LANE_PARTS_MAX <= FRAME_MESSAGES_MAX);
     assert!(RUN_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a run and its last entry fit");
     assert!(WINDOW_BYTES_MAX <= UNCOMMITTED_BYTES_MAX);

@@ -114,6 +114,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Bytes of applied entries that the node's log keeps for followers that were away, and for
+    /// [`committed_entries`](crate::Engine::committed_entries). A follower that needs older ones
+    /// gets a snapshot. Default 128 MiB.
+    pub fn log_kept_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.log_kept_bytes_max = bytes;
+        self
+    }
+
     /// A state machine instead of the built-in key-value commands; see [`StateMachine`]. It must be
     /// the same on every node.
     pub fn state_machine(

@@ -25,14 +25,17 @@ use crate::request::dispatch::{Dispatch, DispatchParts};
 use crate::request::reads::Reads;
 use crate::serve::inbound::{Inbound, Targets};
 use crate::serve::peer_service::PeerService;
+use crate::snapshot::receiver::SnapshotReceiver;
+use crate::snapshot::sender::SnapshotSender;
 use crate::state::engine_state::EngineState;
 use crate::state::fatal::Fatal;
-use crate::state::shards::{LocalShard, Shards};
+use crate::state::shards::{DamagedReplica, LocalShard, Shards};
 use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::node_status::{StatusParts, StatusReporter};
 use crate::status::resources::Resources;
 use crate::store::data_store::DataStore;
-use crate::worker::apply::{Applier, Appliers, ApplyThread};
+use crate::upkeep::log_bound::LogBound;
+use crate::worker::apply::{Applier, Appliers, ApplyThread, MachineFactory};
 use crate::worker::fetch::FetchThread;
 use crate::worker::inbox::{Inbox, Input};
 use crate::worker::shared::{Queues, WorkerShared};
@@ -43,6 +46,7 @@ pub(super) struct Parts {
     pub(super) log: Arc<LogStore>,
     pub(super) data: Arc<DataStore>,
     pub(super) replicas: Vec<Replica>,
+    pub(super) damaged: Vec<DamagedReplica>,
     pub(super) map: ClusterMap,
     pub(super) bootstrap_state: BootstrapState,
     pub(super) first_map: u32,
@@ -54,8 +58,18 @@ pub(super) struct Parts {
 
 /// Starts everything; peers are let in last.
 pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, OpenFault> {
-    let Parts { log, data, replicas, map, bootstrap_state, first_map, peers, instance, bound } =
-        parts;
+    let Parts {
+        log,
+        data,
+        replicas,
+        damaged,
+        map,
+        bootstrap_state,
+        first_map,
+        peers,
+        instance,
+        bound,
+    } = parts;
     let (cluster, node) = (log.identity().cluster, log.identity().node);
     let identity = NodeIdentity { cluster, node, instance };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -71,7 +85,7 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
 
     let inboxes: Vec<Arc<Inbox>> = (0..settings.workers).map(|_| Arc::default()).collect();
     let fatal = fatal(&inboxes, &log, &data);
-    let shards = Shards::new(replicas.iter().map(state_of).collect());
+    let shards = Shards::new(replicas.iter().map(state_of).collect(), damaged);
     let state = Arc::new(EngineState::new(shards, Arc::clone(&fatal)));
     let (map, bootstrap_state) = (Arc::new(map), Arc::new(bootstrap_state));
     let forwarder = Arc::new(Forwarder::new(instance.incarnation));
@@ -149,6 +163,7 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
         data,
     };
     let running = Running::new(components, Arc::clone(&inbound), &shared, runtime);
+    let queues = shared.queues.clone();
     start_threads(&running, &settings, shared, replicas)?;
     admission.found_if_complete();
     inbound.open(Targets {
@@ -159,6 +174,7 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
         service: Arc::new(PeerService::new(reads, Arc::clone(&transport))),
         status,
         transport,
+        queues,
         fatal,
     });
     Ok(running)
@@ -194,6 +210,11 @@ fn start_threads(
     let hosts = hosts(settings, running.identity());
     let mut silent: Vec<Vec<ReplicaInit>> = hosts.iter().map(|_| Vec::new()).collect();
     let mut appliers = FxHashMap::default();
+    let of_users = Arc::clone(&settings.machine);
+    let machines: MachineFactory = Arc::new(move |shard| match shard {
+        META_SHARD => Box::new(MetaMachine),
+        shard => of_users(shard),
+    });
     for Replica { recovered, record, worker } in replicas {
         let shard = recovered.shard;
         silent[worker].push(ReplicaInit {
@@ -203,19 +224,28 @@ fn start_threads(
             restored: recovered.restored,
         });
         let state = shared.state.shards.get(shard).expect("made from the same replicas");
-        let machine = match shard {
-            META_SHARD => Box::new(MetaMachine),
-            shard => (settings.machine)(shard),
-        };
-        appliers.insert(shard, Applier { state: Arc::clone(state), machine, record });
+        appliers.insert(shard, Applier::new(Arc::clone(state), machines(shard), record));
     }
     for (index, (host, silent)) in hosts.into_iter().zip(silent).enumerate() {
         running.start_worker(Worker::new(&shared, index, host, silent))?;
     }
-    let appliers = Appliers::new(appliers, Arc::clone(running.data()));
+    let appliers = Appliers::new(appliers, Arc::clone(running.data()), machines);
     running.start_apply(ApplyThread::new(&shared, appliers))?;
     running.start_fetch(FetchThread::new(&shared))?;
-    running.start_tidy()
+    let data = || Arc::clone(running.data());
+    let nonce = running.identity().instance.nonce;
+    let resources = Arc::clone(running.resources());
+    running.start_snapshots(
+        SnapshotSender::new(&shared, data(), nonce),
+        SnapshotReceiver::new(&shared, data(), resources),
+    )?;
+    running.start_upkeep(LogBound::new(
+        Arc::clone(running.log()),
+        data(),
+        Arc::clone(&shared.state),
+        shared.inboxes.clone(),
+        settings.log_kept_bytes_max,
+    ))
 }
 
 fn spawn_writer(log: &Arc<LogStore>, inboxes: Vec<Arc<Inbox>>, fatal: Arc<Fatal>) -> LogWriter {
@@ -243,6 +273,7 @@ fn hosts(settings: &Settings, identity: &NodeIdentity) -> Vec<Host> {
         uncommitted_reserve_bytes: limits::UNCOMMITTED_RESERVE_BYTES / settings.workers,
         apply_bytes_max: limits::APPLY_NODE_BYTES_MAX / settings.workers,
         window_peer_bytes_max: limits::WINDOW_PEER_BYTES_MAX / settings.workers,
+        sends_snapshots: true,
         ..HostConfig::new(identity.node, identity.instance.incarnation, u64::from_le_bytes(seed))
     };
     (0..settings.workers).map(|_| Host::new(config.clone())).collect()

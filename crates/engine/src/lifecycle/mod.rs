@@ -2,8 +2,8 @@
 
 pub(crate) mod assemble;
 pub(crate) mod open;
+pub(crate) mod periodic;
 pub(crate) mod recover;
 pub(crate) mod running;
 pub(crate) mod settings;
 pub(crate) mod threads;
-pub(crate) mod tidy;

@@ -23,7 +23,7 @@ use crate::state::disk_room;
 pub(crate) fn open(settings: Settings) -> Result<Running, OpenFault> {
     let bootstrap = settings.bootstrap.as_ref().expect("checked before");
     disk_room::check(&settings.directory)?;
-    let Recovered { log, data, replicas, instance, first_map, recovery } =
+    let Recovered { log, data, replicas, damaged, instance, first_map, recovery } =
         recover(&settings, bootstrap)?;
     let map = known_map(bootstrap, recovery.map.as_deref(), &replicas)?;
     let bootstrap_state =
@@ -32,7 +32,18 @@ pub(crate) fn open(settings: Settings) -> Result<Running, OpenFault> {
     let (log, data, peers) = (Arc::new(log), Arc::new(data), recovery.peers);
     assemble(
         settings,
-        Parts { log, data, replicas, map, bootstrap_state, first_map, peers, instance, bound },
+        Parts {
+            log,
+            data,
+            replicas,
+            damaged,
+            map,
+            bootstrap_state,
+            first_map,
+            peers,
+            instance,
+            bound,
+        },
     )
 }
 

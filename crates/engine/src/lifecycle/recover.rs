@@ -6,16 +6,20 @@
 
 use std::path::{Path, PathBuf};
 
-use quorate_log::{LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery};
+use quorate_log::{
+    EndReason, LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery, ReplicaEnd, TurnWrite,
+};
 use quorate_machine::AppliedRecord;
 use quorate_raft::{HardState, Member, Membership, Restored};
 use quorate_router::ShardDescriptor;
-use quorate_types::{Index, LogId, NodeId, NodeInstance, StoreId, Term, WallMillis};
+use quorate_types::{Index, LogId, NodeId, NodeInstance, SpaceId, StoreId, Term, WallMillis};
+use rustc_hash::FxHashSet;
 
 use crate::cluster::bootstrap::Bootstrap;
 use crate::error::OpenFault;
 use crate::lifecycle::settings::Settings;
-use crate::store::data_store::{DataError, DataStore};
+use crate::state::shards::{DamagedReplica, descriptor_of};
+use crate::store::data_store::{DataError, DataStore, is_damage};
 use crate::store::identity::StoreIdentity;
 
 /// The entry before the first of every bootstrapped log. Not index 0: a log's base is matched only
@@ -34,6 +38,8 @@ pub(crate) struct Recovered {
     pub(crate) log: LogStore,
     pub(crate) data: DataStore,
     pub(crate) replicas: Vec<Replica>,
+    /// Their files stay, as evidence, until their shards get other replicas here.
+    pub(crate) damaged: Vec<DamagedReplica>,
     /// This start: durable, and not yet told to any peer.
     pub(crate) instance: NodeInstance,
     pub(crate) first_map: u32,
@@ -55,14 +61,16 @@ pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Reco
     } else {
         std::mem::take(&mut recovery.replicas)
     };
-    let replicas = join_stores(&data, recovered, settings.workers)?;
+    delete_leftovers(&log, &data, &recovered)?;
+    let (replicas, damaged) = join_stores(&data, recovered, settings.workers)?;
+    end_damaged(&log, &damaged)?;
     let nonce = u64::from_le_bytes(random("a nonce")?);
     // Before any peer hears of this start: later starts must be able to prove that they descend
     // from it.
     log.record_start(nonce)?;
     let identity = log.identity();
     let instance = NodeInstance { store: identity.store, incarnation: identity.incarnation, nonce };
-    Ok(Recovered { log, data, replicas, instance, first_map, recovery })
+    Ok(Recovered { log, data, replicas, damaged, instance, first_map, recovery })
 }
 
 /// Opens both stores, or neither.
@@ -242,11 +250,12 @@ fn create_replicas(
         let members = descriptor.members.iter();
         let voters = members.map(|m| Member { replica: m.replica, node: m.node });
         let base_membership = Membership::of_voters(voters);
-        records.push((descriptor.shard, first_record(descriptor, base_membership.clone())));
+        let space = log.next_space()?;
+        records.push((space, first_record(descriptor, base_membership.clone())));
         new.push(NewReplica {
             shard: descriptor.shard,
             replica: own.replica,
-            space: log.next_space()?,
+            space,
             base: BOOTSTRAP_BASE,
             base_membership,
             hard_state: HardState {
@@ -256,19 +265,7 @@ fn create_replicas(
             },
         });
     }
-    for (shard, record) in &records {
-        // If a crash cut the creation of this directory short, it left the same record.
-        match data.record(*shard).map_err(data_fault)? {
-            None => {}
-            Some(Ok(found)) if found == *record => {}
-            Some(_) => {
-                let what = "the data store holds another record of it than a new one has, and the \
-                            log knows nothing of it"
-                    .to_owned();
-                return Err(OpenFault::Replica { shard: *shard, what });
-            }
-        }
-    }
+    check_unused(data)?;
     data.put_records(&records).map_err(data_fault)?;
     log.create_replicas(&new)?;
     let recovered = new.into_iter().map(|replica| RecoveredReplica {
@@ -290,47 +287,121 @@ fn create_replicas(
     Ok(recovered.collect())
 }
 
-/// Joins log and data store: each replica continues to apply after its record (RULE 10).
+/// Refuses data that was written to although the log knows of no replica. What a creation left that
+/// a crash cut short has applied nothing.
+fn check_unused(data: &DataStore) -> Result<(), OpenFault> {
+    for space in data.spaces().map_err(data_fault)? {
+        let record = data.record(space).map_err(data_fault)?;
+        let is_unused = matches!(&record, Some(Ok(found)) if found.applied == BOOTSTRAP_BASE);
+        if !is_unused {
+            let what = format!(
+                "the data store holds a replica's data (space {space}), and the log knows of no \
+                 replica: put the right log and data together, or start on an empty directory"
+            );
+            return Err(OpenFault::Stores { what });
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the spaces that no replica owns: what a crash left of a snapshot, or of the space before
+/// it (RULES 12 and 13).
+fn delete_leftovers(
+    log: &LogStore,
+    data: &DataStore,
+    recovered: &[RecoveredReplica],
+) -> Result<(), OpenFault> {
+    let owned: FxHashSet<SpaceId> =
+        recovered.iter().filter(|replica| !replica.tombstone).map(|r| r.space).collect();
+    data.delete_incoming().map_err(|cause| OpenFault::System {
+        what: "deleting what is left of snapshots".to_owned(),
+        cause,
+    })?;
+    for space in data.spaces().map_err(data_fault)? {
+        if !owned.contains(&space) {
+            tracing::info!(%space, node = %log.identity().node, "data of no replica is deleted");
+            data.delete_leftover_space(space).map_err(data_fault)?;
+        }
+    }
+    Ok(())
+}
+
+/// Joins log and data store: each replica continues to apply after its record (RULE 10). A replica
+/// that is damaged in one of them is given up, and the others go on.
 fn join_stores(
     data: &DataStore,
     recovered: Vec<RecoveredReplica>,
     workers: usize,
-) -> Result<Vec<Replica>, OpenFault> {
+) -> Result<(Vec<Replica>, Vec<DamagedReplica>), OpenFault> {
     let mut replicas = Vec::new();
-    for mut recovered in recovered {
+    let mut damaged = Vec::new();
+    for recovered in recovered {
         if recovered.tombstone {
             continue;
         }
-        let shard = recovered.shard;
-        let damaged = |what: String| OpenFault::Replica { shard, what };
-        if let Some(damage) = &recovered.damaged {
-            // RULE 5: what it acknowledged may be gone, so this replica must not speak again.
-            return Err(damaged(format!("its log is damaged: {damage}")));
+        let (shard, replica) = (recovered.shard, recovered.replica);
+        match join(data, recovered, workers)? {
+            Ok(sound) => replicas.push(sound),
+            Err(what) => {
+                tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
+                damaged.push(DamagedReplica { shard, replica, what });
+            }
         }
-        let record = match data.record(shard).map_err(data_fault)? {
-            None => return Err(damaged("its applied record is gone from the data store".into())),
-            Some(record) => record.map_err(|error| damaged(error.to_string()))?,
-        };
-        check_applied(record.applied, &recovered.restored).map_err(damaged)?;
-        recovered.restored.applied = record.applied.index;
-        let worker = usize::try_from(shard.0).unwrap_or(0) % workers;
-        replicas.push(Replica { recovered, record, worker });
     }
-    Ok(replicas)
+    Ok((replicas, damaged))
 }
 
-/// RULE 4: the last applied entry is in the log, with the same term, or is the log's base.
+/// One replica of both stores, or what is damaged.
+fn join(
+    data: &DataStore,
+    mut recovered: RecoveredReplica,
+    workers: usize,
+) -> Result<Result<Replica, String>, OpenFault> {
+    if let Some(damage) = &recovered.damaged {
+        return Ok(Err(format!("its log is damaged: {damage}")));
+    }
+    let record = match data.record(recovered.space) {
+        Ok(None) => return Ok(Err("its applied record is gone from the data store".to_owned())),
+        Ok(Some(Err(error))) => return Ok(Err(error.to_string())),
+        Ok(Some(Ok(record))) => record,
+        Err(error) if is_damage(&error) => return Ok(Err(format!("its data: {error}"))),
+        Err(error) => return Err(data_fault(error)),
+    };
+    let (applied, base) = (record.applied, recovered.restored.base);
+    if applied.index < base.index {
+        return Ok(Err(format!("data is applied to {applied}, but the log begins after {base}")));
+    }
+    // Not this replica's fault alone: a log that has lost entries may have lost any (RULE 17).
+    let shard = recovered.shard;
+    check_applied(applied, &recovered.restored)
+        .map_err(|what| OpenFault::Replica { shard, what })?;
+    recovered.restored.applied = applied.index;
+    let worker = usize::try_from(shard.0).unwrap_or(0) % workers;
+    Ok(Ok(Replica { recovered, record, worker }))
+}
+
+/// Notes the damaged replicas durably: one that can be read by chance at a later start has still
+/// forgotten what it promised meanwhile (RULE 17).
+fn end_damaged(log: &LogStore, damaged: &[DamagedReplica]) -> Result<(), OpenFault> {
+    let ends = damaged.iter().map(|damaged| ReplicaEnd {
+        shard: damaged.shard,
+        replica: damaged.replica,
+        why: EndReason::Damaged(damaged.what.clone()),
+    });
+    let ends = TurnWrite { ends: ends.collect(), ..TurnWrite::default() };
+    Ok(log.write(&[ends])?)
+}
+
+/// RULE 4: the last applied entry, which is not below the log's base, is in the log with the same
+/// term, or is the base.
 /// Otherwise one of the two has lost data, or their histories differ.
 fn check_applied(applied: LogId, restored: &Restored) -> Result<(), String> {
-    let (base, last) = (restored.base, restored.last);
+    let last = restored.last;
     if applied.index > last.index {
         return Err(format!(
             "data is applied to {}, but the log ends at {}",
             applied.index, last.index
         ));
-    }
-    if applied.index < base.index {
-        return Err(format!("data is applied to {applied}, but the log begins after {base}"));
     }
     let found = term_at(restored, applied.index);
     if found != applied.term {
@@ -362,17 +433,7 @@ fn first_record(descriptor: &ShardDescriptor, membership: Membership) -> Applied
 impl Replica {
     /// The shard's descriptor, as the applied record has it.
     pub(crate) fn descriptor(&self) -> ShardDescriptor {
-        let member = |member: &Member| quorate_router::Replica {
-            replica: member.replica,
-            node: member.node,
-        };
-        ShardDescriptor {
-            shard: self.recovered.shard,
-            start: self.record.start.clone(),
-            end: self.record.end.clone(),
-            epoch: self.record.epoch,
-            members: self.record.membership.members().map(|m| member(&m)).collect(),
-        }
+        descriptor_of(self.recovered.shard, &self.record)
     }
 }
 
@@ -402,7 +463,6 @@ mod tests {
         }
         for (forgotten, words) in [
             (id(3, 9), "the log ends at 8"),
-            (id(1, 0), "the log begins after"),
             (id(2, 4), "the log has term 1 there"),
             (id(1, 5), "the log has term 3 there"),
             (id(2, 1), "the log has term 1 there"),

@@ -1,6 +1,7 @@
 //! A running engine: its parts, its threads, and how they stop.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,16 +12,20 @@ use quorate_transport::Transport;
 use crate::cluster::addresses::PeerAddresses;
 use crate::cluster::identity::NodeIdentity;
 use crate::error::OpenFault;
+use crate::lifecycle::periodic::Periodic;
 use crate::lifecycle::threads::spawn;
-use crate::lifecycle::tidy::Tidy;
 use crate::request::dispatch::Dispatch;
 use crate::request::reads::Reads;
 use crate::serve::inbound::Inbound;
+use crate::snapshot::receiver::SnapshotReceiver;
+use crate::snapshot::sender::SnapshotSender;
 use crate::state::engine_state::EngineState;
 use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::node_status::StatusReporter;
 use crate::status::resources::Resources;
 use crate::store::data_store::DataStore;
+use crate::upkeep::log_bound::{self, LogBound};
+use crate::upkeep::tables;
 use crate::worker::apply::ApplyThread;
 use crate::worker::fetch::FetchThread;
 use crate::worker::inbox::{Inbox, Input};
@@ -36,7 +41,8 @@ struct Threads {
     writer: Arc<LogWriter>,
     apply: Option<JoinHandle<()>>,
     fetch: Option<JoinHandle<()>>,
-    tidy: Option<Tidy>,
+    snapshots: Vec<JoinHandle<()>>,
+    upkeep: Vec<Periodic>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -75,8 +81,15 @@ impl Running {
         runtime: tokio::runtime::Runtime,
     ) -> Running {
         let writer = Arc::clone(&shared.writer);
-        let threads =
-            Threads { workers: Vec::new(), writer, apply: None, fetch: None, tidy: None, runtime };
+        let threads = Threads {
+            workers: Vec::new(),
+            writer,
+            apply: None,
+            fetch: None,
+            snapshots: Vec::new(),
+            upkeep: Vec::new(),
+            runtime,
+        };
         Running {
             components,
             state: Arc::clone(&shared.state),
@@ -119,7 +132,7 @@ impl Running {
         &self.components.addresses
     }
 
-    pub(crate) fn resources(&self) -> &Resources {
+    pub(crate) fn resources(&self) -> &Arc<Resources> {
         &self.components.resources
     }
 
@@ -165,12 +178,35 @@ impl Running {
         Ok(())
     }
 
-    /// Starts the thread that merges the log's small tables.
-    pub(super) fn start_tidy(&self) -> Result<(), OpenFault> {
+    /// Starts the threads that send and receive snapshots.
+    pub(super) fn start_snapshots(
+        &self,
+        sender: SnapshotSender,
+        receiver: SnapshotReceiver,
+    ) -> Result<(), OpenFault> {
+        let node = self.identity().node;
+        let sender = spawn(&self.state.fatal, format!("snap-out-{node}"), move || sender.run())?;
+        self.keep(|threads| threads.snapshots.push(sender));
+        let receiver = spawn(&self.state.fatal, format!("snap-in-{node}"), move || receiver.run())?;
+        self.keep(|threads| threads.snapshots.push(receiver));
+        Ok(())
+    }
+
+    /// Starts the threads that merge the log's small tables and keep the log within its bound.
+    pub(super) fn start_upkeep(&self, mut bound: LogBound) -> Result<(), OpenFault> {
+        let node = self.identity().node;
         let Components { log, resources, .. } = &self.components;
-        let name = format!("tidy-{}", self.identity().node);
-        let tidy = Tidy::start(&self.state.fatal, name, Arc::clone(log), Arc::clone(resources))?;
-        self.keep(|threads| threads.tidy = Some(tidy));
+        let (log, resources) = (Arc::clone(log), Arc::clone(resources));
+        let merge = move |stop: &AtomicBool| tables::merge(&log, &resources, stop);
+        let fatal = &self.state.fatal;
+        let tidy = Periodic::start(fatal, format!("tidy-{node}"), tables::LOOK, merge)?;
+        self.keep(|threads| threads.upkeep.push(tidy));
+        let look = move |_: &AtomicBool| {
+            bound.look();
+            true
+        };
+        let purge = Periodic::start(fatal, format!("purge-{node}"), log_bound::LOOK, look)?;
+        self.keep(|threads| threads.upkeep.push(purge));
         Ok(())
     }
 
@@ -195,7 +231,10 @@ impl Running {
         threads.apply.into_iter().for_each(join);
         self.queues.fetches.close();
         threads.fetch.into_iter().for_each(join);
-        threads.tidy.into_iter().for_each(Tidy::end);
+        self.queues.sent.close();
+        self.queues.received.close();
+        threads.snapshots.into_iter().for_each(join);
+        threads.upkeep.into_iter().for_each(Periodic::end);
         // A read that is still running would keep the data store open after its engine has ended.
         self.components.reads.drain(SHUTDOWN_TIMEOUT);
         if !self.state.fatal.is_set()

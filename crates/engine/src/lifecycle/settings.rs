@@ -6,22 +6,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use quorate_log::SyncMode;
-use quorate_machine::{KvMachine, MetaCommand, NodeRecord, StateMachine};
+use quorate_machine::{KvMachine, MetaCommand, NodeRecord};
 use quorate_transport::{NodeTls, WallClock};
-use quorate_types::{ClusterId, NodeId, NodeInstance, ShardId, limits};
+use quorate_types::{ClusterId, NodeId, NodeInstance, limits};
 
 use crate::cluster::bootstrap::Bootstrap;
 use crate::cluster::map::{ClusterMap, META_SHARD};
 use crate::error::OpenFault;
 use crate::state::clock;
+use crate::worker::apply::MachineFactory;
 use crate::worker::step::Observer;
 
 /// Fewest table files kept open: RocksDB rounds each store's part up to 20, and some for its own
 /// use come on top.
 const TABLE_FILES_MIN: i32 = 64;
-
-/// Makes the interpreter of one shard's commands.
-pub(crate) type MachineFactory = Arc<dyn Fn(ShardId) -> Box<dyn StateMachine> + Send + Sync>;
 
 /// The settings of an engine; see the builder's methods.
 pub(crate) struct Settings {
@@ -39,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) sync: SyncMode,
     pub(crate) table_files_max: i32,
     pub(crate) entry_cache_bytes_max: usize,
+    pub(crate) log_kept_bytes_max: u64,
     pub(crate) machine: MachineFactory,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
@@ -60,6 +59,7 @@ impl Settings {
             sync: SyncMode::Sync,
             table_files_max: limits::TABLE_FILES_MAX as i32,
             entry_cache_bytes_max: 64 << 20,
+            log_kept_bytes_max: limits::LOG_KEPT_BYTES_MAX,
             machine: Arc::new(|_| Box::new(KvMachine)),
             observer: None,
         }

@@ -18,7 +18,7 @@ use crate::peer::forwarder::{Forwarder, NotSent, PendingRequest};
 use crate::request::route::Route;
 use crate::state::counters::Counters;
 use crate::state::engine_state::EngineState;
-use crate::state::shards::Shards;
+use crate::state::shards::{DamagedReplica, LocalShard, Shards};
 use crate::state::shutdown::Shutdown;
 use crate::worker::inbox::{Inbox, Input};
 
@@ -93,6 +93,13 @@ impl Dispatch {
         let state = self.0.state.shards.get(call.shard).ok_or(no_replica)?;
         let pushed = self.0.inboxes[state.worker].push_call(call);
         pushed.map_err(|_| Outcome::Refused(HostRefusal::Busy))
+    }
+
+    /// Ends a replica whose stored bytes are not what was written.
+    pub(crate) fn report_damage(&self, state: &LocalShard, what: String) {
+        let (shard, replica) = (state.shard, state.replica);
+        let damaged = DamagedReplica { shard, replica, what };
+        self.0.inboxes[state.worker].push(Input::Damaged(damaged));
     }
 
     /// Every shard that lives here, as its worker sees it.

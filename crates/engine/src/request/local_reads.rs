@@ -16,7 +16,9 @@ use crate::calls::read::{ReadLevel, ReadRequest, ReadResponse};
 use crate::cluster::map::META_SHARD;
 use crate::error::FatalError;
 use crate::request::reads::Reads;
+use crate::state::shards::LocalShard;
 use crate::state::tasks::run_blocking;
+use crate::store::data_store::{DataError, is_damage};
 use crate::store::lookup::{self, Reach};
 
 /// Most keys of a read on the caller's own thread: each costs some microseconds, or a few
@@ -145,10 +147,18 @@ impl Reads {
         if self.fatal.is_set() {
             return Err(Outcome::Stopping);
         }
-        let response = lookup::look(&self.data, state.space, request, reach).map_err(|error| {
-            self.fatal.latch(FatalError::Data(error.to_string()));
-            Outcome::Stopping
-        })?;
+        let mut space = state.space();
+        let response = loop {
+            let response = lookup::look(&self.data, space, request, reach)
+                .map_err(|error| self.fail_read(state, &error))?;
+            // The replica may have gone over to a snapshot during the read, and its former data may
+            // be deleted in part.
+            let now = state.space();
+            if now == space {
+                break response;
+            }
+            space = now;
+        };
         // A read that ended early has seen only a part; it has no caller to tell.
         let response = response.ok_or(Outcome::Stopping)?;
         // RULE 1: data that moved away during the read may have been read in part.
@@ -156,6 +166,18 @@ impl Reads {
             return Err(Outcome::Stale(Box::new(state.descriptor())));
         }
         Ok(response)
+    }
+
+    /// What a caller is told whose read failed. Damaged bytes end the replica that they belong to, and
+    /// other replicas answer instead.
+    fn fail_read(&self, state: &LocalShard, error: &DataError) -> Outcome {
+        if is_damage(error) {
+            let what = format!("its data: {error}");
+            self.dispatch.report_damage(state, what);
+            return Outcome::Refused(HostRefusal::NoReplica);
+        }
+        self.fatal.latch(FatalError::Data(error.to_string()));
+        Outcome::Stopping
     }
 
     /// Completes once everything that was answered before now is applied here.

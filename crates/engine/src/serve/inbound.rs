@@ -8,7 +8,7 @@ use quorate_host::HostRefusal;
 use quorate_transport::{
     Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage, Transport,
 };
-use quorate_types::{Incarnation, NodeId, ShardId};
+use quorate_types::{Incarnation, NodeId, ShardId, limits};
 
 use crate::calls::call::{Call, CallKind, Completion, Outcome};
 use crate::control::admission::Admission;
@@ -19,10 +19,13 @@ use crate::peer::read_codec;
 use crate::peer::replies::send_replies;
 use crate::request::dispatch::{Dispatch, check_command_size};
 use crate::serve::peer_service::PeerService;
+use crate::snapshot::part::is_answer;
 use crate::state::fatal::Fatal;
 use crate::state::tasks::spawn_guarded;
 use crate::status::node_status::StatusReporter;
 use crate::worker::inbox::Inbox;
+use crate::worker::shared::Queues;
+use crate::worker::snapshots::{ReceiveTask, SendTask};
 
 const STARTING: &str = "this node is starting or stopping";
 
@@ -35,6 +38,7 @@ pub(crate) struct Targets {
     pub(crate) service: Arc<PeerService>,
     pub(crate) status: Arc<StatusReporter>,
     pub(crate) transport: Arc<Transport>,
+    pub(crate) queues: Queues,
     pub(crate) fatal: Arc<Fatal>,
 }
 
@@ -127,10 +131,24 @@ impl Receiver for Inbound {
         }
     }
 
+    fn handle_snapshot_parts(&self, from: NodeId, parts: Vec<Bytes>) {
+        let Some(to) = self.targets() else {
+            return;
+        };
+        let (answers, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(|it| is_answer(it));
+        let answers = answers.into_iter().map(|part| SendTask::Answer { from, part });
+        to.queues.sent.push_within(limits::SNAPSHOT_TASKS_MAX, answers);
+        let parts = parts.into_iter().map(|part| ReceiveTask::Part { from, part });
+        to.queues.received.push_within(limits::SNAPSHOT_TASKS_MAX, parts);
+    }
+
     fn handle_connected(&self, peer: &PeerHello) {
         tracing::debug!(node = %peer.node, "peer connected");
         if let Some(to) = self.targets() {
             to.admission.handle_connected(peer);
+            if to.dispatch.state().transfers.is_wanted() {
+                to.queues.sent.push_all([SendTask::Connected(peer.node)]);
+            }
         }
     }
 

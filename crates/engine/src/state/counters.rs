@@ -29,6 +29,11 @@ pub(crate) struct Counters {
     pub(crate) statuses_told: Counter,
     pub(crate) turns: Counter,
     pub(crate) messages_dropped: Counter,
+    pub(crate) snapshots_sent: Counter,
+    pub(crate) snapshots_failed: Counter,
+    pub(crate) snapshots_received: Counter,
+    pub(crate) snapshot_bytes_sent: Counter,
+    pub(crate) snapshot_bytes_received: Counter,
 }
 
 /// Totals since the engine opened.
@@ -56,6 +61,21 @@ pub struct CounterValues {
     pub turns: u64,
     /// Messages of peers dropped because a worker's inbox was full.
     pub messages_dropped: u64,
+    /// Snapshots that followers have put in force.
+    #[serde(default)]
+    pub snapshots_sent: u64,
+    /// Snapshots that followers did not take, or did not get in time.
+    #[serde(default)]
+    pub snapshots_failed: u64,
+    /// Snapshots of others that replicas here have put in force.
+    #[serde(default)]
+    pub snapshots_received: u64,
+    /// Bytes of snapshots that arrived at followers.
+    #[serde(default)]
+    pub snapshot_bytes_sent: u64,
+    /// Bytes of snapshots that arrived here.
+    #[serde(default)]
+    pub snapshot_bytes_received: u64,
 }
 
 impl Counters {
@@ -71,6 +91,11 @@ impl Counters {
             statuses_told: self.statuses_told.get(),
             turns: self.turns.get(),
             messages_dropped: self.messages_dropped.get(),
+            snapshots_sent: self.snapshots_sent.get(),
+            snapshots_failed: self.snapshots_failed.get(),
+            snapshots_received: self.snapshots_received.get(),
+            snapshot_bytes_sent: self.snapshot_bytes_sent.get(),
+            snapshot_bytes_received: self.snapshot_bytes_received.get(),
         }
     }
 }

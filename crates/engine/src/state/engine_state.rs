@@ -7,6 +7,7 @@ use crate::state::fatal::Fatal;
 use crate::state::shards::Shards;
 use crate::state::shutdown::Shutdown;
 use crate::state::stall::Stalls;
+use crate::state::transfers::Transfers;
 
 /// Shared by all threads of one engine, and by no two engines. Holds no store and no socket.
 pub(crate) struct EngineState {
@@ -16,6 +17,8 @@ pub(crate) struct EngineState {
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) counters: Counters,
     pub(crate) stalls: Stalls,
+    /// The snapshots under way.
+    pub(crate) transfers: Transfers,
 }
 
 impl EngineState {
@@ -27,6 +30,7 @@ impl EngineState {
             fatal,
             counters: Counters::default(),
             stalls: Stalls::default(),
+            transfers: Transfers::default(),
         }
     }
 }

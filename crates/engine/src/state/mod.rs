@@ -11,3 +11,4 @@ pub(crate) mod shards;
 pub(crate) mod shutdown;
 pub(crate) mod stall;
 pub(crate) mod tasks;
+pub(crate) mod transfers;

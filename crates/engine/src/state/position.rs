@@ -45,9 +45,16 @@ impl PositionCell {
         self.announce();
     }
 
-    /// The apply thread has written everything up to `index`.
+    /// The apply thread has written everything up to `index`. A snapshot may have gone beyond it.
     pub(crate) fn publish_applied(&self, index: Index) {
-        self.applied.store(index.0, Ordering::SeqCst);
+        self.applied.fetch_max(index.0, Ordering::SeqCst);
+        self.announce();
+    }
+
+    /// A snapshot through `index` was put in force. Entries after it may have been handed out before.
+    pub(crate) fn skip_to(&self, index: Index) {
+        self.commit.fetch_max(index.0, Ordering::SeqCst);
+        self.applied.fetch_max(index.0, Ordering::SeqCst);
         self.announce();
     }
 

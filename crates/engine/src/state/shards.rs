@@ -1,11 +1,12 @@
 //! What the threads of an engine share about each shard that lives here.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use quorate_router::ShardDescriptor;
+use quorate_machine::AppliedRecord;
+use quorate_router::{Replica, ShardDescriptor};
 use quorate_types::{Index, Monotonic, NodeId, ReplicaId, ShardId, SpaceId};
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
@@ -25,17 +26,29 @@ pub struct Leadership {
     pub serving: bool,
 }
 
+/// A replica whose stored bytes are not what was written: it may have lost what it promised (RULE 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DamagedReplica {
+    pub(crate) shard: ShardId,
+    pub(crate) replica: ReplicaId,
+    /// What is wrong with it.
+    pub(crate) what: String,
+}
+
 /// One shard as callers and threads see it without asking its worker.
 pub(crate) struct LocalShard {
     pub(crate) shard: ShardId,
     pub(crate) replica: ReplicaId,
-    pub(crate) space: SpaceId,
+    /// Where its data is kept. Another one once a snapshot was put in force.
+    space: AtomicU64,
     /// Index of the worker that owns the kernel.
     pub(crate) worker: usize,
     /// The descriptor in force here, from the shard's own log.
     descriptor: RwLock<ShardDescriptor>,
     /// The descriptor's version; readers check it after reading, too (RULE 1).
     descriptor_version: AtomicU64,
+    /// Why the replica was given up, if it was.
+    ended: OnceLock<String>,
     /// How far it has come here.
     pub(crate) position: PositionCell,
     /// The same as in `leadership`; every request reads these.
@@ -57,7 +70,8 @@ impl LocalShard {
         LocalShard {
             shard: descriptor.shard,
             replica,
-            space,
+            space: AtomicU64::new(space.0),
+            ended: OnceLock::new(),
             worker,
             descriptor_version: AtomicU64::new(descriptor.epoch.version),
             descriptor: RwLock::new(descriptor),
@@ -67,6 +81,37 @@ impl LocalShard {
             leadership: watch::Sender::new(Leadership::default()),
             position: PositionCell::new(applied),
         }
+    }
+
+    /// Where its data is. A reader asks again after it has read: the space may have been replaced
+    /// and deleted meanwhile.
+    pub(crate) fn space(&self) -> SpaceId {
+        SpaceId(self.space.load(Ordering::Acquire))
+    }
+
+    /// From now on the data in `space`, with its `record`, is the replica's.
+    pub(crate) fn put_in_force(&self, space: SpaceId, record: &AppliedRecord) {
+        self.follow(record);
+        self.space.store(space.0, Ordering::Release);
+        self.position.skip_to(record.applied.index);
+    }
+
+    /// From now on the descriptor of `record` is in force.
+    pub(crate) fn follow(&self, record: &AppliedRecord) {
+        *self.descriptor.write() = descriptor_of(self.shard, record);
+        self.descriptor_version.store(record.epoch.version, Ordering::Release);
+    }
+
+    /// Notes why the replica was given up; it serves nothing from now on.
+    pub(crate) fn end(&self, why: String) {
+        // The first reason is the one that counts.
+        let _first = self.ended.set(why);
+        self.set_leader(None, false);
+    }
+
+    /// Why the replica was given up; `None` while it serves.
+    pub(crate) fn ended(&self) -> Option<&str> {
+        self.ended.get().map(String::as_str)
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -123,23 +168,54 @@ impl LocalShard {
     }
 }
 
+/// The descriptor that an applied record holds.
+pub(crate) fn descriptor_of(shard: ShardId, record: &AppliedRecord) -> ShardDescriptor {
+    let members = record.membership.members();
+    ShardDescriptor {
+        shard,
+        start: record.start.clone(),
+        end: record.end.clone(),
+        epoch: record.epoch,
+        members: members.map(|m| Replica { replica: m.replica, node: m.node }).collect(),
+    }
+}
+
 /// Every shard that lives here.
 pub(crate) struct Shards {
     by_id: FxHashMap<ShardId, Arc<LocalShard>>,
+    /// What the start found damaged.
+    damaged: Vec<DamagedReplica>,
 }
 
 impl Shards {
-    pub(crate) fn new(states: Vec<Arc<LocalShard>>) -> Shards {
-        Shards { by_id: states.into_iter().map(|state| (state.shard, state)).collect() }
+    pub(crate) fn new(states: Vec<Arc<LocalShard>>, damaged: Vec<DamagedReplica>) -> Shards {
+        Shards { by_id: states.into_iter().map(|state| (state.shard, state)).collect(), damaged }
     }
 
+    /// The replicas that were given up because they are damaged, by shard.
+    pub(crate) fn damaged(&self) -> Vec<DamagedReplica> {
+        let meanwhile = self.by_id.values().filter_map(|state| {
+            let (shard, replica) = (state.shard, state.replica);
+            state.ended().map(|what| DamagedReplica { shard, replica, what: what.to_owned() })
+        });
+        let mut all: Vec<_> = self.damaged.iter().cloned().chain(meanwhile).collect();
+        all.sort_by_key(|damaged| damaged.shard);
+        all
+    }
+
+    /// The shard, if a replica of it serves here.
     pub(crate) fn get(&self, shard: ShardId) -> Option<&Arc<LocalShard>> {
+        self.by_id.get(&shard).filter(|state| state.ended.get().is_none())
+    }
+
+    /// The shard, also if its replica was given up.
+    pub(crate) fn find(&self, shard: ShardId) -> Option<&Arc<LocalShard>> {
         self.by_id.get(&shard)
     }
 
-    /// The shards that live here, ascending.
+    /// The shards that are served here, ascending.
     pub(crate) fn all(&self) -> Vec<&Arc<LocalShard>> {
-        let mut all: Vec<_> = self.by_id.values().collect();
+        let mut all: Vec<_> = self.by_id.values().filter(|it| it.ended.get().is_none()).collect();
         all.sort_by_key(|state| state.shard);
         all
     }

@@ -7,12 +7,13 @@
 
 use bytes::Bytes;
 use quorate_machine::{AppliedRecord, ApplyTarget, OrderedMap};
-use quorate_types::{ShardId, SpaceId};
+use quorate_types::SpaceId;
 use rocksdb::WriteBatch;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 use std::hash::BuildHasher;
 
-use crate::store::data_store::{DataStore, SPACE_BYTES, end_of, prefixed, record_key};
+use crate::store::data_store::{DataStore, is_damage};
+use crate::store::layout::{PREFIX_BYTES, end_of, prefix, record_key, user_key};
 use crate::store::staged::{Staged, Staging};
 
 /// Batch size at which a batch is written although more entries wait.
@@ -26,10 +27,11 @@ pub(crate) struct ApplyBatch<'a> {
     written: FxHashSet<u64>,
     range_deleted: bool,
     staged: Staged,
-    shard: ShardId,
     space: SpaceId,
     /// The shard's record after its last complete entry, if the batch holds entries of it.
     record: Option<AppliedRecord>,
+    /// What the store could not read for the space that is written now. It concerns no other.
+    damage: Option<rocksdb::Error>,
     failure: Option<rocksdb::Error>,
 }
 
@@ -41,21 +43,34 @@ impl<'a> ApplyBatch<'a> {
             written: FxHashSet::default(),
             range_deleted: false,
             staged: Staged::default(),
-            shard: ShardId(0),
             space: SpaceId(0),
             record: None,
+            damage: None,
             failure: None,
         }
     }
 
-    /// The entries that follow belong to `shard`, whose data lives in `space`.
-    pub(crate) fn begin_shard(&mut self, shard: ShardId, space: SpaceId) {
+    /// The entries that follow belong to the replica whose data lives in `space`.
+    pub(crate) fn begin(&mut self, space: SpaceId) {
         self.put_record();
-        self.shard = shard;
+        assert!(self.damage.is_none(), "the damage of space {} is not taken", self.space);
         self.space = space;
         if self.batch.size_in_bytes() > BATCH_BYTES_MAX {
             self.write_out();
         }
+    }
+
+    /// What the store could not read for the entries since [`ApplyBatch::begin`], if anything. Of
+    /// those, none after it is in the batch.
+    pub(crate) fn take_damage(&mut self) -> Option<rocksdb::Error> {
+        self.damage.take()
+    }
+
+    /// Keeps an error of a read: damaged bytes are the fault of this space, anything else of the
+    /// store.
+    fn fail_read(&mut self, error: rocksdb::Error) {
+        let kept = if is_damage(&error) { &mut self.damage } else { &mut self.failure };
+        kept.get_or_insert(error);
     }
 
     /// Writes what is left. Entries may be reported as applied only after this.
@@ -69,7 +84,7 @@ impl<'a> ApplyBatch<'a> {
 
     fn put_record(&mut self) {
         if let Some(record) = self.record.take() {
-            self.batch.put(record_key(self.shard), record.encode());
+            self.batch.put(record_key(self.space), record.encode());
         }
     }
 
@@ -96,7 +111,7 @@ fn hash(key: &[u8]) -> u64 {
 
 impl OrderedMap for ApplyBatch<'_> {
     fn get(&mut self, key: &[u8]) -> Option<Bytes> {
-        let full = prefixed(self.space, key);
+        let full = user_key(self.space, key);
         if let Some(newest) = self.staged.get(&full) {
             return newest.map(Bytes::copy_from_slice);
         }
@@ -106,22 +121,22 @@ impl OrderedMap for ApplyBatch<'_> {
         match self.store.get(self.space, key) {
             Ok(value) => value,
             Err(error) => {
-                self.failure.get_or_insert(error);
+                self.fail_read(error);
                 None
             }
         }
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.staged.put([&self.space.0.to_be_bytes(), key], value);
+        self.staged.put([&prefix(self.space), key], value);
     }
 
     fn delete(&mut self, key: &[u8]) {
-        self.staged.delete([&self.space.0.to_be_bytes(), key]);
+        self.staged.delete([&prefix(self.space), key]);
     }
 
     fn delete_range(&mut self, start: &[u8], end: &[u8]) {
-        let space = &self.space.0.to_be_bytes();
+        let space = &prefix(self.space);
         self.staged.delete_range([space, start], [space, end]);
     }
 
@@ -139,7 +154,7 @@ impl OrderedMap for ApplyBatch<'_> {
             self.scan_over_staged(start, end, visit)
         };
         if let Err(error) = scanned {
-            self.failure.get_or_insert(error);
+            self.fail_read(error);
         }
     }
 }
@@ -153,13 +168,13 @@ impl ApplyBatch<'_> {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), rocksdb::Error> {
         let (store, space) = (self.store, self.space);
-        let (first, last) = (prefixed(space, start), end_of(space, end));
+        let (first, last) = (user_key(space, start), end_of(space, end));
         let mut over = self.staged.over(&first, &last);
-        let mut visit = |key: &[u8], value: &[u8]| visit(&key[SPACE_BYTES..], value);
+        let mut visit = |key: &[u8], value: &[u8]| visit(&key[PREFIX_BYTES..], value);
         let mut goes_on = true;
         let mut full = first.clone();
         store.scan(space, start, end, &mut |key, value| {
-            full.truncate(SPACE_BYTES);
+            full.truncate(PREFIX_BYTES);
             full.extend_from_slice(key);
             goes_on = over.pair(&full, value, &mut visit);
             goes_on
@@ -173,6 +188,10 @@ impl ApplyBatch<'_> {
 
 impl ApplyTarget for ApplyBatch<'_> {
     fn finish_entry(&mut self, record: &AppliedRecord) {
+        if self.damage.is_some() {
+            self.staged.drain(|_| {});
+            return;
+        }
         let (batch, written, range_deleted) =
             (&mut self.batch, &mut self.written, &mut self.range_deleted);
         self.staged.drain(|write| match write {

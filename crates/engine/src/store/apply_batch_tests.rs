@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use quorate_machine::{ApplyContext, KvCommand, KvMachine, KvReply, StateMachine};
 use quorate_raft::{Member, Membership};
-use quorate_types::{Epoch, Index, LogId, NodeId, ReplicaId, Term, WallMillis};
+use quorate_types::{Epoch, Index, LogId, NodeId, ReplicaId, ShardId, Term, WallMillis};
 
 use super::*;
 
-const SHARD: ShardId = ShardId(3);
 const SPACE: SpaceId = SpaceId(9);
 
 fn record(index: u64) -> AppliedRecord {
@@ -32,7 +31,11 @@ fn store() -> (tempfile::TempDir, DataStore) {
 }
 
 fn applied(store: &DataStore) -> Option<u64> {
-    let record = store.record(SHARD).expect("readable")?;
+    applied_in(store, SPACE)
+}
+
+fn applied_in(store: &DataStore, space: SpaceId) -> Option<u64> {
+    let record = store.record(space).expect("readable")?;
     Some(record.expect("sound").applied.index.0)
 }
 
@@ -40,7 +43,7 @@ fn applied(store: &DataStore) -> Option<u64> {
 fn reads_see_the_entry_under_way_and_those_before_it() {
     let (_directory, store) = store();
     let mut batch = ApplyBatch::new(&store);
-    batch.begin_shard(SHARD, SPACE);
+    batch.begin(SPACE);
     batch.put(b"a", b"1");
     batch.put(b"b", b"1");
     assert_eq!(batch.get(b"a").as_deref(), Some(&b"1"[..]), "its own entry");
@@ -61,7 +64,7 @@ fn reads_see_the_entry_under_way_and_those_before_it() {
 fn range_deletes_and_scans_see_the_batch() {
     let (_directory, store) = store();
     let mut batch = ApplyBatch::new(&store);
-    batch.begin_shard(SHARD, SPACE);
+    batch.begin(SPACE);
     for key in [b"a", b"b", b"c", b"d"] {
         batch.put(key, b"x");
     }
@@ -85,10 +88,10 @@ fn range_deletes_and_scans_see_the_batch() {
 fn spaces_do_not_see_each_other() {
     let (_directory, store) = store();
     let mut batch = ApplyBatch::new(&store);
-    batch.begin_shard(SHARD, SPACE);
+    batch.begin(SPACE);
     batch.put(b"k", b"1");
     batch.finish_entry(&record(2));
-    batch.begin_shard(ShardId(4), SpaceId(10));
+    batch.begin(SpaceId(10));
     assert_eq!(batch.get(b"k"), None);
     batch.finish().expect("a healthy disk");
     let mut keys = 0;
@@ -106,7 +109,7 @@ fn a_flushed_record_and_its_data_survive_a_lost_memtable() {
     let (directory, store) = store();
     for index in [2, 3] {
         let mut batch = ApplyBatch::new(&store);
-        batch.begin_shard(SHARD, SPACE);
+        batch.begin(SPACE);
         batch.put(b"k", index.to_string().as_bytes());
         batch.finish_entry(&record(index));
         batch.finish().expect("a healthy disk");
@@ -128,7 +131,7 @@ fn a_flushed_record_and_its_data_survive_a_lost_memtable() {
 #[test]
 fn each_shard_has_its_own_whole_record() {
     let (_directory, store) = store();
-    let other = ShardId(4);
+    let other = SpaceId(10);
     let changed = AppliedRecord {
         epoch: Epoch { membership: 2, version: 3 },
         start: Bytes::from_static(b"a"),
@@ -143,23 +146,23 @@ fn each_shard_has_its_own_whole_record() {
     };
     let mut batch = ApplyBatch::new(&store);
     let mut at = None;
-    for (shard, record) in [
+    for (space, record) in [
         (other, record(8)),
-        (SHARD, record(2)),
-        (SHARD, changed.clone()),
-        (SHARD, later(4)),
-        (SHARD, later(5)),
+        (SPACE, record(2)),
+        (SPACE, changed.clone()),
+        (SPACE, later(4)),
+        (SPACE, later(5)),
         (other, record(9)),
     ] {
-        if at.replace(shard) != Some(shard) {
-            batch.begin_shard(shard, SpaceId(10 + shard.0));
+        if at.replace(space) != Some(space) {
+            batch.begin(space);
         }
         batch.put(b"k", b"v");
         batch.finish_entry(&record);
     }
     batch.finish().expect("a healthy disk");
-    let found = |shard| store.record(shard).expect("readable").expect("written").expect("sound");
-    assert_eq!((found(SHARD), found(other)), (later(5), record(9)));
+    let found = |space| store.record(space).expect("readable").expect("written").expect("sound");
+    assert_eq!((found(SPACE), found(other)), (later(5), record(9)));
 }
 
 /// What a machine may do to the map within an entry, and where entries and batches end. There are
@@ -260,7 +263,7 @@ fn check_against_the_model(store: &DataStore, case: u64, steps: &[Step]) {
     let (own, other) = (SpaceId(2 * case), SpaceId(2 * case + 1));
     let (mut model, mut others) = (Model::new(), Model::new());
     let mut batch = ApplyBatch::new(store);
-    batch.begin_shard(SHARD, own);
+    batch.begin(own);
     let mut index = 1;
     for step in steps {
         match step {
@@ -271,20 +274,20 @@ fn check_against_the_model(store: &DataStore, case: u64, steps: &[Step]) {
             _ => take_step(&mut batch, &mut model, step),
         }
         if let Step::OtherShard(at, value) = step {
-            batch.begin_shard(ShardId(4), other);
+            batch.begin(other);
             let known = batch.get(&key(*at)).map(|value| value.to_vec());
             assert_eq!(known, others.get(&key(*at)).cloned());
             batch.put(&key(*at), &[*value]);
             batch.finish_entry(&record(index));
             others.insert(key(*at), vec![*value]);
-            batch.begin_shard(SHARD, own);
+            batch.begin(own);
         }
         if let Step::EndBatch = step {
             batch.finish().expect("a healthy disk");
-            assert_eq!(applied(store), Some(index));
+            assert_eq!(applied_in(store, own), Some(index));
             assert_eq!(pairs(store, own), model);
             batch = ApplyBatch::new(store);
-            batch.begin_shard(SHARD, own);
+            batch.begin(own);
         }
     }
     batch.finish_entry(&record(index + 1));
@@ -320,10 +323,10 @@ fn time_to_apply(store: &DataStore, space: SpaceId, commands: &[KvCommand]) -> D
     let commands: Vec<Vec<u8>> = commands.iter().map(KvCommand::encode).collect();
     let began = Instant::now();
     let mut batch = ApplyBatch::new(store);
-    batch.begin_shard(SHARD, space);
+    batch.begin(space);
     for (index, command) in (2..).zip(&commands) {
         let record = record(index);
-        let context = ApplyContext { shard: SHARD, id: record.applied, time: record.clock };
+        let context = ApplyContext { shard: ShardId(3), id: record.applied, time: record.clock };
         let reply = KvMachine.apply(context, command, &mut batch);
         assert!(!matches!(KvReply::decode(&reply), Ok(KvReply::Unknown) | Err(_)));
         batch.finish_entry(&record);

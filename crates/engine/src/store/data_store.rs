@@ -3,31 +3,36 @@
 //! The log is the WAL. A crash loses memtables; their entries are applied again from the log, from
 //! the applied record on, which is lost or kept together with them (RULE 10).
 //!
-//! Keys: space u64 big-endian, then the user's key. Space 0 holds the applied records, under the
-//! shard id as u64 big-endian, and the store's identity, under the one byte 1.
+//! Every replica has a space of its own, with its keys and its applied record (layout.rs). There is
+//! one column family: a flush makes the records durable exactly as far as the data beside them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use quorate_log::FirstFault;
 use quorate_machine::{AppliedRecord, AppliedRecordError};
-use quorate_types::{ShardId, SpaceId};
-use rocksdb::event_listener::{DBBackgroundErrorReason, EventListener, MutableStatus};
-use rocksdb::{DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions};
+use quorate_types::{LogId, SpaceId, limits};
+use rocksdb::event_listener::{
+    DBBackgroundErrorReason, EventListener, FlushJobInfo, MutableStatus,
+};
+use rocksdb::{
+    DB, DBCompressionType, Options, Range, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+};
 
 use crate::store::identity::{IdentityError, StoreIdentity};
+use crate::store::layout::{
+    PREFIX_BYTES, STORE_SPACE, end_of, identity_key, record_key, space_of, user_key, whole,
+    with_user_key,
+};
 
 /// An error of the data store.
 pub(crate) use rocksdb::Error as DataError;
 
-/// The space that holds applied records; never given to a replica.
-pub(crate) const RECORD_SPACE: SpaceId = SpaceId(0);
-/// Bytes of a space before a user's key.
-pub(crate) const SPACE_BYTES: usize = 8;
-
-/// Memtable size: large, because a flush rewrites what the log already holds.
-const MEMTABLE_BYTES: usize = 64 << 20;
+/// Where table files of snapshots are written until they are complete, within the store's directory:
+/// moving them from there into the store copies nothing.
+const INCOMING: &str = "incoming";
 
 /// Sizes of the data store, for status and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -64,15 +69,33 @@ fn length_of(value: Option<Bytes>) -> Option<u64> {
     value.map(|value| value.len() as u64)
 }
 
+/// Whether an error says that stored bytes are not what was written, rather than that the disk or
+/// the system fails.
+pub(crate) fn is_damage(error: &DataError) -> bool {
+    matches!(error.kind(), rocksdb::ErrorKind::Corruption)
+}
+
 /// The RocksDB that holds all local shards' keys and applied records.
 pub(crate) struct DataStore {
     db: DB,
     background: Arc<FirstFault<String>>,
+    flushes: Arc<AtomicU64>,
+    options: Options,
+    incoming: PathBuf,
 }
 
 /// Learns of a flush or compaction that failed: without a write-ahead log RocksDB continues to take
 /// writes after some of these failures, until its memtables are full.
 struct BackgroundErrors(Arc<FirstFault<String>>);
+
+/// Counts the flushes that have ended.
+struct Flushes(Arc<AtomicU64>);
+
+impl EventListener for Flushes {
+    fn on_flush_completed(&self, _: &FlushJobInfo) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
 
 impl EventListener for BackgroundErrors {
     fn on_background_error(&self, reason: DBBackgroundErrorReason, status: MutableStatus) {
@@ -98,7 +121,7 @@ impl DataStore {
     ) -> Result<DataStore, rocksdb::Error> {
         let mut options = Options::default();
         options.create_if_missing(may_be_new);
-        options.set_write_buffer_size(MEMTABLE_BYTES);
+        options.set_write_buffer_size(limits::DATA_MEMTABLE_BYTES);
         options.set_max_write_buffer_number(4);
         options.set_max_background_jobs(2);
         options.set_compression_type(DBCompressionType::Lz4);
@@ -116,7 +139,11 @@ impl DataStore {
         options.set_max_bgerror_resume_count(0);
         let background = Arc::new(FirstFault::new());
         options.add_event_listener(BackgroundErrors(Arc::clone(&background)));
-        Ok(DataStore { db: DB::open(&options, directory)?, background })
+        let flushes = Arc::new(AtomicU64::new(0));
+        options.add_event_listener(Flushes(Arc::clone(&flushes)));
+        let db = DB::open(&options, directory)?;
+        let incoming = directory.join(INCOMING);
+        Ok(DataStore { db, background, flushes, options, incoming })
     }
 
     /// Calls `listener` once with the first failure of a flush or compaction, now if there was one.
@@ -153,30 +180,77 @@ impl DataStore {
         iterator.status().map(|()| !iterator.valid())
     }
 
-    /// The shard's applied record, if it has one.
+    /// The applied record of a space, if it has one.
     pub(crate) fn record(
         &self,
-        shard: ShardId,
+        space: SpaceId,
     ) -> Result<Option<Result<AppliedRecord, AppliedRecordError>>, rocksdb::Error> {
-        let bytes = self.db.get(record_key(shard))?;
+        let bytes = self.db.get(record_key(space))?;
         Ok(bytes.map(|bytes| AppliedRecord::decode(&bytes)))
+    }
+
+    /// The last entry of a space that a power cut can't take away any more (RULE 10): its record as
+    /// it stands in table files. `None` if it has no record there.
+    pub(crate) fn persisted(&self, space: SpaceId) -> Result<Option<LogId>, rocksdb::Error> {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(ReadTier::Persisted);
+        let bytes = self.db.get_opt(record_key(space), &options)?;
+        // One that can't be read is found by whoever needs what it says.
+        Ok(bytes.and_then(|bytes| AppliedRecord::decode(&bytes).ok()).map(|record| record.applied))
+    }
+
+    /// How many flushes of memtables have ended. What is [`persisted`](DataStore::persisted) changes
+    /// only with them.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Acquire)
+    }
+
+    /// The spaces of replicas that hold anything, ascending.
+    pub(crate) fn spaces(&self) -> Result<Vec<SpaceId>, rocksdb::Error> {
+        let mut spaces = Vec::new();
+        let mut iterator = self.db.raw_iterator();
+        iterator.seek(whole(STORE_SPACE).end);
+        while let Some(space) = iterator.key().and_then(space_of) {
+            spaces.push(space);
+            iterator.seek(whole(space).end);
+        }
+        iterator.status().map(|()| spaces)
+    }
+
+    /// Deletes everything of a space; views that were taken before still see it. Not durable by
+    /// itself: a start deletes again what no replica owns, and no space is given out twice (RULE
+    /// 12).
+    pub(crate) fn delete_space(&self, space: SpaceId) -> Result<(), rocksdb::Error> {
+        let range = whole(space);
+        let mut batch = WriteBatch::default();
+        batch.delete_range(range.start, range.end);
+        self.write(&batch)
+    }
+
+    /// As [`DataStore::delete_space`], before anything reads the store: whole files go at once,
+    /// which no view would survive.
+    pub(crate) fn delete_leftover_space(&self, space: SpaceId) -> Result<(), rocksdb::Error> {
+        // RocksDB includes the end: it must be a key of this space.
+        let last = user_key(space, &[0xff; 16]);
+        self.db.delete_file_in_range(&record_key(space)[..], &last[..])?;
+        self.delete_space(space)
     }
 
     /// Makes the records of new replicas durable. Blocks for a flush.
     pub(crate) fn put_records(
         &self,
-        records: &[(ShardId, AppliedRecord)],
+        records: &[(SpaceId, AppliedRecord)],
     ) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();
-        for (shard, record) in records {
-            batch.put(record_key(*shard), record.encode());
+        for (space, record) in records {
+            batch.put(record_key(*space), record.encode());
         }
         self.write(&batch)?;
         self.flush()
     }
 
     pub(crate) fn get(&self, space: SpaceId, key: &[u8]) -> Result<Option<Bytes>, rocksdb::Error> {
-        with_prefix(space, key, |full| self.db.get(full)).map(|value| value.map(Bytes::from))
+        with_user_key(space, key, |full| self.db.get(full)).map(|value| value.map(Bytes::from))
     }
 
     /// The values of `keys`, all as of one moment, if they have at most `bytes_max` bytes together,
@@ -188,7 +262,7 @@ impl DataStore {
         bytes_max: usize,
     ) -> Result<Found, rocksdb::Error> {
         if let [key] = keys {
-            let pinned = with_prefix(space, key, |full| self.db.get_pinned(full))?;
+            let pinned = with_user_key(space, key, |full| self.db.get_pinned(full))?;
             return Ok(match pinned {
                 Some(value) if value.len() > bytes_max => {
                     Found::Lengths(vec![Some(value.len() as u64)])
@@ -197,7 +271,7 @@ impl DataStore {
             });
         }
         let snapshot = self.db.snapshot();
-        let pin = |key: &Bytes| with_prefix(space, key, |full| snapshot.get_pinned(full));
+        let pin = |key: &Bytes| with_user_key(space, key, |full| snapshot.get_pinned(full));
         let mut values: Vec<Option<Bytes>> = Vec::with_capacity(keys.len());
         let mut bytes = 0;
         for key in keys {
@@ -230,9 +304,9 @@ impl DataStore {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(end_of(space, end));
         let mut iterator = self.db.raw_iterator_opt(options);
-        iterator.seek(prefixed(space, start));
+        iterator.seek(user_key(space, start));
         while let Some((key, value)) = iterator.item() {
-            if !visit(&key[SPACE_BYTES..], value) {
+            if !visit(&key[PREFIX_BYTES..], value) {
                 return Ok(());
             }
             iterator.next();
@@ -252,6 +326,36 @@ impl DataStore {
         self.db.flush()
     }
 
+    pub(crate) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    /// How the tables of this store are written.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Where snapshots are written that arrive.
+    pub(crate) fn incoming(&self) -> &Path {
+        &self.incoming
+    }
+
+    /// Deletes the files of snapshots that never became complete.
+    pub(crate) fn delete_incoming(&self) -> std::io::Result<()> {
+        match std::fs::remove_dir_all(&self.incoming) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// About how many bytes of table files and memtables `space` has.
+    pub(crate) fn space_bytes(&self, space: SpaceId) -> u64 {
+        let range = whole(space);
+        let sizes = self.db.get_approximate_sizes(&[Range::new(&range.start, &range.end)]);
+        // A figure for people only.
+        sizes.map_or(0, |sizes| sizes.first().copied().unwrap_or(0))
+    }
+
     pub(crate) fn statistics(&self) -> DataStatistics {
         let number = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
         DataStatistics {
@@ -260,46 +364,4 @@ impl DataStore {
             keys_estimate: number("rocksdb.estimate-num-keys"),
         }
     }
-}
-
-/// Key of the identity: no replica's space, and no applied record's key.
-fn identity_key() -> [u8; SPACE_BYTES + 1] {
-    let mut key = [1; SPACE_BYTES + 1];
-    key[..SPACE_BYTES].copy_from_slice(&RECORD_SPACE.0.to_be_bytes());
-    key
-}
-
-/// Key of a shard's applied record.
-pub(crate) fn record_key(shard: ShardId) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[..SPACE_BYTES].copy_from_slice(&RECORD_SPACE.0.to_be_bytes());
-    key[SPACE_BYTES..].copy_from_slice(&shard.0.to_be_bytes());
-    key
-}
-
-/// The store's key for `key` of `space`.
-pub(crate) fn prefixed(space: SpaceId, key: &[u8]) -> Vec<u8> {
-    let mut full = Vec::with_capacity(SPACE_BYTES + key.len());
-    full.extend_from_slice(&space.0.to_be_bytes());
-    full.extend_from_slice(key);
-    full
-}
-
-/// The store's key for `end` of `space`; without one, the end of the space.
-pub(crate) fn end_of(space: SpaceId, end: Option<&[u8]>) -> Vec<u8> {
-    match end {
-        Some(end) => prefixed(space, end),
-        None => (space.0 + 1).to_be_bytes().to_vec(),
-    }
-}
-
-/// As [`prefixed`], but without an allocation for keys of a usual length.
-fn with_prefix<T>(space: SpaceId, key: &[u8], run: impl FnOnce(&[u8]) -> T) -> T {
-    let mut small = [0; 128];
-    if SPACE_BYTES + key.len() > small.len() {
-        return run(&prefixed(space, key));
-    }
-    small[..SPACE_BYTES].copy_from_slice(&space.0.to_be_bytes());
-    small[SPACE_BYTES..SPACE_BYTES + key.len()].copy_from_slice(key);
-    run(&small[..SPACE_BYTES + key.len()])
 }

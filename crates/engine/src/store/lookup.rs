@@ -197,7 +197,7 @@ mod tests {
         let space = SpaceId(7);
         let mut batch = rocksdb::WriteBatch::default();
         for number in 0..1_000u64 {
-            batch.put(crate::store::data_store::prefixed(space, &number.to_be_bytes()), b"v");
+            batch.put(crate::store::layout::user_key(space, &number.to_be_bytes()), b"v");
         }
         data.write(&batch).expect("written");
         let request = ReadRequest::Count { start: Bytes::new(), end: None };

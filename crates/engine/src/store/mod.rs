@@ -3,5 +3,8 @@
 pub(crate) mod apply_batch;
 pub(crate) mod data_store;
 pub(crate) mod identity;
+pub(crate) mod layout;
 pub(crate) mod lookup;
+pub(crate) mod space_view;
+pub(crate) mod space_writer;
 pub(crate) mod staged;

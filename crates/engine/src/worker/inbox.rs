@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use quorate_host::ShardView;
-use quorate_raft::{Message, Reader, Run};
+use quorate_raft::{Message, Reader, Run, SnapshotOutcome};
 use quorate_types::{Index, NodeId, ReplicaId, ShardId, limits};
 use tokio::sync::oneshot;
 
 use crate::calls::call::Call;
+use crate::state::shards::DamagedReplica;
+use crate::worker::snapshots::ArrivedSnapshot;
 
 /// How far a replica has been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,17 @@ pub(crate) struct AppliedReplica {
     pub(crate) shard: ShardId,
     pub(crate) replica: ReplicaId,
     pub(crate) index: Index,
+}
+
+/// How far a replica's log may be purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PurgeBound {
+    pub(crate) shard: ShardId,
+    pub(crate) replica: ReplicaId,
+    /// The applied state is durable through this index, and older entries are not wanted.
+    pub(crate) to: Index,
+    /// Entries below this are kept for no follower.
+    pub(crate) kept_from: Index,
 }
 
 /// One input of a worker.
@@ -31,6 +44,14 @@ pub(crate) enum Input {
     Applied(Vec<AppliedReplica>),
     /// The log reader's answer.
     Fetched { shard: ShardId, replica: ReplicaId, reader: Reader, runs: Vec<Run> },
+    /// Everything before a snapshot is applied, and what comes after it waits: install it.
+    Install(Box<ArrivedSnapshot>),
+    /// The outcome of a snapshot that was to be sent.
+    SnapshotEnded { shard: ShardId, to: ReplicaId, outcome: SnapshotOutcome },
+    /// Logs that may be purged.
+    Purge(Vec<PurgeBound>),
+    /// A replica that must never speak again.
+    Damaged(DamagedReplica),
     /// A request for a view of all shards.
     View(oneshot::Sender<Vec<(ShardId, ShardView)>>),
     /// The directory is founded: its replicas may send.

@@ -6,4 +6,5 @@ pub(crate) mod inbox;
 pub(crate) mod pending_calls;
 pub(crate) mod queue;
 pub(crate) mod shared;
+pub(crate) mod snapshots;
 pub(crate) mod step;

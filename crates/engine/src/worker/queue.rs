@@ -3,6 +3,8 @@
 //! It has no bound of its own: those who request the items bound them (the kernel bounds what is
 //! handed to apply, one fetch runs per reader).
 
+use std::time::{Duration, Instant};
+
 use parking_lot::{Condvar, Mutex};
 
 struct State<T> {
@@ -38,6 +40,15 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Adds everything in `items` unless `bound` of them wait already; drops it once the queue is
+    /// closed.
+    pub(crate) fn push_within(&self, bound: usize, items: impl IntoIterator<Item = T>) {
+        let is_full = self.state.lock().items.len() >= bound;
+        if !is_full {
+            self.push_all(items);
+        }
+    }
+
     /// Closes the queue: nothing more will come.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
@@ -53,14 +64,24 @@ impl<T> Queue<T> {
 
     /// Waits and swaps everything out into the empty `items`; false once closed and empty.
     pub(crate) fn take(&self, items: &mut Vec<T>) -> bool {
+        self.take_within(items, None)
+    }
+
+    /// As [`Queue::take`], but waits no longer than `patience`; `items` stays empty then.
+    pub(crate) fn take_within(&self, items: &mut Vec<T>, patience: Option<Duration>) -> bool {
         assert!(items.is_empty(), "items of the last turn were left behind");
+        let end = patience.map(|patience| Instant::now() + patience);
         let mut state = self.state.lock();
         while state.items.is_empty() {
             if state.closed {
                 return false;
             }
             state.waiting = true;
-            self.wake.wait(&mut state);
+            match end {
+                None => self.wake.wait(&mut state),
+                Some(end) if self.wake.wait_until(&mut state, end).timed_out() => break,
+                Some(_) => {}
+            }
         }
         state.waiting = false;
         std::mem::swap(&mut state.items, items);

@@ -7,17 +7,22 @@ use quorate_transport::{Transport, WallClock};
 
 use crate::cluster::bootstrap_state::BootstrapState;
 use crate::state::engine_state::EngineState;
-use crate::worker::apply::ApplyJob;
+use crate::worker::apply::ApplyTask;
 use crate::worker::fetch::FetchJob;
 use crate::worker::inbox::Inbox;
 use crate::worker::queue::Queue;
+use crate::worker::snapshots::{ReceiveTask, SendTask};
 use crate::worker::step::Observer;
 
-/// The queues from the workers to the threads that apply and read back.
+/// The queues from the workers to the threads behind them.
 #[derive(Clone, Default)]
 pub(crate) struct Queues {
-    pub(crate) applies: Arc<Queue<ApplyJob>>,
+    pub(crate) applies: Arc<Queue<ApplyTask>>,
     pub(crate) fetches: Arc<Queue<FetchJob>>,
+    /// For the thread that sends snapshots.
+    pub(crate) sent: Arc<Queue<SendTask>>,
+    /// For the thread that receives them.
+    pub(crate) received: Arc<Queue<ReceiveTask>>,
 }
 
 /// Passed to each worker and each thread behind them when they are made.

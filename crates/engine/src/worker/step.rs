@@ -1,13 +1,18 @@
 //! A step worker: the thread that owns the kernels of its shards and carries out their turns.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_host::{Answer, Apply, Event, Host, HostRefusal, ReplicaInit, ShardLoss, Ticket, Turn};
-use quorate_log::{LogStore, LogWriter, ShardWrite, TurnWrite};
-use quorate_raft::Message;
+use quorate_host::{
+    Answer, Apply, Event, Host, HostRefusal, ReplicaInit, ShardInstall, ShardLoss, ShardRole,
+    Ticket, Turn,
+};
+use quorate_log::{EndReason, LogStore, LogWriter, ReplicaEnd, ShardPurge, ShardWrite, TurnWrite};
+use quorate_raft::{Message, Role};
 use quorate_transport::{ShardMessage, Transport, WallClock};
 use quorate_types::{LogId, Monotonic, NodeId, ShardId, WallMillis, limits};
+use rustc_hash::FxHashMap;
 
 use crate::calls::call::{Call, CallKind, Outcome};
 use crate::calls::progress::Stage;
@@ -16,12 +21,14 @@ use crate::error::FatalError;
 use crate::peer::replies::Replies;
 use crate::state::clock;
 use crate::state::engine_state::EngineState;
+use crate::state::shards::DamagedReplica;
 use crate::state::stall::Stalled;
-use crate::worker::apply::ApplyJob;
+use crate::worker::apply::{ApplyJob, ApplyTask};
 use crate::worker::fetch::FetchJob;
-use crate::worker::inbox::{AppliedReplica, Inbox, Input};
+use crate::worker::inbox::{AppliedReplica, Inbox, Input, PurgeBound};
 use crate::worker::pending_calls::{PendingCall, PendingCalls};
 use crate::worker::shared::{Queues, WorkerShared};
+use crate::worker::snapshots::{ArrivedSnapshot, ReceiveTask, SendTask};
 
 /// Longest sleep of a worker that has no timer to wait for.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -42,6 +49,12 @@ pub(crate) struct Worker {
     /// What it last reported to the engine's [`Stalls`](crate::state::stall::Stalls).
     stalled: Stalled,
     pending_calls: PendingCalls,
+    /// Snapshots that the host is told to install with the next turn.
+    arrived: FxHashMap<ShardId, Box<ArrivedSnapshot>>,
+    /// Snapshots that were taken, by the turn whose write makes them the state of the log.
+    installing: VecDeque<(u64, Box<ArrivedSnapshot>)>,
+    /// Replicas that end with the next turn.
+    ends: Vec<ReplicaEnd>,
     replies: Replies,
     inbox: Arc<Inbox>,
     state: Arc<EngineState>,
@@ -68,6 +81,9 @@ impl Worker {
             silent,
             stalled: Stalled::default(),
             pending_calls: PendingCalls::default(),
+            arrived: FxHashMap::default(),
+            installing: VecDeque::new(),
+            ends: Vec::new(),
             replies: Replies::new(Arc::clone(&shared.transport)),
             inbox: Arc::clone(&shared.inboxes[index]),
             state: Arc::clone(&shared.state),
@@ -147,7 +163,10 @@ impl Worker {
                     self.host.handle(now, wall, Event::Message { from, shard, message });
                 }
             }
-            Input::Persisted(turn) => self.host.handle(now, wall, Event::Persisted { turn }),
+            Input::Persisted(turn) => {
+                self.adopt_installed(turn);
+                self.host.handle(now, wall, Event::Persisted { turn });
+            }
             Input::Applied(applied) => {
                 for AppliedReplica { shard, replica, index } in applied {
                     self.host.handle(now, wall, Event::Applied { shard, replica, index });
@@ -156,6 +175,17 @@ impl Worker {
             Input::Fetched { shard, replica, reader, runs } => {
                 self.host.handle(now, wall, Event::Fetched { shard, replica, reader, runs });
             }
+            Input::Install(arrived) => self.install(now, wall, arrived),
+            Input::SnapshotEnded { shard, to, outcome } => {
+                self.host.handle(now, wall, Event::SnapshotEnded { shard, to, outcome });
+            }
+            Input::Purge(bounds) => {
+                for PurgeBound { shard, replica, to, kept_from } in bounds {
+                    let purge = Event::Purge { shard, replica, to, kept_from };
+                    self.host.handle(now, wall, purge);
+                }
+            }
+            Input::Damaged(damaged) => self.end_damaged(now, damaged),
             Input::View(sender) => {
                 let views = self.host.shards().filter_map(|id| Some((id, self.host.view(id)?)));
                 drop(sender.send(views.collect()));
@@ -165,6 +195,21 @@ impl Worker {
             Input::Stop => return true,
         }
         false
+    }
+
+    fn install(&mut self, now: Monotonic, wall: WallMillis, arrived: Box<ArrivedSnapshot>) {
+        let ArrivedSnapshot { shard, to, from, term, ref record, .. } = *arrived;
+        let install = Event::Install {
+            shard,
+            to,
+            from,
+            term,
+            base: record.applied,
+            membership: record.membership.clone(),
+            descriptor_version: record.epoch.version,
+        };
+        self.arrived.insert(shard, arrived);
+        self.host.handle(now, wall, install);
     }
 
     fn event_of(&mut self, call: Call) -> Event {
@@ -183,11 +228,52 @@ impl Worker {
 
     /// Appends are sent first, so that the followers' disks work in parallel with ours.
     fn carry_out(&mut self, turn: Turn) {
-        if let Some(loss) = turn.losses.first() {
+        let Turn {
+            send,
+            write,
+            accepted,
+            applies,
+            answers,
+            fetches,
+            roles,
+            changes,
+            snapshots,
+            installs,
+            purges,
+            control,
+            notes,
+            losses,
+        } = turn;
+        // Nobody asks for changes of members yet, and without node liveness there is no control.
+        assert!(changes.is_empty() && control.is_empty() && notes.is_empty(), "nobody asked");
+        if let Some(loss) = losses.first() {
             self.end_by_loss(loss);
             return;
         }
-        for (node, messages) in turn.send {
+        self.send(send);
+        self.write(write, purges, &installs);
+        for role in roles {
+            self.follow_role(&role);
+        }
+        for (ticket, id) in accepted {
+            self.replies.tell(&self.pending_calls.get(ticket).completion, Stage::Accepted(id));
+        }
+        if !applies.is_empty() {
+            self.hand_to_apply(applies);
+        }
+        let worker = self.index;
+        self.queues.fetches.push_all(fetches.into_iter().map(|fetch| FetchJob { worker, fetch }));
+        self.state.transfers.want(snapshots.len());
+        let begin = |wanted| SendTask::Begin { worker, wanted };
+        self.queues.sent.push_all(snapshots.into_iter().map(begin));
+        for (ticket, answer) in answers {
+            self.answer(ticket, answer);
+        }
+        self.replies.flush();
+    }
+
+    fn send(&self, send: Vec<(NodeId, Vec<(ShardId, Message)>)>) {
+        for (node, messages) in send {
             if let Some(observer) = &self.observer {
                 messages.iter().for_each(|(shard, m)| observer.handle_sent(node, *shard, m));
             }
@@ -197,33 +283,96 @@ impl Worker {
                 .collect();
             self.transport.send_messages(node, messages);
         }
-        if let Some((number, writes)) = turn.write {
-            let of_replica = |written: quorate_host::ShardWrite| {
-                let quorate_host::ShardWrite { shard, replica, write } = written;
-                ShardWrite { shard, replica, write, space: None }
-            };
-            let writes = writes.into_iter().map(of_replica).collect();
-            let (worker, number) = (self.index, Some(number));
-            self.writer.submit(TurnWrite { worker, number, writes, ..TurnWrite::default() });
+    }
+
+    /// Everything that a turn changes in the logs goes to the writer as one unit, so that a replica
+    /// that ends is written to no more.
+    fn write(
+        &mut self,
+        write: Option<(u64, Vec<quorate_host::ShardWrite>)>,
+        purges: Vec<quorate_host::ShardPurge>,
+        installs: &[ShardInstall],
+    ) {
+        let (number, writes) = write.map_or((None, Vec::new()), |(n, writes)| (Some(n), writes));
+        self.end_installs(number, installs);
+        let ends = std::mem::take(&mut self.ends);
+        if writes.is_empty() && purges.is_empty() && ends.is_empty() {
+            return;
         }
-        for role in turn.roles {
-            let leader = role.role.leader.map(|(_, node)| node);
-            let shard = self.state.shards.get(role.shard).expect("only hosted shards have roles");
-            shard.set_leader(leader, role.role.serving);
+        let space_of = |shard| self.installing.iter().find(|(_, it)| it.shard == shard);
+        let writes =
+            writes.into_iter().map(|quorate_host::ShardWrite { shard, replica, write }| {
+                let space = write.install.as_ref().map(|_| {
+                    let (_, arrived) = space_of(shard).expect("it was told to install");
+                    arrived.space
+                });
+                ShardWrite { shard, replica, write, space }
+            });
+        let purges = purges.into_iter().map(|purge| {
+            let quorate_host::ShardPurge { shard, replica, base, membership } = purge;
+            ShardPurge { shard, replica, base, base_membership: membership }
+        });
+        let (writes, purges) = (writes.collect(), purges.collect());
+        self.writer.submit(TurnWrite { worker: self.index, number, purges, writes, ends });
+    }
+
+    /// What the host decided about the snapshots that have arrived. One that it takes is put in
+    /// force once turn `number` is durable (RULE 13).
+    fn end_installs(&mut self, number: Option<u64>, installs: &[ShardInstall]) {
+        for ShardInstall { shard, replica, outcome } in installs {
+            let arrived = self.arrived.remove(shard).expect("it was told to install");
+            let (shard, to) = (*shard, *replica);
+            match outcome {
+                Ok(base) => {
+                    assert_eq!(*base, arrived.record.applied, "shard {shard} installs another");
+                    let turn = number.expect("an install is in its turn's write");
+                    self.installing.push_back((turn, arrived));
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    self.queues.received.push_all([ReceiveTask::Refused { shard, to, why }]);
+                    self.queues.applies.push_all([ApplyTask::Resume { shard, replica: to }]);
+                }
+            }
         }
-        for (ticket, id) in turn.accepted {
-            self.replies.tell(&self.pending_calls.get(ticket).completion, Stage::Accepted(id));
+    }
+
+    /// Everything through turn `turn` is durable: snapshots that were installed by then are put in
+    /// force.
+    fn adopt_installed(&mut self, turn: u64) {
+        while self.installing.front().is_some_and(|(number, _)| *number <= turn) {
+            let (_, arrived) = self.installing.pop_front().expect("looked at just now");
+            self.queues.applies.push_all([ApplyTask::Adopt(arrived)]);
         }
-        if !turn.applies.is_empty() {
-            self.hand_to_apply(turn.applies);
+    }
+
+    fn follow_role(&self, role: &ShardRole) {
+        let leader = role.role.leader.map(|(_, node)| node);
+        // The role of a replica that was given up in this turn interests nobody.
+        let Some(shard) = self.state.shards.get(role.shard) else { return };
+        shard.set_leader(leader, role.role.serving);
+        if role.role.role != Role::Leader && self.state.transfers.is_wanted() {
+            self.queues.sent.push_all([SendTask::StepDown(role.shard)]);
         }
-        self.queues
-            .fetches
-            .push_all(turn.fetches.into_iter().map(|fetch| FetchJob { worker: self.index, fetch }));
-        for (ticket, answer) in turn.answers {
-            self.answer(ticket, answer);
-        }
-        self.replies.flush();
+    }
+
+    /// Gives up a replica that may have lost what it promised (RULE 5): nothing of it leaves any
+    /// more, and it is noted durably, so that no later start trusts what may be readable then.
+    fn end_damaged(&mut self, now: Monotonic, damaged: DamagedReplica) {
+        let DamagedReplica { shard, replica, what } = damaged;
+        let state = self.state.shards.get(shard).filter(|state| state.replica == replica);
+        // It was found damaged in two places, or its engine is stopping.
+        let Some(state) = state else { return };
+        tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
+        state.end(what.clone());
+        self.host.remove(now, shard);
+        self.silent.retain(|silent| silent.shard != shard);
+        self.arrived.remove(&shard);
+        self.installing.retain(|(_, arrived)| arrived.shard != shard);
+        self.queues.applies.push_all([ApplyTask::End { shard, replica }]);
+        self.queues.received.push_all([ReceiveTask::Ended { shard, to: replica }]);
+        self.queues.sent.push_all([SendTask::StepDown(shard)]);
+        self.ends.push(ReplicaEnd { shard, replica, why: EndReason::Damaged(what) });
     }
 
     /// An older copy of the directory was put back: its replicas may have forgotten promises, so nothing
@@ -241,7 +390,7 @@ impl Worker {
     /// is committed.
     fn hand_to_apply(&mut self, applies: Vec<Apply>) {
         for apply in &applies {
-            let shard = self.state.shards.get(apply.shard).expect("only hosted shards are applied");
+            let shard = self.state.shards.find(apply.shard).expect("it lived here a moment ago");
             shard.position.publish_commit(apply.committed.range.end.previous());
         }
         let (calls, replies) = (&mut self.pending_calls, &mut self.replies);
@@ -258,7 +407,7 @@ impl Worker {
                     }
                     waiting.push((index, completion));
                 }
-                ApplyJob { shard, replica, committed, callers: waiting }
+                ApplyTask::Entries(ApplyJob { shard, replica, committed, callers: waiting })
             },
         ));
     }
@@ -267,7 +416,7 @@ impl Worker {
         let PendingCall { completion, shard, .. } = self.pending_calls.remove(ticket);
         let outcome = match answer {
             Answer::Refused(HostRefusal::StaleVersion { .. }) => {
-                let state = self.state.shards.get(shard).expect("its replica has just answered");
+                let state = self.state.shards.find(shard).expect("its replica has just answered");
                 Outcome::Stale(Box::new(state.descriptor()))
             }
             Answer::Refused(refusal) => Outcome::Refused(refusal),

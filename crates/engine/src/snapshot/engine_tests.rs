@@ -1,0 +1,111 @@
+//! Goal: a follower that was away until its leader's log began later than it ended gets the state as
+//! a snapshot, and then is a follower like any other. Method: real engines that keep little log.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_machine::KvMachine;
+use quorate_types::{Index, NodeId};
+
+use crate::api::engine::Engine;
+use crate::calls::read::ReadLevel;
+use crate::state::counters::CounterValues;
+use crate::test_engines::{HANG, KEY, SHARD, TestEngines};
+
+/// Bytes of entries that a log keeps.
+const KEPT_BYTES: u64 = 1 << 20;
+/// Bytes of a value.
+const VALUE_BYTES: usize = 16 << 10;
+const AWAY: NodeId = NodeId(3);
+
+async fn open() -> TestEngines {
+    TestEngines::open_keeping(3, 3, || Box::new(KvMachine), KEPT_BYTES).await
+}
+
+fn key(number: u64) -> Vec<u8> {
+    [&[0, 0][..], &number.to_be_bytes()].concat()
+}
+
+fn value(number: u64) -> Bytes {
+    (0..VALUE_BYTES as u64).map(|at| (number.wrapping_mul(31) + at * 7 / 5) as u8).collect()
+}
+
+async fn write(engine: &Engine, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        engine.put(key(number), value(number)).await.expect("two of three are up");
+    }
+}
+
+/// Completes once `is_so` is; panics after a long while.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + HANG;
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn counters(engine: &Engine) -> CounterValues {
+    engine.running.state().counters.values()
+}
+
+fn base(engine: &Engine) -> Index {
+    let held = engine.running.log().held(SHARD).expect("it lives here");
+    held.base
+}
+
+/// Stops node 3 and writes until no log of the others reaches back to where it stopped. Returns how
+/// many values there are.
+async fn leave_behind(cluster: &mut TestEngines) -> u64 {
+    write(&cluster.engines[0], 0..20).await;
+    let away = cluster.engines.pop().expect("the third");
+    let left_at = away.running.state().shards.get(SHARD).expect("here").position.get().applied;
+    away.shutdown().await;
+    let mut written = 20;
+    while cluster.engines.iter().any(|engine| base(engine) <= left_at) {
+        assert!(written < 10_000, "no log is purged");
+        write(&cluster.engines[0], written..written + 50).await;
+        written += 50;
+    }
+    written
+}
+
+async fn assert_same(one: &Engine, other: &Engine, written: u64) {
+    for number in 0..written {
+        let wanted = Some(value(number));
+        for engine in [one, other] {
+            let found = engine.get(&key(number), ReadLevel::Stale).await.expect("up");
+            assert_eq!(found, wanted, "value {number} at node {}", engine.node());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_lacks_purged_entries_gets_a_snapshot() {
+    let mut cluster = open().await;
+    let written = leave_behind(&mut cluster).await;
+    let back = cluster.reopen(AWAY);
+    until("the snapshot is in force", || counters(&back).snapshots_received == 1).await;
+    write(&cluster.engines[0], written..written + 10).await;
+    let written = written + 10;
+    let position = |engine: &Engine| {
+        engine.running.state().shards.get(SHARD).expect("here").position.get().applied
+    };
+    let newest = cluster.engines.iter().map(position).max().expect("two");
+    until("it has caught up", || position(&back) >= newest).await;
+    assert_same(&cluster.engines[0], &back, written).await;
+    let sent: u64 = cluster.engines.iter().map(|it| counters(it).snapshots_sent).sum();
+    assert_eq!(sent, 1, "it is sent once");
+
+    // What it holds now is its own: after a restart, too, and with nobody to ask for more.
+    back.shutdown().await;
+    let back = cluster.reopen(AWAY);
+    back.wait_ready(HANG).await.expect("two others are up");
+    assert_eq!(counters(&back).snapshots_received, 0, "it lacks nothing");
+    assert_same(&cluster.engines[0], &back, written).await;
+    let other = cluster.engines.pop().expect("the second");
+    other.shutdown().await;
+    back.put(KEY.to_vec(), "with its vote").await.expect("two of three");
+    cluster.engines.push(back);
+    cluster.stop().await;
+}

@@ -1,0 +1,159 @@
+//! Keeps the log of a node within its bound: flushes the data that would have to be applied again,
+//! and has entries purged that are not needed any more.
+//!
+//! Below its bound, the log keeps everything, so that a follower that comes back after a while finds
+//! there what it lacks. Above it, each shard gives up the same part of its log, but nothing that is
+//! not yet in a table of the data store (RULE 10), and nothing that a follower that keeps up is
+//! about to read. Far above it, slow followers are not waited for either: they get a snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_log::{HeldLog, LogStore};
+use quorate_types::{Index, ShardId, limits};
+
+use crate::error::FatalError;
+use crate::state::engine_state::EngineState;
+use crate::state::shards::LocalShard;
+use crate::store::data_store::{DataError, DataStore, is_damage};
+use crate::worker::inbox::{Inbox, Input, PurgeBound};
+
+/// Pause between two looks: one atomic is read as long as the log is within its bound.
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
+/// Bytes of a log that are not worth a purge, which writes a record.
+const PURGED_BYTES_MIN: u64 = 64 << 10;
+
+/// Watches the log of one node.
+pub(crate) struct LogBound {
+    log: Arc<LogStore>,
+    data: Arc<DataStore>,
+    state: Arc<EngineState>,
+    inboxes: Vec<Arc<Inbox>>,
+    kept_bytes_max: u64,
+    /// The flushes of the data store that were seen.
+    flushes: u64,
+    /// Bytes appended to the log when the data store was last flushed from here.
+    flushed_at: u64,
+}
+
+impl LogBound {
+    /// Purges a log that holds more than `kept_bytes_max`.
+    pub(crate) fn new(
+        log: Arc<LogStore>,
+        data: Arc<DataStore>,
+        state: Arc<EngineState>,
+        inboxes: Vec<Arc<Inbox>>,
+        kept_bytes_max: u64,
+    ) -> LogBound {
+        let flushed_at = log.statistics().run_bytes;
+        LogBound { log, data, state, inboxes, kept_bytes_max, flushes: 0, flushed_at }
+    }
+
+    /// One look. Blocks for the disk if data has to be flushed.
+    pub(crate) fn look(&mut self) {
+        let held_bytes = self.log.held_bytes();
+        if held_bytes <= self.kept_bytes_max || self.state.fatal.is_set() {
+            return;
+        }
+        let appended = self.log.statistics().run_bytes;
+        let since = appended.saturating_sub(self.flushed_at);
+        let flushes = self.data.flushes();
+        if flushes == self.flushes && since < limits::LOG_FLUSH_BYTES.min(self.kept_bytes_max) {
+            return;
+        }
+        // Usually RocksDB has flushed a full memtable meanwhile. If commands leave little data, it
+        // has not, and their entries would stay for ever.
+        let outcome = if flushes == self.flushes { self.flush(appended) } else { Ok(()) };
+        self.flushes = self.data.flushes();
+        match outcome.and_then(|()| self.bounds()) {
+            Ok(bounds) => self.purge(bounds),
+            Err(error) => self.state.fatal.latch(FatalError::Data(error.to_string())),
+        }
+    }
+
+    fn flush(&mut self, appended: u64) -> Result<(), DataError> {
+        self.flushed_at = appended;
+        self.data.flush()
+    }
+
+    /// Through where each replica's log may be purged.
+    fn bounds(&self) -> Result<Vec<(usize, PurgeBound)>, DataError> {
+        let logs = self.log.held_all();
+        let total: u64 = logs.iter().map(|(_, held)| held.bytes).sum();
+        let worth = PURGED_BYTES_MIN.min(total / (2 * logs.len().max(1) as u64));
+        let mut bounds = Vec::new();
+        for (shard, held) in logs {
+            let Some(state) = self.state.shards.get(shard) else { continue };
+            let share = share_of(held.bytes, total, self.kept_bytes_max);
+            if held.bytes - share < worth {
+                continue;
+            }
+            let persisted = match self.data.persisted(state.space()) {
+                Ok(persisted) => persisted.map_or(Index(0), |id| id.index),
+                // Whoever needs the record finds the damage, too.
+                Err(error) if is_damage(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let bound = self.bound(state, shard, &held, (share, total), persisted);
+            bounds.extend(bound.map(|bound| (state.worker, bound)));
+        }
+        Ok(bounds)
+    }
+
+    fn bound(
+        &self,
+        state: &LocalShard,
+        shard: ShardId,
+        held: &HeldLog,
+        (share, total): (u64, u64),
+        persisted: Index,
+    ) -> Option<PurgeBound> {
+        let kept = self.log.index_within(shard, share)?.previous();
+        let held_max = share_of(held.bytes, total, limits::LOG_HELD_BYTES_MAX);
+        let kept_from = match held_max < held.bytes {
+            true => self.log.index_within(shard, held_max)?,
+            false => Index(0),
+        };
+        let to = kept.min(persisted);
+        (to > held.base).then_some(PurgeBound { shard, replica: state.replica, to, kept_from })
+    }
+
+    fn purge(&self, bounds: Vec<(usize, PurgeBound)>) {
+        let mut by_worker = vec![Vec::new(); self.inboxes.len()];
+        for (worker, bound) in bounds {
+            by_worker[worker].push(bound);
+        }
+        for (inbox, bounds) in self.inboxes.iter().zip(by_worker) {
+            if !bounds.is_empty() {
+                inbox.push(Input::Purge(bounds));
+            }
+        }
+    }
+}
+
+/// What a log of `bytes` may keep of `bound`, if all logs have `total` together.
+fn share_of(bytes: u64, total: u64, bound: u64) -> u64 {
+    if total <= bound {
+        return bytes;
+    }
+    let share = u128::from(bytes) * u128::from(bound) / u128::from(total);
+    u64::try_from(share).expect("at most `bytes`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: shares add up to no more than the bound, and a log within it keeps everything.
+    #[test]
+    fn shares_add_up_to_the_bound() {
+        for logs in [&[1, 2, 3][..], &[0, 1_000_000, 7], &[u64::MAX / 2, 5]] {
+            let total = logs.iter().sum();
+            for bound in [1, 5, 1_000, 900_000, u64::MAX] {
+                let shares = logs.iter().map(|bytes| share_of(*bytes, total, bound));
+                let sum: u64 = shares.sum();
+                assert!(sum <= bound && (total > bound || sum == total), "{logs:?} of {bound}");
+            }
+        }
+    }
+}
