@@ -1,7 +1,7 @@
 //! Every shard's durable log, in one RocksDB.
 //!
-//! A turn of the engine ends in one batch and one sync for all shards that it touched: all writes
-//! that wait for a sync share its cost. A log is stored as the runs that its kernel made, byte for
+//! Turns of the engine's workers are one ordered stream of changes: writes, purges, installs of
+//! snapshots, ends of replicas. All turns that wait for a sync share one batch and its cost. A log is stored as the runs that its kernel made, byte for
 //! byte; hard states, identities and bases are small records beside them.
 //!
 //! The crate decides nothing about consensus (that is `quorate-raft`), keeps no entries in memory
@@ -20,6 +20,8 @@
 //!   before it returns.
 //! - Runs are disjoint (RULE 7); a start verifies each and that none is missing. A replica whose
 //!   runs are damaged is reported, never repaired by guessing (RULE 5).
+//! - The first index and the bytes of every stored run are in memory: a purge reads nothing, and
+//!   [`LogStore::held`] and its like tell at any time how much is stored.
 //! - A torn tail of the write-ahead log was never acknowledged and is dropped, even one with a hole
 //!   instead of an early end; a directory with any other damage in that log is refused (RULE 9).
 //!

@@ -76,6 +76,11 @@ impl RunIndex {
         self.last = last;
     }
 
+    /// True if a run holds the entry at `index`, maybe at or below the base.
+    pub(crate) fn holds(&self, index: Index) -> bool {
+        index <= self.last && self.runs.front().is_some_and(|run| run.first <= index)
+    }
+
     /// True if the run at `first` is in batch number `batch`.
     pub(crate) fn is_in(&self, batch: u64, first: Index) -> bool {
         self.newest.0 == batch && first >= self.newest.1

@@ -39,6 +39,8 @@ fn a_raised_base_drops_whole_runs_only() {
         let firsts = deleted(|delete| log.raise_base(Index(base), delete));
         assert_eq!(firsts, [11, 16, 21][..dropped], "to {base}");
         assert_eq!(left(&log), (RUNS[3 - kept..].to_vec(), base..last), "to {base}");
+        let held = RUNS.get(3 - kept).map_or(last + 1, |(first, _)| *first)..=last;
+        assert!((0..50).all(|at| log.holds(Index(at)) == held.contains(&at)), "to {base}");
     }
     let mut log = index(&RUNS, 25);
     assert_eq!(deleted(|delete| log.reset(Index(12), delete)), [11, 16, 21]);

@@ -176,6 +176,10 @@ impl LogStore {
         assert!(range.start < range.end, "nothing to read in {range:?}");
         let index = range.start;
         let living = self.living(shard).ok_or(LogReadError::Unknown { shard })?;
+        // A look for a purged entry would pass over the remains of purges.
+        if !living.log.lock().holds(index) {
+            return Err(LogReadError::Absent { shard, index });
+        }
         let place = Place { db: &self.db, family: self.family(&living.family), shard };
         match place.read(range, bytes_max) {
             Ok(runs) if runs.is_empty() => Err(LogReadError::Absent { shard, index }),

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::*;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use quorate_log::{LogFault, LogOptions, LogStore, LogWriter, TurnWrite, WriteHook};
+use quorate_log::{EndReason, LogFault, LogOptions, LogStore, LogWriter, TurnWrite, WriteHook};
+use quorate_types::ShardId;
 
 type Completion = Result<Vec<(usize, u64)>, LogFault>;
 
@@ -72,6 +73,36 @@ fn turns_gather_while_a_batch_syncs() {
     assert_eq!(store.statistics().syncs - syncs_before, 2);
     assert_eq!(entries(&store, 0, 11, 99).len(), 10);
     assert_eq!(entries(&store, 1, 11, 99).len(), 9);
+}
+
+/// Goal: turns that nobody waits for are made durable in their order with the others, and nobody
+/// is told of them. Method: purges between appends, the last ones alone.
+#[test]
+fn turns_without_a_number_are_written_in_silence() {
+    let disk = Disk::new();
+    let (store, _) = disk.open();
+    let store = Arc::new(store);
+    store.create_replicas(&[replica(0)]).expect("new");
+    let (writer, told) = spawn(&store);
+    let purge = |to| TurnWrite { purges: vec![purging(0, id(2, to))], ..TurnWrite::default() };
+    for number in 1..=50 {
+        writer.submit(turn(0, number, 10 + number));
+        writer.submit(purge(10 + number));
+    }
+    let mut numbers = Vec::new();
+    while numbers.len() < 50 {
+        let batch = told.recv().expect("told").expect("durable");
+        assert!(!batch.is_empty());
+        numbers.extend(batch.into_iter().map(|(_, number)| number));
+    }
+    assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
+    writer.submit(TurnWrite { ends: vec![ending(0, EndReason::Removed)], ..TurnWrite::default() });
+    writer.submit(turn(0, 51, 61));
+    assert_eq!(told.recv().expect("told"), Ok(vec![(0, 51)]), "skipped, and told all the same");
+    writer.shutdown();
+    assert_eq!(told.try_iter().count(), 0);
+    assert_eq!((store.statistics().purges, store.statistics().skipped_parts), (50, 1));
+    assert_eq!(store.held(ShardId(0)), None);
 }
 
 /// Goal: shutdown writes everything that was submitted.
