@@ -1,11 +1,12 @@
 //! Measures two transports of one process that talk over loopback: throughput of append messages
-//! in batches, round trip of a single heartbeat, and the CPU time of the whole process.
+//! in batches, round trip of a single heartbeat, alone and beside a full snapshot lane, and the CPU
+//! time of the whole process.
 //!
 //! `cargo run --release -p quorate-transport --example loopback`
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use quorate_transport::{
 };
 use quorate_types::{
     ClusterId, Incarnation, Index, LogId, NodeId, NodeInstance, ReplicaId, ShardId, StoreId, Term,
-    WallMillis,
+    WallMillis, limits,
 };
 
 const SHARDS: u64 = 48;
@@ -30,6 +31,8 @@ struct Counter {
     received: AtomicUsize,
     connected: Mutex<bool>,
     changed: Condvar,
+    /// How long each frame of snapshot parts takes.
+    part_takes: Mutex<Duration>,
 }
 
 impl Counter {
@@ -58,6 +61,13 @@ impl Receiver for Counter {
 
     fn handle_forwards(&self, _from: NodeId, forwards: Vec<Forward>) {
         self.add(forwards.len());
+    }
+
+    fn handle_snapshot_parts(&self, _from: NodeId, _parts: Vec<Bytes>) {
+        let takes = *self.part_takes.lock();
+        if !takes.is_zero() {
+            std::thread::sleep(takes);
+        }
     }
 
     fn handle_datagram(&self, _from: NodeId, _datagram: Bytes) {
@@ -149,6 +159,29 @@ impl Pair {
         );
     }
 
+    /// The round trip of a heartbeat while the snapshot lane is kept full, and each part takes its
+    /// receiver so long.
+    fn round_trip_beside_snapshots(&self, part_takes: Duration) {
+        *self.at_two.part_takes.lock() = part_takes;
+        let part = Bytes::from(vec![7; limits::SNAPSHOT_CHUNK_BYTES_MAX]);
+        let received = || self.two.statistics().peers[&NodeId(1)].snapshot_bytes_received;
+        let (before, started) = (received(), Instant::now());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    if self.one.send_snapshot_part(NodeId(2), part.clone()).is_err() {
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                }
+            });
+            self.round_trip(false);
+            done.store(true, Ordering::Relaxed);
+        });
+        let rate = (received() - before) as f64 / started.elapsed().as_secs_f64();
+        println!("  beside snapshots at {:.0} MB/s, {part_takes:?} a part", rate / 1e6);
+    }
+
     /// One heartbeat there, one back, again and again.
     fn round_trip(&self, datagram: bool) {
         let mut micros = Vec::new();
@@ -211,6 +244,9 @@ fn main() {
     println!("loopback, mutual TLS, {cores} cores, one direction, {SHARDS} shards");
     pair.round_trip(false);
     pair.round_trip(true);
+    for part_takes in [Duration::ZERO, Duration::from_millis(20)] {
+        pair.round_trip_beside_snapshots(part_takes);
+    }
     for (entries, bytes, batch) in
         [(1, 64, 1), (1, 64, 48), (8, 64, 48), (64, 64, 48), (16, 1024, 48), (256, 1024, 16)]
     {

@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{CLUSTER, Event, Node, authority, heartbeat, identities};
@@ -16,6 +17,9 @@ use quorate_types::{ClusterId, Incarnation, NodeId, NodeInstance, StoreId, WallM
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::oneshot;
+
+/// Bounds only a failing test.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client that speaks QUIC and TLS as node `tls`, and otherwise what a test wants.
 struct Rogue {
@@ -55,7 +59,8 @@ impl Rogue {
     }
 
     async fn closed(&self) -> String {
-        match self.connection.closed().await {
+        let closed = tokio::time::timeout(PATIENCE, self.connection.closed()).await;
+        match closed.expect("the connection is ended") {
             ConnectionError::ApplicationClosed(close) => {
                 String::from_utf8_lossy(&close.reason).into_owned()
             }

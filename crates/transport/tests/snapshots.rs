@@ -21,7 +21,7 @@ fn statistics(node: &Node, peer: u64) -> PeerStatistics {
 
 /// Waits until `is_so`.
 async fn until(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..2_000 {
+    for _ in 0..4_000 {
         if is_so() {
             return;
         }
