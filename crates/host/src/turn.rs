@@ -382,8 +382,13 @@ impl Turn {
             && self.losses.is_empty()
     }
 
-    /// Removes the messages of a shard that were about to leave.
+    /// Removes what a replica was about to do: it has ended.
     pub(crate) fn silence(&mut self, id: ShardId) {
+        self.purges.retain(|purge| purge.shard != id);
+        self.installs.retain(|install| install.shard != id);
+        self.snapshots.retain(|snapshot| snapshot.shard != id);
+        self.fetches.retain(|fetch| fetch.shard != id);
+        self.roles.retain(|role| role.shard != id);
         self.send.iter_mut().for_each(|(_, messages)| messages.retain(|(shard, _)| *shard != id));
         self.send.retain(|(_, messages)| !messages.is_empty());
         self.control.retain(|(_, shard, _)| *shard != id);

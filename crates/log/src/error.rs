@@ -230,7 +230,17 @@ pub enum LogReadError {
         /// The first index asked for.
         index: Index,
     },
-    /// Stored bytes differ from those written, or can't be read.
+    /// The disk or the system did not give the bytes; nothing says that they are damaged.
+    #[error(
+        "log of shard {shard} could not be read: {detail}; check disk and limits, then restart"
+    )]
+    Failed {
+        /// The shard.
+        shard: ShardId,
+        /// In the storage engine's words.
+        detail: String,
+    },
+    /// Stored bytes differ from those written.
     #[error(
         "log of shard {shard} is unreadable: {detail}; this replica has to be replaced (RULE 5)"
     )]

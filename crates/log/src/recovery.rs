@@ -8,7 +8,7 @@ use quorate_types::{NodeId, NodeInstance, ReplicaId, ShardId, SpaceId};
 use crate::open::{Opened, Records};
 use crate::record::{Identity, RecordError, ReplicaRecord};
 use crate::run_index::RunIndex;
-use crate::runs::{Place, Scan};
+use crate::runs::{Place, RunFault, Scan};
 
 /// Everything an opened directory held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +54,35 @@ pub struct RecoveredReplica {
     pub restored: Restored,
 }
 
+/// Why a replica's log is not restored.
+enum Unrestored {
+    /// Stored bytes are not what was written, or contradict each other.
+    Damaged(String),
+    /// The disk or the system failed: another start may read it.
+    Unread(String),
+}
+
+impl From<String> for Unrestored {
+    fn from(what: String) -> Unrestored {
+        Unrestored::Damaged(what)
+    }
+}
+
+impl From<RunFault> for Unrestored {
+    fn from(fault: RunFault) -> Unrestored {
+        let what = fault.to_string();
+        if fault.is_damage() { Unrestored::Damaged(what) } else { Unrestored::Unread(what) }
+    }
+}
+
 /// Reads and verifies every replica's runs; a living one comes with its log.
-pub(crate) fn recover(opened: &Opened) -> Vec<(RecoveredReplica, Option<RunIndex>)> {
+///
+/// # Errors
+/// What could not be read, although nothing says that it is damaged: a replica that is taken for
+/// damaged is given up for ever.
+pub(crate) fn recover(
+    opened: &Opened,
+) -> Result<Vec<(RecoveredReplica, Option<RunIndex>)>, String> {
     let replicas = opened.records.replicas.iter();
     replicas.map(|(shard, record)| recover_one(opened, *shard, record)).collect()
 }
@@ -64,7 +91,7 @@ fn recover_one(
     opened: &Opened,
     shard: ShardId,
     record: &ReplicaRecord,
-) -> (RecoveredReplica, Option<RunIndex>) {
+) -> Result<(RecoveredReplica, Option<RunIndex>), String> {
     let mut recovered = RecoveredReplica {
         shard,
         replica: record.replica,
@@ -82,32 +109,35 @@ fn recover_one(
         },
     };
     if record.tombstone {
-        return (recovered, None);
+        return Ok((recovered, None));
     }
     let log = match opened.records.damaged.get(&shard) {
-        Some(Ok((replica, what))) if *replica == record.replica => Err(what.clone()),
-        Some(Ok((replica, what))) => Err(format!("its record of damage is of {replica}: {what}")),
-        Some(Err(error)) => Err(format!("its record of damage: {error}")),
+        Some(Ok((replica, what))) if *replica == record.replica => Err(what.clone().into()),
+        Some(Ok((replica, what))) => {
+            Err(format!("its record of damage is of {replica}: {what}").into())
+        }
+        Some(Err(error)) => Err(format!("its record of damage: {error}").into()),
         None => fill(opened, shard, &mut recovered.restored),
     };
     match log {
-        Ok(log) => (recovered, Some(log)),
-        Err(what) => {
+        Ok(log) => Ok((recovered, Some(log))),
+        Err(Unrestored::Unread(what)) => Err(format!("the log of shard {shard}: {what}")),
+        Err(Unrestored::Damaged(what)) => {
             tracing::error!(%shard, replica = %record.replica, %what, "replica is damaged");
             recovered.damaged = Some(what);
-            (recovered, None)
+            Ok((recovered, None))
         }
     }
 }
 
 /// Fills in hard state and log, or says what is wrong with them.
-fn fill(opened: &Opened, shard: ShardId, restored: &mut Restored) -> Result<RunIndex, String> {
+fn fill(opened: &Opened, shard: ShardId, restored: &mut Restored) -> Result<RunIndex, Unrestored> {
     restored.hard_state = hard_state(&opened.records, shard)?;
-    let family = opened.families.of(shard).ok_or("it was placed in no family")?;
+    let family = opened.families.of(shard).ok_or("it was placed in no family".to_owned())?;
     let name = family.name();
     let family = opened.db.cf_handle(&name).ok_or(format!("family {name} is missing"))?;
     let place = Place { db: &opened.db, family, shard };
-    let scan = place.scan(restored.base).map_err(|fault| fault.to_string())?;
+    let scan = place.scan(restored.base)?;
     check_promises(&restored.hard_state, restored, &scan)?;
     restored.terms = scan.terms;
     restored.memberships = scan.memberships;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
-use rocksdb::{AsColumnFamilyRef, DBRawIteratorWithThreadMode, ReadOptions, WriteBatch};
+use rocksdb::{AsColumnFamilyRef, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions, WriteBatch};
 
 use quorate_raft::{EntryKind, Membership, MembershipError, Run, RunError};
 use quorate_types::{Index, LogId, ShardId, Term};
@@ -37,6 +37,16 @@ pub(crate) enum RunFault {
     BelowBase { last: Index, base: LogId },
     #[error("term falls from {before} to {found} at {at}")]
     TermFalls { at: Index, before: Term, found: Term },
+}
+
+impl RunFault {
+    /// Whether the stored bytes are to blame, and not the disk or the system that did not give them.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            RunFault::Storage(error) => error.kind() == ErrorKind::Corruption,
+            _ => true,
+        }
+    }
 }
 
 /// What a start needs to know about a log.

@@ -113,7 +113,8 @@ impl LogStore {
             _ => return Err(damaged(dir, "the record of the incarnation or of spaces is missing")),
         };
         let identity = Identity { cluster, node, store, incarnation };
-        let recovered = recover(&opened);
+        let recovered = recover(&opened)
+            .map_err(|detail| LogOpenError::Storage { dir: dir.to_owned(), detail })?;
         let held_bytes = recovered.iter().filter_map(|(_, log)| Some(log.as_ref()?.bytes())).sum();
         let mut shards = FxHashMap::default();
         let mut replicas = Vec::with_capacity(recovered.len());
@@ -163,7 +164,7 @@ impl LogStore {
     /// run that passes `bytes_max`. Blocks for the disk if the runs are not in memory.
     ///
     /// # Errors
-    /// [`LogReadError::Absent`] if the first entry is not there; damage as [`LogReadError::Damaged`].
+    /// [`LogReadError::Absent`] if the first entry is not there; damage as [`LogReadError::Damaged`], anything else as [`LogReadError::Failed`].
     ///
     /// # Panics
     /// If `range` is empty.
@@ -184,7 +185,13 @@ impl LogStore {
         match place.read(range, bytes_max) {
             Ok(runs) if runs.is_empty() => Err(LogReadError::Absent { shard, index }),
             Ok(runs) => Ok(runs),
-            Err(fault) => Err(LogReadError::Damaged { shard, detail: fault.to_string() }),
+            Err(fault) => {
+                let detail = fault.to_string();
+                Err(match fault.is_damage() {
+                    true => LogReadError::Damaged { shard, detail },
+                    false => LogReadError::Failed { shard, detail },
+                })
+            }
         }
     }
 

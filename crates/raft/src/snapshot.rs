@@ -81,7 +81,8 @@ impl Kernel {
 
     /// The first index that the log has to keep: everything below is applied here, and held by the
     /// followers or about to come to them in a snapshot. A follower that is silent, or lacks more
-    /// than `kept_entries_max`, or entries below `kept_from`, is not waited for: it gets a snapshot.
+    /// than `kept_entries_max`, is not waited for: it gets a snapshot. Nothing is kept below
+    /// `kept_from` for any follower.
     #[must_use]
     pub fn log_needed_from(&self, kept_from: Index) -> Index {
         let applied = self.apply.applied().next();
@@ -98,9 +99,14 @@ impl Kernel {
             }
             Pace::Probe { .. } | Pace::Replicate => Some(follower.matched.next()),
         };
-        let bound = Index(bound).max(kept_from);
+        let bound = Index(bound);
+        // A snapshot that is being sent would be of no use without the entries after it.
+        let needed = |follower: &Progress| match follower.pace {
+            Pace::Snapshot { .. } => needed(follower),
+            Pace::Probe { .. } | Pace::Replicate => Some(needed(follower)?.max(bound)),
+        };
         let needed = leading.followers.iter().filter_map(needed).min().unwrap_or(applied);
-        needed.max(bound).max(self.log.base().index.next()).min(applied)
+        needed.max(kept_from).max(self.log.base().index.next()).min(applied)
     }
 
     /// Gives up the entries up to and with `to`, or as many of them as are not needed here

@@ -84,9 +84,14 @@ pub const SNAPSHOT_PART_BYTES_MAX: usize = ENTRY_BYTES_MAX + SNAPSHOT_PART_EXTRA
 pub const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 64 << 20;
 /// Time after which a snapshot is given up whose other side is silent.
 pub const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
-/// Parts of snapshots, or answers to them, that wait for one thread of a node; beyond it they are
-/// dropped, and their senders send them again.
+/// Transfers to one node at once, so that others are served beside it.
+pub const SNAPSHOTS_TO_NODE_MAX: usize = SNAPSHOTS_IN_FLIGHT_MAX / 2;
+/// Answers to parts of snapshots that wait for the thread that sends them; beyond it they are dropped,
+/// and asked for again.
 pub const SNAPSHOT_TASKS_MAX: usize = 64;
+/// Parts of snapshots that wait for the thread that receives them; beyond it they are dropped, and their
+/// senders send them again. Some 32 MiB, or 130 MiB if each holds one of the largest pairs.
+pub const SNAPSHOT_PARTS_WAITING_MAX: usize = 16;
 /// Bytes on the snapshot lane to one peer: a chunk of each transfer, and 4 KiB for each other part, which
 /// are short answers. Counted from when a part is queued until the peer's application has taken it, so
 /// it also bounds what the lane holds of the connection.
@@ -165,6 +170,10 @@ pub const LOG_KEPT_BYTES_MAX: u64 = 128 << 20;
 /// Bytes that the log of one node holds before it is purged beyond what followers that keep up still
 /// need: they get snapshots instead.
 pub const LOG_HELD_BYTES_MAX: u64 = 512 << 20;
+/// The same for a shard of which a snapshot is being sent: at a hundred megabytes a second, what is
+/// appended while a snapshot of two GiB is sent. Without it, a large shard under load would never have
+/// a follower that catches up.
+pub const LOG_TRANSFER_BYTES_MAX: u64 = 4 << 30;
 /// Bytes appended to a log that can't be purged, after which the data is flushed: what a full memtable
 /// of the data store holds, which flushes it anyway if commands leave as much data as they have bytes.
 pub const LOG_FLUSH_BYTES: u64 = DATA_MEMTABLE_BYTES as u64;
@@ -328,6 +337,8 @@ const _: () = {
     assert!(SNAPSHOT_LANE_BYTES_MAX < FRAME_BYTES_MAX, "a part fits a frame");
     assert!(2 * SNAPSHOTS_IN_FLIGHT_MAX < SNAPSHOT_LANE_PARTS_MAX, "each direction has a place");
     assert!(LOG_KEPT_BYTES_MAX < LOG_HELD_BYTES_MAX);
+    assert!(LOG_HELD_BYTES_MAX < LOG_TRANSFER_BYTES_MAX);
+    assert!(SNAPSHOTS_TO_NODE_MAX >= 1);
     assert!(SNAPSHOT_LANE_PARTS_MAX <= FRAME_MESSAGES_MAX);
     assert!(RUN_BYTES_MAX + ENTRY_BYTES_MAX < FRAME_BYTES_MAX, "a run and its last entry fit");
     assert!(WINDOW_BYTES_MAX <= UNCOMMITTED_BYTES_MAX);

@@ -89,7 +89,7 @@ async fn directories_of_others_are_left_alone() {
 
     mark_as_newer(&good.directory.join("log"));
     let process = cluster.spawn_beside("newer-format", &good);
-    assert_refused(process, FAILED, &["has format 2", "start the release that wrote it"]).await;
+    assert_refused(process, FAILED, &["has format 3", "start the release that wrote it"]).await;
     assert_serves(&cluster.redis_without(THIRD), "others").await;
 }
 
@@ -124,7 +124,7 @@ impl ForeignCluster {
 /// checksum over key and record (docs/design.md; as the log's own test of refusals does).
 fn mark_as_newer(log: &std::path::Path) {
     let key = [1u8, 0, 0, 0, 0, 0, 0, 0, 0];
-    let mut record = vec![1u8, 2, 0, 0, 0];
+    let mut record = vec![1u8, 3, 0, 0, 0];
     record.extend(crc32c::crc32c(&[&key[..], &record].concat()).to_le_bytes());
     let names = DBWithThreadMode::<MultiThreaded>::list_cf(&Options::default(), log);
     let names = names.expect("a closed log has families");

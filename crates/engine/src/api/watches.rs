@@ -139,7 +139,8 @@ impl PositionWatch {
     /// [`PositionWatch::changed`] has seen.
     ///
     /// # Errors
-    /// [`Refusal::Stopped`] when the engine ends.
+    /// [`Refusal::Stopped`] when the engine ends; [`Refusal::NotHere`] once this node has given its
+    /// replica up because it is damaged.
     pub async fn wait_applied(&self, index: Index) -> Result<Position, Refusal> {
         self.wait_for(|position| position.applied >= index).await
     }
@@ -155,7 +156,15 @@ impl PositionWatch {
 
     /// Why this watch has ended, once it has.
     pub(crate) fn ended(&self) -> Refusal {
-        self.shutdown.refusal()
+        match self.state.ended() {
+            Some(_) => {
+                let descriptor = self.state.descriptor();
+                let others = descriptor.members.iter().filter(|m| m.replica != self.state.replica);
+                let nodes = others.map(|member| member.node).collect();
+                Refusal::NotHere { shard: self.state.shard, nodes }
+            }
+            None => self.shutdown.refusal(),
+        }
     }
 
     /// The latch for panics in reads on behalf of this watch.
@@ -170,6 +179,9 @@ impl PositionWatch {
             let position = self.current();
             if wanted(position) {
                 return Ok(position);
+            }
+            if self.state.ended().is_some() {
+                return Err(self.ended());
             }
             self.shutdown.or(moved).await?;
         }

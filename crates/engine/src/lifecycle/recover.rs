@@ -61,9 +61,11 @@ pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Reco
     } else {
         std::mem::take(&mut recovery.replicas)
     };
-    delete_leftovers(&log, &data, &recovered)?;
-    let (replicas, damaged) = join_stores(&data, recovered, settings.workers)?;
+    let leftovers = leftovers(&data, &recovered)?;
+    let (replicas, damaged) =
+        join_stores(&data, recovered, !leftovers.is_empty(), settings.workers)?;
     end_damaged(&log, &damaged)?;
+    delete_leftovers(&data, &leftovers)?;
     let nonce = u64::from_le_bytes(random("a nonce")?);
     // Before any peer hears of this start: later starts must be able to prove that they descend
     // from it.
@@ -304,24 +306,31 @@ fn check_unused(data: &DataStore) -> Result<(), OpenFault> {
     Ok(())
 }
 
-/// Deletes the spaces that no replica owns: what a crash left of a snapshot, or of the space before
-/// it (RULES 12 and 13).
-fn delete_leftovers(
-    log: &LogStore,
-    data: &DataStore,
-    recovered: &[RecoveredReplica],
-) -> Result<(), OpenFault> {
+/// The spaces that no replica owns: what a crash left of a snapshot, or of the space before it
+/// (RULES 12 and 13).
+fn leftovers(data: &DataStore, recovered: &[RecoveredReplica]) -> Result<Vec<SpaceId>, OpenFault> {
     let owned: FxHashSet<SpaceId> =
         recovered.iter().filter(|replica| !replica.tombstone).map(|r| r.space).collect();
+    match data.spaces() {
+        // Which replica the damage is of is found by reading that replica.
+        Err(error) if is_damage(&error) => {
+            tracing::error!(%error, "data of no replica may stay behind");
+            Ok(Vec::new())
+        }
+        Err(error) => Err(data_fault(error)),
+        Ok(spaces) => Ok(spaces.into_iter().filter(|space| !owned.contains(space)).collect()),
+    }
+}
+
+/// Only once log and data are known to belong together.
+fn delete_leftovers(data: &DataStore, leftovers: &[SpaceId]) -> Result<(), OpenFault> {
     data.delete_incoming().map_err(|cause| OpenFault::System {
         what: "deleting what is left of snapshots".to_owned(),
         cause,
     })?;
-    for space in data.spaces().map_err(data_fault)? {
-        if !owned.contains(&space) {
-            tracing::info!(%space, node = %log.identity().node, "data of no replica is deleted");
-            data.delete_leftover_space(space).map_err(data_fault)?;
-        }
+    for space in leftovers {
+        tracing::info!(%space, "data of no replica is deleted");
+        data.delete_leftover_space(*space).map_err(data_fault)?;
     }
     Ok(())
 }
@@ -331,6 +340,7 @@ fn delete_leftovers(
 fn join_stores(
     data: &DataStore,
     recovered: Vec<RecoveredReplica>,
+    has_leftovers: bool,
     workers: usize,
 ) -> Result<(Vec<Replica>, Vec<DamagedReplica>), OpenFault> {
     let mut replicas = Vec::new();
@@ -340,7 +350,7 @@ fn join_stores(
             continue;
         }
         let (shard, replica) = (recovered.shard, recovered.replica);
-        match join(data, recovered, workers)? {
+        match join(data, recovered, has_leftovers, workers)? {
             Ok(sound) => replicas.push(sound),
             Err(what) => {
                 tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
@@ -355,12 +365,24 @@ fn join_stores(
 fn join(
     data: &DataStore,
     mut recovered: RecoveredReplica,
+    has_leftovers: bool,
     workers: usize,
 ) -> Result<Result<Replica, String>, OpenFault> {
     if let Some(damage) = &recovered.damaged {
         return Ok(Err(format!("its log is damaged: {damage}")));
     }
     let record = match data.record(recovered.space) {
+        // A snapshot's space takes the place of another only once it is complete. An older log names
+        // the older one, and what no replica owns is the newest.
+        Ok(None) if has_leftovers => {
+            let (shard, space) = (recovered.shard, recovered.space);
+            let what = format!(
+                "the log says that the data of shard {shard} is in space {space}, and the data \
+                 store holds others instead: one of the two is older than the other; put the right \
+                 ones together"
+            );
+            return Err(OpenFault::Stores { what });
+        }
         Ok(None) => return Ok(Err("its applied record is gone from the data store".to_owned())),
         Ok(Some(Err(error))) => return Ok(Err(error.to_string())),
         Ok(Some(Ok(record))) => record,

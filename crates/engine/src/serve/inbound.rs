@@ -139,7 +139,7 @@ impl Receiver for Inbound {
         let answers = answers.into_iter().map(|part| SendTask::Answer { from, part });
         to.queues.sent.push_within(limits::SNAPSHOT_TASKS_MAX, answers);
         let parts = parts.into_iter().map(|part| ReceiveTask::Part { from, part });
-        to.queues.received.push_within(limits::SNAPSHOT_TASKS_MAX, parts);
+        to.queues.received.push_within(limits::SNAPSHOT_PARTS_WAITING_MAX, parts);
     }
 
     fn handle_connected(&self, peer: &PeerHello) {

@@ -22,6 +22,8 @@ pub(super) enum IncomingError {
     Digest { expected: Digest, found: Digest },
     #[error("it was written as {expected:?} and is read as {found:?}: the disk has changed bytes")]
     Stored { expected: Digest, found: Digest },
+    #[error("the node stops")]
+    Stopped,
     #[error("writing it: {0}")]
     Space(#[from] SpaceError),
 }
@@ -79,8 +81,14 @@ impl<'a> Incoming<'a> {
     }
 
     /// Takes in the part that comes next. True if it was the last: then everything is durable, and
-    /// was read back as it was sent. Blocks for the disk.
-    pub(super) fn take(&mut self, data: &DataStore, part: &Part) -> Result<bool, IncomingError> {
+    /// was read back as it was sent. Blocks for the disk, and calls `meanwhile` now and then, which
+    /// returns false to end this.
+    pub(super) fn take(
+        &mut self,
+        data: &DataStore,
+        part: &Part,
+        meanwhile: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, IncomingError> {
         let Stage::Arriving(writer) = &mut self.stage else { return Ok(false) };
         let mut reader = ByteReader::new(&part.pairs[..]);
         let mut count = 0;
@@ -104,7 +112,8 @@ impl<'a> Incoming<'a> {
         let written = std::mem::replace(&mut self.stage, Stage::Installing);
         let Stage::Arriving(writer) = written else { unreachable!("looked at above") };
         writer.ingest()?;
-        let found = data.digest(self.space).map_err(SpaceError::Data)?;
+        let found = data.digest(self.space, meanwhile).map_err(SpaceError::Data)?;
+        let found = found.ok_or(IncomingError::Stopped)?;
         if expected != found {
             return Err(IncomingError::Stored { expected, found });
         }

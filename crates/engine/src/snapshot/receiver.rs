@@ -20,6 +20,8 @@ use crate::worker::queue::Queue;
 use crate::worker::shared::WorkerShared;
 use crate::worker::snapshots::ReceiveTask;
 
+/// How often the senders hear of this node while it works on one part for long.
+const NEWS: Duration = Duration::from_secs(1);
 /// How long the wait for the next part may be before another transfer may take the place.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -48,6 +50,14 @@ impl SnapshotReceiver {
             transport: Arc::clone(&shared.transport),
             state: Arc::clone(&shared.state),
             resources,
+        }
+    }
+
+    fn answer(&self, node: NodeId, transfer: TransferId, verdict: Verdict) {
+        let answer = PartAnswer { transfer, verdict }.encode();
+        if let Err(error) = self.transport.send_snapshot_part(node, answer) {
+            // The sender asks again.
+            tracing::debug!(%node, %error, "an answer to a part of a snapshot is lost");
         }
     }
 
@@ -138,13 +148,31 @@ impl<'a> Receiving<'a> {
                 return Some(Verdict::Refused(why));
             }
         }
+        let others = self.incoming.values().filter(|it| it.transfer != transfer);
+        let others: Vec<_> =
+            others.map(|it| (it.sender, it.transfer, Verdict::Next(it.next))).collect();
         let incoming = self.incoming.get_mut(&shard).expect("it is there, or was begun just now");
         incoming.heard = now;
         if number != incoming.next || matches!(incoming.stage, Stage::Installing) {
             return Some(Verdict::Next(incoming.next));
         }
         let bytes = part.pairs.len() as u64;
-        match incoming.take(&self.parts.data, part) {
+        // Senders hear of this node while it reads a large snapshot back.
+        let next = Verdict::Next(number + 1);
+        let mut news = vec![(from, transfer, next)];
+        news.extend(others);
+        let parts = self.parts;
+        let mut told = now;
+        let mut meanwhile = || {
+            let now = clock::now();
+            if now.since(told) >= NEWS {
+                told = now;
+                news.iter()
+                    .for_each(|(node, it, verdict)| parts.answer(*node, *it, verdict.clone()));
+            }
+            !parts.state.shutdown.has_begun()
+        };
+        match incoming.take(&self.parts.data, part, &mut meanwhile) {
             Ok(is_last) => {
                 let next = incoming.next;
                 self.parts.state.counters.snapshot_bytes_received.add(bytes);
@@ -181,8 +209,11 @@ impl<'a> Receiving<'a> {
             self.discard(part.shard, to, "another one replaces it");
         }
         let is_full = self.incoming.len() >= limits::SNAPSHOTS_IN_FLIGHT_MAX;
-        // Twice: as files, and as what a compaction makes of them.
-        let has_room = self.parts.resources.has_room_to_spare(part.bytes_total.saturating_mul(2));
+        // Twice: as files, and as what a compaction makes of them. What others will still bring is not
+        // free any more.
+        let expected: u64 = self.parts.state.transfers.expected_bytes();
+        let bytes = expected.saturating_add(part.bytes_total);
+        let has_room = self.parts.resources.has_room_to_spare(bytes.saturating_mul(2));
         if !has_room {
             let (shard, bytes) = (part.shard, part.bytes_total);
             tracing::debug!(%shard, bytes, "a snapshot waits for room on the disk");
@@ -257,10 +288,6 @@ impl<'a> Receiving<'a> {
     }
 
     fn answer(&self, node: NodeId, transfer: TransferId, verdict: Verdict) {
-        let answer = PartAnswer { transfer, verdict }.encode();
-        if let Err(error) = self.parts.transport.send_snapshot_part(node, answer) {
-            // The sender asks again.
-            tracing::debug!(%node, %error, "an answer to a part of a snapshot is lost");
-        }
+        self.parts.answer(node, transfer, verdict);
     }
 }

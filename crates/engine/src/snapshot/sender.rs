@@ -95,8 +95,8 @@ struct Transfer<'a> {
     next: Option<Vec<u8>>,
     /// When the part is to be sent, for the first time or again.
     due: Monotonic,
-    /// When the receiver was last heard of.
-    heard: Monotonic,
+    /// When the transfer last came further.
+    moved: Monotonic,
 }
 
 struct Sending<'a> {
@@ -157,8 +157,17 @@ impl<'a> Sending<'a> {
                 return;
             }
             let Some(waiting) = self.waiting.pop_front() else { return };
+            let node = waiting.wanted.node;
+            let to_node = self.transfers.values().filter(|it| it.wanted.node == node).count();
             if waiting.not_before > now {
                 self.waiting.push_back(waiting);
+            } else if !self.parts.transport.is_connected(node) {
+                // The kernel asks again after a while.
+                self.parts.state.transfers.end_wanted();
+                self.report(waiting.worker, &waiting.wanted, SnapshotOutcome::Failed);
+            } else if to_node >= limits::SNAPSHOTS_TO_NODE_MAX {
+                let not_before = now + RESEND;
+                self.waiting.push_back(Waiting { not_before, ..waiting });
             } else {
                 self.begin(now, waiting);
             }
@@ -212,7 +221,7 @@ impl<'a> Sending<'a> {
             part: Bytes::new(),
             next: Some(Vec::new()),
             due: now,
-            heard: now,
+            moved: now,
         };
         match cut_part(&mut transfer, id, bytes_total, Some(record)) {
             Ok(()) => drop(self.transfers.insert(id, transfer)),
@@ -231,9 +240,13 @@ impl<'a> Sending<'a> {
         let id = answer.transfer;
         let transfer = self.transfers.get_mut(&id).filter(|it| it.wanted.node == from);
         let Some(transfer) = transfer else { return };
-        transfer.heard = now;
         match answer.verdict {
-            Verdict::Next(number) if number == transfer.number + 1 => self.go_on(now, id),
+            Verdict::Next(number) if number == transfer.number + 1 => {
+                transfer.moved = now;
+                self.go_on(now, id);
+            }
+            // The receiver works on what has arrived.
+            Verdict::Next(number) if number == transfer.number => transfer.moved = now,
             // Of a part that was sent twice.
             Verdict::Next(_) => {}
             Verdict::Busy => transfer.due = now + RESEND,
@@ -276,9 +289,10 @@ impl<'a> Sending<'a> {
         loop {
             let next = self.transfers.iter_mut().min_by_key(|(_, transfer)| transfer.due);
             let Some((id, transfer)) = next.filter(|(_, it)| it.due <= now) else { return };
-            if now.since(transfer.heard) >= limits::SNAPSHOT_PATIENCE {
+            // A node that has no room, or is gone, must not keep the place from others.
+            if now.since(transfer.moved) >= limits::SNAPSHOT_PATIENCE {
                 let id = *id;
-                self.end(id, SnapshotOutcome::Failed, "the receiver is silent");
+                self.end(id, SnapshotOutcome::Failed, "it comes no further");
                 continue;
             }
             if self.rate.free_at() > now {

@@ -58,7 +58,8 @@ impl PositionCell {
         self.announce();
     }
 
-    fn announce(&self) {
+    /// Wakes the watchers.
+    pub(crate) fn announce(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
             self.moved.notify_waiters();
         }

@@ -107,6 +107,8 @@ impl LocalShard {
         // The first reason is the one that counts.
         let _first = self.ended.set(why);
         self.set_leader(None, false);
+        // Who waits for its position learns that it comes no further.
+        self.position.announce();
     }
 
     /// Why the replica was given up; `None` while it serves.

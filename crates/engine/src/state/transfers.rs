@@ -33,6 +33,17 @@ pub(crate) struct Transfers {
 }
 
 impl Transfers {
+    /// Bytes of snapshots that are being received and have not arrived.
+    pub(crate) fn expected_bytes(&self) -> u64 {
+        let receiving = self.receiving.lock();
+        receiving.values().map(|it| it.bytes_total.saturating_sub(it.bytes_done)).sum()
+    }
+
+    /// Whether this node sends a snapshot of `shard`.
+    pub(crate) fn is_sent(&self, shard: ShardId) -> bool {
+        self.is_wanted() && self.sending.lock().keys().any(|(sent, _)| *sent == shard)
+    }
+
     /// Whether any follower waits for a snapshot of this node.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire) > 0

@@ -96,8 +96,13 @@ impl DataStore {
         SpaceView { snapshot: self.db().snapshot(), space }
     }
 
-    /// The digest of what `space` holds. Reads all of it, and so finds all that can't be read.
-    pub(crate) fn digest(&self, space: SpaceId) -> Result<Digest, DataError> {
+    /// The digest of what `space` holds. Reads all of it, and so finds all that can't be read. Calls
+    /// `meanwhile` after each megabyte; `None` if that returns false.
+    pub(crate) fn digest(
+        &self,
+        space: SpaceId,
+        meanwhile: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Digest>, DataError> {
         const STEP_BYTES: usize = 1 << 20;
         let view = self.view(space);
         let mut digest = Digest::default();
@@ -106,7 +111,10 @@ impl DataStore {
             let pairs = view.pairs(&from, STEP_BYTES)?;
             digest.add(pairs.count, &pairs.bytes);
             start = pairs.next;
+            if start.is_some() && !meanwhile() {
+                return Ok(None);
+            }
         }
-        Ok(digest)
+        Ok(Some(digest))
     }
 }

@@ -62,8 +62,6 @@ impl<'a> SpaceWriter<'a> {
         self.close_table()?;
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        // What the disk has made of the files since they were written shows here.
-        options.set_verify_checksums_before_ingest(true);
         Ok(self.store.db().ingest_external_file_opts(&options, self.files.clone())?)
     }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{HeldLog, LogStore};
-use quorate_types::{Index, ShardId, limits};
+use quorate_types::{Index, Monotonic, ShardId, limits};
 
 use crate::error::FatalError;
+use crate::state::clock;
 use crate::state::engine_state::EngineState;
 use crate::state::shards::LocalShard;
 use crate::store::data_store::{DataError, DataStore, is_damage};
@@ -20,6 +21,8 @@ use crate::worker::inbox::{Inbox, Input, PurgeBound};
 
 /// Pause between two looks: one atomic is read as long as the log is within its bound.
 pub(crate) const LOOK: Duration = Duration::from_millis(200);
+/// Pause between two looks at a log that is over its bound, if nothing was flushed meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Bytes of a log that are not worth a purge, which writes a record.
 const PURGED_BYTES_MIN: u64 = 64 << 10;
 
@@ -34,6 +37,7 @@ pub(crate) struct LogBound {
     flushes: u64,
     /// Bytes appended to the log when the data store was last flushed from here.
     flushed_at: u64,
+    looked_at: Monotonic,
 }
 
 impl LogBound {
@@ -46,7 +50,8 @@ impl LogBound {
         kept_bytes_max: u64,
     ) -> LogBound {
         let flushed_at = log.statistics().run_bytes;
-        LogBound { log, data, state, inboxes, kept_bytes_max, flushes: 0, flushed_at }
+        let looked_at = clock::now();
+        LogBound { log, data, state, inboxes, kept_bytes_max, flushes: 0, flushed_at, looked_at }
     }
 
     /// One look. Blocks for the disk if data has to be flushed.
@@ -58,13 +63,18 @@ impl LogBound {
         let appended = self.log.statistics().run_bytes;
         let since = appended.saturating_sub(self.flushed_at);
         let flushes = self.data.flushes();
-        if flushes == self.flushes && since < limits::LOG_FLUSH_BYTES.min(self.kept_bytes_max) {
+        let is_flushed = flushes != self.flushes;
+        let must_flush = since >= limits::LOG_FLUSH_BYTES.min(self.kept_bytes_max);
+        // A follower may not need any more what it needed at the last look.
+        let is_late = clock::now().since(self.looked_at) >= LOOK_AGAIN;
+        if !is_flushed && !must_flush && !is_late {
             return;
         }
         // Usually RocksDB has flushed a full memtable meanwhile. If commands leave little data, it
         // has not, and their entries would stay for ever.
-        let outcome = if flushes == self.flushes { self.flush(appended) } else { Ok(()) };
+        let outcome = if !is_flushed && must_flush { self.flush(appended) } else { Ok(()) };
         self.flushes = self.data.flushes();
+        self.looked_at = clock::now();
         match outcome.and_then(|()| self.bounds()) {
             Ok(bounds) => self.purge(bounds),
             Err(error) => self.state.fatal.latch(FatalError::Data(error.to_string())),
@@ -109,7 +119,12 @@ impl LogBound {
         persisted: Index,
     ) -> Option<PurgeBound> {
         let kept = self.log.index_within(shard, share)?.previous();
-        let held_max = share_of(held.bytes, total, limits::LOG_HELD_BYTES_MAX);
+        // What is appended while a snapshot is under way is what its receiver needs next.
+        let bound = match self.state.transfers.is_sent(shard) {
+            true => limits::LOG_TRANSFER_BYTES_MAX,
+            false => limits::LOG_HELD_BYTES_MAX,
+        };
+        let held_max = share_of(held.bytes, total, bound);
         let kept_from = match held_max < held.bytes {
             true => self.log.index_within(shard, held_max)?,
             false => Index(0),

@@ -7,6 +7,8 @@ use quorate_log::{LogReadError, LogStore};
 use quorate_raft::Reader;
 use quorate_types::{Index, ShardId};
 
+use crate::error::FatalError;
+use crate::state::engine_state::EngineState;
 use crate::state::shards::DamagedReplica;
 use crate::worker::inbox::{Inbox, Input};
 use crate::worker::queue::Queue;
@@ -23,6 +25,7 @@ pub(crate) struct FetchThread {
     queue: Arc<Queue<FetchJob>>,
     log: Arc<LogStore>,
     inboxes: Vec<Arc<Inbox>>,
+    state: Arc<EngineState>,
 }
 
 impl FetchThread {
@@ -31,6 +34,7 @@ impl FetchThread {
             queue: Arc::clone(&shared.queues.fetches),
             log: Arc::clone(&shared.log),
             inboxes: shared.inboxes.clone(),
+            state: Arc::clone(&shared.state),
         }
     }
 
@@ -52,6 +56,10 @@ impl FetchThread {
                     {
                         tracing::debug!(%shard, %error, ?reader, "entries that are gone");
                         Vec::new()
+                    }
+                    Err(error @ LogReadError::Failed { .. }) => {
+                        self.state.fatal.latch(FatalError::Log(error.to_string()));
+                        continue;
                     }
                     // A log that can't return what is committed must not continue to vote.
                     Err(error) => {

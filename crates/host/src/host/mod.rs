@@ -118,7 +118,6 @@ impl Host {
     fn end_replica(&mut self, now: Monotonic, slot: Slot, loss: Loss) {
         let (shard, replica) = (self.shards[slot].id, self.shards[slot].replica);
         self.remove(now, shard);
-        self.turn.silence(shard);
         self.turn.losses.push(ShardLoss { shard, replica, loss });
     }
 

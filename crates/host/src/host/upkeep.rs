@@ -67,13 +67,15 @@ impl Host {
     }
 
     /// Gives a replica up: it was destroyed on proof, or has lost what it had promised (RULES 5 and
-    /// 15). Its callers are answered with the next turn, none of its messages that wait for a sync
-    /// leaves, and its slot is free. What is on its way to it is dropped when it arrives.
+    /// 15). Its callers are answered with the next turn, and nothing else of it is in that turn: no
+    /// message, no purge, no outcome of an install. Its slot is free. What is on its way to it is
+    /// dropped when it arrives.
     pub fn remove(&mut self, now: Monotonic, shard: ShardId) {
         let Some(slot) = self.shards.find(shard) else { return };
         self.forget_liveness(now, slot);
         self.shards[slot].end(&mut self.turn.answers);
         self.removed.insert(shard, self.shards[slot].replica);
         self.vacate(slot);
+        self.turn.silence(shard);
     }
 }

@@ -6,7 +6,7 @@ use quorate_machine::KvCommand;
 use quorate_raft::{Body, InstallError};
 use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, Term};
 
-use crate::driver::{Driver, SHARD, entry, group};
+use crate::driver::{BASE, Driver, SHARD, entry, group};
 
 /// A leader on node 1 with one write that no other node has, and the write's id.
 fn leader_with_a_write() -> (Driver, LogId) {
@@ -153,4 +153,37 @@ fn a_removal_answers_every_caller() {
     driver.handle(Event::TransferLeader { shard: SHARD, ticket: Ticket(6), to });
     driver.turn();
     assert_eq!(driver.answers[5..], [(Ticket(6), Answer::Refused(HostRefusal::NoReplica))]);
+}
+
+/// Goal: RULE 5. A replica that is given up in the middle of a turn leaves nothing in it: no
+/// acknowledgement that waited for the disk, and no install that nobody would carry out. Method: a
+/// follower's write becomes durable and a snapshot arrives, both in the turn of its removal; without
+/// the removal, the same turn has both.
+#[test]
+fn a_replica_that_is_given_up_does_nothing_more() {
+    let term = BASE.term.next();
+    let install = || Event::Install {
+        shard: SHARD,
+        to: ReplicaId(1),
+        from: ReplicaId(2),
+        term,
+        base: LogId::new(term, Index(9)),
+        membership: group(),
+        descriptor_version: 2,
+    };
+    for is_given_up in [false, true] {
+        let mut driver = Driver::new(1, Monotonic(0));
+        let runs = vec![entry(term, BASE.index.0 + 1)];
+        driver.arrive(2, term, Body::Append { previous: BASE, runs, commit: BASE.index });
+        let written = driver.host.take_turn(driver.now).write.expect("an entry and a term").0;
+        driver.handle(Event::Persisted { turn: written });
+        driver.handle(install());
+        if is_given_up {
+            driver.host.remove(driver.now, SHARD);
+        }
+        let turn = driver.host.take_turn(driver.now);
+        let found = (turn.send.len(), turn.installs.len(), turn.roles.len());
+        assert_eq!(found, if is_given_up { (0, 0, 0) } else { (1, 1, 0) });
+        assert_eq!(turn.write.is_some(), !is_given_up);
+    }
 }
