@@ -96,7 +96,12 @@ fn turns_without_a_number_are_written_in_silence() {
         numbers.extend(batch.into_iter().map(|(_, number)| number));
     }
     assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
+    // With all numbers told, the next batch is one of silent turns only; the one after has another.
+    let batches = store.statistics().batches;
     writer.submit(TurnWrite { ends: vec![ending(0, EndReason::Removed)], ..TurnWrite::default() });
+    while store.statistics().batches == batches {
+        std::thread::yield_now();
+    }
     writer.submit(turn(0, 51, 61));
     assert_eq!(told.recv().expect("told"), Ok(vec![(0, 51)]), "skipped, and told all the same");
     writer.shutdown();
