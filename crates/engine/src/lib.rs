@@ -82,13 +82,18 @@ pub use quorate_types::{
 pub use request::range_reads::{KeyPage, ScanPage};
 pub use state::counters::CounterValues;
 pub use state::position::Position;
-pub use state::shards::Leadership;
+pub use state::shards::{DamagedReplica, Leadership};
 pub use status::cluster_status::{
-    Balanced, ClusterStatus, Drained, Health, Lag, NodeState, NodeStatus, Note, Readiness, Reason,
-    ReplicaRole, ReplicaSummary, ShardState, ShardSummary, UnheardNode,
+    Balanced, CatchUp, ClusterStatus, Drained, Health, Lag, NodeState, NodeStatus, Note, Readiness,
+    Reason, ReplicaRole, ReplicaSummary, ShardState, ShardSummary, UnheardNode,
 };
-pub use status::node_status::{LogStatus, PeerStatus, ShardStatus, Status, TimesStatus};
-pub use status::problems::Problem;
+pub use status::log_status::{LogStatus, TimesStatus};
+pub use status::node_status::{PeerStatus, ShardStatus, Status};
+pub use status::problems::{Problem, SnapshotsLeft};
 pub use status::resources::{ResourceStatus, Warning};
+pub use status::snapshots::{
+    IncomingSnapshot, SnapshotCounts, SnapshotDirection, SnapshotProgress, SnapshotStatus,
+    SnapshotsStatus,
+};
 pub use store::data_store::{DataStatistics, Found};
 pub use worker::step::Observer;

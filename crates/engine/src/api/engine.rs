@@ -370,6 +370,16 @@ impl Engine {
         (*self.running.cluster_reporter().status(timeout).await).clone()
     }
 
+    /// As [`Engine::cluster_status`], with the approximate size of the data of each of `shard`'s
+    /// replicas. It is not cheap to find, so it is not told of all shards.
+    pub async fn cluster_status_of_shard(
+        &self,
+        shard: ShardId,
+        timeout: Duration,
+    ) -> ClusterStatus {
+        self.running.cluster_reporter().status_of_shard(shard, timeout).await
+    }
+
     /// Spreads the leaders of all shards over the nodes that are up, as far as their replicas keep
     /// up: asks each node that leads more than its share to hand over, and returns when the
     /// transfers have begun. Does one round; if some transfers could not be begun, call it again

@@ -120,6 +120,7 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
         transport: Arc::clone(&transport),
         log: Arc::clone(&log),
         data: Arc::clone(&data),
+        log_kept_bytes_max: settings.log_kept_bytes_max,
         wall_clock: Arc::clone(&settings.wall_clock),
     }));
 

@@ -1,10 +1,11 @@
 //! The bytes of forwarded requests and their answers.
 //!
 //! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress, 5 write and 6 read to be relayed
-//! once if need be, 7 transfer of leadership), shard u64, descriptor version u64, then the command of a
-//! write, the read request of a read, or the node u64 that is to lead. Stages precede the answer to a
-//! write with progress, each at most once and in order; they may be missing. Answer: see
-//! `encode_outcome`; stage: see `encode_stage`. Little-endian.
+//! once if need be, 7 transfer of leadership, 8 size of a replica's data), shard u64, descriptor
+//! version u64, then the command of a write, the read request of a read, or the node u64 that is to
+//! lead. Stages precede the answer to a write with progress, each at most once and in order; they may
+//! be missing. Answer: see `encode_outcome`; stage: see `encode_stage`. The size is a u64.
+//! Little-endian.
 
 use bytes::Bytes;
 use quorate_host::HostRefusal;
@@ -41,6 +42,8 @@ pub(crate) enum RequestKind {
     RelayedRead,
     /// Transfer leadership to the node in the body.
     TransferLeader,
+    /// Report about how many bytes the data of the node's replica has; version and body mean nothing.
+    DataBytes,
 }
 
 /// A message that answers a request.
@@ -82,6 +85,7 @@ pub(crate) fn encode_request(request: &PeerRequest) -> Bytes {
         RequestKind::RelayedWrite => 5,
         RequestKind::RelayedRead => 6,
         RequestKind::TransferLeader => 7,
+        RequestKind::DataBytes => 8,
     });
     bytes.extend_from_slice(&request.shard.0.to_le_bytes());
     bytes.extend_from_slice(&request.descriptor_version.to_le_bytes());
@@ -101,6 +105,7 @@ pub(crate) fn decode_request(bytes: &Bytes) -> Result<PeerRequest, ForwardError>
         5 => RequestKind::RelayedWrite,
         6 => RequestKind::RelayedRead,
         7 => RequestKind::TransferLeader,
+        8 => RequestKind::DataBytes,
         _ => return Err(ForwardError("unknown kind of request")),
     };
     Ok(PeerRequest {
@@ -316,6 +321,7 @@ mod tests {
             (RequestKind::RelayedWrite, 5),
             (RequestKind::RelayedRead, 6),
             (RequestKind::TransferLeader, 7),
+            (RequestKind::DataBytes, 8),
         ] {
             let other = PeerRequest { kind, ..asks.clone() };
             assert_eq!(encode_request(&other)[0], byte);

@@ -206,6 +206,16 @@ fn take_request(to: &Targets, from: NodeId, id: u64, payload: &Bytes) -> Option<
             });
             None
         }
+        RequestKind::DataBytes => {
+            let status = Arc::clone(&to.status);
+            answer_later(to, "size of a shard for a peer", (from, id), async move {
+                match status.data_bytes(shard).await {
+                    Some(bytes) => Outcome::Reply(Bytes::copy_from_slice(&bytes.to_le_bytes())),
+                    None => Outcome::Refused(HostRefusal::NoReplica),
+                }
+            });
+            None
+        }
         RequestKind::Write | RequestKind::WriteWithProgress => {
             if check_command_size(&request.body).is_err() {
                 return Some(Outcome::Malformed);

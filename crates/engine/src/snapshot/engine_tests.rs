@@ -10,6 +10,7 @@ use quorate_types::{Index, NodeId};
 use crate::api::engine::Engine;
 use crate::calls::read::ReadLevel;
 use crate::state::counters::CounterValues;
+use crate::status::snapshots::{SnapshotDirection, SnapshotsStatus};
 use crate::test_engines::{HANG, KEY, SHARD, TestEngines};
 
 /// Bytes of entries that a log keeps.
@@ -68,6 +69,51 @@ async fn leave_behind(cluster: &mut TestEngines) -> u64 {
         written += 50;
     }
     written
+}
+
+/// Goal: while a snapshot is under way, both of its ends report how far it is, and nothing of it once
+/// it is in force; and the log reports what was purged. Method: so much data that it takes a while at
+/// the rate that snapshots may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn its_progress_is_shown_while_it_is_under_way() {
+    const LARGE: u64 = 200;
+    let mut cluster = open().await;
+    let written = leave_behind(&mut cluster).await;
+    for number in 0..LARGE {
+        let large: Bytes = value(number).repeat(16).into();
+        cluster.engines[0].put(key(written + number), large).await.expect("two of three are up");
+    }
+    let purged = cluster.engines[0].status().await.log;
+    assert!(purged.purges > 0 && purged.purged_bytes > KEPT_BYTES, "{purged:?}");
+    assert_eq!(purged.kept_bytes_max, KEPT_BYTES);
+
+    let back = cluster.reopen(AWAY);
+    let (mut seen_here, mut seen_there) = (Vec::new(), Vec::new());
+    while counters(&back).snapshots_received == 0 {
+        seen_here.extend(back.status().await.snapshots.under_way);
+        for engine in &cluster.engines {
+            seen_there.extend(engine.status().await.snapshots.under_way);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let here = seen_here.iter().find(|it| it.progress.bytes_done > 0).expect("it takes a while");
+    assert_eq!((here.direction, here.shard), (SnapshotDirection::Receiving, SHARD));
+    assert!(here.peer != AWAY && here.progress.bytes_total > 0, "{here:?}");
+    assert!(here.progress.bytes_per_second > 0, "{here:?}");
+    let there = seen_there.iter().find(|it| it.progress.bytes_done > 0).expect("it takes a while");
+    assert_eq!((there.direction, there.peer), (SnapshotDirection::Sending, AWAY));
+    assert_eq!((there.shard, there.replica), (SHARD, here.replica));
+    assert_eq!(there.progress.base, here.progress.base);
+
+    let end = || back.running.state().transfers.receiving.lock().is_empty();
+    until("nothing is under way", end).await;
+    cluster.engines.push(back);
+    let is_wanted = |engine: &Engine| engine.running.state().transfers.is_wanted();
+    until("nobody waits", || !cluster.engines.iter().any(is_wanted)).await;
+    for engine in &cluster.engines {
+        assert_eq!(engine.status().await.snapshots, SnapshotsStatus::default());
+    }
+    cluster.stop().await;
 }
 
 async fn assert_same(one: &Engine, other: &Engine, written: u64) {

@@ -63,8 +63,12 @@ impl SnapshotReceiver {
 
     /// Receives until the queue is closed.
     pub(crate) fn run(self) {
-        let mut receiving =
-            Receiving { parts: &self, incoming: BTreeMap::new(), installed: BTreeMap::new() };
+        let mut receiving = Receiving {
+            parts: &self,
+            incoming: BTreeMap::new(),
+            installed: BTreeMap::new(),
+            without_room: BTreeMap::new(),
+        };
         let mut tasks = Vec::new();
         while self.queue.take_within(&mut tasks, receiving.wait(clock::now())) {
             for task in tasks.drain(..) {
@@ -80,6 +84,8 @@ struct Receiving<'a> {
     incoming: BTreeMap<ShardId, Incoming<'a>>,
     /// The newest transfer of each shard that was put in force, for a sender that missed the answer.
     installed: BTreeMap<ShardId, TransferId>,
+    /// The newest transfer of each shard that waits for room on the disk: noted once.
+    without_room: BTreeMap<ShardId, TransferId>,
 }
 
 impl<'a> Receiving<'a> {
@@ -178,7 +184,8 @@ impl<'a> Receiving<'a> {
                 self.parts.state.counters.snapshot_bytes_received.add(bytes);
                 let mut receiving = self.parts.state.transfers.receiving.lock();
                 if let Some(progress) = receiving.get_mut(&(shard, to)) {
-                    progress.bytes_done += bytes;
+                    progress.advance(now, bytes);
+                    progress.has_arrived = is_last;
                 }
                 drop(receiving);
                 if is_last {
@@ -212,11 +219,13 @@ impl<'a> Receiving<'a> {
         // Twice: as files, and as what a compaction makes of them. What others will still bring is not
         // free any more.
         let expected: u64 = self.parts.state.transfers.expected_bytes();
-        let bytes = expected.saturating_add(part.bytes_total);
-        let has_room = self.parts.resources.has_room_to_spare(bytes.saturating_mul(2));
-        if !has_room {
-            let (shard, bytes) = (part.shard, part.bytes_total);
-            tracing::debug!(%shard, bytes, "a snapshot waits for room on the disk");
+        let all = expected.saturating_add(part.bytes_total);
+        let has_room = self.parts.resources.has_room_to_spare(all.saturating_mul(2));
+        let (shard, bytes) = (part.shard, part.bytes_total);
+        if has_room {
+            self.without_room.remove(&shard);
+        } else if self.without_room.insert(shard, part.transfer) != Some(part.transfer) {
+            tracing::warn!(%shard, bytes, "a snapshot waits for room on the disk");
         }
         (is_full || !has_room).then_some(Verdict::Busy)
     }
@@ -228,13 +237,7 @@ impl<'a> Receiving<'a> {
         let base = incoming.record.applied;
         let (shard, bytes) = (part.shard, part.bytes_total);
         tracing::info!(%shard, %from, %base, bytes, "receiving a snapshot");
-        let progress = TransferProgress {
-            peer: from,
-            base: base.index,
-            bytes_done: 0,
-            bytes_total: bytes,
-            began: now,
-        };
+        let progress = TransferProgress::begin(now, from, base.index, bytes);
         self.parts.state.transfers.receiving.lock().insert((shard, part.to), progress);
         self.incoming.insert(shard, incoming);
         Ok(())

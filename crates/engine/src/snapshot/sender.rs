@@ -97,6 +97,8 @@ struct Transfer<'a> {
     due: Monotonic,
     /// When the transfer last came further.
     moved: Monotonic,
+    /// The last part could not be sent; noted once.
+    is_held_up: bool,
 }
 
 struct Sending<'a> {
@@ -202,13 +204,7 @@ impl<'a> Sending<'a> {
         let base = record.applied;
         let bytes_total = self.parts.data.space_bytes(space);
         tracing::info!(shard = %wanted.shard, to = %wanted.node, %base, "sending a snapshot");
-        let progress = TransferProgress {
-            peer: wanted.node,
-            base: base.index,
-            bytes_done: 0,
-            bytes_total,
-            began: now,
-        };
+        let progress = TransferProgress::begin(now, wanted.node, base.index, bytes_total);
         let sending = &self.parts.state.transfers.sending;
         sending.lock().insert((wanted.shard, wanted.to), progress);
         let mut transfer = Transfer {
@@ -222,6 +218,7 @@ impl<'a> Sending<'a> {
             next: Some(Vec::new()),
             due: now,
             moved: now,
+            is_held_up: false,
         };
         match cut_part(&mut transfer, id, bytes_total, Some(record)) {
             Ok(()) => drop(self.transfers.insert(id, transfer)),
@@ -265,7 +262,8 @@ impl<'a> Sending<'a> {
         let mut bytes_total = 0;
         if let Some(progress) = sending.lock().get_mut(&(transfer.wanted.shard, transfer.wanted.to))
         {
-            progress.bytes_done += transfer.part.len() as u64;
+            progress.advance(now, transfer.part.len() as u64);
+            progress.has_arrived = transfer.next.is_none();
             bytes_total = progress.bytes_total;
         }
         self.parts.state.counters.snapshot_bytes_sent.add(transfer.part.len() as u64);
@@ -301,8 +299,11 @@ impl<'a> Sending<'a> {
             self.rate.take(now, transfer.part.len());
             transfer.due = now + RESEND;
             let (node, part) = (transfer.wanted.node, transfer.part.clone());
-            if let Err(error) = self.parts.transport.send_snapshot_part(node, part) {
-                tracing::debug!(%node, %error, "a part of a snapshot waits");
+            let sent = self.parts.transport.send_snapshot_part(node, part);
+            let was_held_up = std::mem::replace(&mut transfer.is_held_up, sent.is_err());
+            if let (Err(error), false) = (sent, was_held_up) {
+                let shard = transfer.wanted.shard;
+                tracing::info!(%shard, to = %node, %error, "a snapshot is held up");
             }
         }
     }

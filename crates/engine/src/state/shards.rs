@@ -9,6 +9,7 @@ use quorate_machine::AppliedRecord;
 use quorate_router::{Replica, ShardDescriptor};
 use quorate_types::{Index, Monotonic, NodeId, ReplicaId, ShardId, SpaceId};
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::state::clock;
@@ -27,12 +28,14 @@ pub struct Leadership {
 }
 
 /// A replica whose stored bytes are not what was written: it may have lost what it promised (RULE 5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DamagedReplica {
-    pub(crate) shard: ShardId,
-    pub(crate) replica: ReplicaId,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedReplica {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its id in the group.
+    pub replica: ReplicaId,
     /// What is wrong with it.
-    pub(crate) what: String,
+    pub what: String,
 }
 
 /// One shard as callers and threads see it without asking its worker.

@@ -1,6 +1,6 @@
 //! Collects the status of the whole cluster from the statuses of its nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use crate::state::fatal::Fatal;
 use crate::state::tasks::{guarded, run_blocking};
 use crate::status::cached::Cached;
 use crate::status::cluster_status::{
-    ClusterStatus, Health, NodeState, NodeStatus, Reason, ReplicaRole, ReplicaSummary, ShardState,
-    ShardSummary, UnheardNode,
+    ClusterStatus, Health, NodeState, NodeStatus, Reason, ReplicaRole, ShardState, ShardSummary,
+    UnheardNode,
 };
 use crate::status::lag::{self, Look};
 use crate::status::leader_spread;
 use crate::status::node_status::{PeerStatus, Status, StatusParts, StatusReporter};
 use crate::status::problems::problems;
+use crate::status::shard_summary::summarise;
 
 /// Asks every node for its status, and combines the answers.
 pub(crate) struct ClusterReporter {
@@ -56,6 +57,60 @@ impl ClusterReporter {
     /// to lag. Callers at about the same time share one answer.
     pub(crate) async fn status(self: &Arc<Self>, timeout: Duration) -> Arc<ClusterStatus> {
         self.whole.get(async { Arc::new(self.collect(timeout).await) }).await
+    }
+
+    /// As [`ClusterReporter::status`], with the sizes of the data of `shard`'s replicas, which are
+    /// not cheap to find.
+    pub(crate) async fn status_of_shard(
+        self: &Arc<Self>,
+        shard: ShardId,
+        timeout: Duration,
+    ) -> ClusterStatus {
+        let (status, found) = tokio::join!(self.status(timeout), self.data_bytes(shard, timeout));
+        let mut status = (*status).clone();
+        let of_shard = status.shards.iter_mut().filter(|summary| summary.shard == shard);
+        for replica in of_shard.flat_map(|summary| &mut summary.replicas) {
+            replica.data_bytes = found.get(&replica.node).copied();
+        }
+        status
+    }
+
+    /// About how many bytes the data of each replica of `shard` has, by node. Nodes that do not
+    /// answer, or do not understand the question, are not among them.
+    async fn data_bytes(
+        self: &Arc<Self>,
+        shard: ShardId,
+        timeout: Duration,
+    ) -> BTreeMap<NodeId, u64> {
+        let descriptors = self.dispatch.map().descriptors();
+        let descriptor = descriptors.into_iter().find(|descriptor| descriptor.shard == shard);
+        let mut asked = Vec::new();
+        for member in descriptor.into_iter().flat_map(|descriptor| descriptor.members) {
+            let (reporter, fatal) = (Arc::clone(self), Arc::clone(&self.fatal));
+            let asking = async move { reporter.data_bytes_on(member.node, shard, timeout).await };
+            asked.push((member.node, tokio::spawn(guarded(fatal, "request to a peer", asking))));
+        }
+        let mut found = BTreeMap::new();
+        for (node, answer) in asked {
+            // A task that died has latched the engine.
+            let bytes = answer.await.ok().flatten().flatten();
+            found.extend(bytes.map(|bytes| (node, bytes)));
+        }
+        found
+    }
+
+    async fn data_bytes_on(&self, node: NodeId, shard: ShardId, timeout: Duration) -> Option<u64> {
+        if node == self.identity.node {
+            return self.node.data_bytes(shard).await;
+        }
+        let (kind, body) = (RequestKind::DataBytes, Bytes::new());
+        let request = PeerRequest { kind, shard, descriptor_version: 0, body };
+        // Why a node does not answer is in its status.
+        let mut pending = self.dispatch.send_request(node, &request, None).ok()?;
+        match tokio::time::timeout(timeout, pending.answer()).await {
+            Ok(Ok(Outcome::Reply(bytes))) => Some(u64::from_le_bytes(bytes[..].try_into().ok()?)),
+            _ => None,
+        }
     }
 
     async fn collect(self: &Arc<Self>, timeout: Duration) -> ClusterStatus {
@@ -208,6 +263,8 @@ impl ClusterReporter {
             leaders: None,
             sync_p99_us: None,
             resources: None,
+            snapshots: None,
+            damaged: Vec::new(),
             warnings: Vec::new(),
             unheard: Vec::new(),
         };
@@ -228,6 +285,8 @@ impl ClusterReporter {
                 status.leaders = Some(led.count() as u64);
                 status.sync_p99_us = Some(answer.log.sync_p99_us);
                 status.resources = Some(answer.resources.clone());
+                status.snapshots = Some(answer.snapshots.counts());
+                status.damaged.clone_from(&answer.damaged);
                 status.warnings.clone_from(&answer.warnings);
                 let others = heard.keys().filter(|other| **other != node);
                 status.unheard = others.filter_map(|other| unheard(answer, *other)).collect();
@@ -272,43 +331,5 @@ fn disconnected(last_failure: Option<String>, is_not_admitted: bool) -> Reason {
         None => Reason::NotConnectedYet,
         Some(failure) if is_not_admitted => Reason::NotAdmitted(failure),
         Some(failure) => Reason::Disconnected(failure),
-    }
-}
-
-fn summarise(descriptor: &ShardDescriptor, heard: &Look, first: Option<&Look>) -> ShardSummary {
-    let seen = |node: NodeId| lag::view(heard, descriptor.shard, node);
-    let replicas: Vec<ReplicaSummary> = descriptor
-        .members
-        .iter()
-        .map(|member| {
-            let replica = seen(member.node);
-            ReplicaSummary {
-                replica: member.replica,
-                node: member.node,
-                role: replica.map(|replica| replica.role),
-                last: replica.map(|replica| replica.last_index),
-                commit: replica.map(|replica| replica.commit),
-                applied: replica.map(|replica| replica.applied),
-                lag: first.and_then(|first| lag::lag(descriptor, member.node, first, heard)),
-            }
-        })
-        .collect();
-    let views = || descriptor.members.iter().filter_map(|member| seen(member.node));
-    let leader = lag::leader(heard, descriptor);
-    let follows = |replica: &ReplicaSummary| replica.role.is_some() && replica.lag.is_none();
-    ShardSummary {
-        shard: descriptor.shard,
-        state: match leader {
-            _ if views().next().is_none() => ShardState::Unknown,
-            None => ShardState::NoLeader,
-            Some(_) if replicas.iter().all(follows) => ShardState::Healthy,
-            Some(_) => ShardState::UnderReplicated,
-        },
-        start: descriptor.start.clone(),
-        end: descriptor.end.clone(),
-        epoch: descriptor.epoch,
-        term: views().map(|view| view.term).max().unwrap_or_default(),
-        leader: leader.and_then(|view| view.leader),
-        replicas,
     }
 }

@@ -10,8 +10,10 @@ use quorate_raft::Role;
 use quorate_types::{ClusterId, Epoch, Incarnation, Index, NodeId, ReplicaId, ShardId, Term};
 use serde::{Deserialize, Serialize};
 
+use crate::state::shards::DamagedReplica;
 use crate::status::problems::Problem;
 use crate::status::resources::{ResourceStatus, Warning};
+use crate::status::snapshots::{IncomingSnapshot, SnapshotCounts};
 
 /// A cluster at one moment, as far as the asked node could find out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +143,10 @@ pub struct NodeStatus {
     pub sync_p99_us: Option<u64>,
     /// Its limited resources, if it answered.
     pub resources: Option<ResourceStatus>,
+    /// The snapshots that it sends and receives, if it answered.
+    pub snapshots: Option<SnapshotCounts>,
+    /// Its replicas that were given up because their bytes are damaged, by shard.
+    pub damaged: Vec<DamagedReplica>,
     /// What will end its service unless somebody acts.
     pub warnings: Vec<Warning>,
     /// The other nodes that it has no connection to, ascending, if it answered.
@@ -162,7 +168,7 @@ pub struct UnheardNode {
 pub enum ShardState {
     /// It has a leader, and every replica was seen and keeps up.
     Healthy,
-    /// It has a leader, but a replica is out of reach or lags.
+    /// It has a leader, but a replica is out of reach, damaged, or lags.
     UnderReplicated,
     /// None of the nodes that were seen leads it.
     NoLeader,
@@ -206,8 +212,57 @@ pub struct ReplicaSummary {
     pub commit: Option<Index>,
     /// Its applied index, if seen.
     pub applied: Option<Index>,
+    /// The entry before the first of its log, if seen.
+    pub base: Option<Index>,
+    /// Bytes of its stored log, if seen.
+    pub log_bytes: Option<u64>,
+    /// About how many bytes its data has; none unless this shard was asked for.
+    pub data_bytes: Option<u64>,
+    /// By how many entries its log ends before the longest one that was seen. The replicas are asked
+    /// one after the other: under load a few entries are no lag.
+    pub behind: Option<u64>,
     /// How it lags behind its leader; none if it keeps up, or is not known to lag.
     pub lag: Option<Lag>,
+    /// What brings it up to its leader, if it lags.
+    pub catch_up: Option<CatchUp>,
+    /// The snapshot that it is about to get.
+    pub snapshot: Option<IncomingSnapshot>,
+    /// What is damaged, if it was given up.
+    pub damaged: Option<String>,
+}
+
+impl ReplicaSummary {
+    /// A replica of which nothing was seen.
+    pub(crate) fn unseen(replica: ReplicaId, node: NodeId) -> ReplicaSummary {
+        ReplicaSummary {
+            replica,
+            node,
+            role: None,
+            last: None,
+            commit: None,
+            applied: None,
+            base: None,
+            log_bytes: None,
+            data_bytes: None,
+            behind: None,
+            lag: None,
+            catch_up: None,
+            snapshot: None,
+            damaged: None,
+        }
+    }
+}
+
+/// What brings a replica that lags up to its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CatchUp {
+    /// Its leader's log, which holds everything that it lacks.
+    Log,
+    /// A snapshot, which is under way.
+    Snapshot,
+    /// A snapshot that is not yet begun: its leader's log no longer holds what it lacks.
+    SnapshotAwaited,
 }
 
 /// The role of a replica in its group.

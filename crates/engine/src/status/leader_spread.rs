@@ -97,6 +97,8 @@ mod tests {
             sync_p99_us: None,
             unheard: Vec::new(),
             resources: None,
+            snapshots: None,
+            damaged: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -108,13 +110,8 @@ mod tests {
     /// A shard with replicas on `nodes`, led by the first.
     fn shard(shard: u64, nodes: &[u64]) -> ShardSummary {
         let replica = |node: &u64| ReplicaSummary {
-            replica: ReplicaId(*node),
-            node: NodeId(*node),
             role: Some(if *node == nodes[0] { ReplicaRole::Leader } else { ReplicaRole::Follower }),
-            last: None,
-            commit: None,
-            applied: None,
-            lag: None,
+            ..ReplicaSummary::unseen(ReplicaId(*node), NodeId(*node))
         };
         ShardSummary {
             shard: ShardId(shard),

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_types::{NodeId, ShardId};
 
+use crate::state::shards::DamagedReplica;
 use crate::status::cluster_status::{
-    Lag, NodeState, NodeStatus, Reason, ReplicaSummary, ShardState, ShardSummary,
+    CatchUp, Lag, NodeState, NodeStatus, Reason, ReplicaSummary, ShardState, ShardSummary,
 };
 use crate::status::resources::Warning;
+use crate::status::snapshots::seconds_left;
 
 /// Something that an operator has to know and can act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,18 @@ pub enum Problem {
         shards: Vec<ShardId>,
         /// The leaders of these shards, without the node itself.
         leaders: Vec<NodeId>,
+        /// What is left of the snapshots that it needs for some of them.
+        snapshots: Option<SnapshotsLeft>,
+    },
+    /// A node has given up replicas because their stored bytes are not what was written. They may have
+    /// lost what they promised, so they have to be replaced (RULE 5).
+    ReplicasDamaged {
+        /// The node.
+        node: NodeId,
+        /// The replicas, by shard.
+        replicas: Vec<DamagedReplica>,
+        /// Those of their shards that have no leader.
+        leaderless: Vec<ShardId>,
     },
     /// Something will end a node's service.
     Warning {
@@ -55,6 +69,21 @@ pub enum Problem {
         /// The warning.
         warning: Warning,
     },
+}
+
+/// What is left of the snapshots that a node needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotsLeft {
+    /// Those that are under way.
+    pub under_way: usize,
+    /// Those that are not yet begun; their bytes are not known.
+    pub awaited: usize,
+    /// About how many bytes are left of those under way.
+    pub bytes_left: u64,
+    /// Their rate.
+    pub bytes_per_second: u64,
+    /// How long these bytes take at that rate; none if nothing arrives, or nothing is left.
+    pub seconds_left: Option<u64>,
 }
 
 /// What an operator has to know, the worst first.
@@ -69,6 +98,7 @@ pub(crate) fn problems(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<Pro
     }
     let is_down = |node: &&NodeStatus| !matches!(node.state, NodeState::Up | NodeState::Founding);
     problems.extend(nodes.iter().filter(is_down).map(not_up));
+    problems.extend(nodes.iter().filter_map(|node| replicas_damaged(node, shards)));
     problems.extend(nodes_apart(nodes));
     problems.extend(some(shards, lacks_a_replica).map(Problem::ReplicasOutOfReach));
     problems.extend(replicas_behind(shards));
@@ -96,7 +126,7 @@ fn some(shards: &[ShardSummary], wanted: impl Fn(&ShardSummary) -> bool) -> Opti
 }
 
 fn lacks_a_replica(shard: &ShardSummary) -> bool {
-    let is_unseen = |replica: &ReplicaSummary| replica.role.is_none();
+    let is_unseen = |replica: &ReplicaSummary| replica.role.is_none() && replica.damaged.is_none();
     shard.state == ShardState::UnderReplicated && shard.replicas.iter().any(is_unseen)
 }
 
@@ -121,20 +151,141 @@ fn nodes_apart(nodes: &[NodeStatus]) -> impl Iterator<Item = Problem> {
 
 /// One problem for each node and kind of lag: the node is what an operator can look at.
 fn replicas_behind(shards: &[ShardSummary]) -> impl Iterator<Item = Problem> {
-    let mut behind: BTreeMap<(Lag, NodeId), (Vec<ShardId>, BTreeSet<NodeId>)> = BTreeMap::new();
+    let mut behind: BTreeMap<(Lag, NodeId), Behind> = BTreeMap::new();
     for shard in shards {
         for replica in &shard.replicas {
             if let Some(lag) = replica.lag {
-                let (shards, leaders) = behind.entry((lag, replica.node)).or_default();
-                shards.push(shard.shard);
-                leaders.extend(shard.leader.filter(|leader| *leader != replica.node));
+                let found = behind.entry((lag, replica.node)).or_default();
+                found.shards.push(shard.shard);
+                found.leaders.extend(shard.leader.filter(|leader| *leader != replica.node));
+                found.snapshots.add(replica);
             }
         }
     }
-    behind.into_iter().map(|((lag, node), (shards, leaders))| Problem::ReplicasBehind {
+    behind.into_iter().map(|((lag, node), found)| Problem::ReplicasBehind {
         node,
         lag,
-        shards,
-        leaders: leaders.into_iter().collect(),
+        shards: found.shards,
+        leaders: found.leaders.into_iter().collect(),
+        snapshots: found.snapshots.told(),
     })
+}
+
+/// The replicas of one node that lag in the same way.
+#[derive(Default)]
+struct Behind {
+    shards: Vec<ShardId>,
+    leaders: BTreeSet<NodeId>,
+    snapshots: SnapshotsLeft,
+}
+
+impl SnapshotsLeft {
+    fn add(&mut self, replica: &ReplicaSummary) {
+        match (replica.catch_up, &replica.snapshot) {
+            (Some(CatchUp::Snapshot), Some(snapshot)) => {
+                self.under_way += 1;
+                self.bytes_left += snapshot.progress.bytes_left;
+                self.bytes_per_second += snapshot.progress.bytes_per_second;
+            }
+            (Some(CatchUp::SnapshotAwaited), _) => self.awaited += 1,
+            _ => {}
+        }
+    }
+
+    /// Itself with the time that is left, if there are any.
+    fn told(mut self) -> Option<SnapshotsLeft> {
+        self.seconds_left = seconds_left(self.bytes_left, self.bytes_per_second);
+        (self.under_way + self.awaited > 0).then_some(self)
+    }
+}
+
+/// One problem for each node: its disk is what an operator can look at.
+fn replicas_damaged(node: &NodeStatus, shards: &[ShardSummary]) -> Option<Problem> {
+    let is_among = |shard: ShardId| node.damaged.iter().any(|damaged| damaged.shard == shard);
+    let is_leaderless =
+        |shard: &ShardSummary| shard.state == ShardState::NoLeader && is_among(shard.shard);
+    (!node.damaged.is_empty()).then(|| Problem::ReplicasDamaged {
+        node: node.node,
+        replicas: node.damaged.clone(),
+        leaderless: some(shards, is_leaderless).unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_types::{Epoch, Index, ReplicaId, Term};
+
+    use super::*;
+    use crate::status::snapshots::{IncomingSnapshot, SnapshotProgress};
+
+    /// A shard with one replica for each of `replicas`, on nodes 1, 2, ...
+    fn shard(shard: u64, state: ShardState, replicas: Vec<ReplicaSummary>) -> ShardSummary {
+        ShardSummary {
+            shard: ShardId(shard),
+            state,
+            start: Bytes::new(),
+            end: None,
+            epoch: Epoch { membership: 1, version: 1 },
+            term: Term(2),
+            leader: Some(NodeId(1)),
+            replicas,
+        }
+    }
+
+    fn unseen(node: u64) -> ReplicaSummary {
+        ReplicaSummary::unseen(ReplicaId(node), NodeId(node))
+    }
+
+    /// Goal: what a node needs is told as one sum: the snapshots under way with their bytes, rate and
+    /// time, and those that are not yet begun. Method: a node that gets two, waits for one, and gets
+    /// a fourth shard from the log.
+    #[test]
+    fn snapshots_of_a_node_are_one_sum() {
+        let with = |catch_up, snapshot| ReplicaSummary {
+            lag: Some(Lag::CatchingUp),
+            catch_up: Some(catch_up),
+            snapshot,
+            ..unseen(3)
+        };
+        let snapshot = |bytes_left, bytes_per_second| {
+            let progress = SnapshotProgress {
+                base: Index(8),
+                bytes_done: 5,
+                bytes_total: bytes_left + 5,
+                bytes_left,
+                bytes_per_second,
+                seconds_left: None,
+                running_ms: 1,
+                has_arrived: false,
+            };
+            Some(IncomingSnapshot { from: NodeId(1), progress })
+        };
+        let shards: Vec<ShardSummary> = [
+            with(CatchUp::Snapshot, snapshot(700, 20)),
+            with(CatchUp::Snapshot, snapshot(301, 80)),
+            with(CatchUp::SnapshotAwaited, None),
+            with(CatchUp::Log, None),
+        ]
+        .into_iter()
+        .zip(1..)
+        .map(|(replica, number)| shard(number, ShardState::UnderReplicated, vec![replica]))
+        .collect();
+        let found: Vec<Problem> = replicas_behind(&shards).collect();
+        let [Problem::ReplicasBehind { node, shards: named, snapshots, .. }] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!((*node, named.len()), (NodeId(3), 4));
+        let expected = SnapshotsLeft {
+            under_way: 2,
+            awaited: 1,
+            bytes_left: 1_001,
+            bytes_per_second: 100,
+            seconds_left: Some(11),
+        };
+        assert_eq!(*snapshots, Some(expected));
+        let found: Vec<Problem> = replicas_behind(&shards[3..]).collect();
+        let by_log = matches!(&found[..], [Problem::ReplicasBehind { snapshots: None, .. }]);
+        assert!(by_log, "{found:?}");
+    }
 }

@@ -18,7 +18,8 @@ use rocksdb::event_listener::{
     DBBackgroundErrorReason, EventListener, FlushJobInfo, MutableStatus,
 };
 use rocksdb::{
-    DB, DBCompressionType, Options, Range, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    DB, DBCompressionType, Options, Range, ReadOptions, ReadTier, SizeApproximationOptions,
+    WriteBatch, WriteOptions,
 };
 
 use crate::store::identity::{IdentityError, StoreIdentity};
@@ -351,7 +352,10 @@ impl DataStore {
     /// About how many bytes of table files and memtables `space` has.
     pub(crate) fn space_bytes(&self, space: SpaceId) -> u64 {
         let range = whole(space);
-        let sizes = self.db.get_approximate_sizes(&[Range::new(&range.start, &range.end)]);
+        let mut options = SizeApproximationOptions::default();
+        options.set_include_memtables(true);
+        let ranges = [Range::new(&range.start, &range.end)];
+        let sizes = self.db.get_approximate_sizes_with_options(&options, &ranges);
         // A figure for people only.
         sizes.map_or(0, |sizes| sizes.first().copied().unwrap_or(0))
     }
