@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use quorate::{Health, Lag, NodeState, ShardState};
+use quorate::{
+    CatchUp, DamagedReplica, Health, IncomingSnapshot, Index, Lag, NodeId, NodeState, ReplicaId,
+    ShardId, ShardState, SnapshotCounts, SnapshotProgress,
+};
 use quorate_node::render;
 use quorate_node::report::{ClusterReport, NodeReport, ReplicaReport, SCHEMA, ShardReport};
 
@@ -35,6 +38,8 @@ fn node(node: u64, shards: u64) -> NodeReport {
         leaders: Some(shards / 3 + 1),
         sync_p99_us: Some(2_048),
         resources: None,
+        snapshots: Some(SnapshotCounts::default()),
+        damaged: Vec::new(),
         warnings: Vec::new(),
         unheard: Vec::new(),
     }
@@ -49,7 +54,25 @@ fn replica(place: u64, node: u64, leader: u64) -> ReplicaReport {
         last: Some(120),
         commit: Some(120),
         applied: Some(119),
+        base: Some(20),
+        log_entries: Some(100),
+        log_bytes: Some(12_345),
+        data_bytes: None,
+        behind: Some(0),
         lag: None,
+        catch_up: None,
+        snapshot: None,
+        damaged: None,
+    }
+}
+
+/// Makes `replica` one of which nothing is known.
+fn unsee(replica: &mut ReplicaReport) {
+    let ReplicaReport { role, last, commit, applied, base, log_entries, log_bytes, behind, .. } =
+        replica;
+    *role = None;
+    for number in [last, commit, applied, base, log_entries, log_bytes, behind] {
+        *number = None;
     }
 }
 
@@ -97,8 +120,7 @@ fn lose(status: &mut ClusterReport, lost: u64, state: NodeState, reason: &str) {
         let next = shard.replicas.iter().find(seen).map(|replica| replica.node);
         for replica in &mut shard.replicas {
             if replica.node == lost {
-                (replica.role, replica.last) = (None, None);
-                (replica.commit, replica.applied) = (None, None);
+                unsee(replica);
             } else if shard.leader == Some(lost) && Some(replica.node) == next {
                 replica.role = Some("leader".to_owned());
             }
@@ -203,10 +225,7 @@ fn founding() {
     status.problems = vec!["node 1: waits to meet nodes [2, 3] before it serves".to_owned()];
     for shard in &mut status.shards {
         (shard.state, shard.leader, shard.term) = (ShardState::Unknown, None, 0);
-        for replica in &mut shard.replicas {
-            (replica.role, replica.last) = (None, None);
-            (replica.commit, replica.applied) = (None, None);
-        }
+        shard.replicas.iter_mut().for_each(unsee);
     }
     for node in &mut status.nodes {
         (node.state, node.leaders) = (NodeState::Unreachable, None);
@@ -261,4 +280,126 @@ fn nodes_apart() {
     status.shards[2].replicas[2].lag = Some(Lag::Stuck);
     check("nodes_apart.txt", &render::status(&status));
     check("shard_that_lags.txt", &render::shard(&status.shards[2]));
+}
+
+/// A node was away until the logs of the others began later than its own ends: one of its replicas gets
+/// a snapshot, one waits for it, and one gets what it lacks from the log.
+fn a_node_that_was_away() -> ClusterReport {
+    let mut status = healthy(4);
+    status.health = Health::Degraded;
+    status.problems = vec![
+        "node 3 is behind with shards 1, 2, 4 and catches up, 2 of them by snapshot: 1 under way \
+         (about 300 MiB left, 4.0 MiB/s, 1 min 15 s), 1 not yet begun; if that takes long, it gets less \
+         than is written: look at its disk and processor"
+            .to_owned(),
+    ];
+    let counts = |sending, waiting, receiving| Some(SnapshotCounts { sending, waiting, receiving });
+    status.nodes[1].snapshots = counts(1, 1, 0);
+    status.nodes[2].snapshots = counts(0, 0, 1);
+    let snapshot = SnapshotProgress {
+        base: Index(90),
+        bytes_done: 700 << 20,
+        bytes_total: 1_000 << 20,
+        bytes_left: 300 << 20,
+        bytes_per_second: 4 << 20,
+        seconds_left: Some(75),
+        running_ms: 175_000,
+        has_arrived: false,
+    };
+    for (place, catch_up) in
+        [(1, CatchUp::SnapshotAwaited), (2, CatchUp::Snapshot), (4, CatchUp::Log)]
+    {
+        let shard = &mut status.shards[place];
+        shard.state = ShardState::UnderReplicated;
+        for replica in &mut shard.replicas {
+            replica.data_bytes = Some(1_040 << 20);
+        }
+        let replica = shard.replicas.iter_mut().find(|replica| replica.node == 3).expect("one");
+        (replica.last, replica.commit, replica.applied) = (Some(15), Some(15), Some(15));
+        (replica.base, replica.log_entries) = (Some(3), Some(12));
+        (replica.behind, replica.lag) = (Some(105), Some(Lag::CatchingUp));
+        replica.catch_up = Some(catch_up);
+        if catch_up == CatchUp::Snapshot {
+            let from = NodeId(2);
+            replica.snapshot = Some(IncomingSnapshot { from, progress: snapshot });
+        }
+    }
+    status
+}
+
+#[test]
+fn snapshots_under_way() {
+    let mut status = a_node_that_was_away();
+    check("snapshots.txt", &render::status(&status));
+    check("shard_that_waits_for_a_snapshot.txt", &render::shard(&status.shards[1]));
+    check("shard_that_gets_a_snapshot.txt", &render::shard(&status.shards[2]));
+    check("shard_that_gets_the_log.txt", &render::shard(&status.shards[4]));
+    let json = serde_json::to_string_pretty(&status.shards[2]).expect("plain");
+    check("shard_that_gets_a_snapshot.json", &(json + "\n"));
+    let json = serde_json::to_string_pretty(&status.nodes[2]).expect("plain");
+    check("node_that_gets_a_snapshot.json", &(json + "\n"));
+
+    let replica = status.shards[2].replicas.iter_mut().find(|replica| replica.node == 3);
+    let snapshot = replica.and_then(|replica| replica.snapshot.as_mut()).expect("set above");
+    let mut told = |change: fn(&mut SnapshotProgress)| {
+        change(&mut snapshot.progress);
+        let mut shard = a_node_that_was_away().shards.swap_remove(2);
+        let replica = shard.replicas.iter_mut().find(|replica| replica.node == 3).expect("one");
+        replica.snapshot = Some(*snapshot);
+        render::shard(&shard)
+    };
+    let stands = told(|it| (it.bytes_per_second, it.seconds_left) = (0, None));
+    assert!(stands.contains("300 MiB left, and nothing arrives, 105 entries behind"), "{stands}");
+    let beyond = told(|it| (it.bytes_done, it.bytes_left) = (1_200 << 20, 0));
+    assert!(beyond.contains("1.2 GiB, more than the 1000 MiB that were estimated"), "{beyond}");
+    let arrived = told(|it| it.has_arrived = true);
+    assert!(arrived.contains("1.2 GiB have arrived, and are being put in force"), "{arrived}");
+}
+
+/// A replica was given up because its bytes are damaged: it is told from one that is not seen.
+#[test]
+fn a_damaged_replica() {
+    let mut status = healthy(4);
+    let what = "its data: block checksum mismatch in 000012.sst".to_owned();
+    status.health = Health::Degraded;
+    status.problems = vec![format!("node 3: a replica is damaged and given up ({what})")];
+    let (shard, replica) = (ShardId(2), ReplicaId(3));
+    status.nodes[2].damaged = vec![DamagedReplica { shard, replica, what: what.clone() }];
+    let shard = &mut status.shards[2];
+    shard.state = ShardState::UnderReplicated;
+    let replica = shard.replicas.iter_mut().find(|replica| replica.node == 3).expect("one");
+    unsee(replica);
+    replica.damaged = Some(what);
+    check("damaged.txt", &render::status(&status));
+    check("damaged_shard.txt", &render::shard(&status.shards[2]));
+}
+
+/// Goal: the answer of a node of an older version can be shown. Method: leave out what it does not
+/// write.
+#[test]
+fn the_answer_of_an_older_node() {
+    let mut told = serde_json::to_value(healthy(2)).expect("plain");
+    let objects = |value: &mut serde_json::Value, fields: &[&str]| {
+        for object in value.as_array_mut().expect("a list") {
+            let object = object.as_object_mut().expect("an object");
+            fields.iter().for_each(|field| drop(object.remove(*field).expect("it is new")));
+        }
+    };
+    objects(&mut told["nodes"], &["snapshots", "damaged"]);
+    for shard in told["shards"].as_array_mut().expect("a list") {
+        let new = [
+            "base",
+            "log_entries",
+            "log_bytes",
+            "data_bytes",
+            "behind",
+            "catch_up",
+            "snapshot",
+            "damaged",
+        ];
+        objects(&mut shard["replicas"], &new);
+    }
+    let status: ClusterReport = serde_json::from_value(told).expect("readable");
+    assert_eq!(render::status(&status), render::status(&healthy(2)));
+    assert!(render::shard(&status.shards[1]).contains("follower   120     120"));
 }

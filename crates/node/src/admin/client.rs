@@ -64,15 +64,20 @@ pub struct Unanswered {
     pub why: String,
 }
 
-/// Asks `urls` in turn for the cluster's status, until one answers. Returns the answer, and the
-/// URLs that gave none. Blocks up to five seconds for each.
+/// Asks `urls` in turn for the cluster's status, until one answers; the sizes of the data of `shard`'s
+/// replicas are in it, if one is given. Returns the answer, and the URLs that gave none. Blocks up to
+/// five seconds for each.
 ///
 /// # Errors
 /// All of them, if none answered.
-pub fn ask_cluster(urls: &[AdminUrl]) -> Result<(ClusterReport, Vec<Unanswered>), Vec<Unanswered>> {
+pub fn ask_cluster(
+    urls: &[AdminUrl],
+    shard: Option<u64>,
+) -> Result<(ClusterReport, Vec<Unanswered>), Vec<Unanswered>> {
     let agent = agent(ANSWER);
+    let query = shard.map_or_else(String::new, |shard| format!("?shard={shard}"));
     first_answer(urls, |url| {
-        let answered = agent.get(format!("{url}/cluster")).call();
+        let answered = agent.get(format!("{url}/cluster{query}")).call();
         text_of(answered, "/cluster").and_then(|text| parse(&text))
     })
 }
@@ -228,8 +233,8 @@ mod tests {
              \"health\":\"healthy\",\"problems\":[],\"map_revision\":1,\"nodes\":[],\"shards\":[],\
              \"added_later\":1}",
         );
-        let (status, unanswered) =
-            ask_cluster(&[dead.clone(), old, redis, newer, good]).expect("the last one answers");
+        let (status, unanswered) = ask_cluster(&[dead.clone(), old, redis, newer, good], None)
+            .expect("the last one answers");
         assert_eq!(status.asked, 2);
         for (unanswered, expected) in unanswered.iter().zip([
             "is the node running",
@@ -239,7 +244,7 @@ mod tests {
         ]) {
             assert!(unanswered.why.contains(expected), "{unanswered:?}");
         }
-        let nobody = ask_cluster(std::slice::from_ref(&dead)).expect_err("nobody");
+        let nobody = ask_cluster(std::slice::from_ref(&dead), Some(4)).expect_err("nobody");
         assert_eq!(nobody.len(), 1);
     }
 }

@@ -115,6 +115,7 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
     for (name, help, value) in left {
         value.map_or(Ok(()), |value| out.gauge(name, help, value))?;
     }
+    write_logs_and_snapshots(status, out)?;
     let counters = &status.counters;
     let peers = |of: fn(&quorate::PeerStatus) -> u64| status.peers.iter().map(of).sum::<u64>();
     let totals = [
@@ -137,6 +138,43 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("peer_udp_bytes_sent", "UDP bytes sent", peers(|peer| peer.udp_bytes_sent)),
         ("peer_udp_bytes_received", "UDP bytes received", peers(|p| p.udp_bytes_received)),
         ("logged_lines_dropped", "Lines that nobody read in time", logging::lines_dropped()),
+    ];
+    totals.into_iter().try_for_each(|(name, help, value)| out.counter(name, help, value))
+}
+
+/// What is held and purged of the logs, what is sent and received in their place, and what was lost.
+fn write_logs_and_snapshots(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::Error> {
+    let (log, counters, snapshots) = (&status.log, &status.counters, status.snapshots.counts());
+    let gauges = [
+        ("log_held_bytes", "Bytes of runs that the log stores", log.held_bytes),
+        ("log_kept_bytes_max", "Bytes of runs beyond which it is purged", log.kept_bytes_max),
+        ("snapshots_sending", "Snapshots that are being sent", snapshots.sending),
+        ("snapshots_waiting", "Snapshots that followers wait for, not begun", snapshots.waiting),
+        ("snapshots_receiving", "Snapshots that are being received", snapshots.receiving),
+        (
+            "replicas_damaged",
+            "Replicas given up because their bytes are damaged",
+            status.damaged.len() as u64,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        out.gauge(name, help, value)?;
+    }
+    let totals = [
+        ("log_purges", "Purges of shards' logs", log.purges),
+        ("log_purged_runs", "Runs purged", log.purged_runs),
+        ("log_purged_bytes", "Bytes of runs purged", log.purged_bytes),
+        ("log_installs", "Logs that begin after a snapshot since", log.installs),
+        ("log_skipped_parts", "Changes of replicas that were gone", log.skipped_parts),
+        ("snapshots_sent", "Snapshots that followers put in force", counters.snapshots_sent),
+        ("snapshots_failed", "Snapshots that were not taken", counters.snapshots_failed),
+        ("snapshots_received", "Snapshots put in force here", counters.snapshots_received),
+        ("snapshot_bytes_sent", "Bytes of snapshots sent", counters.snapshot_bytes_sent),
+        (
+            "snapshot_bytes_received",
+            "Bytes of snapshots received",
+            counters.snapshot_bytes_received,
+        ),
     ];
     totals.into_iter().try_for_each(|(name, help, value)| out.counter(name, help, value))
 }
@@ -224,7 +262,80 @@ fn buckets(times: &TimesStatus) -> Vec<(f64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use quorate::{DamagedReplica, ReplicaId, ShardId};
+
     use super::*;
+
+    /// A node with no shards, as an older version reports it.
+    fn status() -> Status {
+        let status = serde_json::json!({
+            "node": 1, "cluster": "", "store": "", "incarnation": 1, "address": "", "fatal": null,
+            "readiness": {
+                "ready": true, "founded": true, "founders_missing": [], "shards_without_leader": [],
+                "disk_stalled": false, "apply_stalled": false, "fatal": null,
+            },
+            "shards": [], "peers": [],
+            "log": {
+                "writes": 0, "batches": 0, "syncs": 0, "runs": 0, "entries": 0, "run_bytes": 0,
+                "sync_p50_us": 0, "sync_p99_us": 0,
+            },
+            "data": { "memtable_bytes": 0, "table_bytes": 0, "keys_estimate": 0 },
+            "counters": {
+                "writes_applied": 0, "writes_refused": 0, "writes_unknown": 0, "reads_served": 0,
+                "reads_refused": 0, "forwards_sent": 0, "turns": 0, "messages_dropped": 0,
+            },
+            "warning_facts": [],
+        });
+        serde_json::from_value(status).expect("the documented form")
+    }
+
+    fn text_of(status: Status) -> String {
+        let mut registry = Registry::with_prefix("quorate");
+        let status = Arc::new(Mutex::new(Some(status)));
+        registry.register_collector(Box::new(EngineCollector { status }));
+        let mut written = String::new();
+        text::encode(&mut written, &registry).expect("written");
+        written
+    }
+
+    /// Goal: the life of the log, snapshots and damage are under stable names, each with its own number,
+    /// and none with a label. Method: a status of numbers that differ.
+    #[test]
+    fn logs_snapshots_and_damage_are_counted() {
+        let mut status = status();
+        let log = &mut status.log;
+        (log.held_bytes, log.kept_bytes_max, log.purges) = (101, 102, 103);
+        (log.purged_runs, log.purged_bytes, log.installs) = (104, 105, 106);
+        log.skipped_parts = 107;
+        let counters = &mut status.counters;
+        (counters.snapshots_sent, counters.snapshots_failed) = (108, 109);
+        (counters.snapshots_received, counters.snapshot_bytes_sent) = (110, 111);
+        counters.snapshot_bytes_received = 112;
+        status.snapshots.wanted = 113;
+        let what = String::new();
+        status.damaged = vec![DamagedReplica { shard: ShardId(1), replica: ReplicaId(1), what }];
+        let written = text_of(status);
+        for line in [
+            "quorate_log_held_bytes 101",
+            "quorate_log_kept_bytes_max 102",
+            "quorate_log_purges_total 103",
+            "quorate_log_purged_runs_total 104",
+            "quorate_log_purged_bytes_total 105",
+            "quorate_log_installs_total 106",
+            "quorate_log_skipped_parts_total 107",
+            "quorate_snapshots_sent_total 108",
+            "quorate_snapshots_failed_total 109",
+            "quorate_snapshots_received_total 110",
+            "quorate_snapshot_bytes_sent_total 111",
+            "quorate_snapshot_bytes_received_total 112",
+            "quorate_snapshots_waiting 113",
+            "quorate_snapshots_sending 0",
+            "quorate_snapshots_receiving 0",
+            "quorate_replicas_damaged 1",
+        ] {
+            assert!(written.lines().any(|found| found == line), "{line} is not in {written}");
+        }
+    }
 
     /// Goal: every time is in one bucket, below its bound, and the text is a histogram that Prometheus
     /// reads. Method: times below, between and beyond the bounds.

@@ -8,17 +8,18 @@
 //! | `/metrics` | Prometheus text |
 //! | `/status` | this node alone, as JSON |
 //! | `/cluster` | the whole cluster as this node finds it, as JSON: what `quorate status` shows |
+//! | `/cluster?shard=N` | the same, with the size of the data of shard N's replicas |
 //! | `POST /balance/leaders` | one round of spreading the leaders, as JSON |
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use quorate::{Engine, limits};
+use quorate::{Engine, ShardId, limits};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,6 +44,7 @@ The admin port of a Quorate node. GET
   /metrics  for Prometheus
   /status   this node, as JSON
   /cluster  the whole cluster as this node finds it, as JSON: what `quorate status` shows
+  /cluster?shard=N  the same, with the size of the data of shard N's replicas
 
 and POST
 
@@ -123,8 +125,17 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
     Json(StatusReport::from(&shared.engine.status().await)).into_response()
 }
 
-async fn cluster(State(shared): State<Arc<Shared>>) -> Response {
-    let status = shared.engine.cluster_status(limits::STATUS_ANSWER).await;
+async fn cluster(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+    let (engine, timeout) = (&shared.engine, limits::STATUS_ANSWER);
+    let measured = query.as_deref().map(|query| query.strip_prefix("shard=")?.parse().ok());
+    let status = match measured {
+        None => engine.cluster_status(timeout).await,
+        Some(Some(shard)) => engine.cluster_status_of_shard(ShardId(shard), timeout).await,
+        Some(None) => {
+            let text = "write /cluster, or /cluster?shard=N with the number of a shard\n";
+            return (StatusCode::BAD_REQUEST, text).into_response();
+        }
+    };
     Json(ClusterReport::from(&status)).into_response()
 }
 

@@ -74,7 +74,7 @@ struct ErrorJson<'a> {
 /// Asks, and shows the answer. The exit code is for the part that is shown: the cluster's health,
 /// or that of the one shard.
 pub(super) fn run(view: View<'_>, arguments: &AskArguments) -> anyhow::Result<Exit> {
-    match find_out(arguments).and_then(|status| Ok((chosen(view, &status)?, status))) {
+    match find_out(view, arguments).and_then(|status| Ok((chosen(view, &status)?, status))) {
         Ok((shard, status)) => {
             show(view, shard, &status, arguments.output)?;
             let is_healthy = match shard {
@@ -96,8 +96,22 @@ pub(super) fn unanswered(arguments: &AskArguments, error: &str) -> anyhow::Resul
     Ok(Exit::Unknown)
 }
 
-fn find_out(arguments: &AskArguments) -> Result<ClusterReport, String> {
-    answer_of(arguments, "find out how the cluster is", ask_cluster)
+fn find_out(view: View<'_>, arguments: &AskArguments) -> Result<ClusterReport, String> {
+    let measured = match view {
+        View::Shard(choice) => choice.number(),
+        View::Status | View::Nodes | View::Shards => None,
+    };
+    let ask = |urls: &[AdminUrl]| ask_cluster(urls, measured);
+    let status = answer_of(arguments, "find out how the cluster is", ask)?;
+    match (chosen(view, &status)?, measured) {
+        // Only the answer tells which shard has the key. If none comes to the second question, the
+        // first answer lacks nothing but sizes.
+        (Some(place), None) => {
+            let asked = ask_cluster(&urls_of(arguments)?, Some(status.shards[place].shard));
+            Ok(asked.map_or(status, |(measured, _)| measured))
+        }
+        _ => Ok(status),
+    }
 }
 
 /// Lets `ask` try the nodes that the arguments name. If none answers, the error says that `what` can't be
@@ -107,14 +121,7 @@ pub(super) fn answer_of<T>(
     what: &str,
     ask: impl Fn(&[AdminUrl]) -> Result<(T, Vec<Unanswered>), Vec<Unanswered>>,
 ) -> Result<T, String> {
-    let urls: Vec<AdminUrl> = match &arguments.config {
-        Some(path) => {
-            let addresses = config::read_admin_addresses(path).map_err(|e| e.to_string())?;
-            addresses.into_iter().map(AdminUrl::from).collect()
-        }
-        None if arguments.admin.is_empty() => vec![ADMIN.parse()?],
-        None => arguments.admin.clone(),
-    };
+    let urls = urls_of(arguments)?;
     let (answer, unanswered) = ask(&urls).map_err(|unanswered| nobody(what, &unanswered))?;
     if arguments.output == Output::Text {
         for Unanswered { url, why } in &unanswered {
@@ -122,6 +129,18 @@ pub(super) fn answer_of<T>(
         }
     }
     Ok(answer)
+}
+
+/// The admin ports that the arguments name.
+fn urls_of(arguments: &AskArguments) -> Result<Vec<AdminUrl>, String> {
+    Ok(match &arguments.config {
+        Some(path) => {
+            let addresses = config::read_admin_addresses(path).map_err(|e| e.to_string())?;
+            addresses.into_iter().map(AdminUrl::from).collect()
+        }
+        None if arguments.admin.is_empty() => vec![ADMIN.parse()?],
+        None => arguments.admin.clone(),
+    })
 }
 
 fn nobody(what: &str, unanswered: &[Unanswered]) -> String {

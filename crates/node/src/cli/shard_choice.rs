@@ -29,6 +29,11 @@ fn number(text: &str) -> Result<u64, String> {
 }
 
 impl ShardChoice {
+    /// The shard's number, if it was given.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.shard
+    }
+
     /// The place of the shard among those of `status`.
     ///
     /// # Errors

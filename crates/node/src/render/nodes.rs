@@ -1,6 +1,6 @@
 //! The table of nodes.
 
-use quorate::NodeState;
+use quorate::{NodeState, SnapshotCounts};
 
 use super::table::{NOTHING, Side, number, table as draw};
 use crate::report::NodeReport;
@@ -21,18 +21,37 @@ pub(super) fn table(nodes: &[NodeReport]) -> String {
         ("REDIS", Side::Left),
         ("ADMIN", Side::Left),
     ];
-    let has_reasons = nodes.iter().any(|node| node.reason.is_some());
-    if has_reasons {
-        columns.push(("WHY", Side::Left));
-    }
-    let rows = nodes.iter().map(|node| {
-        let mut row = row(node);
-        if has_reasons {
-            row.push(shorten(node.reason.as_deref().unwrap_or_default()));
+    let mut rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
+    // Shown only if there is something to show.
+    for (header, cell) in
+        [("SNAPSHOTS", snapshots as fn(&NodeReport) -> Option<String>), ("WHY", why)]
+    {
+        let cells: Vec<Option<String>> = nodes.iter().map(cell).collect();
+        if cells.iter().any(Option::is_some) {
+            columns.push((header, Side::Left));
+            rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push(cell.unwrap_or_default()));
         }
-        row
-    });
-    draw(&columns, rows.collect())
+    }
+    draw(&columns, rows)
+}
+
+/// The snapshots that a node sends and receives.
+fn snapshots(node: &NodeReport) -> Option<String> {
+    let SnapshotCounts { sending, waiting, receiving } = node.snapshots?;
+    let counts = [(receiving, "in"), (sending, "out"), (waiting, "to begin")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, words)| format!("{count} {words}")).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
+}
+
+/// Why a node is not up, or lacks replicas.
+fn why(node: &NodeReport) -> Option<String> {
+    let damaged = match node.damaged.len() {
+        0 => None,
+        1 => Some("1 replica is damaged".to_owned()),
+        count => Some(format!("{count} replicas are damaged")),
+    };
+    node.reason.as_deref().map(shorten).or(damaged)
 }
 
 fn row(node: &NodeReport) -> Vec<String> {

@@ -1,9 +1,10 @@
 //! The table of shards, and one shard in detail.
 
-use quorate::{Lag, ShardState};
+use quorate::{CatchUp, IncomingSnapshot, Lag, ShardState};
 
-use super::table::{NOTHING, Side, number, table as draw};
+use super::table::{NOTHING, Side, number, one_line, table as draw};
 use crate::redis::protocol::slot::SLOTS;
+use crate::report::amounts;
 use crate::report::{ReplicaReport, ShardReport};
 
 /// The shard that keeps the cluster's directory.
@@ -74,7 +75,6 @@ pub(super) fn table(shards: &[&ShardReport]) -> String {
 /// `quorate shard show`.
 #[must_use]
 pub fn shard(shard: &ShardReport) -> String {
-    let newest = shard.replicas.iter().filter_map(|replica| replica.last).max();
     let columns = [
         ("REPLICA", Side::Right),
         ("NODE", Side::Right),
@@ -83,10 +83,12 @@ pub fn shard(shard: &ShardReport) -> String {
         ("COMMIT", Side::Right),
         ("APPLIED", Side::Right),
         ("BEHIND", Side::Right),
+        ("LOG AFTER", Side::Right),
+        ("ENTRIES", Side::Right),
+        ("LOG", Side::Right),
+        ("DATA ABOUT", Side::Right),
     ];
     let row = |replica: &ReplicaReport| {
-        // The replicas were asked one after the other: a few entries of difference are not a lag.
-        let behind = newest.zip(replica.last).map(|(newest, last)| newest - last);
         vec![
             replica.replica.to_string(),
             replica.node.to_string(),
@@ -94,12 +96,18 @@ pub fn shard(shard: &ShardReport) -> String {
             number(replica.last),
             number(replica.commit),
             number(replica.applied),
-            number(behind),
+            number(replica.behind),
+            number(replica.base),
+            number(replica.log_entries),
+            bytes(replica.log_bytes),
+            bytes(replica.data_bytes),
         ]
     };
+    let facts: String = shard.replicas.iter().filter_map(facts).collect();
+    let facts = if facts.is_empty() { facts } else { format!("\n{facts}") };
     format!(
         "Shard {}: {}\n  leader   {}, term {}\n  owns     {}\n  epoch    version {} of its range, \
-         {} of its members\n\n{}",
+         {} of its members\n\n{}{facts}",
         shard.shard,
         state(shard.state),
         leader(shard),
@@ -124,8 +132,61 @@ fn leader(shard: &ShardReport) -> String {
     shard.leader.map_or_else(|| NOTHING.to_owned(), |node| format!("node {node}"))
 }
 
+/// What is damaged of a replica, or what brings it up to its leader, as a line of its own.
+fn facts(replica: &ReplicaReport) -> Option<String> {
+    let node = replica.node;
+    let behind =
+        replica.behind.map_or_else(String::new, |behind| format!(", {behind} entries behind"));
+    let text = match (&replica.damaged, replica.catch_up, &replica.snapshot) {
+        (Some(what), _, _) => format!(
+            "node {node} has given up its replica, which is damaged and has to be replaced: {what}"
+        ),
+        (None, Some(CatchUp::Log), _) => {
+            format!("node {node} catches up from its leader's log{behind}")
+        }
+        (None, Some(CatchUp::SnapshotAwaited), _) => format!(
+            "node {node} needs a snapshot, which is not yet begun{behind}: its leader's log no longer \
+             holds what it lacks"
+        ),
+        (None, Some(CatchUp::Snapshot), Some(snapshot)) => {
+            format!("node {node} gets {}{behind}", snapshot_text(snapshot))
+        }
+        (None, Some(CatchUp::Snapshot) | None, _) => return None,
+    };
+    Some(format!("  {}\n", one_line(&text)))
+}
+
+fn snapshot_text(snapshot: &IncomingSnapshot) -> String {
+    let IncomingSnapshot { from, progress } = snapshot;
+    let (base, done) = (progress.base, amounts::bytes(progress.bytes_done));
+    let text = format!("a snapshot through entry {base} from node {from}: {done}");
+    if progress.has_arrived {
+        return format!("{text} have arrived, and are being put in force");
+    }
+    let total = amounts::bytes(progress.bytes_total);
+    if progress.bytes_left == 0 {
+        return format!("{text}, more than the {total} that were estimated");
+    }
+    let (left, rate) =
+        (amounts::bytes(progress.bytes_left), amounts::bytes(progress.bytes_per_second));
+    match progress.seconds_left {
+        Some(seconds) => {
+            let time = amounts::time(seconds);
+            format!("{text} of about {total}, {left} left at {rate}/s, {time}")
+        }
+        None => format!("{text} of about {total}, {left} left, and nothing arrives"),
+    }
+}
+
+fn bytes(value: Option<u64>) -> String {
+    value.map_or_else(|| NOTHING.to_owned(), amounts::bytes)
+}
+
 /// A replica by its node; a follower has no further word.
 fn replica(replica: &ReplicaReport) -> String {
+    if replica.damaged.is_some() {
+        return format!("{} (damaged)", replica.node);
+    }
     if let Some(lag) = replica.lag {
         return format!("{} ({})", replica.node, lags(lag));
     }
@@ -138,6 +199,9 @@ fn replica(replica: &ReplicaReport) -> String {
 
 /// A replica's role, and what is wrong with it.
 fn role(replica: &ReplicaReport) -> String {
+    if replica.damaged.is_some() {
+        return "damaged".to_owned();
+    }
     let role = replica.role.as_deref().unwrap_or("not seen");
     replica.lag.map_or_else(|| role.to_owned(), |lag| format!("{role}, {}", lags(lag)))
 }

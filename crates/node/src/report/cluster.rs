@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use quorate::{
-    ClusterStatus, Health, Lag, NodeState, NodeStatus, ReplicaRole, ReplicaSummary, ResourceStatus,
-    ShardState, ShardSummary, UnheardNode,
+    CatchUp, ClusterStatus, DamagedReplica, Health, IncomingSnapshot, Lag, NodeState, NodeStatus,
+    ReplicaRole, ReplicaSummary, ResourceStatus, ShardState, ShardSummary, SnapshotCounts,
+    UnheardNode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,12 @@ pub struct NodeReport {
     /// What is left of its limited resources, if it answered.
     #[serde(default)]
     pub resources: Option<ResourceStatus>,
+    /// How many snapshots it sends and receives, if it answered.
+    #[serde(default)]
+    pub snapshots: Option<SnapshotCounts>,
+    /// Its replicas that were given up because their bytes are damaged.
+    #[serde(default)]
+    pub damaged: Vec<DamagedReplica>,
     /// What an operator should do before its service ends, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -121,9 +128,33 @@ pub struct ReplicaReport {
     pub commit: Option<u64>,
     /// Its applied index, if seen.
     pub applied: Option<u64>,
+    /// The entry before the first of its log, if seen.
+    #[serde(default)]
+    pub base: Option<u64>,
+    /// Entries of its log, if seen.
+    #[serde(default)]
+    pub log_entries: Option<u64>,
+    /// Bytes of its stored log, if seen.
+    #[serde(default)]
+    pub log_bytes: Option<u64>,
+    /// About how many bytes its data has; none unless this shard was asked for.
+    #[serde(default)]
+    pub data_bytes: Option<u64>,
+    /// By how many entries its log ends before the longest one that was seen.
+    #[serde(default)]
+    pub behind: Option<u64>,
     /// How it lags behind its leader; none if it keeps up, or is not known to lag.
     #[serde(default)]
     pub lag: Option<Lag>,
+    /// What brings it up to its leader, if it lags.
+    #[serde(default)]
+    pub catch_up: Option<CatchUp>,
+    /// The snapshot that it is about to get.
+    #[serde(default)]
+    pub snapshot: Option<IncomingSnapshot>,
+    /// What is damaged, if it was given up.
+    #[serde(default)]
+    pub damaged: Option<String>,
 }
 
 impl From<&ClusterStatus> for ClusterReport {
@@ -156,6 +187,8 @@ impl From<&NodeStatus> for NodeReport {
             leaders: status.leaders,
             sync_p99_us: status.sync_p99_us,
             resources: status.resources.clone(),
+            snapshots: status.snapshots,
+            damaged: status.damaged.clone(),
             warnings: status.warnings.iter().map(warning).collect(),
             unheard: status.unheard.iter().map(UnconnectedNode::from).collect(),
         }
@@ -193,7 +226,15 @@ impl From<&ReplicaSummary> for ReplicaReport {
             last: replica.last.map(|index| index.0),
             commit: replica.commit.map(|index| index.0),
             applied: replica.applied.map(|index| index.0),
+            base: replica.base.map(|index| index.0),
+            log_entries: replica.last.zip(replica.base).map(|(last, base)| last.0 - base.0),
+            log_bytes: replica.log_bytes,
+            data_bytes: replica.data_bytes,
+            behind: replica.behind,
             lag: replica.lag,
+            catch_up: replica.catch_up,
+            snapshot: replica.snapshot,
+            damaged: replica.damaged.clone(),
         }
     }
 }

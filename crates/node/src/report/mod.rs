@@ -2,6 +2,7 @@
 //!
 //! `quorate status` shows the same sentences: they are composed once, by the node that is asked.
 
+pub(crate) mod amounts;
 mod cluster;
 mod node;
 mod problems;

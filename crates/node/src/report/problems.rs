@@ -1,11 +1,17 @@
 //! What is wrong with a cluster, as sentences with a remedy.
 
-use quorate::{Lag, NodeId, NodeState, Note, Problem, Reason, ShardId};
+use quorate::{
+    DamagedReplica, Lag, NodeId, NodeState, Note, Problem, Reason, ShardId, SnapshotsLeft,
+};
 
+use super::amounts;
 use super::reasons::{self, nodes, reason, reason_elsewhere, shards};
 
 /// Most pairs of nodes that are named one by one.
 const PAIRS_NAMED_MAX: usize = 8;
+
+/// Most damaged replicas of a node that are named one by one.
+const DAMAGED_NAMED_MAX: usize = 3;
 
 /// One sentence for each problem, in the order given. Of many pairs of nodes that do not hear each
 /// other, some are named and the rest counted.
@@ -49,8 +55,11 @@ fn sentence(problem: &Problem) -> String {
                 shards(found)
             )
         }
-        Problem::ReplicasBehind { node, lag, shards, leaders } => {
-            behind(*node, *lag, shards, leaders)
+        Problem::ReplicasBehind { node, lag, shards, leaders, snapshots } => {
+            behind(*node, *lag, shards, leaders, snapshots.as_ref())
+        }
+        Problem::ReplicasDamaged { node, replicas, leaderless } => {
+            damaged(*node, replicas, leaderless)
         }
         Problem::Warning { node, warning } => {
             format!("node {node}: {}", reasons::warning(warning))
@@ -58,6 +67,55 @@ fn sentence(problem: &Problem) -> String {
         // The engine may add problems.
         other => format!("{other:?}"),
     }
+}
+
+/// The damaged replicas of a node, what that means for their shards, and what to do.
+fn damaged(node: NodeId, replicas: &[DamagedReplica], leaderless: &[ShardId]) -> String {
+    let service = match leaderless {
+        [] => "the other replicas serve, and another failure may end that".to_owned(),
+        found => format!("without the other replicas nothing serves {}", shards(found)),
+    };
+    let its = if replicas.len() == 1 { "replica has" } else { "replicas have" };
+    format!(
+        "node {node}: {}; {service}; this node's {its} to be replaced, because what was promised may \
+         be lost: keep the other nodes up until then, and look at this one's disk",
+        given_up(replicas)
+    )
+}
+
+/// Which replicas of a node are damaged, and how.
+pub(super) fn given_up(replicas: &[DamagedReplica]) -> String {
+    let describe = |DamagedReplica { shard, replica, what }: &DamagedReplica| {
+        format!("replica {replica} of {}: {what}", shards(&[*shard]))
+    };
+    let named: Vec<String> = replicas.iter().take(DAMAGED_NAMED_MAX).map(describe).collect();
+    let left_out = match replicas.len().saturating_sub(DAMAGED_NAMED_MAX) {
+        0 => String::new(),
+        count => format!("; and {count} more"),
+    };
+    let are = if replicas.len() == 1 { "a replica is" } else { "replicas are" };
+    format!("{are} damaged and given up ({}{left_out})", named.join("; "))
+}
+
+/// How far the snapshots are that a node needs for some of `shards` shards.
+fn by_snapshot(lag: Lag, shards: usize, left: &SnapshotsLeft) -> String {
+    let SnapshotsLeft { under_way, awaited, bytes_left, bytes_per_second, seconds_left } = left;
+    let needed = under_way + awaited;
+    if lag == Lag::Stuck {
+        return format!("; for {needed} of these it needs a snapshot, of which nothing arrives");
+    }
+    let mut parts = Vec::new();
+    if *under_way > 0 {
+        let (left, rate) = (amounts::bytes(*bytes_left), amounts::bytes(*bytes_per_second));
+        let time = seconds_left.map(|left| format!(", {}", amounts::time(left)));
+        let time = time.unwrap_or_default();
+        parts.push(format!("{under_way} under way (about {left} left, {rate}/s{time})"));
+    }
+    if *awaited > 0 {
+        parts.push(format!("{awaited} not yet begun"));
+    }
+    let whose = if needed < shards { format!("{needed} of them ") } else { String::new() };
+    format!(", {whose}by snapshot: {}", parts.join(", "))
 }
 
 fn not_up(node: NodeId, state: NodeState, address: &str, why: Option<&Reason>) -> String {
@@ -93,7 +151,14 @@ fn apart(nodes: &[(NodeId, String); 2], reasons: &[(NodeId, Reason)]) -> String 
     )
 }
 
-fn behind(node: NodeId, lag: Lag, found: &[ShardId], leaders: &[NodeId]) -> String {
+fn behind(
+    node: NodeId,
+    lag: Lag,
+    found: &[ShardId],
+    leaders: &[NodeId],
+    snapshots: Option<&SnapshotsLeft>,
+) -> String {
+    let by = snapshots.map_or_else(String::new, |left| by_snapshot(lag, found.len(), left));
     let shards = shards(found);
     let link = match leaders {
         [] => String::new(),
@@ -105,13 +170,13 @@ fn behind(node: NodeId, lag: Lag, found: &[ShardId], leaders: &[NodeId]) -> Stri
              one; mend {link}, or another failure may end their service"
         ),
         Lag::Stuck => format!(
-            "node {node} stands still with {shards}, behind of what is committed; look at its \
+            "node {node} stands still with {shards}, behind of what is committed{by}; look at its \
              disk and processor{}",
             if link.is_empty() { link } else { format!(", and at {link}") }
         ),
         Lag::CatchingUp => format!(
-            "node {node} is behind with {shards} and catches up; if that takes long, it gets less \
-             than is written: look at its disk and processor"
+            "node {node} is behind with {shards} and catches up{by}; if that takes long, it gets \
+             less than is written: look at its disk and processor"
         ),
     }
 }
@@ -130,6 +195,8 @@ pub(super) fn note(note: &Note) -> String {
 
 #[cfg(test)]
 mod tests {
+    use quorate::ReplicaId;
+
     use super::*;
 
     fn unreachable(reason: Reason) -> Problem {
@@ -171,6 +238,73 @@ mod tests {
         assert!(told[0].contains("(node 1 says: its address is not known there)"), "{}", told[0]);
         assert_eq!(told[PAIRS_NAMED_MAX], "3 more pairs of nodes do not hear each other");
         assert!(told[PAIRS_NAMED_MAX + 1].starts_with("the meta shard has a replica out of reach"));
+    }
+
+    /// Goal: a damaged replica is named with its shard and what is damaged, and the sentence says whether
+    /// the shard serves and what to do; of many, some are named and the rest is counted.
+    #[test]
+    fn damaged_replicas_are_named_with_the_remedy() {
+        let damaged = |shard| DamagedReplica {
+            shard: ShardId(shard),
+            replica: ReplicaId(3),
+            what: format!("block {shard} is not what was written"),
+        };
+        let told = |shards: std::ops::Range<u64>, leaderless: Vec<ShardId>| {
+            let replicas = shards.map(damaged).collect();
+            let problem = Problem::ReplicasDamaged { node: NodeId(2), replicas, leaderless };
+            sentences(&[problem]).remove(0)
+        };
+        assert_eq!(
+            told(5..6, Vec::new()),
+            "node 2: a replica is damaged and given up (replica 3 of shard 5: block 5 is not what was \
+             written); the other replicas serve, and another failure may end that; this node's replica \
+             has to be replaced, because what was promised may be lost: keep the other nodes up until \
+             then, and look at this one's disk"
+        );
+        let many = told(5..15, vec![ShardId(7)]);
+        assert!(many.contains("shard 7: block 7 is not what was written; and 7 more)"), "{many}");
+        assert!(many.contains("nothing serves shard 7; this node's replicas have to"), "{many}");
+    }
+
+    /// Goal: what comes by snapshot is told with what is left of it, where it stands still too.
+    #[test]
+    fn snapshots_are_told_with_what_is_left() {
+        let told = |lag, shards: std::ops::Range<u64>, snapshots| {
+            let shards = shards.map(ShardId).collect();
+            let (node, leaders) = (NodeId(3), vec![NodeId(1)]);
+            sentences(&[Problem::ReplicasBehind { node, lag, shards, leaders, snapshots }])
+                .remove(0)
+        };
+        let left = SnapshotsLeft {
+            under_way: 1,
+            awaited: 1,
+            bytes_left: 300 << 20,
+            bytes_per_second: 4 << 20,
+            seconds_left: Some(75),
+        };
+        let moves = told(Lag::CatchingUp, 4..7, Some(left));
+        assert!(
+            moves.starts_with(
+                "node 3 is behind with shards 4, 5, 6 and catches up, 2 of them by snapshot: 1 under \
+                 way (about 300 MiB left, 4.0 MiB/s, 1 min 15 s), 1 not yet begun; if that takes long"
+            ),
+            "{moves}"
+        );
+        let all = SnapshotsLeft { awaited: 0, seconds_left: None, ..left };
+        let all = told(Lag::CatchingUp, 4..5, Some(all));
+        assert!(
+            all.contains("catches up, by snapshot: 1 under way (about 300 MiB left, 4.0 MiB/s);"),
+            "{all}"
+        );
+        let stands = told(Lag::Stuck, 4..7, Some(left));
+        assert!(
+            stands.contains(
+                "; for 2 of these it needs a snapshot, of which nothing arrives; look at"
+            ),
+            "{stands}"
+        );
+        let by_log = told(Lag::CatchingUp, 4..7, None);
+        assert!(by_log.contains("shards 4, 5, 6 and catches up; if that"), "{by_log}");
     }
 
     /// Goal: leaders that are not spread are reported with the figures and the remedy.
