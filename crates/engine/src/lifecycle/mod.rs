@@ -7,3 +7,6 @@ pub(crate) mod recover;
 pub(crate) mod running;
 pub(crate) mod settings;
 pub(crate) mod threads;
+
+#[cfg(test)]
+mod damage_tests;

@@ -45,9 +45,16 @@ impl Reads {
         level: ReadLevel,
     ) -> Result<ReadResponse, Refusal> {
         let mut retry = Retry::new();
+        let mut around;
+        let mut route = route;
         loop {
             if self.dispatch.is_stopped() {
                 return Err(self.dispatch.stopped());
+            }
+            if route.is_ended() {
+                // The replica here was given up: the others answer.
+                around = self.dispatch.route_by_id(route.shard)?;
+                route = &around;
             }
             let outcome = match self.try_read(route, request, level, &retry).await {
                 Ok(response) => {

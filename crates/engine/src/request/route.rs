@@ -20,6 +20,13 @@ pub(crate) struct Route {
     pub(crate) members: Vec<NodeId>,
 }
 
+impl Route {
+    /// Whether it leads to a replica here that was given up meanwhile.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| local.ended().is_some())
+    }
+}
+
 impl Dispatch {
     /// The route of a key.
     pub(crate) fn route(&self, key: &[u8]) -> Result<Route, Refusal> {
