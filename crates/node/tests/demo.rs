@@ -224,8 +224,10 @@ async fn the_admin_port_answers() {
         ("/health", "ok\n"),
         ("/ready", "ready\n"),
         ("/status", "\"node\":2"),
+        ("/status", "\"snapshots\":{\"wanted\":0,\"under_way\":[]},\"damaged\":[]"),
         ("/cluster", "\"health\":\"healthy\""),
         ("/metrics", "quorate_log_syncs_total "),
+        ("/metrics", "quorate_replicas_damaged 0"),
         ("/metrics", "# EOF"),
         ("/", "/cluster"),
     ] {
@@ -233,6 +235,17 @@ async fn the_admin_port_answers() {
         let reply = exchange_until_closed(address, request.as_bytes()).await;
         assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
         assert!(reply.contains(expected), "{path}: {reply}");
+    }
+    // Seven shards with three replicas each; the data of one is measured.
+    for (path, unknown) in [("/cluster", 21), ("/cluster?shard=4", 18), ("/cluster?shard=9", 21)] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let reply = exchange_until_closed(address, request.as_bytes()).await;
+        assert_eq!(reply.matches("\"data_bytes\":null").count(), unknown, "{path}: {reply}");
+    }
+    for path in ["/cluster?shard=x", "/cluster?x=4"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let reply = exchange_until_closed(address, request.as_bytes()).await;
+        assert!(reply.starts_with("HTTP/1.1 400") && reply.contains("?shard=N"), "{reply}");
     }
     let request = b"GET /nonsense HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let reply = exchange_until_closed(address, request).await;

@@ -43,6 +43,25 @@ fn json(cluster: &ProcessCluster, words: &str) -> serde_json::Value {
         .unwrap_or_else(|error| panic!("{words}: {error}: {}", text(&output)))
 }
 
+/// One shard is shown with the log and the data of each of its replicas, by number and by key; all
+/// shards are listed without sizes of data, which are not cheap.
+fn assert_measured(cluster: &ProcessCluster) {
+    for words in ["shard show 3 -o json", "shard show --key colour -o json"] {
+        let shown = json(cluster, words);
+        let replicas = shown["shards"][0]["replicas"].as_array().cloned().unwrap_or_default();
+        assert_eq!(replicas.len(), 3, "{words}: {shown}");
+        for replica in replicas {
+            for field in ["base", "log_entries", "log_bytes", "behind", "data_bytes"] {
+                assert!(replica[field].is_u64(), "{words}: {field} of {replica}");
+            }
+            assert!(replica["catch_up"].is_null() && replica["snapshot"].is_null(), "{replica}");
+        }
+    }
+    let listed = json(cluster, "shard list -o json");
+    let replica = &listed["shards"][3]["replicas"][0];
+    assert!(replica["log_bytes"].is_u64() && replica["data_bytes"].is_null(), "{replica}");
+}
+
 /// Goal: exit code and text are correct for a healthy cluster, one with a dead node, and one of
 /// which no node answers; the JSON can be read in each case. Method: the program's own commands.
 #[tokio::test(flavor = "multi_thread")]
@@ -57,6 +76,7 @@ async fn an_operator_is_told_the_truth() {
         serde_json::from_value(json(&cluster, "status -o json")).expect("the documented form");
     assert_eq!(status.health, Health::Healthy);
     assert_eq!((status.nodes.len(), status.shards.len()), (3, 17));
+    assert_measured(&cluster);
 
     // Node 1 is asked first: its death is also met on the way to the answer.
     cluster.kill(NodeId(1));

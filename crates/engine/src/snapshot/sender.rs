@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_host::ShardSnapshot;
 use quorate_machine::{AppliedRecord, AppliedRecordError};
 use quorate_raft::SnapshotOutcome;
-use quorate_transport::Transport;
+use quorate_transport::{SendError, Transport};
 use quorate_types::{LogId, Monotonic, NodeId, limits};
 
 use crate::snapshot::part::{Part, PartAnswer, TransferId, Verdict};
@@ -97,8 +97,8 @@ struct Transfer<'a> {
     due: Monotonic,
     /// When the transfer last came further.
     moved: Monotonic,
-    /// The last part could not be sent; noted once.
-    is_held_up: bool,
+    /// There was no connection for the last part; noted once.
+    is_cut_off: bool,
 }
 
 struct Sending<'a> {
@@ -218,7 +218,7 @@ impl<'a> Sending<'a> {
             next: Some(Vec::new()),
             due: now,
             moved: now,
-            is_held_up: false,
+            is_cut_off: false,
         };
         match cut_part(&mut transfer, id, bytes_total, Some(record)) {
             Ok(()) => drop(self.transfers.insert(id, transfer)),
@@ -300,11 +300,13 @@ impl<'a> Sending<'a> {
             transfer.due = now + RESEND;
             let (node, part) = (transfer.wanted.node, transfer.part.clone());
             let sent = self.parts.transport.send_snapshot_part(node, part);
-            let was_held_up = std::mem::replace(&mut transfer.is_held_up, sent.is_err());
-            if let (Err(error), false) = (sent, was_held_up) {
+            // A lane that is full is no event: the part is sent when others have arrived.
+            let is_cut_off = matches!(sent, Err(SendError::Unreachable));
+            if is_cut_off && !transfer.is_cut_off {
                 let shard = transfer.wanted.shard;
-                tracing::info!(%shard, to = %node, %error, "a snapshot is held up");
+                tracing::info!(%shard, to = %node, "a snapshot waits for a connection");
             }
+            transfer.is_cut_off = is_cut_off;
         }
     }
 
