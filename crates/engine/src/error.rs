@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quorate_router::ShardDescriptor;
 use quorate_types::{NodeId, ShardId};
+use serde::{Deserialize, Serialize};
 
 /// Why a write did not happen, or may not have happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +108,20 @@ pub enum Refusal {
     /// refused it. Upgrade all nodes, then try again.
     #[error("the command is not known to every node's version; upgrade all nodes, then try again")]
     UnknownCommand,
+    /// The disk of the leader's node is below its floor, and no replica on a node with more room could
+    /// take over. Reads are served. Writes are taken again as soon as some space is free.
+    #[error(
+        "node {node}, which leads shard {shard}, takes no writes: its disk has {low}; free some there, \
+         then try again"
+    )]
+    DiskLow {
+        /// The shard.
+        shard: ShardId,
+        /// The leader's node.
+        node: NodeId,
+        /// How much room it has.
+        low: DiskLow,
+    },
     /// A queue is full. Retry after `wait`.
     #[error("{what} is full; wait {wait:?}")]
     Busy {
@@ -125,6 +140,16 @@ pub enum Refusal {
     /// The engine is shutting down, or has met a fatal error.
     #[error("the engine is stopped: {0}")]
     Stopped(String),
+}
+
+/// A disk that is below its floor, so that its node takes no writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{} MiB left, and needs {} MiB", free_bytes >> 20, needed_bytes.div_ceil(1 << 20))]
+pub struct DiskLow {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// As many must be free until writes are taken again.
+    pub needed_bytes: u64,
 }
 
 /// A request that is invalid in any state of the cluster.

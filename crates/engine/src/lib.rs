@@ -66,8 +66,8 @@ pub use calls::read::ReadLevel;
 pub use cluster::bootstrap::{Bootstrap, BootstrapShard};
 pub use cluster::map::MapView;
 pub use error::{
-    FatalError, IncrementError, Indeterminate, Invalid, OpenError, OpenFault, ReadError, Refusal,
-    WriteError,
+    DiskLow, FatalError, IncrementError, Indeterminate, Invalid, OpenError, OpenFault, ReadError,
+    Refusal, WriteError,
 };
 pub use quorate_log::SyncMode;
 pub use quorate_machine::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};

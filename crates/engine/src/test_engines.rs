@@ -1,5 +1,6 @@
 //! Engines in one process over real QUIC and real directories, for tests that look inside.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) struct TestEngines {
     founders: Vec<NodeId>,
     machine: Arc<dyn Fn() -> Box<dyn StateMachine> + Send + Sync>,
     log_kept_bytes_max: u64,
+    /// The floors of disks, of nodes that are given another than the usual.
+    pub(crate) disk_floors: BTreeMap<NodeId, u64>,
     authority: ClusterAuthority,
     directory: TempDir,
 }
@@ -57,13 +60,26 @@ impl TestEngines {
         machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
         log_kept_bytes_max: u64,
     ) -> TestEngines {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        TestEngines::open_in(directory, nodes, replicas, machine, log_kept_bytes_max).await
+    }
+
+    /// As [`TestEngines::open_keeping`], in this directory.
+    pub(crate) async fn open_in(
+        directory: TempDir,
+        nodes: u64,
+        replicas: usize,
+        machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
+        log_kept_bytes_max: u64,
+    ) -> TestEngines {
         let mut all = TestEngines {
             engines: Vec::new(),
             founders: (1..=nodes).map(NodeId).take(replicas).collect(),
             machine: Arc::new(machine),
             log_kept_bytes_max,
+            disk_floors: BTreeMap::new(),
             authority: ClusterAuthority::generate(CLUSTER).expect("certificates can be made"),
-            directory: tempfile::tempdir().expect("a temporary directory"),
+            directory,
         };
         for node in (1..=nodes).map(NodeId) {
             all.engines.push(all.builder(node).open().expect("a new directory"));
@@ -82,7 +98,11 @@ impl TestEngines {
     /// Opens `node` on a free port.
     pub(crate) fn builder(&self, node: NodeId) -> EngineBuilder {
         let machine = Arc::clone(&self.machine);
-        Engine::builder(self.path(node))
+        let builder = match self.disk_floors.get(&node) {
+            Some(bytes) => Engine::builder(self.path(node)).disk_floor_bytes(*bytes),
+            None => Engine::builder(self.path(node)),
+        };
+        builder
             .cluster(CLUSTER)
             .node(node)
             .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -90,6 +110,19 @@ impl TestEngines {
             .bootstrap(Bootstrap::single(&self.founders, self.founders.len()))
             .log_kept_bytes_max(self.log_kept_bytes_max)
             .state_machine(move |_| machine())
+    }
+
+    /// Stops all and opens all again, with the floors that are set now.
+    pub(crate) async fn reopen_all(&mut self) {
+        let nodes: Vec<NodeId> = self.engines.iter().map(Engine::node).collect();
+        self.stop().await;
+        for node in nodes {
+            let engine = self.reopen(node);
+            self.engines.push(engine);
+        }
+        for engine in &self.engines {
+            engine.wait_ready(HANG).await.expect("all are up");
+        }
     }
 
     /// Opens `node` again, where it can be reached by the others and reaches them.

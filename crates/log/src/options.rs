@@ -27,6 +27,15 @@ const _: () = {
     );
     assert!(limits::LOG_KEPT_BYTES_MAX * 2 <= MEMTABLES_BYTES_MAX as u64, "what is kept, too");
     assert!(WAL_BYTES_MAX * 2 < limits::DISK_FREE_WARN_BYTES, "the warning comes in time");
+    assert!(
+        (WAL_BYTES_MAX + limits::DISK_FREE_START_BYTES) * limits::DISK_FLOOR_HARD_DIVISOR
+            <= limits::DISK_FLOOR_BYTES,
+        "a node that its floor has stopped has room for another start"
+    );
+    assert!(
+        MEMTABLES_BYTES_MAX + 10 * limits::DATA_MEMTABLE_BYTES <= limits::DISK_FLOOR_BYTES as usize,
+        "what is in memory and begun fits below the floor"
+    );
     assert!(limits::RUN_BYTES_MAX * 4 <= MEMTABLE_BYTES, "a memtable holds several runs");
 };
 

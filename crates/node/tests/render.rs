@@ -236,6 +236,21 @@ fn founding() {
     check("founding.txt", &render::status(&status));
 }
 
+/// No disk has room: everything is there, and takes no writes.
+#[test]
+fn disks_without_room() {
+    let mut status = healthy(2);
+    status.health = Health::Unavailable;
+    for node in &mut status.nodes {
+        node.state = NodeState::ReadOnly;
+        let reason = "its disk has 700 MiB left, and needs 960 MiB: free some, or give it a larger \
+                      disk; it goes on by itself";
+        node.reason = Some(reason.to_owned());
+        status.problems.push(format!("node {} takes no writes: {reason}", node.node));
+    }
+    check("disks_without_room.txt", &render::status(&status));
+}
+
 /// A node whose clock is wrong is refused by the others; its reason is long, and holds a line break
 /// that must not break the table.
 #[test]

@@ -277,6 +277,26 @@ pub const CLIENTS_FEW: usize = 1_000;
 pub const DISK_FREE_WARN_BYTES: u64 = 1 << 30;
 /// The same in percent of the whole: from about there on file systems get slow and fragmented.
 pub const DISK_FREE_WARN_PERCENT: u64 = 5;
+/// Free bytes of its disk below which a node takes no writes, unless its owner sets another floor; or the
+/// percentage below, if that is more. A write that finds no room ends the node's service, so by then
+/// there must be room for what it has in memory and what it has begun: the memtables of the log (256
+/// MiB), one that is full and one that fills up of the data (128 MiB), and the merge of tables that
+/// RocksDB has under way in the data: four memtables into a first level of as much (512 MiB).
+pub const DISK_FLOOR_BYTES: u64 = 896 << 20;
+/// The same in percent of the whole.
+pub const DISK_FLOOR_PERCENT: u64 = 2;
+/// Below its floor divided by this, a node takes no entries of leaders on other nodes either. The half is
+/// still enough for its next start to write what it replays: the write-ahead log, at most 384 MiB, and
+/// [`DISK_FREE_START_BYTES`].
+pub const DISK_FLOOR_HARD_DIVISOR: u64 = 2;
+/// Free bytes above its floor, and above the half of it, from which on a node takes again what it did not
+/// take below; or an eighth of the floor, if that is less. Log and data shrink and grow by as much when a
+/// memtable is flushed, which alone must not switch service on and off.
+pub const DISK_FLOOR_RISE_BYTES: u64 = DATA_MEMTABLE_BYTES as u64;
+/// Lowest floor that an owner may set: the half of it is what a start needs.
+pub const DISK_FLOOR_BYTES_MIN: u64 = DISK_FLOOR_HARD_DIVISOR * DISK_FREE_START_BYTES;
+/// How often a node looks how much room its disk has. A fast disk takes about a memtable in this time.
+pub const DISK_FLOOR_LOOK: Duration = Duration::from_millis(1_000);
 /// Free bytes that a start needs in addition to a copy of what it replays: new files of both stores,
 /// with what RocksDB allocates ahead for them. A start with less would fail after it had made some of
 /// them, and each further start would take a little more.
@@ -302,7 +322,12 @@ pub const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
 const _: () = {
     assert!(CERTIFICATE_WARNING.as_secs() * 3 < CERTIFICATE_LIFETIME.as_secs());
     assert!(CERTIFICATE_LIFETIME.as_secs() < AUTHORITY_LIFETIME.as_secs());
-    assert!(DISK_FREE_START_BYTES < DISK_FREE_WARN_BYTES, "the warning comes first");
+    assert!(DISK_FLOOR_BYTES_MIN <= DISK_FLOOR_BYTES, "a start comes after the floor");
+    assert!(
+        DISK_FLOOR_BYTES + DISK_FLOOR_RISE_BYTES < DISK_FREE_WARN_BYTES
+            && DISK_FLOOR_PERCENT < DISK_FREE_WARN_PERCENT,
+        "the warning comes first"
+    );
     assert!(
         CLIENTS_MAX + ADMIN_CONNECTIONS_MAX + TABLE_FILES_MAX + DESCRIPTORS_RESERVED
             <= DESCRIPTORS_WANTED

@@ -114,6 +114,7 @@ impl ProcessCluster {
             nodes: self.nodes.clone(),
             shards: self.shards,
             founders: ProcessCluster::NODES.to_vec(),
+            disk_floor_mib: None,
         }
     }
 

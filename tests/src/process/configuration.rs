@@ -26,6 +26,8 @@ pub struct Configuration {
     pub shards: u32,
     /// The nodes that hold replicas.
     pub founders: Vec<NodeId>,
+    /// Free MiB of the disk below which the node takes no writes, if not the usual.
+    pub disk_floor_mib: Option<u64>,
 }
 
 impl Configuration {
@@ -43,8 +45,10 @@ impl Configuration {
     #[must_use]
     pub fn text(&self) -> String {
         let Configuration { node, directory, authority, certificate, key, .. } = self;
+        let floor = self.disk_floor_mib.map(|mib| format!("disk_floor_mib = {mib}\n"));
+        let floor = floor.unwrap_or_default();
         let mut text = format!(
-            "node = {node}\ndirectory = {directory:?}\n\n[certificates]\nauthority = {authority:?}\n\
+            "node = {node}\ndirectory = {directory:?}\n{floor}\n[certificates]\nauthority = {authority:?}\n\
              certificate = {certificate:?}\nkey = {key:?}\n"
         );
         for (id, Addresses { address, redis, admin }) in &self.nodes {

@@ -16,6 +16,7 @@ mod foreign;
 mod kills;
 mod linearizable;
 mod logging;
+mod low_disk;
 mod operations;
 mod outage;
 mod pause;

@@ -122,6 +122,16 @@ impl EngineBuilder {
         self
     }
 
+    /// Free bytes of the directory's disk below which the node takes no writes
+    /// ([`Refusal::DiskLow`](crate::Refusal::DiskLow)), and hands its leaderships to nodes that have
+    /// more; below half of it, it takes no entries of other leaders either. Service resumes by itself
+    /// somewhat above. Default 896 MiB, or 2% of the disk if that is more; at least 128 MiB. A node whose
+    /// disk is really full ends with a fatal error.
+    pub fn disk_floor_bytes(mut self, bytes: u64) -> Self {
+        self.settings.disk_floor_bytes = Some(bytes);
+        self
+    }
+
     /// A state machine instead of the built-in key-value commands; see [`StateMachine`]. It must be
     /// the same on every node.
     pub fn state_machine(

@@ -7,6 +7,7 @@ use quorate_types::{Index, LogId, NodeId, ShardId};
 use tokio::sync::oneshot;
 
 use crate::calls::progress::ProgressSink;
+use crate::error::DiskLow;
 
 /// What a call asks of its shard.
 #[derive(Debug)]
@@ -100,6 +101,15 @@ pub(crate) enum Outcome {
     Unreachable {
         /// The node that the call was for.
         node: NodeId,
+    },
+    /// It did not happen: the disk of the node that leads the shard is below its floor.
+    DiskLow {
+        /// The leader's node.
+        node: NodeId,
+        /// How much room it has.
+        low: DiskLow,
+        /// Whether it hands the leadership to a node that has room, which will take the call.
+        is_relieved: bool,
     },
     /// It did not happen: the state machine's version does not know the command.
     Malformed,

@@ -25,7 +25,7 @@ impl Dispatch {
         loop {
             let led = self.led();
             let asked: Vec<_> =
-                led.iter().filter_map(|s| Some((s, self.target(s, round)?))).collect();
+                led.iter().filter_map(|s| Some((s, self.target(s, round, |_| true)?))).collect();
             if asked.is_empty() || Instant::now() >= deadline {
                 let taken = |state: &&Arc<LocalShard>| {
                     state.leader().is_some_and(|leader| leader != self.node())
@@ -41,25 +41,31 @@ impl Dispatch {
         }
     }
 
-    fn led(&self) -> Vec<Arc<LocalShard>> {
+    /// The shards that this node leads.
+    pub(super) fn led(&self) -> Vec<Arc<LocalShard>> {
         let all = self.shards().all().into_iter();
         all.filter(|state| state.leader() == Some(self.node())).cloned().collect()
     }
 
-    /// The node to lead next: the connected members in turn, so that no node gets all.
-    fn target(&self, state: &LocalShard, round: u64) -> Option<NodeId> {
+    /// The node to lead next: the connected members that `may_lead`, in turn, so that no node gets all.
+    pub(super) fn target(
+        &self,
+        state: &LocalShard,
+        round: u64,
+        may_lead: impl Fn(NodeId) -> bool,
+    ) -> Option<NodeId> {
         let members = state.descriptor().members;
         let others: Vec<NodeId> = members
             .iter()
             .map(|member| member.node)
-            .filter(|node| *node != self.node() && self.is_connected(*node))
+            .filter(|node| *node != self.node() && self.is_connected(*node) && may_lead(*node))
             .collect();
         let turn = (state.shard.0 + round) % (others.len() as u64).max(1);
         others.get(usize::try_from(turn).unwrap_or(0)).copied()
     }
 
     /// Begins a transfer; the shard's leader shows whether it succeeds.
-    fn begin_transfer(&self, shard: ShardId, descriptor_version: u64, target: NodeId) {
+    pub(super) fn begin_transfer(&self, shard: ShardId, descriptor_version: u64, target: NodeId) {
         let (sender, _) = oneshot::channel();
         let kind = CallKind::TransferLeader(target);
         let completion = Completion::Local(sender);

@@ -4,3 +4,4 @@ pub(crate) mod admission;
 pub(crate) mod balance;
 pub(crate) mod drain;
 pub(crate) mod map_sync;
+pub(crate) mod relief;

@@ -27,6 +27,7 @@ use crate::serve::inbound::{Inbound, Targets};
 use crate::serve::peer_service::PeerService;
 use crate::snapshot::receiver::SnapshotReceiver;
 use crate::snapshot::sender::SnapshotSender;
+use crate::state::disk_floor::DiskFloor;
 use crate::state::engine_state::EngineState;
 use crate::state::fatal::Fatal;
 use crate::state::shards::{DamagedReplica, LocalShard, Shards};
@@ -34,6 +35,7 @@ use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::node_status::{StatusParts, StatusReporter};
 use crate::status::resources::Resources;
 use crate::store::data_store::DataStore;
+use crate::upkeep::disk_watch::DiskWatch;
 use crate::upkeep::log_bound::LogBound;
 use crate::worker::apply::{Applier, Appliers, ApplyThread, MachineFactory};
 use crate::worker::fetch::FetchThread;
@@ -86,7 +88,8 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
     let inboxes: Vec<Arc<Inbox>> = (0..settings.workers).map(|_| Arc::default()).collect();
     let fatal = fatal(&inboxes, &log, &data);
     let shards = Shards::new(replicas.iter().map(state_of).collect(), damaged);
-    let state = Arc::new(EngineState::new(shards, Arc::clone(&fatal)));
+    let disk = DiskFloor::new(settings.disk_floor_bytes);
+    let state = Arc::new(EngineState::new(shards, Arc::clone(&fatal), disk));
     let (map, bootstrap_state) = (Arc::new(map), Arc::new(bootstrap_state));
     let forwarder = Arc::new(Forwarder::new(instance.incarnation));
     let dispatch = Arc::new(Dispatch::new(DispatchParts {
@@ -163,9 +166,18 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
         log,
         data,
     };
+    let disk_watch = DiskWatch::new(
+        Arc::clone(&components.resources),
+        Arc::clone(&dispatch),
+        Arc::clone(&components.data),
+        runtime.handle().clone(),
+    );
+    // Before the first caller: a start on a disk without room takes no writes.
+    disk_watch.look();
     let running = Running::new(components, Arc::clone(&inbound), &shared, runtime);
     let queues = shared.queues.clone();
     start_threads(&running, &settings, shared, replicas)?;
+    running.start_disk_watch(disk_watch)?;
     admission.found_if_complete();
     inbound.open(Targets {
         admission,

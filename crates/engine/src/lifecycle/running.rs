@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quorate_log::{LogStore, LogWriter};
 use quorate_transport::Transport;
+use quorate_types::limits;
 
 use crate::cluster::addresses::PeerAddresses;
 use crate::cluster::identity::NodeIdentity;
@@ -24,6 +25,7 @@ use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::node_status::StatusReporter;
 use crate::status::resources::Resources;
 use crate::store::data_store::DataStore;
+use crate::upkeep::disk_watch::DiskWatch;
 use crate::upkeep::log_bound::{self, LogBound};
 use crate::upkeep::tables;
 use crate::worker::apply::ApplyThread;
@@ -207,6 +209,18 @@ impl Running {
         };
         let purge = Periodic::start(fatal, format!("purge-{node}"), log_bound::LOOK, look)?;
         self.keep(|threads| threads.upkeep.push(purge));
+        Ok(())
+    }
+
+    /// Starts the thread that looks at the room on the disk.
+    pub(super) fn start_disk_watch(&self, mut watch: DiskWatch) -> Result<(), OpenFault> {
+        let name = format!("disk-{}", self.identity().node);
+        let look = move |_: &AtomicBool| {
+            watch.round();
+            true
+        };
+        let thread = Periodic::start(&self.state.fatal, name, limits::DISK_FLOOR_LOOK, look)?;
+        self.keep(|threads| threads.upkeep.push(thread));
         Ok(())
     }
 

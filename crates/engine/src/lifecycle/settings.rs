@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) table_files_max: i32,
     pub(crate) entry_cache_bytes_max: usize,
     pub(crate) log_kept_bytes_max: u64,
+    pub(crate) disk_floor_bytes: Option<u64>,
     pub(crate) machine: MachineFactory,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
@@ -60,6 +61,7 @@ impl Settings {
             table_files_max: limits::TABLE_FILES_MAX as i32,
             entry_cache_bytes_max: 64 << 20,
             log_kept_bytes_max: limits::LOG_KEPT_BYTES_MAX,
+            disk_floor_bytes: None,
             machine: Arc::new(|_| Box::new(KvMachine)),
             observer: None,
         }
@@ -103,6 +105,10 @@ impl Settings {
         if self.table_files_max < TABLE_FILES_MIN {
             fault("table_files_max", &format!("must be at least {TABLE_FILES_MIN}"));
         }
+        let floor_min = limits::DISK_FLOOR_BYTES_MIN;
+        if self.disk_floor_bytes.is_some_and(|bytes| bytes < floor_min) {
+            fault("disk_floor_bytes", &format!("must be at least {floor_min}, what a start needs"));
+        }
         if !(1..=256).contains(&self.workers) {
             fault("workers", "must be from 1 to 256");
         }
@@ -127,5 +133,25 @@ impl Settings {
             }
         }
         faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a floor of the disk that would leave no room for a start is refused by the name of its
+    /// setting, and none or a higher one is not.
+    #[test]
+    fn a_floor_below_what_a_start_needs_is_a_fault() {
+        let is_refused = |floor| {
+            let mut settings = Settings::new("nowhere".into());
+            settings.disk_floor_bytes = floor;
+            let faults = settings.faults();
+            faults.iter().any(|fault| fault.to_string().contains("`disk_floor_bytes`: must be at"))
+        };
+        assert!(is_refused(Some(limits::DISK_FLOOR_BYTES_MIN - 1)));
+        assert!(!is_refused(Some(limits::DISK_FLOOR_BYTES_MIN)));
+        assert!(!is_refused(None));
     }
 }

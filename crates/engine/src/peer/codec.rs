@@ -1,11 +1,11 @@
 //! The bytes of forwarded requests and their answers.
 //!
 //! Request: kind u8 (1 write, 2 read, 3 status, 4 write with progress, 5 write and 6 read to be relayed
-//! once if need be, 7 transfer of leadership, 8 size of a replica's data), shard u64, descriptor
-//! version u64, then the command of a write, the read request of a read, or the node u64 that is to
-//! lead. Stages precede the answer to a write with progress, each at most once and in order; they may
-//! be missing. Answer: see `encode_outcome`; stage: see `encode_stage`. The size is a u64.
-//! Little-endian.
+//! once if need be, 7 transfer of leadership, 8 size of a replica's data, 9 room of the disk), shard
+//! u64, descriptor version u64, then the command of a write, the read request of a read, or the node
+//! u64 that is to lead. Stages precede the answer to a write with progress, each at most once and in
+//! order; they may be missing. Answer: see `encode_outcome`; stage: see `encode_stage`. The size is a
+//! u64. Little-endian.
 
 use bytes::Bytes;
 use quorate_host::HostRefusal;
@@ -15,6 +15,7 @@ use quorate_types::{CutShort, Index, LogId, NodeId, ShardId, Term};
 use crate::calls::call::Applied;
 use crate::calls::call::Outcome;
 use crate::calls::progress::Stage;
+use crate::error::DiskLow;
 
 const REQUEST_HEADER_BYTES: usize = 17;
 const NO_NODE: u64 = u64::MAX;
@@ -22,6 +23,12 @@ const APPLIED: u8 = 15;
 const ACCEPTED: u8 = 16;
 const COMMITTED: u8 = 17;
 const REPLY_TOO_LARGE: u8 = 18;
+const DISK_LOW: u8 = 19;
+/// Kind, node, free and needed bytes, and whether another node takes over.
+const DISK_LOW_BYTES: usize = 26;
+/// The answer to `DiskRoom` of a node whose disk is above its floor, and of any other.
+const ROOM: &[u8] = &[1];
+const NO_ROOM: &[u8] = &[0];
 /// Kind, term and index.
 const PLACED_BYTES: usize = 17;
 
@@ -44,6 +51,8 @@ pub(crate) enum RequestKind {
     TransferLeader,
     /// Report about how many bytes the data of the node's replica has; version and body mean nothing.
     DataBytes,
+    /// Tell whether the node's disk has room for writes; shard, version and body mean nothing.
+    DiskRoom,
 }
 
 /// A message that answers a request.
@@ -86,6 +95,7 @@ pub(crate) fn encode_request(request: &PeerRequest) -> Bytes {
         RequestKind::RelayedRead => 6,
         RequestKind::TransferLeader => 7,
         RequestKind::DataBytes => 8,
+        RequestKind::DiskRoom => 9,
     });
     bytes.extend_from_slice(&request.shard.0.to_le_bytes());
     bytes.extend_from_slice(&request.descriptor_version.to_le_bytes());
@@ -106,6 +116,7 @@ pub(crate) fn decode_request(bytes: &Bytes) -> Result<PeerRequest, ForwardError>
         6 => RequestKind::RelayedRead,
         7 => RequestKind::TransferLeader,
         8 => RequestKind::DataBytes,
+        9 => RequestKind::DiskRoom,
         _ => return Err(ForwardError("unknown kind of request")),
     };
     Ok(PeerRequest {
@@ -157,8 +168,19 @@ pub(crate) fn decode_reply(bytes: &Bytes) -> Result<PeerReply, ForwardError> {
     Ok(PeerReply::Stage(stage))
 }
 
+/// Whether a node's disk has room for writes.
+pub(crate) fn room_outcome(has_room: bool) -> Outcome {
+    Outcome::Reply(Bytes::from_static(if has_room { ROOM } else { NO_ROOM }))
+}
+
+/// True if `outcome` is the answer of a node whose disk has room for writes.
+pub(crate) fn says_room(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Reply(told) if told.as_ref() == ROOM)
+}
+
 /// One byte of kind, then for some kinds a u64, a descriptor, a place (term and index, u64 each), or
-/// a reply's own bytes.
+/// a reply's own bytes. Of a disk below its floor: its node, free and needed bytes, u64 each, and u8
+/// 1 if another node takes over.
 pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
     let with_number = |kind: u8, number: u64| {
         let mut bytes = vec![kind];
@@ -197,6 +219,15 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> Bytes {
         Outcome::UnknownConnectionLost { node } => with_number(14, node.0),
         Outcome::Applied(Applied { id, reply }) => placed(APPLIED, *id, reply),
         Outcome::ReplyTooLarge { bytes } => with_number(REPLY_TOO_LARGE, *bytes),
+        Outcome::DiskLow { node, low, is_relieved } => {
+            let mut bytes = Vec::with_capacity(DISK_LOW_BYTES);
+            bytes.push(DISK_LOW);
+            bytes.extend_from_slice(&node.0.to_le_bytes());
+            bytes.extend_from_slice(&low.free_bytes.to_le_bytes());
+            bytes.extend_from_slice(&low.needed_bytes.to_le_bytes());
+            bytes.push(u8::from(*is_relieved));
+            Bytes::from(bytes)
+        }
     }
 }
 
@@ -231,6 +262,14 @@ fn decode_outcome(bytes: &Bytes) -> Result<Outcome, ForwardError> {
             Outcome::Applied(Applied { id, reply: bytes.slice(PLACED_BYTES..) })
         }
         REPLY_TOO_LARGE => Outcome::ReplyTooLarge { bytes: number()? },
+        DISK_LOW if bytes.len() != DISK_LOW_BYTES || bytes[DISK_LOW_BYTES - 1] > 1 => {
+            return Err(ForwardError("a disk's figures are malformed"));
+        }
+        DISK_LOW => Outcome::DiskLow {
+            node: NodeId(u64_at(bytes, 1)),
+            low: DiskLow { free_bytes: u64_at(bytes, 9), needed_bytes: u64_at(bytes, 17) },
+            is_relieved: bytes[DISK_LOW_BYTES - 1] == 1,
+        },
         _ => return Err(ForwardError("unknown kind of answer")),
     })
 }
@@ -243,6 +282,11 @@ mod tests {
     use quorate_types::{Epoch, ReplicaId};
 
     const PLACE: LogId = LogId::new(Term(3), Index(260));
+
+    fn disk_low(is_relieved: bool) -> Outcome {
+        let low = DiskLow { free_bytes: 260, needed_bytes: 1 << 40 };
+        Outcome::DiskLow { node: NodeId(7), low, is_relieved }
+    }
 
     #[test]
     fn every_outcome_survives_its_bytes() {
@@ -273,6 +317,9 @@ mod tests {
             Outcome::UnknownConnectionLost { node: NodeId(2) },
             Outcome::Applied(Applied { id: PLACE, reply: Bytes::from_static(b"abc") }),
             Outcome::Applied(Applied { id: PLACE, reply: Bytes::new() }),
+            disk_low(true),
+            disk_low(false),
+            room_outcome(true),
         ];
         for outcome in outcomes {
             let bytes = encode_outcome(&outcome);
@@ -301,6 +348,19 @@ mod tests {
     }
 
     #[test]
+    fn golden_bytes_of_a_low_disk() {
+        let figures = [7, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+        let bytes = [&[19], &figures[..], &[1]].concat();
+        assert_eq!(encode_outcome(&disk_low(true)), bytes);
+        for cut in 1..bytes.len() {
+            assert!(decode_reply(&Bytes::from(bytes.clone()).slice(..cut)).is_err(), "{cut}");
+        }
+        assert!(decode_reply(&[&[19], &figures[..], &[2]].concat().into()).is_err());
+        assert!(says_room(&room_outcome(true)) && !says_room(&room_outcome(false)));
+        assert!(!says_room(&Outcome::Malformed), "an older version's answer");
+    }
+
+    #[test]
     fn golden_bytes_of_a_request() {
         let request = PeerRequest {
             kind: RequestKind::Write,
@@ -322,6 +382,7 @@ mod tests {
             (RequestKind::RelayedRead, 6),
             (RequestKind::TransferLeader, 7),
             (RequestKind::DataBytes, 8),
+            (RequestKind::DiskRoom, 9),
         ] {
             let other = PeerRequest { kind, ..asks.clone() };
             assert_eq!(encode_request(&other)[0], byte);

@@ -9,9 +9,9 @@ use quorate_transport::Transport;
 use quorate_types::{NodeId, ShardId, limits};
 use tokio::sync::oneshot;
 
-use crate::calls::call::{Call, Outcome};
+use crate::calls::call::{Call, CallKind, Outcome};
 use crate::calls::progress::ProgressSink;
-use crate::cluster::map::ClusterMap;
+use crate::cluster::map::{ClusterMap, META_SHARD};
 use crate::error::{Invalid, Refusal};
 use crate::peer::codec::{PeerRequest, RequestKind};
 use crate::peer::forwarder::{Forwarder, NotSent, PendingRequest};
@@ -91,8 +91,28 @@ impl Dispatch {
         }
         let no_replica = Outcome::Refused(HostRefusal::NoReplica);
         let state = self.0.state.shards.get(call.shard).ok_or(no_replica)?;
+        if let CallKind::Write(_) = call.kind {
+            self.check_disk(state)?;
+        }
         let pushed = self.0.inboxes[state.worker].push_call(call);
         pushed.map_err(|_| Outcome::Refused(HostRefusal::Busy))
+    }
+
+    /// Refuses a write of a shard that is led here, if the disk has no room for it. Which disk counts is
+    /// known only where the leader is. The meta shard's small commands come from nodes alone, and how
+    /// room is made may depend on them: they are taken down to half of the floor.
+    fn check_disk(&self, shard: &LocalShard) -> Result<(), Outcome> {
+        let disk = &self.0.state.disk;
+        let Some(low) = disk.low() else {
+            return Ok(());
+        };
+        let is_spared = shard.shard == META_SHARD && !disk.is_spent();
+        if is_spared || shard.leader() != Some(self.node()) {
+            return Ok(());
+        }
+        let members = shard.descriptor().members;
+        let is_relieved = disk.is_relieved(members.iter().map(|member| member.node));
+        Err(Outcome::DiskLow { node: self.node(), low, is_relieved })
     }
 
     /// Ends a replica whose stored bytes are not what was written.

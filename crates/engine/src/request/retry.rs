@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::calls::call::Outcome;
-use crate::error::Refusal;
+use crate::error::{DiskLow, Refusal};
 use crate::peer::forwarder::PendingRequest;
 use crate::request::dispatch::Dispatch;
 use crate::request::route::Route;
@@ -52,6 +52,8 @@ pub(crate) enum Next {
     Busy,
     /// This node can't be reached.
     Unreachable(NodeId),
+    /// The disk of this node, the leader's, has no room; a node that has some takes over.
+    DiskLow(NodeId, DiskLow),
     /// The shard's present descriptor.
     Descriptor(Box<ShardDescriptor>),
 }
@@ -176,7 +178,7 @@ impl Retry {
         self.count += 1;
         self.hint = match next {
             Next::Leader(leader) => leader,
-            Next::Busy | Next::Unreachable(_) | Next::Descriptor(_) => None,
+            Next::Busy | Next::Unreachable(_) | Next::DiskLow(..) | Next::Descriptor(_) => None,
         };
         let wait = (RETRY_WAIT * self.count.min(50)).min(RETRY_WAIT_MAX);
         if Instant::now() + wait >= self.deadline {
@@ -186,6 +188,7 @@ impl Retry {
                     Refusal::Busy { what: "a queue on the way to the shard's leader", wait }
                 }
                 Next::Unreachable(node) => Refusal::Unreachable { shard, node, wait },
+                Next::DiskLow(node, low) => Refusal::DiskLow { shard, node, low },
                 Next::Leader(_) | Next::Descriptor(_) => {
                     let leader = route.local.as_ref().and_then(|state| state.leader());
                     Refusal::NoLeader { shard, leader, wait }

@@ -127,6 +127,11 @@ impl Dispatch {
             | Outcome::LeaderChanged { leader } => Ok(Next::Leader(leader)),
             Outcome::Refused(HostRefusal::Busy) => Ok(Next::Busy),
             Outcome::Unreachable { node } => Ok(Next::Unreachable(node)),
+            Outcome::DiskLow { node, low, is_relieved: true } => Ok(Next::DiskLow(node, low)),
+            Outcome::DiskLow { node, low, is_relieved: false } => {
+                let shard = route.shard;
+                Err(WriteError::DidNotHappen(Refusal::DiskLow { shard, node, low }))
+            }
             Outcome::Refused(_) => Ok(Next::Leader(None)),
             Outcome::Stale(current) => Ok(Next::Descriptor(current)),
             Outcome::Stopping if self.is_stopped() => Err(WriteError::DidNotHappen(self.stopped())),

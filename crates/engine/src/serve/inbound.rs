@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quorate_host::HostRefusal;
+use quorate_raft::{Body, EntryKind, Message};
 use quorate_transport::{
     Forward, ForwardKind, PeerHello, Receiver, Rejection, ShardMessage, Transport,
 };
@@ -20,6 +21,7 @@ use crate::peer::replies::send_replies;
 use crate::request::dispatch::{Dispatch, check_command_size};
 use crate::serve::peer_service::PeerService;
 use crate::snapshot::part::is_answer;
+use crate::state::disk_floor::DiskLevel;
 use crate::state::fatal::Fatal;
 use crate::state::tasks::spawn_guarded;
 use crate::status::node_status::StatusReporter;
@@ -94,9 +96,14 @@ impl Receiver for Inbound {
         let Some(to) = self.targets() else {
             return;
         };
-        let mut by_worker: Vec<Vec<(ShardId, quorate_raft::Message)>> =
+        let mut by_worker: Vec<Vec<(ShardId, Message)>> =
             to.inboxes.iter().map(|_| Vec::new()).collect();
+        let takes_commands = !to.dispatch.state().disk.is_spent();
         for ShardMessage { shard, message } in messages {
+            if !takes_commands && carries_commands(&message) {
+                to.dispatch.counters().appends_dropped.add(1);
+                continue;
+            }
             // A peer may know of shards that do not live here.
             if let Some(state) = to.dispatch.shards().get(shard) {
                 by_worker[state.worker].push((shard, message));
@@ -184,6 +191,15 @@ impl Receiver for Inbound {
     }
 }
 
+/// True of an append with anything that callers have written. The entries that open a leader's term or
+/// change members are few and small, and elections and changes depend on them.
+fn carries_commands(message: &Message) -> bool {
+    let Body::Append { runs, .. } = &message.body else {
+        return false;
+    };
+    runs.iter().any(|run| run.entries().any(|entry| entry.kind == EntryKind::Command))
+}
+
 /// Starts a peer's request; returns its outcome if it ended at once.
 fn take_request(to: &Targets, from: NodeId, id: u64, payload: &Bytes) -> Option<Outcome> {
     let request = match codec::decode_request(payload) {
@@ -215,6 +231,10 @@ fn take_request(to: &Targets, from: NodeId, id: u64, payload: &Bytes) -> Option<
                 }
             });
             None
+        }
+        RequestKind::DiskRoom => {
+            let level = to.dispatch.state().disk.level();
+            Some(codec::room_outcome(level == DiskLevel::Roomy))
         }
         RequestKind::Write | RequestKind::WriteWithProgress => {
             if check_command_size(&request.body).is_err() {
@@ -267,4 +287,40 @@ fn answer_later(
         let payload = codec::encode_outcome(&work.await);
         send_replies(&transport, peer, vec![Forward { id, kind: ForwardKind::Reply, payload }]);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_raft::RunDraft;
+    use quorate_types::{Index, LogId, ReplicaId, Term};
+
+    use super::*;
+
+    fn append(kinds: &[EntryKind]) -> Message {
+        let runs = kinds.iter().zip(2..).map(|(kind, first)| {
+            let mut draft = RunDraft::new();
+            draft.push(*kind, &[b"payload"]);
+            draft.seal(Term(1), Index(first))
+        });
+        let (previous, commit) = (LogId::new(Term(1), Index(1)), Index(1));
+        let body = Body::Append { previous, runs: runs.collect(), commit };
+        Message { from: ReplicaId(1), to: ReplicaId(2), term: Term(1), body }
+    }
+
+    /// Goal: without room, a node still takes what elections and changes of members need, and nothing
+    /// that callers write. Method: an append of each kind of entry.
+    #[test]
+    fn only_commands_take_room() {
+        for (kinds, carries) in [
+            (&[][..], false),
+            (&[EntryKind::Blank], false),
+            (&[EntryKind::Membership, EntryKind::Blank], false),
+            (&[EntryKind::Command], true),
+            (&[EntryKind::Blank, EntryKind::Command], true),
+        ] {
+            assert_eq!(carries_commands(&append(kinds)), carries, "{kinds:?}");
+        }
+        let heartbeat = Body::Heartbeat { commit: Index(1), round: 0 };
+        assert!(!carries_commands(&Message { body: heartbeat, ..append(&[]) }));
+    }
 }

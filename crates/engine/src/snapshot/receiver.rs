@@ -11,6 +11,7 @@ use quorate_types::{Monotonic, NodeId, ReplicaId, ShardId, SpaceId, limits};
 use crate::snapshot::incoming::{Incoming, Stage};
 use crate::snapshot::part::{Part, PartAnswer, TransferId, Verdict};
 use crate::state::clock;
+use crate::state::disk_floor::DiskLevel;
 use crate::state::engine_state::EngineState;
 use crate::state::transfers::TransferProgress;
 use crate::status::resources::Resources;
@@ -220,7 +221,8 @@ impl<'a> Receiving<'a> {
         // free any more.
         let expected: u64 = self.parts.state.transfers.expected_bytes();
         let all = expected.saturating_add(part.bytes_total);
-        let has_room = self.parts.resources.has_room_to_spare(all.saturating_mul(2));
+        let has_room = self.parts.state.disk.level() == DiskLevel::Roomy
+            && self.parts.resources.has_room_to_spare(all.saturating_mul(2));
         let (shard, bytes) = (part.shard, part.bytes_total);
         if has_room {
             self.without_room.remove(&shard);

@@ -29,6 +29,7 @@ pub(crate) struct Counters {
     pub(crate) statuses_told: Counter,
     pub(crate) turns: Counter,
     pub(crate) messages_dropped: Counter,
+    pub(crate) appends_dropped: Counter,
     pub(crate) snapshots_sent: Counter,
     pub(crate) snapshots_failed: Counter,
     pub(crate) snapshots_received: Counter,
@@ -61,6 +62,9 @@ pub struct CounterValues {
     pub turns: u64,
     /// Messages of peers dropped because a worker's inbox was full.
     pub messages_dropped: u64,
+    /// Appends of peers dropped because the disk was below half of its floor.
+    #[serde(default)]
+    pub appends_dropped: u64,
     /// Snapshots that followers have put in force.
     #[serde(default)]
     pub snapshots_sent: u64,
@@ -91,6 +95,7 @@ impl Counters {
             statuses_told: self.statuses_told.get(),
             turns: self.turns.get(),
             messages_dropped: self.messages_dropped.get(),
+            appends_dropped: self.appends_dropped.get(),
             snapshots_sent: self.snapshots_sent.get(),
             snapshots_failed: self.snapshots_failed.get(),
             snapshots_received: self.snapshots_received.get(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::state::counters::Counters;
+use crate::state::disk_floor::DiskFloor;
 use crate::state::fatal::Fatal;
 use crate::state::shards::Shards;
 use crate::state::shutdown::Shutdown;
@@ -17,19 +18,22 @@ pub(crate) struct EngineState {
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) counters: Counters,
     pub(crate) stalls: Stalls,
+    /// Whether the disk has room for writes.
+    pub(crate) disk: DiskFloor,
     /// The snapshots under way.
     pub(crate) transfers: Transfers,
 }
 
 impl EngineState {
-    /// The state of an engine with these `shards`, which `fatal` ends.
-    pub(crate) fn new(shards: Shards, fatal: Arc<Fatal>) -> EngineState {
+    /// The state of an engine with these `shards` and this `disk`, which `fatal` ends.
+    pub(crate) fn new(shards: Shards, fatal: Arc<Fatal>, disk: DiskFloor) -> EngineState {
         EngineState {
             shards,
             shutdown: Arc::new(Shutdown::new(Arc::clone(&fatal))),
             fatal,
             counters: Counters::default(),
             stalls: Stalls::default(),
+            disk,
             transfers: Transfers::default(),
         }
     }

@@ -3,6 +3,7 @@
 pub(crate) mod budget;
 pub(crate) mod clock;
 pub(crate) mod counters;
+pub(crate) mod disk_floor;
 pub(crate) mod disk_room;
 pub(crate) mod engine_state;
 pub(crate) mod fatal;

@@ -12,6 +12,7 @@ use quorate_types::{NodeId, ShardId, limits};
 use crate::calls::call::Outcome;
 use crate::cluster::addresses::PeerAddresses;
 use crate::cluster::identity::NodeIdentity;
+use crate::cluster::map::META_SHARD;
 use crate::peer::codec::{PeerRequest, RequestKind};
 use crate::request::dispatch::Dispatch;
 use crate::state::fatal::Fatal;
@@ -221,8 +222,14 @@ impl ClusterReporter {
             })
             .collect();
         let problems = problems(&nodes, &shards);
+        let takes_no_writes = |shard: &ShardSummary| {
+            let is_read_only = |node: &&NodeStatus| node.state == NodeState::ReadOnly;
+            let leads = |node: &NodeStatus| Some(node.node) == shard.leader;
+            shard.shard != META_SHARD && nodes.iter().filter(is_read_only).any(leads)
+        };
         let serves = |shard: &ShardSummary| {
             matches!(shard.state, ShardState::Healthy | ShardState::UnderReplicated)
+                && !takes_no_writes(shard)
         };
         let health = match (shards.iter().all(serves), problems.is_empty()) {
             (true, true) => Health::Healthy,
@@ -307,7 +314,10 @@ fn state_of(answer: &Status) -> (NodeState, Option<Reason>) {
         }
         None if readiness.disk_stalled => (NodeState::Stalled, Some(Reason::DiskStalled)),
         None if readiness.apply_stalled => (NodeState::Stalled, Some(Reason::ApplyStalled)),
-        None => (NodeState::Up, None),
+        None => match readiness.disk_low {
+            Some(low) => (NodeState::ReadOnly, Some(Reason::DiskLow(low))),
+            None => (NodeState::Up, None),
+        },
     }
 }
 

@@ -10,6 +10,7 @@ use quorate_raft::Role;
 use quorate_types::{ClusterId, Epoch, Incarnation, Index, NodeId, ReplicaId, ShardId, Term};
 use serde::{Deserialize, Serialize};
 
+use crate::error::DiskLow;
 use crate::state::shards::DamagedReplica;
 use crate::status::problems::Problem;
 use crate::status::resources::{ResourceStatus, Warning};
@@ -45,7 +46,7 @@ pub enum Health {
     Healthy,
     /// Every shard serves, but a further failure may end that.
     Degraded,
-    /// Some shard does not serve, or no node could say whether it does.
+    /// Some shard does not serve or takes no writes, or no node could say whether it does.
     Unavailable,
 }
 
@@ -59,6 +60,9 @@ pub enum NodeState {
     Founding,
     /// It answered; its log's disk or its state machine hangs, so it gave up its leaderships.
     Stalled,
+    /// It answered; its disk is below its floor, so it takes no writes, and hands its leaderships to nodes
+    /// that have room. It serves reads.
+    ReadOnly,
     /// It answered; a fatal error ended its service.
     Failed,
     /// It did not answer.
@@ -78,6 +82,8 @@ pub enum Reason {
     DiskStalled,
     /// Its state machine hangs: it neither fails nor completes anything.
     ApplyStalled,
+    /// Its disk is below its floor.
+    DiskLow(DiskLow),
     /// A fatal error ended its service: that error's text.
     Fatal(String),
     /// One of the two nodes does not admit the other: the refusal's text, which says what to do.
@@ -317,6 +323,10 @@ pub struct Readiness {
     pub disk_stalled: bool,
     /// True while entries wait for the state machine, and it neither fails nor completes anything.
     pub apply_stalled: bool,
+    /// Set while the disk is below its floor, so that writes of shards led here are refused. That alone
+    /// does not make the node unready: it serves reads, and forwards writes.
+    #[serde(default)]
+    pub disk_low: Option<DiskLow>,
     /// The fatal error that ended service, if any.
     pub fatal: Option<String>,
 }

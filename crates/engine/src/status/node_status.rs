@@ -230,6 +230,7 @@ impl StatusReporter {
             shards_without_leader,
             disk_stalled,
             apply_stalled,
+            disk_low: self.dispatch().state().disk.low(),
             fatal,
         }
     }
@@ -249,9 +250,10 @@ impl StatusReporter {
 
     fn status_with(&self, views: &BTreeMap<ShardId, ShardView>) -> Status {
         let validity = self.parts.transport.validity();
-        let resources = self.parts.resources.look(validity);
-        let warnings =
-            self.parts.resources.warnings(&resources, validity, (self.parts.wall_clock)());
+        let disk = &self.dispatch().state().disk;
+        let resources = self.parts.resources.look(validity, disk);
+        let now = (self.parts.wall_clock)();
+        let warnings = self.parts.resources.warnings(&resources, disk.low(), validity, now);
         Status {
             node: self.parts.identity.node,
             cluster: self.parts.identity.cluster.to_string(),
@@ -371,6 +373,7 @@ pub(crate) mod tests {
             shards_without_leader: Vec::new(),
             disk_stalled: false,
             apply_stalled: false,
+            disk_low: None,
             fatal: None,
         };
         Status {

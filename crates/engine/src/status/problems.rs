@@ -103,7 +103,9 @@ pub(crate) fn problems(nodes: &[NodeStatus], shards: &[ShardSummary]) -> Vec<Pro
     problems.extend(some(shards, lacks_a_replica).map(Problem::ReplicasOutOfReach));
     problems.extend(replicas_behind(shards));
     for node in nodes {
-        let warnings = node.warnings.iter().cloned();
+        // A disk below its floor is told as the reason why its node is not up.
+        let warnings =
+            node.warnings.iter().filter(|it| !matches!(it, Warning::DiskLow(_))).cloned();
         problems.extend(warnings.map(|warning| Problem::Warning { node: node.node, warning }));
     }
     problems
@@ -133,7 +135,9 @@ fn lacks_a_replica(shard: &ShardSummary) -> bool {
 /// Pairs of nodes that answer but have no connection to each other. One missing direction is
 /// enough: each end counts a connection only while it works.
 fn nodes_apart(nodes: &[NodeStatus]) -> impl Iterator<Item = Problem> {
-    let serving = |node: &&NodeStatus| matches!(node.state, NodeState::Up | NodeState::Stalled);
+    let serving = |node: &&NodeStatus| {
+        matches!(node.state, NodeState::Up | NodeState::Stalled | NodeState::ReadOnly)
+    };
     let by_id: BTreeMap<NodeId, &NodeStatus> =
         nodes.iter().filter(serving).map(|node| (node.node, node)).collect();
     let mut pairs: BTreeMap<(NodeId, NodeId), Vec<(NodeId, Reason)>> = BTreeMap::new();

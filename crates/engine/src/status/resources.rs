@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
@@ -14,6 +15,8 @@ use quorate_types::{WallMillis, limits};
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
+use crate::error::DiskLow;
+use crate::state::disk_floor::DiskFloor;
 use crate::state::disk_room::Room;
 
 /// Where Linux shows the files and sockets of the process.
@@ -30,6 +33,9 @@ pub struct ResourceStatus {
     pub disk_free_bytes: Option<u64>,
     /// Bytes of that disk.
     pub disk_bytes: Option<u64>,
+    /// Free bytes below which the node takes no writes.
+    #[serde(default)]
+    pub disk_floor_bytes: Option<u64>,
     /// When its certificates expire, in milliseconds since 1970.
     pub certificate_expires_ms: Option<u64>,
 }
@@ -46,6 +52,8 @@ pub enum Warning {
         /// Bytes of the disk.
         bytes: u64,
     },
+    /// Its disk is below its floor: it takes no writes until some space is free.
+    DiskLow(DiskLow),
     /// Its process has nearly as many files and sockets open as it may.
     DescriptorsNearlyUsed {
         /// How many it has.
@@ -89,35 +97,42 @@ impl Resources {
         };
     }
 
+    /// The space of the node's disk.
+    pub(crate) fn room(&self) -> io::Result<Room> {
+        Room::of(&self.directory)
+    }
+
     /// Whether work that can wait may write `bytes` more: only what callers write may cause the
     /// warning of a full disk. False if the free space can't be found out.
     pub(crate) fn has_room_to_spare(&self, bytes: u64) -> bool {
         let needed = limits::DISK_FREE_WARN_BYTES.saturating_add(bytes);
-        Room::of(&self.directory).is_ok_and(|room| room.free_bytes >= needed)
+        self.room().is_ok_and(|room| room.free_bytes >= needed)
     }
 
-    /// Reads what is left; `validity` is that of the certificates.
-    pub(crate) fn look(&self, validity: Validity) -> ResourceStatus {
-        let room = Room::of(&self.directory).ok();
+    /// Reads what is left; `validity` is that of the certificates, `disk` the floor of the disk.
+    pub(crate) fn look(&self, validity: Validity, disk: &DiskFloor) -> ResourceStatus {
+        let room = self.room().ok();
         ResourceStatus {
             descriptors_used: descriptors_used(),
             descriptors_max: getrlimit(Resource::Nofile).current,
             disk_free_bytes: room.map(|room| room.free_bytes),
             disk_bytes: room.map(|room| room.bytes),
+            disk_floor_bytes: room.map(|room| disk.floor_bytes(room)),
             certificate_expires_ms: Some(validity.not_after.0),
         }
     }
 
-    /// What an operator should know before it is too late.
+    /// What an operator should know before it is too late. `low` tells that the disk is below its floor.
     pub(crate) fn warnings(
         &self,
         found: &ResourceStatus,
+        low: Option<DiskLow>,
         validity: Validity,
         now: WallMillis,
     ) -> Vec<Warning> {
         let owner: Vec<String> = self.owner.lock().values().cloned().collect();
-        let own =
-            [disk_warning(found), descriptors_warning(found), certificate_warning(validity, now)];
+        let disk = low.map(Warning::DiskLow).or_else(|| disk_warning(found));
+        let own = [disk, descriptors_warning(found), certificate_warning(validity, now)];
         own.into_iter().flatten().chain(owner.into_iter().map(Warning::OfOwner)).collect()
     }
 }
@@ -176,7 +191,8 @@ mod tests {
     fn warnings_come_before_the_end() {
         let resources = Resources::of("/".into());
         let valid = Validity { not_before: WallMillis(0), not_after: WallMillis(u64::MAX) };
-        let warnings = |found: &ResourceStatus| resources.warnings(found, valid, WallMillis(1));
+        let warnings =
+            |found: &ResourceStatus| resources.warnings(found, None, valid, WallMillis(1));
         let of = |used, max| ResourceStatus {
             descriptors_used: used,
             descriptors_max: max,
@@ -238,8 +254,18 @@ mod tests {
             assert_eq!(disk_warning(&found).is_some(), told, "{found:?}");
         }
         assert_eq!(disk_warning(&ResourceStatus::default()), None);
+        let full = ResourceStatus {
+            disk_free_bytes: Some(1),
+            disk_bytes: Some(GIB),
+            ..ResourceStatus::default()
+        };
+        let low = DiskLow { free_bytes: 1, needed_bytes: 2 };
+        let long = Validity { not_before: WallMillis(0), not_after: WallMillis(u64::MAX) };
+        let told = Resources::of("/".into()).warnings(&full, Some(low), long, WallMillis(1));
+        assert_eq!(told, [Warning::DiskLow(low)], "one word on the disk is enough");
         let valid = Validity { not_before: WallMillis(0), not_after: WallMillis(7) };
-        let looked = Resources::of("/".into()).look(valid);
+        let looked = Resources::of("/".into()).look(valid, &DiskFloor::new(Some(77)));
+        assert_eq!(looked.disk_floor_bytes, Some(77));
         assert_eq!(looked.certificate_expires_ms, Some(7));
         assert!(
             looked.disk_bytes > Some(0) && looked.disk_free_bytes <= looked.disk_bytes,

@@ -322,6 +322,16 @@ impl DataStore {
         self.db.write_opt(batch, &options)
     }
 
+    /// Whether RocksDB may begin to merge tables by itself. A merge writes its result before it deletes
+    /// its input, so on a disk without room none is begun; one that runs goes on.
+    pub(crate) fn let_merge(&self, may_merge: bool) {
+        let value = if may_merge { "false" } else { "true" };
+        if let Err(error) = self.db.set_options(&[("disable_auto_compactions", value)]) {
+            // Then tables are merged as they would be without this.
+            tracing::warn!(%error, may_merge, "merging tables can't be switched");
+        }
+    }
+
     /// Writes the memtables to table files, so that the next start has nothing to apply again.
     pub(crate) fn flush(&self) -> Result<(), rocksdb::Error> {
         self.db.flush()
@@ -366,6 +376,39 @@ impl DataStore {
             memtable_bytes: number("rocksdb.cur-size-all-mem-tables"),
             table_bytes: number("rocksdb.total-sst-files-size"),
             keys_estimate: number("rocksdb.estimate-num-keys"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Goal: no tables are merged while that is switched off, and they are once it is on again. Method:
+    /// twice as many tables of the same keys as RocksDB leaves alone.
+    #[test]
+    fn merges_can_be_put_off() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = DataStore::open(directory.path(), true).expect("a new store");
+        let tables = || {
+            let told = store.db.property_value("rocksdb.num-files-at-level0").expect("a property");
+            told.expect("a figure").parse::<u64>().expect("a number")
+        };
+        store.let_merge(false);
+        for round in 0..8_u8 {
+            let mut batch = WriteBatch::default();
+            batch.put(b"key", [round]);
+            store.write(&batch).expect("written");
+            store.flush().expect("flushed");
+        }
+        assert_eq!(tables(), 8);
+        store.let_merge(true);
+        let end = Instant::now() + Duration::from_secs(60);
+        while tables() == 8 {
+            assert!(Instant::now() < end, "nothing is merged");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }

@@ -107,6 +107,16 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("disk_free_bytes", "Bytes left on the directory's disk", resources.disk_free_bytes),
         ("disk_bytes", "Bytes of that disk", resources.disk_bytes),
         (
+            "disk_floor_bytes",
+            "Free bytes below which no writes are taken",
+            resources.disk_floor_bytes,
+        ),
+        (
+            "disk_low",
+            "1 while no writes are taken because the disk is below its floor",
+            Some(u64::from(status.readiness.disk_low.is_some())),
+        ),
+        (
             "certificate_expires_seconds",
             "When the node's certificates count no more, in seconds since 1970",
             resources.certificate_expires_ms.map(|ms| ms / 1_000),
@@ -128,6 +138,7 @@ fn write_engine(status: &Status, out: &mut Writer<'_>) -> Result<(), std::fmt::E
         ("relayed", "Requests for leaders that the asker can't reach", counters.relayed),
         ("turns", "Turns of all workers", counters.turns),
         ("messages_dropped", "Messages dropped by full inboxes", counters.messages_dropped),
+        ("appends_dropped", "Appends dropped for want of room", counters.appends_dropped),
         ("log_writes", "Batches written to the log", status.log.batches),
         ("log_syncs", "Syncs of the log", status.log.syncs),
         ("log_runs", "Runs written to the log", status.log.runs),

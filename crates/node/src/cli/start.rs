@@ -217,6 +217,7 @@ mod tests {
             shards_without_leader: (1..=64).map(ShardId).collect(),
             disk_stalled: false,
             apply_stalled: false,
+            disk_low: None,
             fatal: None,
         };
         let text = waits_for(&missing);

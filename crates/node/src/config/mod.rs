@@ -19,7 +19,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use quorate::{Bootstrap, NodeId, NodeTls, SyncMode};
+use quorate::{Bootstrap, NodeId, NodeTls, SyncMode, limits};
 use toml::de::DeTable;
 
 use crate::certs::watch::CertificatePaths;
@@ -55,6 +55,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     /// Where this node listens.
     pub listen: Listen,
+    /// Free bytes of its disk below which it takes no writes, if the file sets them.
+    pub disk_floor_bytes: Option<u64>,
 }
 
 /// Where a node listens: its own addresses, unless `[listen]` says otherwise.
@@ -120,6 +122,7 @@ impl Config {
             bootstrap: self.bootstrap.clone(),
             sync: SyncMode::Sync,
             descriptors,
+            disk_floor_bytes: self.disk_floor_bytes,
             settings: PortSettings::File,
         }
     }
@@ -190,6 +193,7 @@ struct Draft {
     nodes: Vec<NodeEntry>,
     bootstrap: BootstrapSettings,
     listen: Addresses,
+    disk_floor_bytes: Option<u64>,
 }
 
 impl Draft {
@@ -198,6 +202,7 @@ impl Draft {
         root.require(&["node", "directory", "certificates", "nodes"], faults);
         let node = root.number("node", faults);
         let directory = root.text("directory", faults).map(|text| base.join(text.value));
+        let disk_floor_bytes = disk_floor_bytes(&root, faults);
         let certificates = root.table(&schema::CERTIFICATES, "certificates", faults);
         let certificates = certificates.map(|c| CertificateFiles::read(&c, base, faults));
         let sections = root.tables(&schema::NODES, "nodes", faults);
@@ -210,7 +215,7 @@ impl Draft {
         let listen = listen.map(|section| Addresses::read(&section, Use::Listen, faults));
         let listen = listen.unwrap_or_default();
         Taken::default().add("[listen]", &listen, faults);
-        Draft { node, directory, certificates, nodes, bootstrap, listen }
+        Draft { node, directory, certificates, nodes, bootstrap, listen, disk_floor_bytes }
     }
 
     /// The configuration, if nothing is missing.
@@ -226,6 +231,30 @@ impl Draft {
         };
         let bootstrap = self.bootstrap.map(&nodes)?;
         let (directory, certificates) = (self.directory?, self.certificates?.paths()?);
-        Some(Config { node, directory, tls: tls?, certificates, nodes, bootstrap, listen })
+        let disk_floor_bytes = self.disk_floor_bytes;
+        let tls = tls?;
+        Some(Config {
+            node,
+            directory,
+            tls,
+            certificates,
+            nodes,
+            bootstrap,
+            listen,
+            disk_floor_bytes,
+        })
     }
+}
+
+/// The floor of the disk, which the file has in MiB.
+fn disk_floor_bytes(root: &Section<'_>, faults: &mut Faults<'_>) -> Option<u64> {
+    const MIN_MIB: u64 = limits::DISK_FLOOR_BYTES_MIN >> 20;
+    let Placed { value, at } = root.number("disk_floor_mib", faults)?;
+    if value < MIN_MIB {
+        let what =
+            format!("`disk_floor_mib` is {value}; write at least {MIN_MIB}, or leave it out");
+        faults.add(at, what);
+        return None;
+    }
+    Some(value.saturating_mul(1 << 20))
 }

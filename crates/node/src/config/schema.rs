@@ -24,6 +24,7 @@ pub(super) const ROOT: Schema = Schema {
     keys: &[
         key("node", "1"),
         key("directory", "\"data/node-1\""),
+        key("disk_floor_mib", "896"),
         key("certificates", ""),
         key("nodes", ""),
         key("bootstrap", ""),

@@ -73,9 +73,20 @@ fn a_good_file_is_understood() {
     assert_eq!(config.listen.address, address("127.0.0.1:7101"));
     assert_eq!(config.own().redis, address("127.0.0.1:7001"));
     assert_eq!(config.bootstrap, Bootstrap::split_at(&[NodeId(1), NodeId(2)], 2, split_keys(8)));
+    assert_eq!(config.disk_floor_bytes, None);
     let node = config.node_config(Descriptors::share(1_024, 1).expect("enough"));
     assert_eq!(node.peers, [(NodeId(2), address("127.0.0.1:7102"))]);
     assert_eq!(node.reached_at.expect("published").redis, address("127.0.0.1:7001"));
+}
+
+#[test]
+fn a_floor_of_the_disk_is_in_mebibytes() {
+    let place = Place::new();
+    let floored = GOOD.replace("node = 1\n", "node = 1\ndisk_floor_mib = 2_000\n");
+    let config = place.parse(&floored).expect("good");
+    assert_eq!(config.disk_floor_bytes, Some(2_000 << 20));
+    let node = config.node_config(Descriptors::share(1_024, 1).expect("enough"));
+    assert_eq!(node.disk_floor_bytes, Some(2_000 << 20));
 }
 
 /// Goal: nodes make the same map however their files are ordered, and defaults fit small clusters.
@@ -113,6 +124,11 @@ fn each_fault_is_named() {
         ),
         ("node = 1\n", "node = 0\n", "1: `node` is 0; write a whole number from 1 on"),
         ("node = 1\n", "node = -1\n", "1: `node` is -1; write a whole number from 1 on"),
+        (
+            "node = 1\n",
+            "node = 1\ndisk_floor_mib = 127\n",
+            "2: `disk_floor_mib` is 127; write at least 128, or leave it out",
+        ),
         (
             "node = 1\n",
             "node = 3\n",
@@ -247,7 +263,7 @@ redis = "0.0.0.0:0"
     let expected = "\
 node.toml:1: this is node 3, but [[nodes]] has only 1; add it there, as on every node
 node.toml:2: unknown key `directry`; did you mean `directory`?
-node.toml:3: unknown key `colour`; known here: node, directory, certificates, nodes, bootstrap, listen
+node.toml:3: unknown key `colour`; known here: node, directory, disk_floor_mib, certificates, nodes, bootstrap, listen
 node.toml:4: `key` is missing in [certificates]; add key = \"certs/node-1.key\"
 node.toml:6: certs/node-3.pem does not exist; issue it where the authority's key is, with: quorate cert node --dir certs --node 3
 node.toml:11: `admin` is 127.0.0.1:7001, which is `redis` of node 1 (line 10) already; give each its own

@@ -255,6 +255,7 @@ impl Demo {
             ),
             sync: self.config.sync,
             descriptors: self.descriptors,
+            disk_floor_bytes: None,
             settings: PortSettings::Flags,
         })
     }

@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub sync: SyncMode,
     /// How many files and sockets it may have.
     pub descriptors: Descriptors,
+    /// Free bytes of its disk below which it takes no writes, if not the usual.
+    pub disk_floor_bytes: Option<u64>,
     /// Where an operator set the ports.
     pub settings: PortSettings,
 }

@@ -144,9 +144,13 @@ fn open_engine(
         Some(ReachedAt { address, .. }) => builder.advertise(address),
         None => builder,
     };
+    let floored = match config.disk_floor_bytes {
+        Some(bytes) => reachable.disk_floor_bytes(bytes),
+        None => reachable,
+    };
     let with_peers = config
         .peers
         .into_iter()
-        .fold(reachable, |builder, (node, address)| builder.peer(node, address));
+        .fold(floored, |builder, (node, address)| builder.peer(node, address));
     with_peers.open()
 }

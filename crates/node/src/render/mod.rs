@@ -77,8 +77,24 @@ fn is_complete(status: &ClusterReport) -> bool {
     status.nodes.iter().all(is_up) && status.shards.iter().all(is_healthy)
 }
 
+/// True if the disk of the leader's node has no room; the meta shard takes its commands all the same.
+fn takes_no_writes(status: &ClusterReport, shard: &ShardReport) -> bool {
+    let leads = |node: &&NodeReport| Some(node.node) == shard.leader;
+    let leader = status.nodes.iter().find(leads);
+    shard.shard != 0 && leader.is_some_and(|node| node.state == NodeState::ReadOnly)
+}
+
 fn unavailable(status: &ClusterReport) -> String {
     let silent = status.shards.iter().filter(|shard| !shards::serves(shard)).count();
+    let read_only = status.shards.iter().filter(|shard| takes_no_writes(status, shard)).count();
+    if silent == 0 && read_only > 0 {
+        let verb = if read_only == 1 { "takes" } else { "take" };
+        return format!(
+            "UNAVAILABLE: {read_only} of {} shards {verb} no writes, because disks have no room; \
+             reads are served.",
+            status.shards.len()
+        );
+    }
     if silent == 0 {
         return "UNAVAILABLE: whether every shard serves could not be found out.".to_owned();
     }

@@ -73,6 +73,7 @@ fn state(state: NodeState) -> &'static str {
         NodeState::Up => "up",
         NodeState::Founding => "founding",
         NodeState::Stalled => "stalled",
+        NodeState::ReadOnly => "read-only",
         NodeState::Failed => "failed",
         NodeState::Unreachable => "unreachable",
     }

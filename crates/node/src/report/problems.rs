@@ -122,6 +122,7 @@ fn not_up(node: NodeId, state: NodeState, address: &str, why: Option<&Reason>) -
     let told = why.map_or_else(|| "why is not known".to_owned(), reason);
     match state {
         NodeState::Founding => format!("the cluster is being founded: node {node} {told}"),
+        NodeState::ReadOnly => format!("node {node} takes no writes: {told}"),
         NodeState::Up | NodeState::Stalled => format!("node {node} serves nothing: {told}"),
         NodeState::Failed => {
             format!("node {node} has stopped serving: {told}; mend the cause, then restart it")

@@ -1,6 +1,6 @@
 //! Words for why a node is not up, and for what will end its service.
 
-use quorate::{NodeId, Reason, ShardId, WallMillis, Warning, utc};
+use quorate::{DiskLow, NodeId, Reason, ShardId, WallMillis, Warning, utc};
 
 /// Why a node is in its state, as the asked node knows it.
 pub(super) fn reason(reason: &Reason) -> String {
@@ -12,6 +12,7 @@ pub(super) fn reason(reason: &Reason) -> String {
         Reason::ApplyStalled => {
             "its state machine finishes nothing: look at what it is doing".to_owned()
         }
+        Reason::DiskLow(low) => disk_low(*low),
         Reason::Fatal(told) | Reason::NotAdmitted(told) | Reason::Disconnected(told) => {
             told.clone()
         }
@@ -37,6 +38,10 @@ pub(super) fn reason_elsewhere(told: &Reason) -> String {
     }
 }
 
+fn disk_low(low: DiskLow) -> String {
+    format!("its disk has {low}: free some, or give it a larger disk; it goes on by itself")
+}
+
 /// What an operator should do before it is too late.
 pub(super) fn warning(warning: &Warning) -> String {
     const RENEW: &str = "renew it with `quorate cert node --renew` (or the authority's, if that ends first, with \
@@ -48,6 +53,7 @@ pub(super) fn warning(warning: &Warning) -> String {
             free_bytes >> 20,
             bytes >> 20
         ),
+        Warning::DiskLow(low) => format!("it takes no writes: {}", disk_low(*low)),
         Warning::DescriptorsNearlyUsed { used, max } => format!(
             "its process has {used} of {max} files and sockets open, and one more than that ends its \
              service: close clients, and raise the limit before its next start, with \
@@ -105,6 +111,11 @@ mod tests {
             (
                 Warning::DiskNearlyFull { free_bytes: 5 << 20, bytes: 1 << 30 },
                 "5 of 1024 MiB",
+                "free some",
+            ),
+            (
+                Warning::DiskLow(DiskLow { free_bytes: 5 << 20, needed_bytes: 960 << 20 }),
+                "takes no writes: its disk has 5 MiB left, and needs 960 MiB",
                 "free some",
             ),
             (

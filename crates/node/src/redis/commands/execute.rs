@@ -324,6 +324,10 @@ impl Patience {
             | Refusal::NoLeader { .. }
             | Refusal::Unreachable { .. }
             | Refusal::NoShard => return Err(CLUSTERDOWN),
+            // The prefix of Redis for a server that takes no writes because of its disk.
+            Refusal::DiskLow { .. } => {
+                return Err(Reply::Error(format!("MISCONF {refusal}").into()));
+            }
             Refusal::Invalid(invalid) => return Err(invalid_reply(invalid)),
             _ => return Err(Reply::Error(format!("ERR {refusal}").into())),
         };
