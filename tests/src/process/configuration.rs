@@ -14,6 +14,8 @@ pub struct Configuration {
     pub node: NodeId,
     /// Where its data lives.
     pub directory: PathBuf,
+    /// What its log keeps for nodes that were away, in MiB, if not the usual.
+    pub log_kept_mib: Option<u64>,
     /// The authority's certificate.
     pub authority: PathBuf,
     /// The node's certificate.
@@ -43,8 +45,10 @@ impl Configuration {
     #[must_use]
     pub fn text(&self) -> String {
         let Configuration { node, directory, authority, certificate, key, .. } = self;
+        let kept = self.log_kept_mib.map(|mib| format!("log_kept_mib = {mib}\n"));
+        let kept = kept.unwrap_or_default();
         let mut text = format!(
-            "node = {node}\ndirectory = {directory:?}\n\n[certificates]\nauthority = {authority:?}\n\
+            "node = {node}\ndirectory = {directory:?}\n{kept}\n[certificates]\nauthority = {authority:?}\n\
              certificate = {certificate:?}\nkey = {key:?}\n"
         );
         for (id, Addresses { address, redis, admin }) in &self.nodes {

@@ -24,6 +24,7 @@ pub(super) const ROOT: Schema = Schema {
     keys: &[
         key("node", "1"),
         key("directory", "\"data/node-1\""),
+        key("log_kept_mib", "128"),
         key("certificates", ""),
         key("nodes", ""),
         key("bootstrap", ""),
