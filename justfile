@@ -26,7 +26,8 @@ soak:
     cargo run --release -p quorate-sim -- many 10000
     PROPTEST_CASES=4096 cargo test --release --workspace --lib
     QUORATE_POWER_ROUNDS=100 cargo test --release -p quorate-tests --test power_loss -- --nocapture
-    QUORATE_CHAOS_SECONDS=600 cargo test --release -p quorate-tests --test process -- --nocapture
+    QUORATE_SNAPSHOT_CUTS=1500 cargo test --release -p quorate-tests --test snapshot_power_loss -- --nocapture
+    QUORATE_CHAOS_SECONDS=600 QUORATE_SNAPSHOT_MIB=1024 cargo test --release -p quorate-tests --test process -- --nocapture
 
 # One seed of the simulated world.
 sim seed:

@@ -1,11 +1,12 @@
 //! Reads the journal that the preload library left.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
@@ -118,6 +119,47 @@ impl Journal {
         let records = self.records.iter().enumerate();
         let renames = records.filter(|(_, record)| record.header.kind == Kind::Rename);
         renames.map(|(number, _)| number).collect()
+    }
+
+    /// The path that each record is about, below the root: of a rename or link the new one, and of
+    /// the end of a sync the one that was synced. Files that were open before have none.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn paths(&self) -> Result<Vec<Option<Rc<[u8]>>>> {
+        let mut opened: HashMap<u64, Rc<[u8]>> = HashMap::new();
+        let mut syncs: HashMap<u64, Rc<[u8]>> = HashMap::new();
+        let path_of = |(number, record): (usize, &Record)| {
+            let header = record.header;
+            let named = || Ok::<Rc<[u8]>, anyhow::Error>(self.payload(number)?.into());
+            Ok(match header.kind {
+                Kind::Open => {
+                    let path = named()?;
+                    opened.insert(header.handle, Rc::clone(&path));
+                    Some(path)
+                }
+                Kind::Close => opened.remove(&header.handle),
+                Kind::Write | Kind::Truncate | Kind::Extend => opened.get(&header.handle).cloned(),
+                Kind::SyncHandle => {
+                    let path = opened.get(&header.handle).cloned();
+                    syncs.extend(path.iter().map(|path| (header.offset, Rc::clone(path))));
+                    path
+                }
+                Kind::SyncPath => {
+                    let path = named()?;
+                    syncs.insert(header.offset, Rc::clone(&path));
+                    Some(path)
+                }
+                Kind::SyncDone => syncs.remove(&header.offset),
+                Kind::Rename | Kind::Link => {
+                    let first = usize::try_from(header.offset)?;
+                    Some(self.payload(number)?[first..].into())
+                }
+                Kind::Unlink | Kind::MakeDirectory | Kind::RemoveDirectory => Some(named()?),
+            })
+        };
+        self.records.iter().enumerate().map(path_of).collect()
     }
 
     /// The fields of a record.

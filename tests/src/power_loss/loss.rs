@@ -19,6 +19,8 @@ pub enum Loss {
     /// them may be torn at a sector, and the file may be longer than its data. This is an appended
     /// file on a disk that keeps the order of writes.
     Tail,
+    /// All but a prefix of every file's changes, each of which survives whole or not at all.
+    Prefix,
     /// Any sectors of any unsynced writes: the system writes pages back in any order.
     Scattered,
     /// For every file one of these at random: nothing survives, everything, tail, scattered
@@ -90,6 +92,10 @@ pub(crate) fn choose(
     let choice = match loss {
         Loss::All => 0,
         Loss::Nothing => 1,
+        Loss::Prefix => {
+            let count = random.below(unsynced.len() as u64 + 1) as usize;
+            return prefix(durable_length, unsynced, count);
+        }
         Loss::Tail => 2,
         Loss::Scattered => 3,
         Loss::Mixed => random.below(5),

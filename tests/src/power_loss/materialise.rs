@@ -125,8 +125,15 @@ impl Writer<'_> {
     fn file(&mut self, node: Node, path: &Path) -> Result<()> {
         let contents: &Contents = &self.model.files[&node];
         let unsynced = contents.unsynced();
-        let survivors =
-            loss::choose(&mut self.random, self.loss, contents.durable_length(), &unsynced);
+        let is_named = |prefix| {
+            path.file_name().is_some_and(|name| name.as_bytes().starts_with(str::as_bytes(prefix)))
+        };
+        let loss = match self.loss {
+            Loss::Nothing | Loss::All => self.loss,
+            _ if self.model.whole_writes_in.is_some_and(is_named) => Loss::Prefix,
+            loss => loss,
+        };
+        let survivors = loss::choose(&mut self.random, loss, contents.durable_length(), &unsynced);
         let bytes = |changes: &[Change]| changes.iter().map(|change| change.written()).sum::<u64>();
         self.report.files += 1;
         self.report.bytes_unsynced += bytes(&unsynced);

@@ -71,6 +71,8 @@ pub struct Model<'journal> {
     position: usize,
     image: Option<PathBuf>,
     entries: Entries,
+    /// Files whose names begin so lose whole writes only, and the newest ones.
+    pub(crate) whole_writes_in: Option<&'static str>,
 }
 
 impl<'journal> Model<'journal> {
@@ -95,11 +97,20 @@ impl<'journal> Model<'journal> {
             position: 0,
             image: image.map(Path::to_path_buf),
             entries,
+            whole_writes_in: None,
         };
         if let Some(image) = image {
             model.import(image, ROOT)?;
         }
         Ok(model)
+    }
+
+    /// Files whose names begin with `prefix` lose whole writes only, and only the newest ones
+    /// ([`Loss::Prefix`](super::Loss)), unless they lose everything.
+    #[must_use]
+    pub fn with_whole_writes_in(mut self, prefix: &'static str) -> Model<'journal> {
+        self.whole_writes_in = Some(prefix);
+        self
     }
 
     /// Moves the disk to the instant after the first `record` records. Moving forward from the last
@@ -115,7 +126,9 @@ impl<'journal> Model<'journal> {
     pub fn cut_at(&mut self, record: usize) -> Result<()> {
         assert!(record <= self.journal.records(), "a cut beyond the journal's end");
         if record < self.position {
+            let whole_writes_in = self.whole_writes_in;
             *self = Model::new(self.journal, self.image.take().as_deref(), self.entries)?;
+            self.whole_writes_in = whole_writes_in;
         }
         while self.position < record {
             let position = self.position;

@@ -185,7 +185,9 @@ impl Tree {
             .map(|(node, count)| match loss {
                 Loss::Nothing => (node, count),
                 Loss::All => (node, 0),
-                Loss::Tail | Loss::Scattered | Loss::Mixed => (node, random.below(count + 1)),
+                Loss::Prefix | Loss::Tail | Loss::Scattered | Loss::Mixed => {
+                    (node, random.below(count + 1))
+                }
             })
             .collect();
         let mut survivors = Survivors {

@@ -108,6 +108,7 @@ impl ProcessCluster {
         Configuration {
             node,
             directory: self.data_path(node),
+            log_kept_mib: None,
             authority: certificates.authority_pem(),
             certificate: certificates.node_pem(node),
             key: certificates.node_key(node),

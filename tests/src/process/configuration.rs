@@ -14,6 +14,8 @@ pub struct Configuration {
     pub node: NodeId,
     /// Where its data lives.
     pub directory: PathBuf,
+    /// What its log keeps for nodes that were away, in MiB, if not the usual.
+    pub log_kept_mib: Option<u64>,
     /// The authority's certificate.
     pub authority: PathBuf,
     /// The node's certificate.
@@ -45,10 +47,13 @@ impl Configuration {
     #[must_use]
     pub fn text(&self) -> String {
         let Configuration { node, directory, authority, certificate, key, .. } = self;
-        let floor = self.disk_floor_mib.map(|mib| format!("disk_floor_mib = {mib}\n"));
-        let floor = floor.unwrap_or_default();
+        let line = |key: &str, value: Option<u64>| {
+            value.map_or(String::new(), |value| format!("{key} = {value}\n"))
+        };
+        let floor = line("disk_floor_mib", self.disk_floor_mib);
+        let kept = line("log_kept_mib", self.log_kept_mib);
         let mut text = format!(
-            "node = {node}\ndirectory = {directory:?}\n{floor}\n[certificates]\nauthority = {authority:?}\n\
+            "node = {node}\ndirectory = {directory:?}\n{floor}{kept}\n[certificates]\nauthority = {authority:?}\n\
              certificate = {certificate:?}\nkey = {key:?}\n"
         );
         for (id, Addresses { address, redis, admin }) in &self.nodes {

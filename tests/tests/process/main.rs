@@ -21,6 +21,7 @@ mod operations;
 mod outage;
 mod pause;
 mod refused;
+mod snapshot;
 mod stop;
 
 use std::fs::File;

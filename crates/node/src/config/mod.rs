@@ -35,6 +35,9 @@ use section::Section;
 pub use faults::{ConfigError, Fault};
 pub use nodes::ConfiguredNode;
 
+/// Most that `log_kept_mib` may be: a tebibyte, which is more than a start reads back in an hour.
+const LOG_KEPT_MIB_MAX: u64 = 1 << 20;
+
 /// A whole file, with every key.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
@@ -45,6 +48,8 @@ pub struct Config {
     pub node: NodeId,
     /// Where its data lives.
     pub directory: PathBuf,
+    /// Bytes of applied entries that its log keeps for nodes that were away.
+    pub log_kept_bytes_max: u64,
     /// Its certificates, which also name the cluster.
     pub tls: NodeTls,
     /// The files that they were read from.
@@ -109,6 +114,7 @@ impl Config {
         NodeConfig {
             node: self.node,
             directory: self.directory.clone(),
+            log_kept_bytes_max: self.log_kept_bytes_max,
             listen: self.listen.address,
             peers: others.map(|node| (node.id, node.address)).collect(),
             redis: self.listen.redis,
@@ -189,6 +195,7 @@ fn note_syntax(error: &toml::de::Error, faults: &mut Faults<'_>) {
 struct Draft {
     node: Option<Placed<u64>>,
     directory: Option<PathBuf>,
+    log_kept_bytes_max: u64,
     certificates: Option<CertificateFiles>,
     nodes: Vec<NodeEntry>,
     bootstrap: BootstrapSettings,
@@ -203,6 +210,7 @@ impl Draft {
         let node = root.number("node", faults);
         let directory = root.text("directory", faults).map(|text| base.join(text.value));
         let disk_floor_bytes = disk_floor_bytes(&root, faults);
+        let log_kept_bytes_max = log_kept_bytes_max(&root, faults);
         let certificates = root.table(&schema::CERTIFICATES, "certificates", faults);
         let certificates = certificates.map(|c| CertificateFiles::read(&c, base, faults));
         let sections = root.tables(&schema::NODES, "nodes", faults);
@@ -215,7 +223,16 @@ impl Draft {
         let listen = listen.map(|section| Addresses::read(&section, Use::Listen, faults));
         let listen = listen.unwrap_or_default();
         Taken::default().add("[listen]", &listen, faults);
-        Draft { node, directory, certificates, nodes, bootstrap, listen, disk_floor_bytes }
+        Draft {
+            node,
+            directory,
+            log_kept_bytes_max,
+            certificates,
+            nodes,
+            bootstrap,
+            listen,
+            disk_floor_bytes,
+        }
     }
 
     /// The configuration, if nothing is missing.
@@ -237,6 +254,7 @@ impl Draft {
             node,
             directory,
             tls,
+            log_kept_bytes_max: self.log_kept_bytes_max,
             certificates,
             nodes,
             bootstrap,
@@ -257,4 +275,15 @@ fn disk_floor_bytes(root: &Section<'_>, faults: &mut Faults<'_>) -> Option<u64> 
         return None;
     }
     Some(value.saturating_mul(1 << 20))
+}
+
+fn log_kept_bytes_max(root: &Section<'_>, faults: &mut Faults<'_>) -> u64 {
+    let Some(mib) = root.number("log_kept_mib", faults) else {
+        return limits::LOG_KEPT_BYTES_MAX;
+    };
+    if mib.value > LOG_KEPT_MIB_MAX {
+        let what = format!("`log_kept_mib` is {}; write at most {LOG_KEPT_MIB_MAX}", mib.value);
+        faults.add(mib.at, what);
+    }
+    mib.value.min(LOG_KEPT_MIB_MAX) << 20
 }

@@ -69,6 +69,7 @@ fn a_good_file_is_understood() {
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
     assert_eq!((config.node, config.tls.cluster()), (NodeId(1), ClusterId(0xC1)));
     assert_eq!(config.directory, place.directory.path().join("data/node-1"));
+    assert_eq!(config.log_kept_bytes_max, limits::LOG_KEPT_BYTES_MAX);
     assert_eq!(config.listen.redis, address("0.0.0.0:7001"));
     assert_eq!(config.listen.address, address("127.0.0.1:7101"));
     assert_eq!(config.own().redis, address("127.0.0.1:7001"));
@@ -87,6 +88,14 @@ fn a_floor_of_the_disk_is_in_mebibytes() {
     assert_eq!(config.disk_floor_bytes, Some(2_000 << 20));
     let node = config.node_config(Descriptors::share(1_024, 1).expect("enough"));
     assert_eq!(node.disk_floor_bytes, Some(2_000 << 20));
+}
+
+#[test]
+fn the_bytes_that_the_log_keeps_are_set_in_mib() {
+    let place = Place::new();
+    let kept = place.parse(&format!("log_kept_mib = 7\n{GOOD}")).expect("good");
+    let node = kept.node_config(Descriptors::share(1_024, 1).expect("enough"));
+    assert_eq!(node.log_kept_bytes_max, 7 << 20);
 }
 
 /// Goal: nodes make the same map however their files are ordered, and defaults fit small clusters.
@@ -135,6 +144,16 @@ fn each_fault_is_named() {
             "1: this is node 3, but [[nodes]] has only 1, 2; add it there",
         ),
         ("\"data/node-1\"", "7", "2: `directory` is a number, not a text; write \"data/node-1\""),
+        (
+            "node = 1\n",
+            "node = 1\nlog_kept_mib = 1048577\n",
+            "2: `log_kept_mib` is 1048577; write at most 1048576",
+        ),
+        (
+            "node = 1\n",
+            "node = 1\nlog_kept_mib = 0\n",
+            "2: `log_kept_mib` is 0; write a whole number from 1 on",
+        ),
         ("\"data/node-1\"", "\" \"", "2: `directory` is empty; write \"data/node-1\""),
         ("[certificates]\n", "[certificate]\n", "3: unknown key `certificate`; did you mean"),
         (
@@ -263,7 +282,7 @@ redis = "0.0.0.0:0"
     let expected = "\
 node.toml:1: this is node 3, but [[nodes]] has only 1; add it there, as on every node
 node.toml:2: unknown key `directry`; did you mean `directory`?
-node.toml:3: unknown key `colour`; known here: node, directory, disk_floor_mib, certificates, nodes, bootstrap, listen
+node.toml:3: unknown key `colour`; known here: node, directory, disk_floor_mib, log_kept_mib, certificates, nodes, bootstrap, listen
 node.toml:4: `key` is missing in [certificates]; add key = \"certs/node-1.key\"
 node.toml:6: certs/node-3.pem does not exist; issue it where the authority's key is, with: quorate cert node --dir certs --node 3
 node.toml:11: `admin` is 127.0.0.1:7001, which is `redis` of node 1 (line 10) already; give each its own

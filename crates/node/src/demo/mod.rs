@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use quorate::{Bootstrap, NodeId, SyncMode};
+use quorate_types::limits;
 
 use crate::node::{Leave, Node, NodeConfig, NodePorts, PortSettings};
 use crate::process::descriptors::Descriptors;
@@ -242,6 +243,7 @@ impl Demo {
         Ok(NodeConfig {
             node,
             directory: self.directory.node_directory(node),
+            log_kept_bytes_max: limits::LOG_KEPT_BYTES_MAX,
             listen: local(0),
             peers: peers.collect(),
             redis: local(counted(self.config.redis_port)),

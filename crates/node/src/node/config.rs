@@ -14,6 +14,8 @@ pub struct NodeConfig {
     pub node: NodeId,
     /// Where its data lives; made if missing.
     pub directory: PathBuf,
+    /// Bytes of applied entries that its log keeps for nodes that were away.
+    pub log_kept_bytes_max: u64,
     /// The UDP address for other nodes; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The other nodes; the engine learns of more, and of new addresses, itself or from its user.

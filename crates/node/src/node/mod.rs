@@ -139,6 +139,7 @@ fn open_engine(
         .tls(config.tls)
         .bootstrap(config.bootstrap)
         .table_files_max(config.descriptors.table_files_max)
+        .log_kept_bytes_max(config.log_kept_bytes_max)
         .sync(config.sync);
     let reachable = match config.reached_at {
         Some(ReachedAt { address, .. }) => builder.advertise(address),
