@@ -29,10 +29,13 @@ pub(crate) fn put_pair(bytes: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     put_field(bytes, value);
 }
 
+/// A key and its value.
+pub(crate) type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// Reads what [`put_pair`] wrote; `None` at the end.
 pub(crate) fn next_pair<'a>(
     reader: &mut ByteReader<&'a [u8]>,
-) -> Result<Option<(&'a [u8], &'a [u8])>, CutShort> {
+) -> Result<Option<Pair<'a>>, CutShort> {
     if reader.is_empty() {
         return Ok(None);
     }
