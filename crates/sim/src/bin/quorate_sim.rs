@@ -124,6 +124,7 @@ fn run_many(first: u64, count: u64) -> ExitCode {
     let totals = totals.into_inner().expect("all threads are done");
     let spent = begun.elapsed();
     println!("{}", totals.report);
+    println!("rare paths\n{}", totals.marks);
     println!("{:.1} s on {threads} threads", spent.as_secs_f64());
     judge(totals)
 }
