@@ -86,9 +86,6 @@ impl MarkFinder {
             Observation::Purged { node, shard, replica, base, .. } => {
                 self.purges(node, shard, replica, base);
             }
-            Observation::Durable { shard, replica, write, .. } => {
-                self.installs(shard, replica, write);
-            }
             _ => {}
         }
     }
@@ -213,16 +210,6 @@ impl MarkFinder {
         };
         if members.into_iter().flatten().any(is_passed) {
             self.marks.reach(Mark::PurgeBeyondLiveFollower);
-        }
-    }
-
-    fn installs(&mut self, shard: ShardId, replica: ReplicaId, write: &Write) {
-        let Some(install) = write.install.as_ref().filter(|install| install.keeps_log) else {
-            return;
-        };
-        let known = self.known.get(shard, replica);
-        if known.is_some_and(|known| known.durable.last().index > install.base.index) {
-            self.marks.reach(Mark::InstallKeptLog);
         }
     }
 

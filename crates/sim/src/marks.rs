@@ -63,8 +63,6 @@ pub enum Mark {
     InstallPaused,
     /// A range that was handed out during an install lies below its base, and is dropped.
     ParkedRangeDropped,
-    /// An install keeps entries of the log that lie beyond its base.
-    InstallKeptLog,
     /// A leader gives up entries that a follower lacks which was heard within the last second.
     PurgeBeyondLiveFollower,
     /// A snapshot waits because its node sends enough of them.
@@ -94,7 +92,7 @@ impl Mark {
     pub const COUNT: usize = Mark::ALL.len();
 
     /// Every mark, in the order of their numbers.
-    pub const ALL: [Mark; 40] = [
+    pub const ALL: [Mark; 39] = [
         Mark::JointFoundAtRestart,
         Mark::CrashInJoint,
         Mark::SnapshotOverDivergentLog,
@@ -123,7 +121,6 @@ impl Mark {
         Mark::WokenShard,
         Mark::InstallPaused,
         Mark::ParkedRangeDropped,
-        Mark::InstallKeptLog,
         Mark::PurgeBeyondLiveFollower,
         Mark::SnapshotQueued,
         Mark::SnapshotResumed,
@@ -169,7 +166,6 @@ impl Mark {
             Mark::WokenShard => "quiesced shard woken",
             Mark::InstallPaused => "replica paused for an install",
             Mark::ParkedRangeDropped => "parked range dropped after an install",
-            Mark::InstallKeptLog => "install keeps the log beyond its base",
             Mark::PurgeBeyondLiveFollower => "purge beyond a live follower",
             Mark::SnapshotQueued => "snapshot waits for others",
             Mark::SnapshotResumed => "interrupted snapshot resumed",

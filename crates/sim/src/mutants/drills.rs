@@ -131,7 +131,8 @@ pub(super) fn cut_tail_is_gone(mutation: Mutation) -> Result<(), String> {
     ends_with(&log, last)
 }
 
-/// An install whose base the log holds keeps the runs beyond it.
+/// An install whose base the log holds keeps the runs beyond it. A world hardly gets there: a snapshot
+/// goes to a follower whose log does not reach so far, as its leader knows it.
 pub(super) fn install_keeps_runs(mutation: Mutation) -> Result<(), String> {
     let mut log = log(mutation);
     let (base, membership) = (LogId::new(Term(1), Index(3)), Membership::of_voters([member(OWN)]));

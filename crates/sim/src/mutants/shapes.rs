@@ -54,6 +54,13 @@ pub(super) fn changing(profile: &mut Profile) {
     with(profile, [(FaultKind::Partition, 5_000)]);
 }
 
+/// As `changing`, and logs are purged as soon as they may be: who was away needs a snapshot.
+pub(super) fn purging(profile: &mut Profile) {
+    changing(profile);
+    (profile.log_bytes_asked, profile.log_bytes_kept) = (0, u64::MAX);
+    profile.lag_per_mille = 0;
+}
+
 /// As `changing`, and messages of a node's previous replica reach a leader late, or twice.
 pub(super) fn succeeding(profile: &mut Profile) {
     changing(profile);
@@ -97,7 +104,7 @@ pub(super) fn deaf(profile: &mut Profile) {
 pub(super) fn inherited(profile: &mut Profile) {
     (profile.nodes, profile.voters) = (3, 3);
     profile.changes_members = true;
-    (profile.lag_per_mille, profile.apply_lag) = (300, 4_000_000_000);
+    (profile.lag_per_mille, profile.apply_lag) = (100, 8_000_000_000);
     // A flipped bit is found when entries are read back.
     (profile.fetch_lag, profile.entry_cache_bytes_max) = (20_000_000, 4 << 10);
     profile.faults = vec![(FaultKind::BitFlip, 300), (FaultKind::SnapshotCut, 100)];

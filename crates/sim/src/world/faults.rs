@@ -198,7 +198,9 @@ impl World {
         let survives = |shard| self.operator.may_damage(shard) && !self.is_flipped(shard);
         let may_be_damaged = |node: &usize| {
             let Node { process, disk, .. } = &self.nodes[*node];
-            process.is_some() && disk.replicas().all(|(shard, _)| survives(shard))
+            process.is_some()
+                && !self.operator.expects_birth_at(*node)
+                && disk.replicas().all(|(shard, _)| survives(shard))
         };
         let Some(node) = (node..node + count).map(|node| node % count).find(may_be_damaged) else {
             return;

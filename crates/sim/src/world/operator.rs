@@ -90,6 +90,11 @@ impl Operator {
         self.plans.get_mut(&shard).expect("a shard that exists").ended.insert(replica);
     }
 
+    /// Whether a replica is about to be made at a node.
+    pub(crate) fn expects_birth_at(&self, node: usize) -> bool {
+        self.plans.values().any(|plan| plan.births.values().any(|at| *at == node))
+    }
+
     /// The newest membership known to be committed.
     pub(crate) fn in_force(&self, shard: ShardId) -> &Membership {
         &self.plans[&shard].in_force.1
