@@ -137,7 +137,7 @@ mutants! {
     /// The log is purged as far as is applied, flushed or not.
     PurgeUnpersisted: "the applied index that bounds a purge is the persisted one (RULE 10)", "purge_persisted";
     /// A part of a turn whose replica has ended is written all the same.
-    SkippedPartWritten: "what is written for an ended replica is skipped (RULE 3)", "stored_as_written";
+    SkippedPartWritten: "what is written for an ended replica is skipped (RULE 3)", "ended_stay_silent";
     /// An install drops every run of the log, also those that the kernel keeps.
     KeepsLogIgnored: "an install keeps the runs beyond its base (RULE 13)", "stored_as_written";
     /// The tail that is cut off a run stays on the disk, and comes back once nothing hides it.

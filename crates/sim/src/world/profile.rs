@@ -95,11 +95,6 @@ pub(crate) const TIGHT_APPLY_BYTES_MAX: usize = 500;
 pub(crate) const TIGHT_NODE_APPLY_BYTES_MAX: usize = 800;
 
 impl Profile {
-    /// Entries that a leader keeps for followers at most.
-    pub(crate) fn kept_entries_max(&self) -> u64 {
-        if self.is_tight { TIGHT_KEPT_ENTRIES_MAX } else { u64::MAX }
-    }
-
     /// Bytes handed out and not applied, of one replica and of a node, at most.
     pub(crate) fn apply_bytes_max(&self) -> (usize, usize) {
         match self.is_tight {

@@ -188,15 +188,10 @@ impl World {
 
     /// Shows the purges that are handed to the log.
     pub(crate) fn show_purges(&mut self, node: usize, purges: &[ShardPurge]) {
-        let this = &self.nodes[node];
-        let Some(process) = &this.process else { return };
-        let of = |purge: &ShardPurge| {
-            let kept_from = process.kept_from.get(&purge.shard).copied().unwrap_or_default();
-            let last = process.host.view(purge.shard).map_or(Index(0), |view| view.last.index);
-            kept_from.max(Index(last.0.saturating_sub(self.profile.kept_entries_max())))
-        };
-        let bounds: Vec<Index> = purges.iter().map(of).collect();
-        let node = this.id;
+        let Some(process) = &self.nodes[node].process else { return };
+        let of = |purge: &ShardPurge| process.kept_from.get(&purge.shard).copied();
+        let bounds: Vec<Index> = purges.iter().map(|purge| of(purge).unwrap_or_default()).collect();
+        let node = self.nodes[node].id;
         for (ShardPurge { shard, replica, base, .. }, kept_from) in purges.iter().zip(bounds) {
             let (shard, replica, base) = (*shard, *replica, *base);
             self.observe(Observation::Purged { node, shard, replica, base, kept_from });
