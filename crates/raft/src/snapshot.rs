@@ -91,6 +91,7 @@ impl Kernel {
         let is_silent =
             |f: &Progress| self.now.since(f.last_contact) >= self.config.election_timeout;
         let needed = |follower: &Progress| match follower.pace {
+            Pace::Snapshot { .. } if self.breaks(Mutant::PurgePastTransfer) => None,
             Pace::Snapshot { at_least } => Some(at_least.next()),
             _ if follower.left_at.is_some() || is_silent(follower) => None,
             // Not known yet where it matches: the next answer will tell.

@@ -284,7 +284,7 @@ impl World {
         }
         if self.dice.chance(20) {
             let (base, applied) = (self.sites[at].kernel.base(), self.sites[at].applied);
-            self.sites[at].purge(Index(applied.0.saturating_sub(APPLIES_LOST_MAX)));
+            self.sites[at].purge(Index(applied.0.saturating_sub(APPLIES_LOST_MAX)), Index(0));
             self.changes.purged += usize::from(self.sites[at].kernel.base() > base);
         }
         if self.dice.chance(3) {

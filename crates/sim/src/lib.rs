@@ -15,15 +15,20 @@
 //!   both, the cluster is partitioned in two or in part, peers are slow, streams hang while
 //!   datagrams pass and the reverse. In some seeds single messages are lost, duplicated and
 //!   reordered as well.
-//! - **Log disk**: turns become durable in order, some time after they were handed over. A crash
-//!   keeps a random number of the oldest turns under way, each whole: a checksum reveals a torn
-//!   one. Disks are slow, hang, or fail a sync: the node then stops and starts again. A bit flips:
-//!   the next read of the run detects it, and that ends the replica.
-//! - **Data store**: durable only when it was flushed, shard by shard. A crash takes each shard
-//!   back to its last flush, data and applied record together.
+//! - **Log disk**: what turns change becomes durable in order, some time after it was handed over:
+//!   purges, writes and ended replicas as one unit, births apart. A crash keeps a random number of
+//!   the oldest units under way, each whole: a checksum reveals a torn one. Disks are slow, hang, or
+//!   fail a sync: the node then stops and starts again. A bit flips: the next read of the run
+//!   detects it, and that ends the replica. A whole write-ahead log is damaged: the next start
+//!   detects it, and that ends every replica of the node.
+//! - **Data store**: durable only as of the last completed flush, shard by shard; a flush takes up
+//!   to seconds. A crash takes each shard back to it, data and applied record together.
+//! - **Threads**: apply and fetch lag by up to seconds, each for itself, also behind a hung worker and
+//!   past the end of their replica. An install pauses apply, and ranges are parked meanwhile.
 //! - **Process**: crashes, alone or all at once, restarts, pauses, hung workers.
 //! - **Operator**: members are added, removed and replaced, leaders moved, shards created;
-//!   snapshots are cut off and go on. At most one replica of a shard is damaged at a time, and it
+//!   snapshots are cut off, resumed, bounded per node and replaced by later leaders'. At most one
+//!   replica of a shard is damaged at a time, and it
 //!   is replaced before the next: more damage loses data on any system of this kind. A world never
 //!   restores an older copy of a node's stores: a separate drill with one group does.
 //!

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_liveness::{Control, StandingCause, StandingChange};
 use quorate_raft::{Body, Membership, Message, Role, RoleState, Run, Write};
-use quorate_types::{LogId, NodeId, ReplicaId, ShardId, Term};
+use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, Term};
 
 use crate::marks::{Mark, Marks};
-use crate::observation::{FaultKind, Observation, why};
+use crate::observation::{FaultKind, InstallStep, Observation, SimTime, why};
 use crate::properties::known::Known;
 
 /// Counts the [`Marks`] that the observations of one world reach.
@@ -28,7 +28,24 @@ pub struct MarkFinder {
     quiesced: BTreeSet<(ShardId, ReplicaId)>,
     /// Read requests that reached a leader before it served: leader, requester, context.
     early_reads: BTreeSet<(ShardId, ReplicaId, ReplicaId, u64)>,
+    /// When each follower last answered its leader's node, and what it has acknowledged there in
+    /// which term.
+    heard: BTreeMap<(ShardId, ReplicaId, NodeId), Heard>,
+    /// Replicas whose end was lost in a crash.
+    revived: BTreeSet<(ShardId, ReplicaId)>,
+    now: SimTime,
 }
+
+/// What a leader's node has heard of a follower.
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    at: SimTime,
+    term: Term,
+    matched: Index,
+}
+
+/// A follower that was heard within this time is alive.
+const ALIVE_NANOS: u64 = 1_000_000_000;
 
 impl MarkFinder {
     /// A finder that has observed nothing yet.
@@ -44,7 +61,8 @@ impl MarkFinder {
     }
 
     /// Takes in one observation; call it in the order of time.
-    pub fn observe(&mut self, observation: &Observation<'_>) {
+    pub fn observe(&mut self, at: SimTime, observation: &Observation<'_>) {
+        self.now = at;
         self.before(observation);
         let _ = self.known.observe(observation);
         self.after(observation);
@@ -61,7 +79,13 @@ impl MarkFinder {
             Observation::Role { node, shard, replica, role } => {
                 self.role(node, shard, replica, role);
             }
-            Observation::Delivered { shard, message, .. } => self.delivered(shard, message),
+            Observation::Delivered { to, shard, message, .. } => {
+                self.hear(to, shard, message);
+                self.delivered(shard, message);
+            }
+            Observation::Purged { node, shard, replica, base, .. } => {
+                self.purges(node, shard, replica, base);
+            }
             _ => {}
         }
     }
@@ -75,10 +99,14 @@ impl MarkFinder {
                     self.marks.reach(Mark::JointFoundAtRestart);
                 }
             }
-            Observation::ReplicaRemoved { shard, replica, why: why::DAMAGED, .. } => {
-                self.damaged.insert((shard, replica));
+            Observation::ReplicaRemoved { shard, replica, why, .. } => {
+                if why == why::DAMAGED {
+                    self.damaged.insert((shard, replica));
+                }
+                if self.revived.remove(&(shard, replica)) {
+                    self.marks.reach(Mark::EndedAgain);
+                }
             }
-            Observation::TombstoneRefused { .. } => self.marks.reach(Mark::TombstoneRefused),
             Observation::Sent { shard, message, .. } => self.sent(shard, message),
             Observation::ControlSent { shard, control, .. } => self.control_sent(shard, control),
             Observation::ControlDelivered { shard, control, .. } => {
@@ -93,6 +121,10 @@ impl MarkFinder {
             }
             Observation::Durable { write, .. } if write.truncate_from.is_some() => {
                 self.marks.reach(Mark::Truncation);
+            }
+            Observation::EndLost { shard, replica, .. } => {
+                self.marks.reach(Mark::EndLost);
+                self.revived.insert((shard, replica));
             }
             Observation::Installed { base, keeps_log: false, log_held_last, .. }
                 if log_held_last.index >= base.index =>
@@ -129,7 +161,55 @@ impl MarkFinder {
             | Observation::NodeStarted { node, .. } => {
                 self.stalled.remove(&node);
             }
-            _ => {}
+            _ => self.plain(observation),
+        }
+    }
+
+    /// Marks that one observation tells alone.
+    fn plain(&mut self, observation: &Observation<'_>) {
+        self.marks.reach(match observation {
+            Observation::TombstoneRefused { .. } => Mark::TombstoneRefused,
+            Observation::Install { step: InstallStep::Paused, .. } => Mark::InstallPaused,
+            Observation::ParkedDropped { .. } => Mark::ParkedRangeDropped,
+            Observation::SnapshotWaits { .. } => Mark::SnapshotQueued,
+            Observation::SnapshotResumed { .. } => Mark::SnapshotResumed,
+            Observation::SnapshotGivenUp { .. } => Mark::SnapshotGivenUp,
+            Observation::SnapshotReplaced { .. } => Mark::SnapshotReplaced,
+            Observation::WalDamageFound { .. } => Mark::WalDamageFound,
+            Observation::BirthLost { .. } => Mark::BirthLost,
+            Observation::PartSkipped { .. } => Mark::PartSkipped,
+            Observation::LateReport { .. } => Mark::LateReport,
+            _ => return,
+        });
+    }
+
+    fn hear(&mut self, to: NodeId, shard: ShardId, message: &Message) {
+        let at = self.now;
+        let heard = self.heard.entry((shard, message.from, to)).or_default();
+        if message.term > heard.term {
+            (heard.term, heard.matched) = (message.term, Index(0));
+        }
+        if message.term == heard.term {
+            heard.at = at;
+            if let Body::Accepted { matched } = message.body {
+                heard.matched = heard.matched.max(matched);
+            }
+        }
+    }
+
+    fn purges(&mut self, node: NodeId, shard: ShardId, leader: ReplicaId, base: LogId) {
+        let Some(known) = self.known.get(shard, leader).filter(|k| k.role == Role::Leader) else {
+            return;
+        };
+        let members = known.memberships.last().map(|(_, membership)| membership.members());
+        let is_passed = |member: quorate_raft::Member| {
+            self.heard.get(&(shard, member.replica, node)).is_some_and(|heard| {
+                let is_alive = self.now.nanos_since(heard.at) < ALIVE_NANOS;
+                is_alive && heard.term == known.term && heard.matched < base.index
+            })
+        };
+        if members.into_iter().flatten().any(is_passed) {
+            self.marks.reach(Mark::PurgeBeyondLiveFollower);
         }
     }
 
@@ -272,8 +352,6 @@ impl MarkFinder {
 
 #[cfg(test)]
 mod tests {
-    use quorate_types::Index;
-
     use super::*;
     use crate::properties::samples::{SHARD, id, members, restored, run, write};
     use quorate_raft::Restored;
@@ -289,27 +367,30 @@ mod tests {
 
     fn add(finder: &mut MarkFinder, member: u64, restored: &Restored) {
         let (node, replica) = (NodeId(member), ReplicaId(member));
-        finder.observe(&Observation::ReplicaAdded { node, shard: SHARD, replica, restored });
+        finder.observe(
+            SimTime(0),
+            &Observation::ReplicaAdded { node, shard: SHARD, replica, restored },
+        );
     }
 
     fn role(finder: &mut MarkFinder, member: u64, role: Role, term: u64) {
         let (node, replica) = (NodeId(member), ReplicaId(member));
         let leader = (role == Role::Leader).then_some((replica, node));
         let role = RoleState { role, term: Term(term), leader, serving: false };
-        finder.observe(&Observation::Role { node, shard: SHARD, replica, role });
+        finder.observe(SimTime(0), &Observation::Role { node, shard: SHARD, replica, role });
     }
 
     fn deliver(finder: &mut MarkFinder, from: u64, to: u64, term: u64, body: Body) {
         let message = &Message { from: ReplicaId(from), to: ReplicaId(to), term: Term(term), body };
         let (from, to) = (NodeId(from), NodeId(to));
-        finder.observe(&Observation::Sent { from, to, shard: SHARD, message });
-        finder.observe(&Observation::Delivered { from, to, shard: SHARD, message });
+        finder.observe(SimTime(0), &Observation::Sent { from, to, shard: SHARD, message });
+        finder.observe(SimTime(0), &Observation::Delivered { from, to, shard: SHARD, message });
     }
 
     fn durable(finder: &mut MarkFinder, member: u64, write: &Write) {
         let (node, replica) = (NodeId(member), ReplicaId(member));
-        finder.observe(&Observation::Written { node, shard: SHARD, replica, write });
-        finder.observe(&Observation::Durable { node, shard: SHARD, replica, write });
+        finder.observe(SimTime(0), &Observation::Written { node, shard: SHARD, replica, write });
+        finder.observe(SimTime(0), &Observation::Durable { node, shard: SHARD, replica, write });
     }
 
     fn reached(finder: &MarkFinder) -> Vec<Mark> {
@@ -333,12 +414,14 @@ mod tests {
         let joint = Membership { outgoing: members(1..=3).voters, ..members(2..=4) };
         let found = Restored { base_membership: joint, ..restored() };
         add(&mut finder, 1, &found);
-        finder.observe(&Observation::NodeStopped { node: NodeId(1), why: why::CRASHED });
+        finder
+            .observe(SimTime(0), &Observation::NodeStopped { node: NodeId(1), why: why::CRASHED });
         let (node, replica) = (NodeId(1), ReplicaId(1));
         let why = why::DAMAGED;
-        finder.observe(&Observation::ReplicaRemoved { node, shard: SHARD, replica, why });
+        finder
+            .observe(SimTime(0), &Observation::ReplicaRemoved { node, shard: SHARD, replica, why });
         let membership = &members(2..=4);
-        finder.observe(&Observation::ChangeDone { shard: SHARD, membership });
+        finder.observe(SimTime(0), &Observation::ChangeDone { shard: SHARD, membership });
         let expected = [Mark::JointFoundAtRestart, Mark::CrashInJoint, Mark::ReplacedAfterDamage];
         assert_eq!(reached(&finder), expected);
     }
@@ -350,7 +433,7 @@ mod tests {
         deliver(&mut finder, 1, 2, 2, Body::TimeoutNow);
         role(&mut finder, 1, Role::Leader, 3);
         let (kind, node) = (FaultKind::DiskStall, Some(NodeId(1)));
-        finder.observe(&Observation::Fault { kind, node, detail: "" });
+        finder.observe(SimTime(0), &Observation::Fault { kind, node, detail: "" });
         role(&mut finder, 1, Role::Follower, 3);
         let expected =
             [Mark::TimeoutNowLate, Mark::TransferEndedByOwnElection, Mark::HungDiskStepDown];
@@ -364,10 +447,16 @@ mod tests {
         let (bound, leader) = (ReplicaId(2), ReplicaId(1));
         let (from, to) = (NodeId(2), NodeId(1));
         let control = &Control::Query { from: bound, to: leader, term };
-        finder.observe(&Observation::ControlSent { from, to, shard, control });
+        finder.observe(SimTime(0), &Observation::ControlSent { from, to, shard, control });
         let control = &Control::Release { from: leader, to: bound, term };
-        finder.observe(&Observation::ControlDelivered { from: to, to: from, shard, control });
-        finder.observe(&Observation::ControlDelivered { from: to, to: from, shard, control });
+        finder.observe(
+            SimTime(0),
+            &Observation::ControlDelivered { from: to, to: from, shard, control },
+        );
+        finder.observe(
+            SimTime(0),
+            &Observation::ControlDelivered { from: to, to: from, shard, control },
+        );
         assert_eq!(finder.marks().count(Mark::BindingEndedByAudit), 1);
     }
 }

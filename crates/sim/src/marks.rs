@@ -59,6 +59,32 @@ pub enum Mark {
     QuiescedShard,
     /// A quiesced shard is woken.
     WokenShard,
+    /// A replica is paused for an install.
+    InstallPaused,
+    /// A range that was handed out during an install lies below its base, and is dropped.
+    ParkedRangeDropped,
+    /// A leader gives up entries that a follower lacks which was heard within the last second.
+    PurgeBeyondLiveFollower,
+    /// A snapshot waits because its node sends enough of them.
+    SnapshotQueued,
+    /// An interrupted transfer of a snapshot goes on behind what had arrived.
+    SnapshotResumed,
+    /// A receiver gives up a snapshot of which nothing arrives any more.
+    SnapshotGivenUp,
+    /// A later leader's snapshot replaces one that was not complete.
+    SnapshotReplaced,
+    /// A start finds the write-ahead log damaged.
+    WalDamageFound,
+    /// A crash loses the end of a replica that was given up.
+    EndLost,
+    /// A replica whose end was lost is given up again: its damage is found again, or the proof came again.
+    EndedAgain,
+    /// A crash loses a replica that was about to be made.
+    BirthLost,
+    /// A part of a turn is skipped, as its replica has ended.
+    PartSkipped,
+    /// Work that was under way for a replica is reported after it was given up.
+    LateReport,
 }
 
 impl Mark {
@@ -66,7 +92,7 @@ impl Mark {
     pub const COUNT: usize = Mark::ALL.len();
 
     /// Every mark, in the order of their numbers.
-    pub const ALL: [Mark; 26] = [
+    pub const ALL: [Mark; 39] = [
         Mark::JointFoundAtRestart,
         Mark::CrashInJoint,
         Mark::SnapshotOverDivergentLog,
@@ -93,6 +119,19 @@ impl Mark {
         Mark::HungDiskStepDown,
         Mark::QuiescedShard,
         Mark::WokenShard,
+        Mark::InstallPaused,
+        Mark::ParkedRangeDropped,
+        Mark::PurgeBeyondLiveFollower,
+        Mark::SnapshotQueued,
+        Mark::SnapshotResumed,
+        Mark::SnapshotGivenUp,
+        Mark::SnapshotReplaced,
+        Mark::WalDamageFound,
+        Mark::EndLost,
+        Mark::EndedAgain,
+        Mark::BirthLost,
+        Mark::PartSkipped,
+        Mark::LateReport,
     ];
 
     /// A short description for people.
@@ -125,14 +164,33 @@ impl Mark {
             Mark::HungDiskStepDown => "leader steps down on a hung disk",
             Mark::QuiescedShard => "shard quiesced",
             Mark::WokenShard => "quiesced shard woken",
+            Mark::InstallPaused => "replica paused for an install",
+            Mark::ParkedRangeDropped => "parked range dropped after an install",
+            Mark::PurgeBeyondLiveFollower => "purge beyond a live follower",
+            Mark::SnapshotQueued => "snapshot waits for others",
+            Mark::SnapshotResumed => "interrupted snapshot resumed",
+            Mark::SnapshotGivenUp => "snapshot given up by its receiver",
+            Mark::SnapshotReplaced => "snapshot replaced by a later leader's",
+            Mark::WalDamageFound => "damaged write-ahead log found",
+            Mark::EndLost => "end of a replica lost in a crash",
+            Mark::EndedAgain => "replica given up again after its end was lost",
+            Mark::BirthLost => "birth of a replica lost in a crash",
+            Mark::PartSkipped => "part of a turn skipped",
+            Mark::LateReport => "late report about a replica that is gone",
         }
     }
 }
 
 /// How often each mark was reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
     counts: [u64; Mark::COUNT],
+}
+
+impl Default for Marks {
+    fn default() -> Marks {
+        Marks { counts: [0; Mark::COUNT] }
+    }
 }
 
 impl Marks {

@@ -97,6 +97,8 @@ pub enum FaultKind {
     TornWrite,
     /// A bit on a log disk flips.
     BitFlip,
+    /// The write-ahead log of a log disk is damaged: no replica of the node can be trusted.
+    WalDamaged,
     /// A worker hangs while its node's heartbeats go on.
     WorkerHung,
     /// A release is lost.
@@ -109,7 +111,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [FaultKind; 27] = [
+    pub const ALL: [FaultKind; 28] = [
         FaultKind::ClockDrift,
         FaultKind::ClockJump,
         FaultKind::ClockJumpBeyond,
@@ -133,6 +135,7 @@ impl FaultKind {
         FaultKind::SyncFailed,
         FaultKind::TornWrite,
         FaultKind::BitFlip,
+        FaultKind::WalDamaged,
         FaultKind::WorkerHung,
         FaultKind::ReleaseLost,
         FaultKind::SnapshotCut,
@@ -166,6 +169,7 @@ impl FaultKind {
             FaultKind::SyncFailed => "failed sync",
             FaultKind::TornWrite => "torn write",
             FaultKind::BitFlip => "flipped bit",
+            FaultKind::WalDamaged => "damaged write-ahead log",
             FaultKind::WorkerHung => "hung worker",
             FaultKind::ReleaseLost => "lost release",
             FaultKind::SnapshotCut => "snapshot cut off",
@@ -202,8 +206,19 @@ pub enum Observation<'a> {
     NodeStopped { node: NodeId, why: &'static str },
     /// A replica was added: at a start, at creation, or as a new learner.
     ReplicaAdded { node: NodeId, shard: ShardId, replica: ReplicaId, restored: &'a Restored },
-    /// A replica was destroyed on proof, or found to be damaged; see [`why`].
+    /// A replica was given up by its process: on proof, or because it was found to be damaged; see
+    /// [`why`].
     ReplicaRemoved { node: NodeId, shard: ShardId, replica: ReplicaId, why: &'static str },
+    /// The end of a replica is durable: it never starts again.
+    ReplicaEnded { node: NodeId, shard: ShardId, replica: ReplicaId },
+    /// A crash lost the end of a replica that was given up.
+    EndLost { node: NodeId, shard: ShardId, replica: ReplicaId },
+    /// A crash lost a replica that was about to be made.
+    BirthLost { node: NodeId, shard: ShardId, replica: ReplicaId },
+    /// A start found the write-ahead log damaged: every replica of the node ends.
+    WalDamageFound { node: NodeId, replicas: usize },
+    /// Work for a replica was done after its process had given it up.
+    LateReport { node: NodeId, shard: ShardId, replica: ReplicaId },
     /// A replica was found to have lost what it had acknowledged, and ended.
     LossFound { node: NodeId, shard: ShardId, replica: ReplicaId, loss: &'a Loss },
     /// A node was asked to take in a replica id that has a tombstone there, and refused.
@@ -226,6 +241,18 @@ pub enum Observation<'a> {
     /// A write is durable on the log disk; also one that survived a crash unreported, which is
     /// shown before the replica is added again.
     Durable { node: NodeId, shard: ShardId, replica: ReplicaId, write: &'a Write },
+    /// Where the log of a replica begins and ends on the disk after a change has become durable, and
+    /// whether a run was stored that does not follow the one before.
+    Stored {
+        node: NodeId,
+        shard: ShardId,
+        replica: ReplicaId,
+        base: LogId,
+        last: LogId,
+        has_gap: bool,
+    },
+    /// A change of a log was skipped, as its replica had ended before.
+    PartSkipped { node: NodeId, shard: ShardId, replica: ReplicaId },
     /// The commit index changed.
     Commit { node: NodeId, shard: ShardId, replica: ReplicaId, commit: Index },
     /// Entries were applied.
@@ -240,12 +267,40 @@ pub enum Observation<'a> {
         keeps_log: bool,
         log_held_last: LogId,
     },
-    /// The log through `base` is given up.
-    Purged { node: NodeId, shard: ShardId, replica: ReplicaId, base: LogId },
-    /// A leader's node began to send a snapshot that holds the state through `base`.
-    SnapshotSent { from: NodeId, to: NodeId, shard: ShardId, base: LogId },
-    /// A snapshot transfer ended without an install.
-    SnapshotFailed { from: NodeId, to: NodeId, shard: ShardId },
+    /// A step of an install, beside the write that names its base.
+    Install { node: NodeId, shard: ShardId, replica: ReplicaId, base: LogId, step: InstallStep },
+    /// Ranges that were handed out before an install was decided were dropped after it.
+    ParkedDropped { node: NodeId, shard: ShardId, ranges: usize },
+    /// What is applied through here is durable in the data store.
+    Flushed { node: NodeId, shard: ShardId, replica: ReplicaId, applied: Index },
+    /// The log through `base` is given up; entries below `kept_from` were kept for no follower.
+    Purged { node: NodeId, shard: ShardId, replica: ReplicaId, base: LogId, kept_from: Index },
+    /// A snapshot waits until its leader's node sends fewer.
+    SnapshotWaits { from: NodeId, to: NodeId, shard: ShardId },
+    /// A leader's node began to send a snapshot that holds the state through `base`; the log has to
+    /// go on behind `at_least`.
+    SnapshotSent {
+        from: NodeId,
+        to: NodeId,
+        shard: ShardId,
+        replica: ReplicaId,
+        base: LogId,
+        at_least: Index,
+    },
+    /// A snapshot transfer that had been interrupted goes on behind the chunks that had arrived.
+    SnapshotResumed { from: NodeId, to: NodeId, shard: ShardId },
+    /// A snapshot transfer ended at its sender.
+    SnapshotEnded {
+        from: NodeId,
+        to: NodeId,
+        shard: ShardId,
+        replica: ReplicaId,
+        is_installed: bool,
+    },
+    /// A receiver gave a snapshot up of which nothing arrived any more.
+    SnapshotGivenUp { node: NodeId, shard: ShardId },
+    /// A receiver dropped a snapshot that was not complete for that of a later leader.
+    SnapshotReplaced { node: NodeId, shard: ShardId },
     /// The standing of the support that `node` gives to a peer changed.
     Standing { node: NodeId, change: &'a StandingChange },
     /// A supporter's promise after a heartbeat that it answered with "supported", in true time.
@@ -306,6 +361,19 @@ pub enum Observation<'a> {
     Probed { node: NodeId, shard: ShardId, kind: ProbeKind, is_ok: bool },
 }
 
+/// Steps of an install that the log disk does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallStep {
+    /// Nothing older is being applied any more.
+    Paused,
+    /// The new data is in force: reads see it, and entries are applied to it.
+    Adopted,
+    /// The worker is told that the base is applied.
+    Reported,
+    /// The old data is deleted.
+    OldDeleted,
+}
+
 /// What one replica holds in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -315,6 +383,10 @@ pub struct Memory {
     pub waiting: usize,
     /// Bytes handed out for apply and not yet applied.
     pub apply_bytes: usize,
+    /// Bytes that wait behind an install.
+    pub parked_bytes: usize,
+    /// The bound of bytes handed out for apply.
+    pub apply_bytes_max: usize,
     /// Messages held back until a sync.
     pub held_messages: usize,
 }
@@ -328,6 +400,20 @@ pub struct NodeMemory {
     pub cached_bytes_max: usize,
     /// Bytes of cached entries that may not be given up: they are not durable yet.
     pub pinned_bytes: usize,
+    /// Bytes handed out for apply and not yet applied, by hosted replicas that are not paused.
+    pub apply_bytes: usize,
+    /// The bound of that.
+    pub apply_bytes_max: usize,
+    /// Replicas hosted.
+    pub replicas: usize,
+    /// Replicas whose apply is paused for an install.
+    pub paused: usize,
+    /// Snapshots being sent.
+    pub sending: usize,
+    /// Snapshots being received.
+    pub receiving: usize,
+    /// The bound of each of these.
+    pub transfers_max: usize,
 }
 
 /// A hash of an entry's contents, the same on every machine.

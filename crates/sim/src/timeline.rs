@@ -8,7 +8,7 @@ use quorate_liveness::{Control, StandingCause};
 use quorate_raft::{Body, Membership, Message, Role, RoleState, Run, Write};
 use quorate_types::{Incarnation, Index, LogId, NodeId, ReplicaId, ShardId, Term};
 
-use crate::observation::{FaultKind, Observation, ProbeKind, SimTime};
+use crate::observation::{FaultKind, InstallStep, Observation, ProbeKind, SimTime};
 
 /// Events kept per shard, and per node: enough to see a few elections.
 const RING_EVENTS_MAX: usize = 512;
@@ -54,6 +54,10 @@ enum Kind {
         keeps_log: bool,
     },
     Purged(LogId),
+    Install(LogId, InstallStep),
+    Flushed(Index),
+    /// Something that one sentence tells.
+    Note(&'static str),
     SnapshotSent {
         to: NodeId,
         base: LogId,
@@ -226,7 +230,28 @@ fn shard_event(observation: &Observation<'_>) -> Option<ShardEvent> {
         Observation::Installed { node, shard, replica, base, keeps_log, .. } => {
             of(node, shard, replica, Kind::Installed { base, keeps_log })
         }
-        Observation::Purged { node, shard, replica, base } => {
+        Observation::ReplicaEnded { node, shard, replica } => {
+            of(node, shard, replica, Kind::Note("its end is durable"))
+        }
+        Observation::EndLost { node, shard, replica } => {
+            of(node, shard, replica, Kind::Note("its end is lost in the crash"))
+        }
+        Observation::BirthLost { node, shard, replica } => {
+            of(node, shard, replica, Kind::Note("its birth is lost in the crash"))
+        }
+        Observation::LateReport { node, shard, replica } => {
+            of(node, shard, replica, Kind::Note("work is reported that was under way for it"))
+        }
+        Observation::PartSkipped { node, shard, replica } => {
+            of(node, shard, replica, Kind::Note("a part of a turn is skipped"))
+        }
+        Observation::Install { node, shard, replica, base, step } => {
+            of(node, shard, replica, Kind::Install(base, step))
+        }
+        Observation::Flushed { node, shard, replica, applied } => {
+            of(node, shard, replica, Kind::Flushed(applied))
+        }
+        Observation::Purged { node, shard, replica, base, .. } => {
             of(node, shard, replica, Kind::Purged(base))
         }
         Observation::Quiesced { node, shard, replica, is_quiesced } => {
@@ -254,11 +279,29 @@ fn traffic(observation: &Observation<'_>) -> Option<ShardEvent> {
         Observation::ControlDelivered { from, to, shard, control } => {
             at(to, shard, control_kind(true, from, control))
         }
-        Observation::SnapshotSent { from, to, shard, base } => {
+        Observation::SnapshotSent { from, to, shard, base, .. } => {
             at(from, shard, Kind::SnapshotSent { to, base })
         }
-        Observation::SnapshotFailed { from, to, shard } => {
+        Observation::SnapshotEnded { from, to, shard, is_installed: false, .. } => {
             at(from, shard, Kind::SnapshotFailed { to })
+        }
+        Observation::SnapshotEnded { from, shard, .. } => {
+            at(from, shard, Kind::Note("its snapshot is installed"))
+        }
+        Observation::SnapshotWaits { from, shard, .. } => {
+            at(from, shard, Kind::Note("a snapshot waits until fewer are sent"))
+        }
+        Observation::SnapshotResumed { from, shard, .. } => {
+            at(from, shard, Kind::Note("an interrupted snapshot goes on"))
+        }
+        Observation::SnapshotGivenUp { node, shard } => {
+            at(node, shard, Kind::Note("gives a snapshot up that does not arrive"))
+        }
+        Observation::SnapshotReplaced { node, shard } => {
+            at(node, shard, Kind::Note("takes a later leader's snapshot instead"))
+        }
+        Observation::ParkedDropped { node, shard, .. } => {
+            at(node, shard, Kind::Note("drops parked ranges that a snapshot holds"))
         }
         _ => None,
     }
@@ -296,6 +339,9 @@ fn node_event(observation: &Observation<'_>) -> Option<(Option<NodeId>, Kind)> {
             Some((Some(node), Kind::Started(incarnation)))
         }
         Observation::NodeStopped { node, why } => Some((Some(node), Kind::Stopped(why))),
+        Observation::WalDamageFound { node, .. } => {
+            Some((Some(node), Kind::Note("finds its write-ahead log damaged")))
+        }
         Observation::Standing { node, change } => {
             let (peer, epoch, cause) = (change.node, change.standing.lowest.0, change.cause);
             Some((Some(node), Kind::Standing { peer, epoch, cause }))

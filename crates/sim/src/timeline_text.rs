@@ -1,6 +1,8 @@
 //! Renders events of the timeline as text.
 
-use super::{Event, Gist, Kind, LogId, Membership, Role, RoleState, ShardId, StandingCause};
+use super::{
+    Event, Gist, InstallStep, Kind, LogId, Membership, Role, RoleState, ShardId, StandingCause,
+};
 use std::fmt::Write as _;
 
 impl Event {
@@ -51,6 +53,14 @@ impl Kind {
                 format!("begins behind a snapshot at {base}, the log beyond stays")
             }
             Kind::Installed { base, .. } => format!("begins anew behind a snapshot at {base}"),
+            Kind::Install(base, step) => match step {
+                InstallStep::Paused => format!("pauses for the snapshot at {base}"),
+                InstallStep::Adopted => format!("adopts the state of the snapshot at {base}"),
+                InstallStep::Reported => format!("reports the state at {base} as applied"),
+                InstallStep::OldDeleted => format!("deletes the state before {base}"),
+            },
+            Kind::Flushed(applied) => format!("has flushed through {applied}"),
+            Kind::Note(note) => (*note).to_owned(),
             Kind::Purged(base) => format!("gives up its log through {base}"),
             Kind::SnapshotSent { to, base } => format!("-> n{to}  snapshot at {base}"),
             Kind::SnapshotFailed { to } => format!("-x n{to}  a snapshot fails"),

@@ -100,6 +100,10 @@ mutants! {
     WindowUnbounded: "the window is bounded in messages and bytes", "window_bounded";
     /// The log is purged up to the commit index, applied or not.
     PurgeUnapplied: "the log is purged below the durable applied record only (RULE 10)", "state_machine_safety";
+    /// A leader purges entries behind which a follower continues that gets a snapshot now.
+    PurgePastTransfer: "a purge never outruns a transfer, within a bound", "purge_waits";
+    /// Reports about a replica that is gone are taken for its successor's.
+    PredecessorsReports: "what was under way for a replica never reaches its successor (RULE 3)", "assertion";
 
     /// Any vote request of a higher term ends a binding.
     VoteRequestUnbinds: "a bound replica grants no vote (node liveness)", "lease_upheld";
@@ -128,10 +132,28 @@ mutants! {
     FailedSyncIgnored: "the first failed sync latches (RULE 8, pitfall 22)", "sync_before_promise";
     /// Damage in the middle of a log is taken as its end, and the replica continues.
     DamageIsTheEnd: "possible loss ends a replica id (RULE 5, pitfall 23)", "assertion";
+    /// Damage of the whole write-ahead log is taken as its end, and every replica of the node continues.
+    WalDamageIgnored: "no promise after amnesia: possible loss ends every replica of a node (RULES 5 and 9)", "sync_before_promise";
+    /// The log is purged as far as is applied, flushed or not.
+    PurgeUnpersisted: "the applied index that bounds a purge is the persisted one (RULE 10)", "purge_persisted";
+    /// A part of a turn whose replica has ended is written all the same.
+    SkippedPartWritten: "what is written for an ended replica is skipped (RULE 3)", "ended_stay_silent";
+    /// An install drops every run of the log, also those that the kernel keeps.
+    KeepsLogIgnored: "an install keeps the runs beyond its base (RULE 13)", "stored_as_written";
+    /// The tail that is cut off a run stays on the disk, and comes back once nothing hides it.
+    DeadTailReturns: "an overwrite inside a run rewrites its head (RULE 7, pitfall 33)", "stored_as_written";
     /// A replica that meta does not name is destroyed.
     DestroyedWithoutProof: "a replica is destroyed on proof only (RULE 15, pitfall 35)", "alive_after_heal";
     /// The log part of an install is written before its data is durable.
     InstallBeforeData: "an install writes data, then log (RULE 13)", "assertion";
+    /// The state of a snapshot is in force before the log that names it is durable.
+    AdoptBeforeSync: "an install is durable before its state is in force (RULE 13)", "install_order";
+    /// The state before a snapshot is deleted before the log that names the new one is durable.
+    OldSpaceDeletedEarly: "the old state goes last (RULE 13)", "install_order";
+    /// The base of a snapshot is reported as applied before its state is in force.
+    AppliedBeforeAdopted: "a base is applied once its state is in force (RULE 13)", "install_order";
+    /// Ranges that were parked during an install are applied on top of the snapshot's state.
+    ParkedRangeApplied: "what lies below an installed base is not applied (RULE 13)", "state_machine_safety";
 }
 
 /// Which rule is broken, if any. It has zero bytes without the feature.

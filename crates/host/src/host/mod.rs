@@ -495,7 +495,8 @@ impl Host {
     /// The slot of a replica, if exactly this one lives here: what was under way for an earlier
     /// replica of the shard must not reach its successor.
     fn find_replica(&self, shard: ShardId, replica: ReplicaId) -> Option<Slot> {
-        self.shards.find(shard).filter(|slot| self.shards[*slot].replica == replica)
+        let mutated = self.config.mutation.is(Mutant::PredecessorsReports);
+        self.shards.find(shard).filter(|slot| self.shards[*slot].replica == replica || mutated)
     }
 
     fn refuse(&mut self, ticket: Ticket, refusal: HostRefusal) {

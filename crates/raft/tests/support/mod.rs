@@ -247,11 +247,12 @@ impl Site {
         Ok(())
     }
 
-    /// Lets the kernel give up its log up to `to`, as far as it can.
-    pub fn purge(&mut self, to: Index) {
+    /// Lets the kernel give up its log up to `to`, as far as it can; entries below `kept_from` are
+    /// kept for no follower.
+    pub fn purge(&mut self, to: Index, kept_from: Index) {
         // An install under way will do that, and more.
         if self.applied_before.is_none() {
-            let base = self.kernel.purge(to, Index(0));
+            let base = self.kernel.purge(to, kept_from);
             self.disk.purge(base);
         }
     }

@@ -62,7 +62,7 @@ impl Script {
             "wait" => self.wait(rest),
             "propose" => self.propose(number(rest[0]), &rest[1..]),
             "read" => self.read(number(rest[0])),
-            "purge" => self.purge(number(rest[0]), number(rest[1])),
+            "purge" => self.purge(number(rest[0]), number(rest[1]), option(rest, "kept_from")),
             "snapshot" => self.take_snapshot(number(rest[0]), rest[1]),
             "install" => self.install(rest[0]),
             "report" => self.report(rest[0], rest[1]),

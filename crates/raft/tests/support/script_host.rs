@@ -13,10 +13,12 @@ pub(super) struct Snapshot {
 }
 
 impl Script {
-    pub(super) fn purge(&mut self, id: u64, to: u64) {
+    /// `purge 1 5 kept_from=3`: entries below 3 are kept for no follower.
+    pub(super) fn purge(&mut self, id: u64, to: u64, kept_from: Option<u64>) {
+        let kept_from = Index(kept_from.unwrap_or(0));
         let site = self.site(id);
-        let asked = site.kernel.log_needed_from(Index(0));
-        site.purge(Index(to));
+        let asked = site.kernel.log_needed_from(kept_from);
+        site.purge(Index(to), kept_from);
         let base = site.kernel.base();
         self.say(&format!("  {id} needs its log from {asked} on, which begins behind {base}"));
         self.settle(id);

@@ -111,7 +111,10 @@ fn run_many(first: u64, count: u64) -> ExitCode {
                                 totals.idle.push(seed);
                             }
                         }
-                        Err(failure) => totals.failures.push((seed, failure)),
+                        Err(failure) => {
+                            eprintln!("{}", failure.lines().next().unwrap_or_default());
+                            totals.failures.push((seed, failure));
+                        }
                     }
                     totals.done += 1;
                     if totals.done.is_multiple_of(SEEDS_PER_SIGN) {
@@ -124,6 +127,7 @@ fn run_many(first: u64, count: u64) -> ExitCode {
     let totals = totals.into_inner().expect("all threads are done");
     let spent = begun.elapsed();
     println!("{}", totals.report);
+    println!("rare paths\n{}", totals.marks);
     println!("{:.1} s on {threads} threads", spent.as_secs_f64());
     judge(totals)
 }

@@ -1,10 +1,13 @@
 //! Drills for rules that a world can't break: one kernel is put into exactly the situation.
 
 use quorate_raft::{
-    Body, Config, EntryKind, HardState, Kernel, Member, Membership, Message, Ready, Restored, Role,
-    RunDraft,
+    Body, Config, EntryKind, HardState, Install, Kernel, Member, Membership, Message, Ready,
+    Restored, Role, Run, RunDraft, Write,
 };
-use quorate_types::{Index, LogId, Monotonic, Mutation, NodeId, ReplicaId, Term};
+use quorate_types::{Index, LogId, Monotonic, Mutation, NodeId, ReplicaId, Term, WriteNumber};
+
+use crate::world::data_store::SpaceId;
+use crate::world::log_replica::LogReplica;
 
 const OWN: ReplicaId = ReplicaId(1);
 const PEER: ReplicaId = ReplicaId(2);
@@ -90,4 +93,51 @@ pub(super) fn install_takes_term(mutation: Mutation) -> Result<(), String> {
         Some(message) => Err(format!("after an install in term 3 it says {message:?}")),
         None => Ok(()),
     }
+}
+
+fn run(term: u64, first: u64, entries: u64) -> Run {
+    let mut draft = RunDraft::new();
+    (0..entries).for_each(|_| draft.push(EntryKind::Command, &[b"x"]));
+    draft.seal(Term(term), Index(first))
+}
+
+fn write(number: u64, truncate_from: Option<u64>, run: Run) -> Write {
+    let (number, truncate_from) = (WriteNumber(number), truncate_from.map(Index));
+    Write { number, install: None, hard_state: None, truncate_from, runs: vec![run] }
+}
+
+/// A log that holds entries 2 to 5 of term 1 as one run, in the simulated log disk.
+fn log(mutation: Mutation) -> LogReplica {
+    let membership = Membership::of_voters([member(OWN)]);
+    let mut log = LogReplica::new(OWN, BASE, membership, SpaceId(1));
+    log.apply(&write(1, None, run(1, 2, 4)), None, mutation);
+    log
+}
+
+fn ends_with(log: &LogReplica, expected: LogId) -> Result<(), String> {
+    let last = log.stored().last;
+    let is_right = last == expected && !log.stored().has_gap;
+    is_right.then_some(()).ok_or(format!("the stored log ends with {last}, written was {expected}"))
+}
+
+/// A cut inside a run leaves nothing that a purge of what replaced it could bring back. No world cuts
+/// inside a run: they are replicated and committed whole.
+pub(super) fn cut_tail_is_gone(mutation: Mutation) -> Result<(), String> {
+    let mut log = log(mutation);
+    log.apply(&write(2, Some(4), run(2, 4, 1)), None, mutation);
+    let last = LogId::new(Term(2), Index(4));
+    ends_with(&log, last)?;
+    log.purge(last, Membership::of_voters([member(OWN)]));
+    ends_with(&log, last)
+}
+
+/// An install whose base the log holds keeps the runs beyond it. A world hardly gets there: a snapshot
+/// goes to a follower whose log does not reach so far, as its leader knows it.
+pub(super) fn install_keeps_runs(mutation: Mutation) -> Result<(), String> {
+    let mut log = log(mutation);
+    let (base, membership) = (LogId::new(Term(1), Index(3)), Membership::of_voters([member(OWN)]));
+    let install = Some(Install { base, membership, keeps_log: true });
+    let write = Write { install, ..write(2, None, run(1, 6, 1)) };
+    log.apply(&write, Some(SpaceId(2)), mutation);
+    ends_with(&log, LogId::new(Term(1), Index(6)))
 }

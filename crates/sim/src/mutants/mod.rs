@@ -37,6 +37,12 @@ fn arena_of(mutant: Mutant) -> Arena {
         M::RollbackUnseen => {
             return Arena::Drill("rolled_back_ends", rollback::rolled_back_ends);
         }
+        M::DeadTailReturns => {
+            return Arena::Drill("stored_as_written", drills::cut_tail_is_gone);
+        }
+        M::KeepsLogIgnored => {
+            return Arena::Drill("stored_as_written", drills::install_keeps_runs);
+        }
         M::WindowUnbounded => return Arena::Drill("window_bounded", drills::window_bounded),
         M::CallerByIndex | M::DemotedSaysNo | M::CommitUnverified | M::CommitOldTerms => {
             shapes::cut_off
@@ -46,8 +52,11 @@ fn arena_of(mutant: Mutant) -> Arena {
         M::ReadContextReused => shapes::restless,
         M::JointByOneMajority | M::QuorumOfOldMembership => shapes::changing,
         M::ForeignAcknowledgement => shapes::succeeding,
+        M::PredecessorsReports => shapes::inherited,
+        M::ParkedRangeApplied => shapes::backlogged,
         M::JointStays | M::DestroyedWithoutProof => shapes::changing,
-        M::InstallKeepsLog | M::InstallBeforeData => shapes::changing,
+        M::InstallKeepsLog => shapes::purging,
+        M::InstallBeforeData => shapes::changing,
         M::VoteRequestUnbinds | M::ActOnLapse | M::EpochKept | M::NoSilence => shapes::leased,
         M::IncarnationIgnored | M::LeaseAfterTimeoutNow => shapes::leased,
         M::NoDriftMargin | M::LeaseBeforeOwnTerm => shapes::leased,

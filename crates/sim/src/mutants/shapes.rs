@@ -54,6 +54,13 @@ pub(super) fn changing(profile: &mut Profile) {
     with(profile, [(FaultKind::Partition, 5_000)]);
 }
 
+/// As `changing`, and logs are purged as soon as they may be: who was away needs a snapshot.
+pub(super) fn purging(profile: &mut Profile) {
+    changing(profile);
+    (profile.log_bytes_asked, profile.log_bytes_kept) = (0, u64::MAX);
+    profile.lag_per_mille = 0;
+}
+
 /// As `changing`, and messages of a node's previous replica reach a leader late, or twice.
 pub(super) fn succeeding(profile: &mut Profile) {
     changing(profile);
@@ -90,4 +97,26 @@ pub(super) fn deaf(profile: &mut Profile) {
     changing(profile);
     profile.faults = vec![(FaultKind::ReleaseLost, 2_000)];
     profile.has_idle_shards = true;
+}
+
+/// Replicas that end are replaced on the same node at once, while entries of theirs are still being
+/// applied.
+pub(super) fn inherited(profile: &mut Profile) {
+    (profile.nodes, profile.voters) = (3, 3);
+    profile.changes_members = true;
+    (profile.lag_per_mille, profile.apply_lag) = (100, 8_000_000_000);
+    // A flipped bit is found when entries are read back.
+    (profile.fetch_lag, profile.entry_cache_bytes_max) = (20_000_000, 4 << 10);
+    profile.faults = vec![(FaultKind::BitFlip, 300), (FaultKind::SnapshotCut, 100)];
+    with(profile, [(FaultKind::Cut, 2_000), (FaultKind::PartialPartition, 4_000)]);
+}
+
+/// Followers are away and come back with a backlog of entries to be applied, a few at a time, while
+/// their leader has purged what they lack.
+pub(super) fn backlogged(profile: &mut Profile) {
+    (profile.nodes, profile.voters, profile.is_tight) = (3, 3, true);
+    (profile.log_bytes_asked, profile.log_bytes_kept) = (0, 0);
+    (profile.lag_per_mille, profile.apply_lag) = (700, 800_000_000);
+    profile.transfers_max = 4;
+    with(profile, [(FaultKind::Crash, 1_500), (FaultKind::Cut, 3_000)]);
 }

@@ -15,8 +15,10 @@ pub(crate) struct Replica {
     pub(crate) node: NodeId,
     /// Its process runs and hosts it.
     pub(crate) is_alive: bool,
-    /// It was destroyed or found damaged, and never comes back.
+    /// It was destroyed or found damaged. It comes back only if a crash loses its end.
     pub(crate) is_removed: bool,
+    /// Its end is durable: it never comes back.
+    pub(crate) is_ended: bool,
     pub(crate) role: Role,
     pub(crate) is_serving: bool,
     /// The term of its role, or the one it was restored with.
@@ -65,6 +67,7 @@ impl Replica {
             node,
             is_alive: true,
             is_removed: false,
+            is_ended: false,
             role: Role::Follower,
             is_serving: false,
             term,
@@ -89,7 +92,8 @@ impl Replica {
         // A restored state never hides an earlier promise.
         votes.extend(new.votes.iter().filter(|(term, _)| !self.votes.contains_key(term)));
         let before_cut = self.before_cut.take();
-        *self = Replica { votes, before_cut, ..new };
+        let is_ended = self.is_ended;
+        *self = Replica { votes, before_cut, is_ended, ..new };
     }
 
     fn stop(&mut self) {
@@ -183,6 +187,11 @@ impl Known {
                 if let Some(replica) = self.replicas.get_mut(&(shard, replica)) {
                     replica.stop();
                     replica.is_removed = true;
+                }
+            }
+            Observation::ReplicaEnded { shard, replica, .. } => {
+                if let Some(replica) = self.replicas.get_mut(&(shard, replica)) {
+                    replica.is_ended = true;
                 }
             }
             Observation::Role { shard, replica, role, .. } => self.role(shard, replica, role),

@@ -12,6 +12,8 @@ mod acknowledged_survive;
 mod alive_after_heal;
 mod commit_advances;
 mod election_safety;
+mod ended_stay_silent;
+mod install_order;
 pub(crate) mod known;
 mod leader_completeness;
 mod lease_upheld;
@@ -20,6 +22,8 @@ mod log_matching;
 mod log_terms;
 mod losses_are_real;
 mod memory_bounded;
+mod purge_persisted;
+mod purge_waits;
 mod quiesced_when_done;
 mod read_contexts;
 mod reads_linearizable;
@@ -28,6 +32,7 @@ mod replicas_agree;
 pub(crate) mod samples;
 mod single_vote;
 mod state_machine_safety;
+mod stored_as_written;
 mod support_kept;
 mod sync_before_promise;
 
@@ -37,7 +42,7 @@ use quorate_raft::{Committed, EntryKind, Install, Membership, Message, Role, Rol
 use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, Term};
 
 use crate::linearizability::History;
-use crate::observation::{Observation, SimTime};
+use crate::observation::{InstallStep, Observation, SimTime};
 
 /// The logs of the living replicas, as their kernels have them now.
 pub trait Sight {
@@ -100,6 +105,10 @@ pub struct Properties {
     read_contexts: read_contexts::ReadContexts,
     alive_after_heal: alive_after_heal::AliveAfterHeal,
     replicas_agree: replicas_agree::ReplicasAgree,
+    install_order: install_order::InstallOrder,
+    purge_persisted: purge_persisted::PurgePersisted,
+    purge_waits: purge_waits::PurgeWaits,
+    memory_bounded: memory_bounded::MemoryBounded,
 }
 
 /// A replica and where it lives.
@@ -142,6 +151,7 @@ impl Properties {
     pub fn end(&mut self, at: SimTime, sight: &dyn Sight) -> Result<(), Broken> {
         self.alive_after_heal.end(at, &self.known, sight)?;
         self.acknowledged_survive.end(&self.known)?;
+        ended_stay_silent::end(&self.known)?;
         reads_linearizable::end(&self.history)
     }
 
@@ -155,28 +165,35 @@ impl Properties {
                 let state = &restored.hard_state;
                 self.single_vote.hard_state(node, shard, replica, state)?;
                 self.commit_advances.added(shard, replica, restored);
+                self.install_order.added(shard, replica);
+                self.purge_persisted.persisted(shard, replica, restored.applied);
                 Ok(())
             }
             Observation::Written { shard, replica, write, .. } => {
+                self.memory_bounded.written(write);
                 match self.known.get(shard, replica) {
                     Some(known) => self.log_matching.written(shard, replica, known, write),
                     None => Ok(()),
                 }
             }
-            Observation::Durable { node, shard, replica, write } => match &write.hard_state {
-                Some(state) => self.single_vote.hard_state(node, shard, replica, state),
-                None => Ok(()),
-            },
+            Observation::Durable { node, shard, replica, write } => {
+                ended_stay_silent::durable(&self.known, node, shard, replica)?;
+                match &write.hard_state {
+                    Some(state) => self.single_vote.hard_state(node, shard, replica, state),
+                    None => Ok(()),
+                }
+            }
             Observation::Applied { node, shard, replica, committed } => {
                 self.applied((node, shard, replica), committed)
             }
-            Observation::Purged { shard, replica, base, .. } => {
-                match self.known.get(shard, replica) {
-                    Some(known) => state_machine_safety::StateMachineSafety::purged(
-                        shard, replica, known, base,
-                    ),
-                    None => Ok(()),
+            Observation::Purged { node, shard, replica, base, kept_from } => {
+                if let Some(known) = self.known.get(shard, replica) {
+                    let purged = state_machine_safety::StateMachineSafety::purged;
+                    purged(shard, replica, known, base)?;
                 }
+                self.purge_persisted.purged(node, shard, replica, base)?;
+                let of = (shard, replica);
+                self.purge_waits.purged(&self.known, node, of, base, kept_from)
             }
             _ => Ok(()),
         }
@@ -199,6 +216,34 @@ impl Properties {
             }
             Observation::Commit { node, shard, replica, commit } => {
                 return self.commit((node, shard, replica), commit);
+            }
+            Observation::NodeStopped { node, .. } => self.purge_waits.stopped(node),
+            Observation::Delivered { to, shard, message, .. } => {
+                self.purge_waits.delivered(to, shard, message);
+            }
+            Observation::SnapshotSent { from, shard, replica, at_least, .. } => {
+                self.purge_waits.sent(from, shard, replica, at_least);
+            }
+            Observation::SnapshotEnded { from, shard, replica, .. } => {
+                self.purge_waits.ended(from, shard, replica);
+            }
+            Observation::Flushed { shard, replica, applied, .. } => {
+                self.purge_persisted.persisted(shard, replica, applied);
+            }
+            Observation::Durable { shard, replica, write, .. } => {
+                if let Some(install) = install_of(write) {
+                    self.install_order.durable(shard, replica, install.base);
+                }
+            }
+            Observation::Stored { node, shard, replica, base, last, has_gap } => {
+                let place = (node, shard, replica);
+                return stored_as_written::stored(&self.known, place, base, last, has_gap);
+            }
+            Observation::Install { node, shard, replica, base, step } => {
+                if step == InstallStep::Adopted {
+                    self.purge_persisted.persisted(shard, replica, base.index);
+                }
+                return self.install_order.step((node, shard, replica), base, step);
             }
             Observation::Installed { node, shard, replica, base, .. } => {
                 self.commit_advances.installed(shard, replica, base);
@@ -246,10 +291,10 @@ impl Properties {
                 return self.replicas_agree.data_seen(node, shard, applied, digest);
             }
             Observation::Memory { node, shard, ref memory } => {
-                return memory_bounded::replica(node, shard, memory);
+                return self.memory_bounded.replica(node, shard, memory);
             }
             Observation::NodeMemory { node, ref memory } => {
-                return memory_bounded::node(node, memory);
+                return self.memory_bounded.node(node, memory);
             }
             Observation::LossFound { node, shard, replica, loss } => {
                 return losses_are_real::found(node, shard, replica, loss);
@@ -282,6 +327,7 @@ impl Properties {
         shard: ShardId,
         message: &Message,
     ) -> Result<(), Broken> {
+        ended_stay_silent::sent(&self.known, from, shard, message)?;
         self.election_safety.sent(from, shard, message)?;
         self.read_contexts.sent(from, shard, message)?;
         self.single_vote.sent(from, shard, message)?;

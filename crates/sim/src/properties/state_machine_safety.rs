@@ -74,7 +74,8 @@ impl StateMachineSafety {
             return fail(format!("replica {id} of shard {shard}: a range without its entries"));
         }
         let last = next.previous();
-        if replica.durable.last().index < last {
+        // One that has ended never starts again, and nothing more of it is written.
+        if replica.durable.last().index < last && !replica.is_ended {
             let durable = replica.durable.last();
             let what = format!(
                 "replica {id} of shard {shard} applies {last:?} while its log is durable through \
@@ -193,8 +194,12 @@ mod tests {
         breaks(bench.apply(1, run(1, 2, 4)), NAME);
         let (node, replica) = (NodeId(1), ReplicaId(1));
         let base = id(1, 3);
-        breaks(bench.see(&Observation::Purged { node, shard: SHARD, replica, base }), NAME);
+        let (shard, kept_from) = (SHARD, Index(0));
+        let purged = Observation::Purged { node, shard, replica, base, kept_from };
+        breaks(bench.see(&purged), NAME);
         bench.apply(1, run(1, 2, 3)).expect("all that is durable");
-        bench.see(&Observation::Purged { node, shard: SHARD, replica, base }).expect("applied");
+        let applied = Index(4);
+        bench.see(&Observation::Flushed { node, shard, replica, applied }).expect("flushed");
+        bench.see(&purged).expect("applied");
     }
 }

@@ -30,6 +30,11 @@ pub(crate) fn sent(
     message: &Message,
 ) -> Result<(), Broken> {
     let Some(replica) = known.get(shard, message.from) else { return Ok(()) };
+    // It is proven to be no member any more, and its end has overtaken what it writes: it says things
+    // that nobody counts on.
+    if replica.is_ended && !is_member(known, shard, message.from) {
+        return Ok(());
+    }
     let (sender, term) = (message.from, message.term);
     let fail = |what: String| {
         let what = format!("replica {sender} of shard {shard}, term {term}: {what}");
@@ -60,6 +65,12 @@ pub(crate) fn sent(
         return fail(format!("the term left while {durable:?} is durable"));
     }
     Ok(())
+}
+
+/// Whether a replica is in the newest membership that is known to be committed.
+fn is_member(known: &Known, shard: ShardId, replica: ReplicaId) -> bool {
+    let membership = known.memberships.get(&shard);
+    membership.is_none_or(|(_, membership)| membership.node_of(replica).is_some())
 }
 
 fn accepted(
@@ -130,8 +141,8 @@ pub(crate) fn restored(
     if before.node != node {
         return fail(format!("it lived on node {}", before.node));
     }
-    if before.is_removed {
-        return fail("it was removed forever".to_owned());
+    if before.is_ended {
+        return fail("it has ended forever".to_owned());
     }
     let HardState { term, vote, .. } = restored.hard_state;
     let (term_before, vote_before) = (before.durable_term, before.votes.get(&before.durable_term));

@@ -1,6 +1,6 @@
 //! The simulated data store of one node: spaces, each with the data and the applied record of one
-//! replica (RULES 10 and 12). Applied data is volatile until it is flushed; a crash undoes the
-//! unflushed part from a journal, so that a flush copies nothing.
+//! replica (RULES 10 and 12). Applied data is volatile until a flush of it has completed; a crash
+//! undoes the unflushed part from a journal, so that a flush copies nothing.
 
 use std::collections::BTreeMap;
 
@@ -22,11 +22,14 @@ pub(crate) struct Space {
     flushed: AppliedRecord,
     /// The old values of the keys changed since the flush, oldest change first.
     undo: Vec<(Bytes, Option<Bytes>)>,
+    /// A flush is under way: the record as it began, and how much of `undo` it makes superfluous.
+    flushing: Option<(AppliedRecord, usize)>,
 }
 
 impl Space {
+    /// Makes a space that is durable at once, as ingested tables are.
     pub(crate) fn new(map: BTreeMap<Bytes, Bytes>, record: AppliedRecord) -> Space {
-        Space { map, flushed: record.clone(), record, undo: Vec::new() }
+        Space { map, flushed: record.clone(), record, undo: Vec::new(), flushing: None }
     }
 
     /// Makes a space whose data is still volatile (RULE 13 forbids naming it), for a mutant.
@@ -43,10 +46,18 @@ impl Space {
         &self.flushed
     }
 
-    /// Makes everything applied durable.
-    pub(crate) fn flush(&mut self) {
-        self.undo.clear();
-        self.flushed.clone_from(&self.record);
+    /// Begins to flush everything applied so far, unless a flush is under way.
+    pub(crate) fn begin_flush(&mut self) {
+        self.flushing.get_or_insert_with(|| (self.record.clone(), self.undo.len()));
+    }
+
+    /// A flush under way has completed: what was applied when it began is durable. True if there was
+    /// one.
+    pub(crate) fn end_flush(&mut self) -> bool {
+        let Some((record, undone)) = self.flushing.take() else { return false };
+        self.undo.drain(..undone);
+        self.flushed = record;
+        true
     }
 
     /// A consistent copy of data and record, for a snapshot.
@@ -64,6 +75,7 @@ impl Space {
     }
 
     fn crash(&mut self) {
+        self.flushing = None;
         for (key, value) in self.undo.drain(..).rev() {
             match value {
                 Some(value) => self.map.insert(key, value),
@@ -131,11 +143,16 @@ pub(crate) struct DataStore {
 }
 
 impl DataStore {
-    /// Makes a space that is durable at once, as ingested tables are.
+    /// Adds a space under a fresh id.
     pub(crate) fn create(&mut self, space: Space) -> SpaceId {
         self.last += 1;
         self.spaces.insert(SpaceId(self.last), space);
         SpaceId(self.last)
+    }
+
+    /// The space, unless it was removed.
+    pub(crate) fn find(&mut self, id: SpaceId) -> Option<&mut Space> {
+        self.spaces.get_mut(&id)
     }
 
     /// # Panics
@@ -149,7 +166,7 @@ impl DataStore {
         self.spaces.remove(&id);
     }
 
-    /// Deletes every space that no replica names; a start does this before anything else.
+    /// Deletes every space that is not named any more.
     pub(crate) fn retain(&mut self, is_named: impl Fn(SpaceId) -> bool) {
         self.spaces.retain(|id, _| is_named(*id));
     }
@@ -183,16 +200,21 @@ mod tests {
         }
     }
 
-    /// Goal: a crash gives back exactly what was flushed, data and record together.
+    /// Goal: a crash gives back exactly what was applied when the last completed flush began, data
+    /// and record together.
     #[test]
     fn a_crash_goes_back_to_the_flush() {
         let mut space = Space::new(BTreeMap::new(), record(1));
         space.put(b"a", b"1");
         space.put(b"b", b"1");
         space.record = record(2);
-        space.flush();
+        space.begin_flush();
         let before = space.view();
         space.put(b"a", b"2");
+        assert_eq!(space.flushed().applied, record(1).applied, "it is under way");
+        assert!(space.end_flush());
+        assert_eq!(space.flushed().applied, record(2).applied);
+        space.begin_flush();
         space.put(b"a", b"3");
         space.delete(b"b");
         space.put(b"c", b"1");

@@ -1,5 +1,8 @@
 //! Injects faults: each kind that the seed has strikes again and again, at random times.
 
+use quorate_types::ShardId;
+
+use super::node::Node;
 use super::profile::Clocks;
 use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
@@ -78,9 +81,10 @@ impl World {
                 self.nodes[node].disk.stalled_until = until;
                 self.lasting(kind, Some(node), until);
             }
-            // These three are shown when they take effect.
+            // These are shown when they take effect.
             FaultKind::SyncFailed => self.nodes[node].disk.fails_next = true,
             FaultKind::BitFlip => self.flip(node),
+            FaultKind::WalDamaged => self.damage_wal(node),
             FaultKind::SnapshotCut => self.snapshot_cut = Some(node),
             _ => self.disturb_network(kind, node),
         }
@@ -102,12 +106,22 @@ impl World {
         let FaultEnd { kind, node } = end;
         let id = node.map(|node| self.nodes[node].id);
         self.observe(Observation::FaultEnded { kind, node: id });
+        if matches!(
+            kind,
+            FaultKind::OneWayCut
+                | FaultKind::Cut
+                | FaultKind::Partition
+                | FaultKind::PartialPartition
+                | FaultKind::StreamsHang
+        ) {
+            self.handle_reconnects();
+        }
         if let Some(node) = node {
             self.step(node);
         }
     }
 
-    fn crash(&mut self, kind: FaultKind, nodes: &[usize]) {
+    pub(crate) fn crash(&mut self, kind: FaultKind, nodes: &[usize]) {
         let one = nodes.first().copied().filter(|_| nodes.len() == 1);
         if nodes.iter().all(|node| self.nodes[*node].process.is_none()) {
             return;
@@ -177,12 +191,32 @@ impl World {
         }
     }
 
-    /// Whether a replica of the shard has damage that no read has found yet.
-    fn is_flipped(&self, shard: quorate_types::ShardId) -> bool {
-        let flipped = |node: &super::node::Node| {
-            node.disk.replica(shard).is_some_and(super::log_disk::LogReplica::is_flipped)
+    /// Damages the whole write-ahead log of the first node, from `node` on, of which every shard
+    /// survives that. The process does not notice; a start does, after the crash that follows.
+    fn damage_wal(&mut self, node: usize) {
+        let count = self.nodes.len();
+        let survives = |shard| self.operator.may_damage(shard) && !self.is_flipped(shard);
+        let may_be_damaged = |node: &usize| {
+            let Node { process, disk, .. } = &self.nodes[*node];
+            process.is_some()
+                && !self.operator.expects_birth_at(*node)
+                && disk.replicas().all(|(shard, _)| survives(shard))
         };
-        self.nodes.iter().any(flipped)
+        let Some(node) = (node..node + count).map(|node| node % count).find(may_be_damaged) else {
+            return;
+        };
+        self.nodes[node].disk.damage_wal();
+        self.show_fault(FaultKind::WalDamaged, Some(node));
+        let (life, after) = (self.nodes[node].life, self.random.between(50, 1_500) * MILLI);
+        self.schedule.at(self.now + after, Happening::CrashDamaged { node, life });
+    }
+
+    /// Whether a replica of the shard has damage that no read has found yet.
+    fn is_flipped(&self, shard: ShardId) -> bool {
+        let is_damaged = |Node { disk, .. }: &Node| {
+            disk.replica(shard).is_some_and(|log| log.is_flipped() || disk.is_wal_damaged())
+        };
+        self.nodes.iter().any(is_damaged)
     }
 
     fn disturb_network(&mut self, kind: FaultKind, node: usize) {

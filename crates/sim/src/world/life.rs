@@ -1,6 +1,6 @@
 //! Starts and ends shards, processes and replicas.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_host::{Host, HostConfig, ReplicaInit};
@@ -13,9 +13,12 @@ use quorate_types::{
 };
 
 use super::data_store::{Space, SpaceId};
-use super::log_disk::LogReplica;
+use super::log_disk::{DiskTurn, LogUnit, ReplicaEnd};
+use super::log_replica::LogReplica;
 use super::node::{Live, Node, Process, node_id, number_of};
-use super::profile::Clocks;
+use super::profile::{
+    Clocks, TIGHT_APPLY_BYTES_MAX, TIGHT_KEPT_ENTRIES_MAX, TIGHT_NODE_APPLY_BYTES_MAX,
+};
 use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
 use crate::observation::{FaultKind, Observation, why};
@@ -29,8 +32,8 @@ fn tighten(config: &mut Config) {
     config.window_bytes_max = 2_000;
     config.append_bytes_max = 300;
     config.uncommitted_bytes_max = 3_000;
-    config.apply_bytes_max = 500;
-    config.kept_entries_max = 50;
+    config.apply_bytes_max = TIGHT_APPLY_BYTES_MAX;
+    config.kept_entries_max = TIGHT_KEPT_ENTRIES_MAX;
     config.promotion_lag_entries_max = 8;
 }
 
@@ -39,7 +42,7 @@ fn tighten_host(config: HostConfig) -> HostConfig {
     HostConfig {
         uncommitted_bytes_max: 6_000,
         uncommitted_reserve_bytes: 3_000,
-        apply_bytes_max: 800,
+        apply_bytes_max: TIGHT_NODE_APPLY_BYTES_MAX,
         window_peer_bytes_max: 3_000,
         ..config
     }
@@ -48,7 +51,8 @@ fn tighten_host(config: HostConfig) -> HostConfig {
 impl World {
     /// Makes a shard, with its replicas on nodes drawn at random.
     pub(crate) fn create_shard(&mut self, shard: ShardId) {
-        let mut nodes: Vec<usize> = (0..self.nodes.len()).collect();
+        let is_sound = |node: &usize| !self.nodes[*node].disk.is_wal_damaged();
+        let mut nodes: Vec<usize> = (0..self.nodes.len()).filter(is_sound).collect();
         let voters = self.profile.voters.min(nodes.len());
         let members: Vec<Member> = (1..=voters as u64)
             .map(|replica| {
@@ -60,15 +64,14 @@ impl World {
         self.shards.push(shard);
         self.operator.add_shard(shard, first);
         for member in members {
-            self.create_replica(number_of(member.node), shard, member.replica);
+            self.order_birth(number_of(member.node), shard, member.replica);
         }
     }
 
-    /// Makes a replica with the shard's first base, durably; a running process hosts it at once.
+    /// Makes a replica with the shard's first base. Before the world begins it is durable at once; later
+    /// it waits for a sync of its own, before which nothing of it exists.
     pub(crate) fn create_replica(&mut self, node: usize, shard: ShardId, replica: ReplicaId) {
-        if self.nodes[node].disk.tombstone(shard).is_some_and(|dead| replica <= dead) {
-            let node = node_id(node);
-            self.observe(Observation::TombstoneRefused { node, shard, replica });
+        if self.now > 0 && self.nodes[node].process.is_none() {
             return;
         }
         let first = self.operator.first_membership(shard).clone();
@@ -81,36 +84,36 @@ impl World {
             clock: WallMillis(0),
         };
         let space = self.nodes[node].data.create(Space::new(BTreeMap::new(), record));
-        self.nodes[node].disk.create(shard, LogReplica::new(replica, BASE, first, space));
-        if self.nodes[node].process.is_some() {
-            self.take_in(node, shard, replica, space);
-            self.step(node);
+        let log = LogReplica::new(replica, BASE, first, space);
+        if self.now == 0 {
+            self.nodes[node].disk.create(shard, log);
+        } else {
+            self.submit(node, DiskTurn::Birth(shard, Box::new(log)));
         }
     }
 
     /// Lets a process host a replica, as restored from the stores.
-    fn take_in(&mut self, node: usize, shard: ShardId, replica: ReplicaId, space: SpaceId) {
-        let machine = self.workload.machine();
-        let Node { id, data, disk, process, clock, .. } = &mut self.nodes[node];
+    pub(crate) fn take_in(
+        &mut self,
+        node: usize,
+        shard: ShardId,
+        replica: ReplicaId,
+        space: SpaceId,
+    ) {
+        let Node { id, data, disk, .. } = &mut self.nodes[node];
         let (id, applied) = (*id, data.space(space).record.applied.index);
         let restored = disk.restore(shard, applied).expect("damage was looked for before");
+        self.observe(Observation::ReplicaAdded { node: id, shard, replica, restored: &restored });
+        if self.watch.is_broken() {
+            return;
+        }
+        let live = Live::new(replica, space, self.workload.machine());
+        let Node { process, clock, .. } = &mut self.nodes[node];
         assert!(applied <= restored.last.index, "data beyond the log's end (RULE 4)");
         let process = process.as_mut().expect("only the living take replicas in");
-        let init =
-            ReplicaInit { shard, replica, descriptor_version: 1, restored: restored.clone() };
+        let init = ReplicaInit { shard, replica, descriptor_version: 1, restored };
         process.host.add(clock.read(self.now), init);
-        let live = Live {
-            replica,
-            space,
-            machine,
-            commit: Index(0),
-            is_quiesced: false,
-            applying: VecDeque::new(),
-            apply_at: 0,
-        };
         process.replicas.insert(shard, live);
-        let restored = &restored;
-        self.observe(Observation::ReplicaAdded { node: id, shard, replica, restored });
         self.touch(shard);
     }
 
@@ -132,7 +135,7 @@ impl World {
         let peers = (0..self.nodes.len()).filter(|peer| *peer != node).map(node_id).collect();
         let count = self.nodes.len();
         let now = self.nodes[node].read(self.now);
-        let Node { id, life, disk, data, process, heartbeat_at, .. } = &mut self.nodes[node];
+        let Node { id, life, disk, process, heartbeat_at, .. } = &mut self.nodes[node];
         let id = *id;
         *life += 1;
         disk.incarnation += 1;
@@ -162,28 +165,57 @@ impl World {
             held: vec![None; count],
             liveness,
             replicas: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            orders: VecDeque::new(),
+            doomed: BTreeSet::new(),
+            ends: Vec::new(),
+            kept_from: BTreeMap::new(),
             callers: BTreeMap::new(),
             inbox: VecDeque::new(),
             transfers: BTreeMap::new(),
+            transfers_waiting: VecDeque::new(),
             receiving: BTreeMap::new(),
         });
-        let named: Vec<SpaceId> = disk.replicas().map(|(_, replica)| replica.space).collect();
-        data.retain(|space| named.contains(&space));
-        let all: Vec<_> = disk.replicas().map(|(shard, r)| (shard, r.replica, r.space)).collect();
         *heartbeat_at = self.now;
         self.observe(Observation::NodeStarted { node: id, incarnation });
+        self.take_in_all(node);
+        self.schedule.at(self.now, Happening::Heartbeat { node });
+        self.handle_reconnects();
+        self.step(node);
+    }
+
+    /// Takes in every replica that a starting node finds. Those that may have lost something end and
+    /// are silent (RULE 5): one whose log is damaged, or all if the write-ahead log is. If a crash
+    /// loses the ends, the next start finds the damage again.
+    fn take_in_all(&mut self, node: usize) {
+        if self.breaks(Mutant::WalDamageIgnored) {
+            self.nodes[node].disk.cut_wal_at_damage();
+        }
+        self.nodes[node].sweep_spaces();
+        let disk = &self.nodes[node].disk;
+        let clears_damage = disk.is_wal_damaged();
+        let all: Vec<_> = disk.replicas().map(|(shard, r)| (shard, r.replica, r.space)).collect();
+        if clears_damage {
+            let (id, replicas) = (self.nodes[node].id, all.len());
+            self.observe(Observation::WalDamageFound { node: id, replicas });
+        }
         for (shard, replica, space) in all {
             if self.breaks(Mutant::DamageIsTheEnd) {
                 self.nodes[node].disk.cut_at_damage(shard);
             }
-            if self.nodes[node].disk.restore(shard, BASE.index).is_none() {
-                self.remove_replica(node, shard, why::DAMAGED);
-            } else {
+            let is_whole = self.nodes[node].disk.restore(shard, BASE.index).is_some();
+            if is_whole && !clears_damage {
                 self.take_in(node, shard, replica, space);
+            } else {
+                self.give_up(node, (shard, replica), why::DAMAGED);
             }
         }
-        self.schedule.at(self.now, Happening::Heartbeat { node });
-        self.step(node);
+        let process = self.nodes[node].process.as_mut().expect("it starts");
+        let ends = std::mem::take(&mut process.ends);
+        if !ends.is_empty() {
+            let unit = LogUnit { ends, clears_damage, ..LogUnit::default() };
+            self.submit(node, DiskTurn::Unit(unit));
+        }
     }
 
     /// Ends a node's process, and schedules its restart.
@@ -196,9 +228,12 @@ impl World {
         let under_way = self.nodes[node].disk.under_way() as u64;
         let survivors = self.random.below(under_way + 1);
         let survivors = usize::try_from(survivors).expect("few turns");
-        let survived = self.nodes[node].disk.crash(survivors);
-        self.show_durable(node, &survived);
-        if (survived.len() as u64) < under_way && self.random.chance(300) {
+        let (survived, lost) = self.nodes[node].disk.crash(survivors);
+        for done in &survived {
+            self.show_durable(node, done);
+        }
+        self.show_lost(node, &lost);
+        if !lost.is_empty() && self.random.chance(300) {
             // A checksum shows the half-written turn, which is cut off.
             self.show_fault(FaultKind::TornWrite, Some(node));
         }
@@ -217,32 +252,57 @@ impl World {
         self.schedule.at(self.now + after, Happening::Restart { node });
     }
 
-    /// Removes a replica for good: on proof, or because it may have lost what it promised (RULE 5).
-    pub(crate) fn remove_replica(&mut self, node: usize, shard: ShardId, reason: &'static str) {
-        let Some(replica) = self.nodes[node].disk.replica(shard).map(|r| r.replica) else { return };
-        let now = self.nodes[node].read(self.now);
-        let id = self.nodes[node].id;
-        let Node { disk, data, process, .. } = &mut self.nodes[node];
-        let space = disk.end(shard).expect("looked at just now");
-        let mut is_hosted = false;
-        if let Some(process) = process {
-            if let Some(live) = process.replicas.remove(&shard) {
-                process.host.remove(now, shard);
-                is_hosted = true;
-                data.remove(live.space);
+    /// Shows ends and births that a crash has lost.
+    fn show_lost(&mut self, node: usize, lost: &[DiskTurn]) {
+        let node = self.nodes[node].id;
+        for turn in lost {
+            match turn {
+                DiskTurn::Unit(unit) => {
+                    for ReplicaEnd { shard, replica } in &unit.ends {
+                        let (shard, replica) = (*shard, *replica);
+                        self.observe(Observation::EndLost { node, shard, replica });
+                    }
+                }
+                DiskTurn::Birth(shard, log) => {
+                    let (shard, replica) = (*shard, log.replica);
+                    self.observe(Observation::BirthLost { node, shard, replica });
+                }
+                DiskTurn::Longest(_) => {}
             }
-            if let Some(space) = process.receiving.remove(&shard).and_then(|r| r.space()) {
-                data.remove(space);
-            }
-            process.transfers.retain(|_, transfer| transfer.shard != shard);
         }
-        data.remove(space);
+    }
+
+    /// The worker gives a replica up for good: on proof, or because it may have lost what it promised
+    /// (RULE 5). Its end rides to the log with the turn. Until that is durable, a crash can lose it:
+    /// then the proof comes again, or the damage is found again.
+    pub(crate) fn give_up(
+        &mut self,
+        node: usize,
+        (shard, replica): (ShardId, ReplicaId),
+        reason: &'static str,
+    ) {
+        let now = self.nodes[node].read(self.now);
+        let this = &mut self.nodes[node];
+        let (id, process) = (this.id, this.process.as_mut().expect("only the living give up"));
+        let is_hosted = process.replicas.get(&shard).is_some_and(|live| live.replica == replica);
+        if is_hosted {
+            process.host.remove(now, shard);
+            let live = process.replicas.remove(&shard).expect("looked at just now");
+            process.leaving.insert((shard, replica), live);
+            process.kept_from.remove(&shard);
+            if process.receiving.get(&shard).is_some_and(|receiving| receiving.to == replica) {
+                process.receiving.remove(&shard);
+            }
+        }
+        process.doomed.remove(&(shard, replica));
+        process.ends.push(ReplicaEnd { shard, replica });
         self.observe(Observation::ReplicaRemoved { node: id, shard, replica, why: reason });
         if reason == why::DAMAGED {
             self.operator.note_ended(shard, replica);
         }
         if is_hosted {
-            self.step(node);
+            self.end_transfers(node, shard, None);
+            self.give_up_apply(node, shard, replica);
         }
     }
 }

@@ -1,135 +1,20 @@
-//! The simulated log disk of one node: every replica's log and hard state, tombstones, and the
-//! node's own durable values.
+//! The simulated log disk of one node: every replica's log, tombstones, and the node's own durable
+//! values. All changes are one ordered stream.
 //!
-//! Turns become durable in order, many per sync: while one sync runs, the turns of the next gather.
-//! A crash keeps any number of the oldest turns under way, each as a whole: a turn is one batch.
+//! A unit of the stream is what one turn changes: purges, then writes, then ends. Units become
+//! durable in order, many per sync: while one sync runs, those of the next gather. A crash keeps any
+//! number of the oldest units under way, each as a whole: a unit is in one batch. A part whose
+//! replica is not the living one of its shard is skipped.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
-use quorate_raft::{EntryKind, HardState, Membership, Restored, Run, Write};
-use quorate_types::{Duration, Index, LogId, ReplicaId, ShardId, Term};
+use quorate_host::ShardPurge;
+use quorate_raft::{Restored, Run, Write};
+use quorate_types::{Duration, Index, Mutant, Mutation, ReplicaId, ShardId};
 
 use super::data_store::SpaceId;
-
-/// The durable state of one replica.
-#[derive(Clone, Debug)]
-pub(crate) struct LogReplica {
-    pub(crate) replica: ReplicaId,
-    pub(crate) hard_state: HardState,
-    pub(crate) base: LogId,
-    pub(crate) base_membership: Membership,
-    /// The space that holds its data.
-    pub(crate) space: SpaceId,
-    runs: VecDeque<Run>,
-    /// An entry of the run in which a bit flipped; a read finds it.
-    flipped: Option<Index>,
-}
-
-impl LogReplica {
-    /// Makes a replica with an empty log after `base`.
-    pub(crate) fn new(
-        replica: ReplicaId,
-        base: LogId,
-        base_membership: Membership,
-        space: SpaceId,
-    ) -> LogReplica {
-        let hard_state = HardState { term: base.term, vote: None, committed: base.index };
-        let (runs, flipped) = (VecDeque::new(), None);
-        LogReplica { replica, hard_state, base, base_membership, space, runs, flipped }
-    }
-
-    fn apply(&mut self, write: &Write, space: Option<SpaceId>) {
-        if let Some(install) = &write.install {
-            self.install(install.base, install.membership.clone(), install.keeps_log);
-        }
-        self.space = space.unwrap_or(self.space);
-        if let Some(hard_state) = write.hard_state {
-            self.hard_state = hard_state;
-        }
-        if let Some(from) = write.truncate_from {
-            self.truncate(from);
-        }
-        for run in &write.runs {
-            let next = self.runs.back().map_or(self.base.index.next(), |last| last.range().end);
-            assert_eq!(run.first(), next, "a write must continue the log");
-            self.runs.push_back(run.clone());
-        }
-    }
-
-    /// Whether a bit flipped and no read has found it.
-    pub(crate) fn is_flipped(&self) -> bool {
-        self.flipped.is_some()
-    }
-
-    fn truncate(&mut self, from: Index) {
-        self.flipped = self.flipped.filter(|flipped| *flipped < from);
-        while self.runs.back().is_some_and(|run| run.first() >= from) {
-            self.runs.pop_back();
-        }
-        if let Some(last) = self.runs.back_mut()
-            && last.last() >= from
-        {
-            *last = last.cut(last.first(), from);
-        }
-    }
-
-    fn install(&mut self, base: LogId, membership: Membership, keeps_log: bool) {
-        if keeps_log {
-            self.purge(base, membership);
-        } else {
-            self.runs.clear();
-            self.flipped = None;
-            (self.base, self.base_membership) = (base, membership);
-        }
-    }
-
-    /// Removes runs up to and including `base`; a run that extends beyond it keeps its tail.
-    fn purge(&mut self, base: LogId, membership: Membership) {
-        if base.index <= self.base.index {
-            return;
-        }
-        self.flipped = self.flipped.filter(|flipped| *flipped > base.index);
-        while self.runs.front().is_some_and(|run| run.last() <= base.index) {
-            self.runs.pop_front();
-        }
-        if let Some(first) = self.runs.front_mut()
-            && first.first() <= base.index
-        {
-            *first = first.cut(base.index.next(), first.range().end);
-        }
-        (self.base, self.base_membership) = (base, membership);
-    }
-
-    /// The replica's state as a start reads it; `None` if it is damaged.
-    fn restore(&self, applied: Index) -> Option<Restored> {
-        if self.flipped.is_some() {
-            return None;
-        }
-        let mut terms: Vec<(Index, Term)> = Vec::new();
-        let mut memberships = Vec::new();
-        for run in &self.runs {
-            if terms.last().is_none_or(|(_, term)| *term != run.term()) {
-                terms.push((run.first(), run.term()));
-            }
-            if run.has_membership() {
-                let changes = run.entries().filter(|e| e.kind == EntryKind::Membership);
-                memberships.extend(changes.map(|entry| {
-                    let membership = Membership::decode(entry.payload);
-                    (entry.id.index, membership.expect("a logged membership is sound"))
-                }));
-            }
-        }
-        Some(Restored {
-            hard_state: self.hard_state,
-            base: self.base,
-            base_membership: self.base_membership.clone(),
-            terms,
-            memberships,
-            last: self.runs.back().map_or(self.base, Run::last_id),
-            applied,
-        })
-    }
-}
+use super::log_replica::{Damaged, LogReplica, Stored};
 
 /// The part of a turn that one replica writes.
 pub(crate) struct ReplicaWrite {
@@ -140,24 +25,74 @@ pub(crate) struct ReplicaWrite {
     pub(crate) space: Option<SpaceId>,
 }
 
-/// What the disk writes as one unit.
-pub(crate) enum DiskTurn {
-    /// A host's turn with its number.
-    Turn(u64, Vec<ReplicaWrite>),
-    /// The longest support given.
-    Longest(Duration),
-    /// Runs up to and including a base may be removed; nobody waits for that.
-    Purge(ShardId, ReplicaId, LogId, Membership),
+/// Names a replica that ends: once this is durable, it never starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReplicaEnd {
+    pub(crate) shard: ShardId,
+    pub(crate) replica: ReplicaId,
 }
 
-/// The error of a read that found damage.
-pub(crate) struct Damaged;
+/// Everything that a turn changes in the logs of its node.
+#[derive(Default)]
+pub(crate) struct LogUnit {
+    /// The number of the host's turn, if the host waits for it.
+    pub(crate) number: Option<u64>,
+    pub(crate) purges: Vec<ShardPurge>,
+    pub(crate) writes: Vec<ReplicaWrite>,
+    pub(crate) ends: Vec<ReplicaEnd>,
+    /// Its ends are all that the node's damaged write-ahead log calls for.
+    pub(crate) clears_damage: bool,
+}
+
+impl LogUnit {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.number.is_none() && self.purges.is_empty() && self.ends.is_empty()
+    }
+}
+
+/// What the disk makes durable as one unit.
+pub(crate) enum DiskTurn {
+    Unit(LogUnit),
+    /// The longest support given.
+    Longest(Duration),
+    /// A new replica, which takes part once this is durable.
+    Birth(ShardId, Box<LogReplica>),
+}
+
+/// A part of a unit that is durable, and the log that it left.
+pub(crate) struct Part {
+    pub(crate) shard: ShardId,
+    pub(crate) replica: ReplicaId,
+    /// `None` for a purge.
+    pub(crate) write: Option<Write>,
+    pub(crate) stored: Stored,
+}
+
+/// What has become durable.
+pub(crate) enum Done {
+    Unit {
+        number: Option<u64>,
+        parts: Vec<Part>,
+        /// Parts of replicas that had ended before.
+        skipped: Vec<(ShardId, ReplicaId)>,
+        ended: Vec<ReplicaEnd>,
+    },
+    Longest(Duration),
+    Born(ShardId, ReplicaId, SpaceId),
+    /// The replica has a tombstone, or another one lives here.
+    BirthRefused(ShardId, ReplicaId),
+}
 
 /// The log disk of one node.
 #[derive(Default)]
 pub(crate) struct LogDisk {
     replicas: BTreeMap<ShardId, LogReplica>,
     tombstones: BTreeMap<ShardId, ReplicaId>,
+    /// The write-ahead log is damaged, and this is what lies before the damage. A start finds it.
+    before_damage: Option<BTreeMap<ShardId, LogReplica>>,
+    /// Logs of replicas that have ended: for a mutant.
+    graves: BTreeMap<ShardId, LogReplica>,
+    pub(crate) mutation: Mutation,
     /// Raised at every start.
     pub(crate) incarnation: u64,
     /// The longest support ever given.
@@ -193,28 +128,28 @@ impl LogDisk {
         (self.syncing > 0).then_some(self.sync)
     }
 
-    /// Makes the turns of the sync under way durable; returns them, oldest first.
-    pub(crate) fn complete_sync(&mut self) -> Vec<DiskTurn> {
+    /// Makes the turns of the sync under way durable; returns what they did, oldest first.
+    pub(crate) fn complete_sync(&mut self) -> Vec<Done> {
         let count = std::mem::take(&mut self.syncing);
         self.complete(count)
     }
 
     /// The node died: the oldest `survivors` of the turns under way are durable, the rest is lost.
-    /// Returns the survivors.
-    pub(crate) fn crash(&mut self, survivors: usize) -> Vec<DiskTurn> {
+    /// Returns what the survivors did, and what was lost.
+    pub(crate) fn crash(&mut self, survivors: usize) -> (Vec<Done>, Vec<DiskTurn>) {
         self.syncing = 0;
         self.sync += 1;
         let survived = self.complete(survivors);
-        self.queue.clear();
+        let lost = self.queue.drain(..).collect();
         self.fails_next = false;
-        survived
+        (survived, lost)
     }
 
     /// The number of the newest turn of the host that is under way.
     pub(crate) fn newest_turn(&self) -> Option<u64> {
         let number = |turn: &DiskTurn| match turn {
-            DiskTurn::Turn(number, _) => Some(*number),
-            DiskTurn::Longest(_) | DiskTurn::Purge(..) => None,
+            DiskTurn::Unit(unit) => unit.number,
+            DiskTurn::Longest(_) | DiskTurn::Birth(..) => None,
         };
         self.queue.iter().rev().find_map(number)
     }
@@ -224,46 +159,94 @@ impl LogDisk {
         self.queue.len()
     }
 
-    fn complete(&mut self, count: usize) -> Vec<DiskTurn> {
-        let turns: Vec<DiskTurn> = self.queue.drain(..count).collect();
-        for turn in &turns {
-            match turn {
-                DiskTurn::Turn(_, writes) => {
-                    for write in writes {
-                        if let Some(replica) = self.living(write.shard, write.replica) {
-                            replica.apply(&write.write, write.space);
-                        }
-                    }
-                }
-                DiskTurn::Longest(longest) => self.longest = self.longest.max(*longest),
-                DiskTurn::Purge(shard, replica, base, membership) => {
-                    if let Some(replica) = self.living(*shard, *replica) {
-                        replica.purge(*base, membership.clone());
-                    }
-                }
-            }
-        }
-        turns
+    /// The replicas of a shard, and their spaces, that are to be born here.
+    pub(crate) fn births(&self) -> impl Iterator<Item = (ShardId, &LogReplica)> {
+        self.queue.iter().filter_map(|turn| match turn {
+            DiskTurn::Birth(shard, replica) => Some((*shard, &**replica)),
+            DiskTurn::Unit(_) | DiskTurn::Longest(_) => None,
+        })
     }
 
-    /// The replica, if it has exactly this id.
+    fn complete(&mut self, count: usize) -> Vec<Done> {
+        let turns: Vec<DiskTurn> = self.queue.drain(..count).collect();
+        let complete = |turn| match turn {
+            DiskTurn::Unit(unit) => self.complete_unit(unit),
+            DiskTurn::Longest(longest) => {
+                self.longest = self.longest.max(longest);
+                Done::Longest(longest)
+            }
+            DiskTurn::Birth(shard, replica) => {
+                let (id, space) = (replica.replica, replica.space);
+                let is_dead = self.tombstone(shard).is_some_and(|dead| id <= dead);
+                if is_dead || self.replicas.contains_key(&shard) {
+                    return Done::BirthRefused(shard, id);
+                }
+                self.create(shard, *replica);
+                Done::Born(shard, id, space)
+            }
+        };
+        turns.into_iter().map(complete).collect()
+    }
+
+    fn complete_unit(&mut self, unit: LogUnit) -> Done {
+        let mutation = self.mutation;
+        let LogUnit { number, purges, writes, ends, clears_damage } = unit;
+        let (mut parts, mut skipped, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        for ShardPurge { shard, replica, base, membership } in purges {
+            match self.living(shard, replica) {
+                Some(log) => {
+                    log.purge(base, membership);
+                    parts.push(Part { shard, replica, write: None, stored: log.stored() });
+                }
+                None => skipped.push((shard, replica)),
+            }
+        }
+        for ReplicaWrite { shard, replica, write, space } in writes {
+            match self.living(shard, replica) {
+                Some(log) => {
+                    log.apply(&write, space, mutation);
+                    let stored = log.stored();
+                    parts.push(Part { shard, replica, write: Some(write), stored });
+                }
+                None => skipped.push((shard, replica)),
+            }
+        }
+        for end in ends {
+            if self.living(end.shard, end.replica).is_some() {
+                self.end(end.shard);
+                ended.push(end);
+            }
+        }
+        if clears_damage {
+            self.before_damage = None;
+        }
+        Done::Unit { number, parts, skipped, ended }
+    }
+
+    /// The log of the living replica of a shard, if that has exactly this id.
     fn living(&mut self, shard: ShardId, replica: ReplicaId) -> Option<&mut LogReplica> {
+        if self.mutation.is(Mutant::SkippedPartWritten) {
+            if let Some(risen) = self.graves.remove(&shard) {
+                self.replicas.entry(shard).or_insert(risen);
+            }
+            return self.replicas.get_mut(&shard);
+        }
         self.replicas.get_mut(&shard).filter(|living| living.replica == replica)
     }
 
     /// Adds a new replica, durably.
     pub(crate) fn create(&mut self, shard: ShardId, replica: LogReplica) {
-        let is_dead = self.tombstone(shard).is_some_and(|dead| replica.replica <= dead);
-        assert!(!is_dead, "replica id {} of shard {shard} has a tombstone", replica.replica);
         let clash = self.replicas.insert(shard, replica);
         assert!(clash.is_none(), "shard {shard} has a replica here already");
     }
 
-    /// Ends a replica and leaves a tombstone. Returns its space.
-    pub(crate) fn end(&mut self, shard: ShardId) -> Option<SpaceId> {
-        let ended = self.replicas.remove(&shard)?;
+    /// Ends the replica of a shard and leaves a tombstone.
+    fn end(&mut self, shard: ShardId) {
+        let ended = self.replicas.remove(&shard).expect("it lives");
         self.tombstones.insert(shard, ended.replica);
-        Some(ended.space)
+        if self.mutation.is(Mutant::SkippedPartWritten) {
+            self.graves.insert(shard, ended);
+        }
     }
 
     /// The newest dead replica id of a shard.
@@ -284,58 +267,50 @@ impl LogDisk {
         self.replicas.get(&shard)?.restore(applied)
     }
 
-    /// Flips a bit in the run that holds the log's entry number `place`, modulo the count of
-    /// entries; false if the log is empty.
+    /// Flips a bit in a log; see [`LogReplica::flip`].
     pub(crate) fn flip(&mut self, shard: ShardId, place: u64) -> bool {
-        let Some(replica) = self.replicas.get_mut(&shard) else { return false };
-        let (Some(first), Some(last)) = (replica.runs.front(), replica.runs.back()) else {
-            return false;
-        };
-        let (first, count) = (first.first(), last.last().0 - first.first().0 + 1);
-        replica.flipped = Some(first.plus(place % count));
-        true
+        self.replicas.get_mut(&shard).is_some_and(|replica| replica.flip(place))
     }
 
-    /// Treats damage as the end of a log, against RULE 5: for a mutant.
+    /// Damages the write-ahead log just behind what is durable now: of what follows, a start can
+    /// trust nothing, and it can't tell which replicas that concerns (RULES 5 and 9).
+    pub(crate) fn damage_wal(&mut self) {
+        self.before_damage = Some(self.replicas.clone());
+    }
+
+    /// Whether the write-ahead log is damaged.
+    pub(crate) fn is_wal_damaged(&self) -> bool {
+        self.before_damage.is_some()
+    }
+
+    /// Treats damage as the end of a log, against RULE 5: for mutants.
     pub(crate) fn cut_at_damage(&mut self, shard: ShardId) {
-        let Some(replica) = self.replicas.get_mut(&shard) else { return };
-        if let Some(flipped) = replica.flipped {
-            replica.truncate(flipped);
-            replica.flipped = None;
+        if let Some(replica) = self.replicas.get_mut(&shard) {
+            replica.cut_at_damage();
         }
     }
 
-    /// Undoes flips that no read has found, as a scrub against the other copies does.
-    pub(crate) fn scrub(&mut self) {
-        self.replicas.values_mut().for_each(|replica| replica.flipped = None);
+    /// Treats damage of the write-ahead log as its end, against RULES 5 and 9: for a mutant.
+    pub(crate) fn cut_wal_at_damage(&mut self) {
+        if let Some(before) = self.before_damage.take() {
+            self.replicas = before;
+        }
     }
 
-    /// Reads durable runs from `from` up to before `until`; stops once `bytes_max` is exceeded, so
-    /// it reads at least one run if there is one.
+    /// Undoes all damage that no read has found, as a scrub against the other copies does.
+    pub(crate) fn scrub(&mut self) {
+        self.replicas.values_mut().for_each(LogReplica::scrub);
+        self.before_damage = None;
+    }
+
+    /// Reads durable runs, see [`LogReplica::read`]; `None` if the replica no longer lives here.
     pub(crate) fn read(
         &self,
-        shard: ShardId,
-        from: Index,
-        until: Index,
+        (shard, replica): (ShardId, ReplicaId),
+        range: &Range<Index>,
         bytes_max: usize,
-    ) -> Result<Vec<Run>, Damaged> {
-        let mut found: Vec<Run> = Vec::new();
-        let Some(replica) = self.replicas.get(&shard) else { return Ok(found) };
-        let mut bytes = 0;
-        // Runs ascend and do not overlap.
-        let skipped = replica.runs.partition_point(|run| run.last() < from);
-        for run in replica.runs.range(skipped..) {
-            let (start, end) = (run.first().max(from), run.range().end.min(until));
-            let expected = found.last().map_or(from, |last| last.range().end);
-            if start >= end || start != expected || (bytes > 0 && bytes > bytes_max) {
-                break;
-            }
-            if replica.flipped.is_some_and(|flipped| run.range().contains(&flipped)) {
-                return Err(Damaged);
-            }
-            bytes += run.len_bytes();
-            found.push(run.cut(start, end));
-        }
-        Ok(found)
+    ) -> Option<Result<Vec<Run>, Damaged>> {
+        let log = self.replicas.get(&shard).filter(|log| log.replica == replica)?;
+        Some(log.read(range.start, range.end, bytes_max))
     }
 }

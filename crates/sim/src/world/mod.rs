@@ -4,24 +4,28 @@
 //! schedules what follows. The world shows everything to the [`Watch`] in the order in which it
 //! happens; the first property that breaks ends the run.
 
+mod apply;
 mod clients;
 mod clock;
-mod data_store;
+pub(crate) mod data_store;
 mod faults;
 mod heal;
+mod installs;
 mod kv_workload;
 mod life;
 mod liveness;
 mod log_disk;
+pub(crate) mod log_replica;
 mod network;
 mod node;
 mod operator;
 mod post;
 mod profile;
+mod receiving;
 mod sample;
 mod schedule;
-mod snapshots;
 mod storage;
+mod transfers;
 mod turn;
 mod watch;
 mod workload;
@@ -44,7 +48,7 @@ use self::node::Node;
 use self::operator::Operator;
 use self::schedule::{Happening, Schedule};
 use self::watch::Watch;
-use crate::observation::Observation;
+use crate::observation::{FaultKind, Observation, why};
 
 /// Nanoseconds of a millisecond.
 pub(crate) const MILLI: u64 = 1_000_000;
@@ -131,7 +135,9 @@ impl World {
     /// A world of a given profile.
     fn with_profile(config: WorldConfig, profile: Profile, mut random: SplitMix64) -> World {
         let clock = |random: &mut SplitMix64| Clock::new(random.below(1_000 * SECOND), 0);
-        let nodes = (0..profile.nodes).map(|n| Node::new(n, clock(&mut random))).collect();
+        let mut nodes: Vec<Node> =
+            (0..profile.nodes).map(|n| Node::new(n, clock(&mut random))).collect();
+        nodes.iter_mut().for_each(|node| node.disk.mutation = config.mutation);
         World {
             config,
             now: 0,
@@ -235,14 +241,19 @@ impl World {
         match happening {
             Happening::Freight { to, .. } => self.nodes[*to].worker_stands_until(),
             Happening::Datagram { to, .. } => self.nodes[*to].paused_until,
-            Happening::Heartbeat { node } => self.nodes[*node].paused_until,
-            Happening::Apply { node, .. }
-            | Happening::Fetched { node, .. }
-            | Happening::Timer { node }
-            | Happening::Request { node, .. }
+            // The threads of apply, fetch, log and snapshots go on while the worker hangs.
+            Happening::Heartbeat { node }
+            | Happening::Apply { node, .. }
+            | Happening::Adopt { node, .. }
+            | Happening::Fetch { node, .. }
             | Happening::Ingested { node, .. }
+            | Happening::ReceivingTimer { node, .. }
+            | Happening::Flushed { node, .. }
             | Happening::Synced { node, .. }
-            | Happening::SnapshotTimer { node, .. } => self.nodes[*node].worker_stands_until(),
+            | Happening::SnapshotTimer { node, .. } => self.nodes[*node].paused_until,
+            Happening::Timer { node } | Happening::Request { node, .. } => {
+                self.nodes[*node].worker_stands_until()
+            }
             _ => 0,
         }
     }
@@ -262,9 +273,17 @@ impl World {
             Happening::Apply { node, life, shard, replica } => {
                 self.handle_apply(node, life, shard, replica);
             }
-            Happening::Fetched { node, life, replica, fetch } => {
-                self.handle_fetched(node, life, replica, *fetch);
+            Happening::Adopt { node, life, shard, replica } => {
+                self.handle_adopt(node, life, (shard, replica));
             }
+            Happening::Fetch { node, life, fetch } => self.handle_fetch(node, life, &fetch),
+            Happening::Destroy { node, life, shard, replica } => {
+                if self.nodes[node].life == life {
+                    self.order_end(node, (shard, replica), why::LEFT);
+                    self.step(node);
+                }
+            }
+            Happening::Birth { node, shard, replica } => self.create_replica(node, shard, replica),
             Happening::Timer { node } => {
                 if self.nodes[node].timer_at <= self.now {
                     self.nodes[node].timer_at = u64::MAX;
@@ -273,12 +292,23 @@ impl World {
             }
             Happening::News { node, life, event } => self.handle_news(node, life, *event),
             Happening::Heartbeat { node } => self.handle_heartbeat_timer(node),
-            Happening::SnapshotTimer { node, life, transfer } => {
-                self.handle_snapshot_timer(node, life, transfer);
+            Happening::SnapshotTimer { node, life, transfer, sent } => {
+                self.handle_snapshot_timer(node, life, transfer, sent);
             }
-            Happening::Ingested { node, life, shard } => self.handle_ingested(node, life, shard),
+            Happening::ReceivingTimer { node, life, shard, transfer } => {
+                self.handle_receiving_timer(node, life, shard, transfer);
+            }
+            Happening::Ingested { node, life, shard, transfer } => {
+                self.handle_ingested(node, life, shard, transfer);
+            }
             Happening::Restart { node } => self.start(node),
             Happening::Flush { node } => self.flush(node),
+            Happening::Flushed { node, life } => self.handle_flushed(node, life),
+            Happening::CrashDamaged { node, life } => {
+                if self.nodes[node].life == life && !self.is_healed {
+                    self.crash(FaultKind::Crash, &[node]);
+                }
+            }
             Happening::Client(client) => self.client_asks(client),
             Happening::Request { client, operation, node } => {
                 self.handle_request(client, operation, node);

@@ -1,31 +1,39 @@
 //! One simulated node: its clock and stores, which outlive its process, and the process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_host::{Apply, Event, Host, Ticket};
+use quorate_host::{Event, Host, ShardSnapshot, Ticket};
 use quorate_liveness::{NodeLiveness, SupportHeld};
 use quorate_machine::StateMachine;
 use quorate_types::{Index, Monotonic, NodeId, ReplicaId, ShardId, WallMillis};
 
 use super::MILLI;
+use super::apply::ApplyQueue;
 use super::clients::Caller;
 use super::clock::Clock;
 use super::data_store::{DataStore, SpaceId};
-use super::log_disk::LogDisk;
-use super::snapshots::{Receiving, SnapshotTransfer};
+use super::log_disk::{LogDisk, ReplicaEnd};
+use super::receiving::Receiving;
+use super::transfers::SnapshotTransfer;
 
-/// A replica that a process hosts.
+/// A replica that a process hosts, or has given up while entries of it are still being applied.
 pub(crate) struct Live {
     pub(crate) replica: ReplicaId,
+    /// The space in force: reads are served from it, and entries are applied to it.
     pub(crate) space: SpaceId,
     pub(crate) machine: Box<dyn StateMachine>,
     /// The commit index as last shown.
     pub(crate) commit: Index,
     pub(crate) is_quiesced: bool,
-    /// Applies handed out and not yet done, oldest first.
-    pub(crate) applying: VecDeque<Apply>,
-    /// When the last of `applying` is applied.
-    pub(crate) apply_at: u64,
+    /// What its apply thread has to do.
+    pub(crate) apply: ApplyQueue,
+}
+
+impl Live {
+    pub(crate) fn new(replica: ReplicaId, space: SpaceId, machine: Box<dyn StateMachine>) -> Live {
+        let (commit, is_quiesced, apply) = (Index(0), false, ApplyQueue::default());
+        Live { replica, space, machine, commit, is_quiesced, apply }
+    }
 }
 
 /// A node's process: the state that a crash loses.
@@ -35,11 +43,24 @@ pub(crate) struct Process {
     /// The support held of each peer, as the host was last told.
     pub(crate) held: Vec<Option<SupportHeld>>,
     pub(crate) replicas: BTreeMap<ShardId, Live>,
+    /// Replicas that were given up, while entries handed out before are still being applied.
+    pub(crate) leaving: BTreeMap<(ShardId, ReplicaId), Live>,
+    /// Replicas that the worker is to give up in its next turn, and why.
+    pub(crate) orders: VecDeque<(ShardId, ReplicaId, &'static str)>,
+    /// Replicas that were ordered to be given up.
+    pub(crate) doomed: BTreeSet<(ShardId, ReplicaId)>,
+    /// Replicas given up since the last turn was carried out: their ends go to the log with the
+    /// next one.
+    pub(crate) ends: Vec<ReplicaEnd>,
+    /// From where on entries are kept for followers at most, as the host was last told.
+    pub(crate) kept_from: BTreeMap<ShardId, Index>,
     pub(crate) callers: BTreeMap<Ticket, Caller>,
     /// Events that wait for the worker's next turn.
     pub(crate) inbox: VecDeque<Event>,
     /// Snapshots being sent.
     pub(crate) transfers: BTreeMap<u64, SnapshotTransfer>,
+    /// Snapshots that wait until fewer are being sent, the oldest first.
+    pub(crate) transfers_waiting: VecDeque<ShardSnapshot>,
     /// Snapshots being received.
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
 }
@@ -107,6 +128,28 @@ impl Node {
     pub(crate) fn live(&mut self, shard: ShardId, replica: ReplicaId) -> Option<&mut Live> {
         let live = self.process.as_mut()?.replicas.get_mut(&shard)?;
         (live.replica == replica).then_some(live)
+    }
+
+    /// The replica, if entries of exactly this id may still be applied.
+    pub(crate) fn applier(&mut self, shard: ShardId, replica: ReplicaId) -> Option<&mut Live> {
+        let process = self.process.as_mut()?;
+        match process.replicas.get_mut(&shard) {
+            Some(live) if live.replica == replica => Some(live),
+            _ => process.leaving.get_mut(&(shard, replica)),
+        }
+    }
+
+    /// Deletes every space that nobody needs any more: no log names it or is about to, no snapshot
+    /// is arriving there, and no entries are being applied to it.
+    pub(crate) fn sweep_spaces(&mut self) {
+        let mut kept: BTreeSet<SpaceId> = self.disk.replicas().map(|(_, log)| log.space).collect();
+        kept.extend(self.disk.births().map(|(_, log)| log.space));
+        if let Some(process) = &self.process {
+            kept.extend(process.replicas.values().map(|live| live.space));
+            kept.extend(process.leaving.values().map(|live| live.space));
+            kept.extend(process.receiving.values().filter_map(Receiving::space));
+        }
+        self.data.retain(|space| kept.contains(&space));
     }
 }
 

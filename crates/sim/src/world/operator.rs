@@ -11,10 +11,11 @@ use quorate_raft::{ChangeError, Committed, EntryKind, Member, Membership, Role};
 use quorate_types::{Index, LogId, Mutant, ReplicaId, ShardId};
 
 use super::clients::Caller;
+use super::log_disk::{DiskTurn, LogUnit, ReplicaEnd};
 use super::node::{node_id, number_of};
 use super::schedule::Happening;
 use super::{MILLI, SECOND, World};
-use crate::observation::{Observation, why};
+use crate::observation::Observation;
 
 /// Time between two checks of the shards.
 const LOOK: u64 = 400 * MILLI;
@@ -50,6 +51,9 @@ struct Plan {
     /// Members that ended by damage (RULE 5) and must be replaced.
     ended: BTreeSet<ReplicaId>,
     goal: Option<(Goal, u64)>,
+    /// Replicas that are to be made, each until it is there: a crash may lose its birth, or its node be
+    /// down.
+    births: BTreeMap<ReplicaId, usize>,
     /// The index of the newest settled membership that was shown.
     shown: Index,
 }
@@ -71,6 +75,7 @@ impl Operator {
             replicas_last: newest,
             ended: BTreeSet::new(),
             goal: None,
+            births: BTreeMap::new(),
             shown: Index(1),
             first,
         };
@@ -85,6 +90,11 @@ impl Operator {
         self.plans.get_mut(&shard).expect("a shard that exists").ended.insert(replica);
     }
 
+    /// Whether a replica is about to be made at a node.
+    pub(crate) fn expects_birth_at(&self, node: usize) -> bool {
+        self.plans.values().any(|plan| plan.births.values().any(|at| *at == node))
+    }
+
     /// The newest membership known to be committed.
     pub(crate) fn in_force(&self, shard: ShardId) -> &Membership {
         &self.plans[&shard].in_force.1
@@ -97,6 +107,7 @@ impl Operator {
         let members = &plan.in_force.1;
         let intact = |member: &Member| !plan.ended.contains(&member.replica);
         plan.goal.is_none()
+            && plan.births.is_empty()
             && !members.is_joint()
             && members.voters.len() >= 3
             && members.learners.is_empty()
@@ -157,11 +168,38 @@ impl World {
         }
         for shard in self.shards.clone() {
             self.destroy_removed(shard);
+            self.look_at_births(shard);
             // Also in the middle of a change.
             if !self.is_healed && self.random.chance(10) {
                 self.transfer(shard);
             }
             self.look_at(shard);
+        }
+    }
+
+    /// Makes a replica, and has it made again until it is there.
+    pub(crate) fn order_birth(&mut self, node: usize, shard: ShardId, replica: ReplicaId) {
+        let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
+        plan.births.insert(replica, node);
+        self.create_replica(node, shard, replica);
+    }
+
+    /// Orders again what a crash has lost. A replica that was there once is never made again.
+    fn look_at_births(&mut self, shard: ShardId) {
+        let plan = self.operator.plans.get_mut(&shard).expect("a shard that exists");
+        let nodes = &self.nodes;
+        let is_over = |replica: &ReplicaId, node: &mut usize| {
+            let disk = &nodes[*node].disk;
+            let found = disk.replica(shard).map(|log| log.replica).max(disk.tombstone(shard));
+            found.is_some_and(|found| found >= *replica)
+        };
+        plan.births.retain(|replica, node| !is_over(replica, node));
+        let is_due = |(_, node): &(&ReplicaId, &usize)| {
+            nodes[**node].disk.births().all(|(of, _)| of != shard)
+        };
+        let due = plan.births.iter().filter(is_due).map(|(replica, node)| (*replica, *node));
+        for (replica, node) in due.collect::<Vec<_>>() {
+            self.create_replica(node, shard, replica);
         }
     }
 
@@ -179,21 +217,40 @@ impl World {
         let doomed: Vec<usize> = (0..self.nodes.len())
             .filter(|node| {
                 let node = &self.nodes[*node];
-                let found = node.disk.replica(shard).map(|found| found.replica);
                 // A replica not admitted before a newer one was admitted never will be.
-                node.process.is_some()
-                    && self.now >= node.worker_stands_until()
-                    && found
-                        .is_some_and(|found| members.node_of(found).is_none() && found <= newest)
+                let is_gone = |found| members.node_of(found).is_none() && found <= newest;
+                node.process.as_ref().is_some_and(|process| {
+                    process.replicas.get(&shard).is_some_and(|live| {
+                        is_gone(live.replica) && !process.doomed.contains(&(shard, live.replica))
+                    })
+                })
             })
             .collect();
         for node in doomed {
-            let replica = self.replica_of(node, shard);
-            self.remove_replica(node, shard, why::LEFT);
-            // A late order to make it again meets the tombstone (RULE 3).
-            if let Some(replica) = replica.filter(|_| self.random.chance(200)) {
-                self.create_replica(node, shard, replica);
-            }
+            let replica = self.replica_of(node, shard).expect("it was found there");
+            self.destroy(node, shard, replica);
+        }
+    }
+
+    /// Has a replica given up by its worker. Sometimes its end overtakes that in the log: what the
+    /// worker still writes for it is then skipped. That is sound for a replica which is proven to be
+    /// no member any more: nobody counts on what it says.
+    fn destroy(&mut self, node: usize, shard: ShardId, replica: ReplicaId) {
+        let life = self.nodes[node].life;
+        let mut after = 0;
+        if self.random.chance(500) {
+            let ends = vec![ReplicaEnd { shard, replica }];
+            self.submit(node, DiskTurn::Unit(LogUnit { ends, ..LogUnit::default() }));
+            after = self.random.below(200 * MILLI);
+        }
+        let process = self.nodes[node].process.as_mut().expect("it runs");
+        process.doomed.insert((shard, replica));
+        let end = Happening::Destroy { node, life, shard, replica };
+        self.schedule.at(self.now + after, end);
+        // A late order to make it again meets the tombstone (RULE 3).
+        if self.random.chance(200) {
+            let at = self.now + self.random.below(500 * MILLI);
+            self.schedule.at(at, Happening::Birth { node, shard, replica });
         }
     }
 
@@ -221,7 +278,7 @@ impl World {
             if let Goal::Replace(_, new) | Goal::Add(new) | Goal::Learn(new) = goal
                 && plan.in_force.1.node_of(new.replica).is_none()
             {
-                self.create_replica(number_of(new.node), shard, new.replica);
+                self.order_birth(number_of(new.node), shard, new.replica);
             }
         } else if !self.is_healed && self.random.chance(40) {
             self.transfer(shard);
@@ -233,8 +290,11 @@ impl World {
         let members = self.operator.in_force(shard);
         let is_free = |node: &usize| {
             let found = &self.nodes[*node];
-            found.process.is_some()
+            found.process.as_ref().is_some_and(|process| !process.replicas.contains_key(&shard))
                 && found.disk.replica(shard).is_none()
+                // What is made there now would be one more to be lost.
+                && !found.disk.is_wal_damaged()
+                && self.operator.plans[&shard].births.values().all(|at| at != node)
                 && members.members().all(|member| member.node != found.id)
         };
         let free: Vec<usize> = (0..self.nodes.len()).filter(is_free).collect();

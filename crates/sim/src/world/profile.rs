@@ -41,6 +41,18 @@ pub struct Profile {
     pub is_tight: bool,
     /// Bytes of entries that a node keeps in memory.
     pub entry_cache_bytes_max: usize,
+    /// The log of a replica is purged when it holds more bytes than this.
+    pub log_bytes_asked: u64,
+    /// The bytes of a replica's log that are kept for followers at most.
+    pub log_bytes_kept: u64,
+    /// How many of a thousand applies and fetches take long.
+    pub lag_per_mille: u64,
+    /// The longest that one apply takes then, in nanoseconds.
+    pub apply_lag: u64,
+    /// The longest that one fetch takes then, in nanoseconds.
+    pub fetch_lag: u64,
+    /// Snapshots that a node sends, and those that it receives, at a time.
+    pub transfers_max: usize,
     /// News of the heartbeat thread reaches the worker within this many nanoseconds.
     pub news_lag: u64,
     /// Each kind of fault that occurs, and its mean interval in milliseconds.
@@ -49,7 +61,7 @@ pub struct Profile {
 
 /// Kinds of fault that a world injects as separate events, with their mean interval in milliseconds
 /// at the usual pace.
-const SCHEDULED: [(FaultKind, u64); 22] = [
+const SCHEDULED: [(FaultKind, u64); 23] = [
     (FaultKind::Crash, 7_000),
     (FaultKind::CrashAll, 25_000),
     (FaultKind::ClockDrift, 10_000),
@@ -69,12 +81,28 @@ const SCHEDULED: [(FaultKind, u64); 22] = [
     (FaultKind::DiskStall, 15_000),
     (FaultKind::SyncFailed, 20_000),
     (FaultKind::BitFlip, 12_000),
+    (FaultKind::WalDamaged, 12_000),
     (FaultKind::WorkerHung, 15_000),
     (FaultKind::ReleaseLost, 8_000),
     (FaultKind::SnapshotCut, 5_000),
 ];
 
+/// The bound of a replica's entries kept for followers in a tight world.
+pub(crate) const TIGHT_KEPT_ENTRIES_MAX: u64 = 50;
+/// The bound of bytes handed out and not applied of one replica in a tight world.
+pub(crate) const TIGHT_APPLY_BYTES_MAX: usize = 500;
+/// The bound of that for all replicas of a node.
+pub(crate) const TIGHT_NODE_APPLY_BYTES_MAX: usize = 800;
+
 impl Profile {
+    /// Bytes handed out and not applied, of one replica and of a node, at most.
+    pub(crate) fn apply_bytes_max(&self) -> (usize, usize) {
+        match self.is_tight {
+            true => (TIGHT_APPLY_BYTES_MAX, TIGHT_NODE_APPLY_BYTES_MAX),
+            false => (limits::APPLY_BYTES_MAX, limits::APPLY_NODE_BYTES_MAX),
+        }
+    }
+
     /// The profile of a seed.
     #[must_use]
     pub fn of(random: &mut SplitMix64) -> Profile {
@@ -92,6 +120,11 @@ impl Profile {
                 faults.push((kind, interval * pace / 1_000));
             }
         }
+        let lag = [20 * MILLI, 500 * MILLI, 3_000 * MILLI];
+        let (rare, apply_lag) = ([0, 5, 20][random.place(3)], lag[random.place(3)]);
+        // In some worlds every apply is sluggish, so that there is always a backlog.
+        let (lag_per_mille, apply_lag) =
+            if random.chance(125) { (700, 150 * MILLI) } else { (rare, apply_lag) };
         Profile {
             nodes,
             shards: random.between(8, 12),
@@ -105,6 +138,12 @@ impl Profile {
             is_tight: random.chance(250),
             entry_cache_bytes_max: [4 << 10, 64 << 10, limits::ENTRY_CACHE_BYTES_MAX]
                 [random.place(3)],
+            log_bytes_asked: [0, 2_000, 20_000][random.place(3)],
+            log_bytes_kept: [3_000, 40_000, u64::MAX][random.place(3)],
+            lag_per_mille,
+            apply_lag,
+            fetch_lag: lag[random.place(3)],
+            transfers_max: [1, 2, 4][random.place(3)],
             news_lag: [MILLI / 2, 5 * MILLI, 100 * MILLI][random.place(3)],
             faults,
         }

@@ -137,19 +137,29 @@ impl World {
         let Some(process) = &self.nodes[node].process else { return };
         let look = |(shard, live): (&ShardId, &super::node::Live)| {
             let view = process.host.view(*shard)?;
-            let handed = live.applying.iter().flat_map(|apply| &apply.committed.runs);
+            let (bytes, is_paused) = (live.apply.bytes(), live.apply.is_paused());
             let memory = Memory {
                 cached_bytes: view.cached_bytes,
                 waiting: view.waiting,
-                apply_bytes: handed.map(quorate_raft::Run::len_bytes).sum(),
+                apply_bytes: if is_paused { 0 } else { bytes },
+                parked_bytes: if is_paused { bytes } else { 0 },
+                apply_bytes_max: self.profile.apply_bytes_max().0,
                 held_messages: view.held_messages,
             };
             Some((*shard, memory))
         };
+        let running = || process.replicas.values().filter(|live| !live.apply.is_paused());
         let node_memory = NodeMemory {
             cached_bytes: process.host.cached_bytes(),
             cached_bytes_max: self.profile.entry_cache_bytes_max,
             pinned_bytes: process.host.pinned_bytes(),
+            apply_bytes: running().map(|live| live.apply.bytes()).sum(),
+            apply_bytes_max: self.profile.apply_bytes_max().1,
+            replicas: process.replicas.len(),
+            paused: process.replicas.len() - running().count(),
+            sending: process.transfers.len(),
+            receiving: process.receiving.len(),
+            transfers_max: self.profile.transfers_max,
         };
         // A worker that stands still acts on what it was told only in its next turn.
         let stands = self.now < self.nodes[node].worker_stands_until();

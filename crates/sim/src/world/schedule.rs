@@ -5,12 +5,13 @@ use std::collections::BinaryHeap;
 
 use quorate_host::{Event, ShardFetch};
 use quorate_liveness::{AuditList, Control, Datagram};
-use quorate_raft::{Message, Run};
+use quorate_raft::Message;
 use quorate_types::{ReplicaId, ShardId};
 
 use super::clients::ClientNumber;
 use super::faults::FaultEnd;
-use super::snapshots::{Chunk, ChunkAnswer};
+use super::receiving::ChunkAnswer;
+use super::transfers::Chunk;
 use crate::observation::FaultKind;
 
 /// What a stream carries as one unit.
@@ -48,11 +49,30 @@ pub(crate) enum Happening {
         shard: ShardId,
         replica: ReplicaId,
     },
-    Fetched {
+    /// The apply thread hears that an install is durable.
+    Adopt {
         node: usize,
         life: u64,
+        shard: ShardId,
         replica: ReplicaId,
-        fetch: Box<(ShardFetch, Vec<Run>)>,
+    },
+    Fetch {
+        node: usize,
+        life: u64,
+        fetch: Box<ShardFetch>,
+    },
+    /// The worker hears that a replica is proven to be removed.
+    Destroy {
+        node: usize,
+        life: u64,
+        shard: ShardId,
+        replica: ReplicaId,
+    },
+    /// A late order to make a replica.
+    Birth {
+        node: usize,
+        shard: ShardId,
+        replica: ReplicaId,
     },
     /// News of the heartbeat thread for the worker of the same process.
     News {
@@ -72,17 +92,36 @@ pub(crate) enum Happening {
         node: usize,
         life: u64,
         transfer: u64,
+        sent: u64,
+    },
+    ReceivingTimer {
+        node: usize,
+        life: u64,
+        shard: ShardId,
+        transfer: u64,
     },
     Ingested {
         node: usize,
         life: u64,
         shard: ShardId,
+        transfer: u64,
     },
     Restart {
         node: usize,
     },
+    /// A flush begins.
     Flush {
         node: usize,
+    },
+    /// The flushes under way have completed.
+    Flushed {
+        node: usize,
+        life: u64,
+    },
+    /// The crash that follows damage of the write-ahead log.
+    CrashDamaged {
+        node: usize,
+        life: u64,
     },
     Client(ClientNumber),
     Request {

@@ -1,13 +1,11 @@
 //! Drives the two stores of a node: syncs of the log disk, flushes of the data store, purges.
 
 use quorate_host::{Event, ShardPurge};
-use quorate_types::{Index, Mutant, ShardId};
+use quorate_types::{Index, Mutant, ReplicaId, ShardId};
 
-use super::data_store::SpaceId;
-use super::log_disk::DiskTurn;
-use super::node::Node;
+use super::log_disk::{DiskTurn, Done, Part, ReplicaEnd};
+use super::log_replica::Stored;
 use super::schedule::Happening;
-use super::snapshots::Receiving;
 use super::{MILLI, SECOND, World};
 use crate::observation::{FaultKind, Observation, why};
 
@@ -40,7 +38,7 @@ impl World {
         self.schedule.at(at, Happening::Synced { node, sync });
     }
 
-    /// A sync ended.
+    /// A sync ended: the log's thread tells the worker, even if that stands still.
     pub(crate) fn handle_synced(&mut self, node: usize, sync: u64) {
         if self.nodes[node].disk.sync != sync {
             return;
@@ -58,49 +56,76 @@ impl World {
             self.stop(node, why::LATCHED);
             return;
         }
-        let turns = self.nodes[node].disk.complete_sync();
-        self.show_durable(node, &turns);
-        for turn in turns {
-            match turn {
-                DiskTurn::Turn(number, writes) => {
-                    for write in &writes {
-                        self.touch(write.shard);
-                        if write.space.is_some() {
-                            self.handle_install_durable(node, write.shard);
-                        }
-                    }
-                    self.tell(node, Event::Persisted { turn: number });
-                }
-                DiskTurn::Longest(longest) => {
-                    let process = self.nodes[node].process.as_mut();
-                    if let Some(live) = process.and_then(|process| process.liveness.as_mut()) {
-                        live.handle_longest_persisted(longest);
-                    }
-                }
-                DiskTurn::Purge(..) => {}
-            }
+        let all = self.nodes[node].disk.complete_sync();
+        for done in &all {
+            self.show_durable(node, done);
+        }
+        for done in all {
+            self.handle_durable(node, done);
         }
         self.begin_sync(node);
         self.step(node);
     }
 
-    /// Shows what has become durable.
-    pub(crate) fn show_durable(&mut self, node: usize, turns: &[DiskTurn]) {
-        let id = self.nodes[node].id;
-        for turn in turns {
-            let DiskTurn::Turn(_, writes) = turn else { continue };
-            for part in writes {
-                let (shard, replica, write) = (part.shard, part.replica, &part.write);
-                // A replica that was removed meanwhile no longer has a log.
-                if self.nodes[node].disk.replica(shard).is_some_and(|r| r.replica == replica) {
-                    self.observe(Observation::Durable { node: id, shard, replica, write });
+    /// Something has become durable while the process runs.
+    fn handle_durable(&mut self, node: usize, done: Done) {
+        match done {
+            Done::Unit { number, parts, ended, .. } => {
+                for Part { shard, replica, write, .. } in parts {
+                    self.touch(shard);
+                    if write.is_some_and(|write| write.install.is_some()) {
+                        self.handle_install_durable(node, (shard, replica));
+                    }
+                }
+                if !ended.is_empty() {
+                    self.nodes[node].sweep_spaces();
+                }
+                if let Some(turn) = number {
+                    self.post(node, Event::Persisted { turn });
                 }
             }
+            Done::Longest(longest) => {
+                let process = self.nodes[node].process.as_mut();
+                if let Some(live) = process.and_then(|process| process.liveness.as_mut()) {
+                    live.handle_longest_persisted(longest);
+                }
+            }
+            Done::Born(shard, replica, space) => self.take_in(node, shard, replica, space),
+            Done::BirthRefused(..) => self.nodes[node].sweep_spaces(),
         }
     }
 
-    /// Flushes the memtables of some shards; a log may be purged as far as its data is flushed
-    /// (RULE 10).
+    /// Shows what has become durable.
+    pub(crate) fn show_durable(&mut self, node: usize, done: &Done) {
+        let node = self.nodes[node].id;
+        match done {
+            Done::Unit { parts, skipped, ended, .. } => {
+                for (shard, replica) in skipped {
+                    let (shard, replica) = (*shard, *replica);
+                    self.observe(Observation::PartSkipped { node, shard, replica });
+                }
+                for Part { shard, replica, write, stored } in parts {
+                    let (shard, replica) = (*shard, *replica);
+                    if let Some(write) = write {
+                        self.observe(Observation::Durable { node, shard, replica, write });
+                    }
+                    let Stored { replica, base, last, has_gap } = *stored;
+                    self.observe(Observation::Stored { node, shard, replica, base, last, has_gap });
+                }
+                for ReplicaEnd { shard, replica } in ended {
+                    let (shard, replica) = (*shard, *replica);
+                    self.observe(Observation::ReplicaEnded { node, shard, replica });
+                }
+            }
+            Done::BirthRefused(shard, replica) => {
+                let (shard, replica) = (*shard, *replica);
+                self.observe(Observation::TombstoneRefused { node, shard, replica });
+            }
+            Done::Longest(_) | Done::Born(..) => {}
+        }
+    }
+
+    /// Begins to flush the memtables of some shards.
     pub(crate) fn flush(&mut self, node: usize) {
         let after = self.random.between(200 * MILLI, 3 * SECOND);
         self.schedule.at(self.now + after, Happening::Flush { node });
@@ -108,40 +133,68 @@ impl World {
         if self.now < self.nodes[node].paused_until {
             return;
         }
+        let spaces: Vec<_> = process.replicas.values().map(|live| live.space).collect();
+        for space in spaces {
+            if self.random.chance(600)
+                && let Some(space) = self.nodes[node].data.find(space)
+            {
+                space.begin_flush();
+            }
+        }
+        let is_late = self.random.chance(100);
+        let lasts = self.random.between(MILLI, if is_late { 2 * SECOND } else { 50 * MILLI });
+        let life = self.nodes[node].life;
+        self.schedule.at(self.now + lasts, Happening::Flushed { node, life });
+    }
+
+    /// A flush has completed. A log may be purged as far as its data is flushed (RULE 10).
+    pub(crate) fn handle_flushed(&mut self, node: usize, life: u64) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let Some(process) = &self.nodes[node].process else { return };
         let all: Vec<_> = process
             .replicas
             .iter()
             .map(|(shard, live)| (*shard, live.replica, live.space))
             .collect();
         for (shard, replica, space) in all {
-            if self.random.chance(600) {
-                self.nodes[node].data.space(space).flush();
+            let Some(space) = self.nodes[node].data.find(space) else { continue };
+            let is_news = space.end_flush();
+            let (flushed, applied) = (space.flushed().applied.index, space.record.applied.index);
+            if is_news {
+                let id = self.nodes[node].id;
+                self.observe(Observation::Flushed { node: id, shard, replica, applied: flushed });
             }
-            if self.random.chance(300) {
-                let to = self.nodes[node].data.space(space).flushed().applied.index;
-                self.post(node, Event::Purge { shard, replica, to, kept_from: Index(0) });
-            }
+            let mutated = self.breaks(Mutant::PurgeUnpersisted);
+            self.ask_to_purge(node, (shard, replica), if mutated { applied } else { flushed });
         }
         self.step(node);
     }
 
-    /// Moves a log's base forward: one of the next syncs removes its older runs.
-    pub(crate) fn carry_out_purge(&mut self, node: usize, purge: ShardPurge) {
-        let ShardPurge { shard, replica, base, membership } = purge;
-        let id = self.nodes[node].id;
-        self.observe(Observation::Purged { node: id, shard, replica, base });
-        self.submit(node, DiskTurn::Purge(shard, replica, base, membership));
+    /// Asks for a purge of a log that holds too much. Entries are kept for followers within a larger
+    /// bound.
+    fn ask_to_purge(&mut self, node: usize, (shard, replica): (ShardId, ReplicaId), to: Index) {
+        let (asked, kept) = (self.profile.log_bytes_asked, self.profile.log_bytes_kept);
+        let Some(log) = self.nodes[node].disk.replica(shard) else { return };
+        if log.replica != replica || log.held_bytes() <= asked || !self.random.chance(700) {
+            return;
+        }
+        let kept_from = log.index_within(kept);
+        let process = self.nodes[node].process.as_mut().expect("it flushes");
+        process.kept_from.insert(shard, kept_from);
+        self.post(node, Event::Purge { shard, replica, to, kept_from });
     }
 
-    /// A fresh space is durably in force: deletes the space before it, with its data.
-    fn handle_install_durable(&mut self, node: usize, shard: ShardId) {
-        self.answer_installed(node, shard);
-        let Node { disk, data, process, .. } = &mut self.nodes[node];
-        let process = process.as_ref().expect("only the living sync");
-        let named = disk.replicas().map(|(_, replica)| replica.space);
-        let current = process.replicas.values().map(|live| live.space);
-        let coming = process.receiving.values().filter_map(Receiving::space);
-        let kept: Vec<SpaceId> = named.chain(current).chain(coming).collect();
-        data.retain(|space| kept.contains(&space));
+    /// Shows the purges that are handed to the log.
+    pub(crate) fn show_purges(&mut self, node: usize, purges: &[ShardPurge]) {
+        let Some(process) = &self.nodes[node].process else { return };
+        let of = |purge: &ShardPurge| process.kept_from.get(&purge.shard).copied();
+        let bounds: Vec<Index> = purges.iter().map(|purge| of(purge).unwrap_or_default()).collect();
+        let node = self.nodes[node].id;
+        for (ShardPurge { shard, replica, base, .. }, kept_from) in purges.iter().zip(bounds) {
+            let (shard, replica, base) = (*shard, *replica, *base);
+            self.observe(Observation::Purged { node, shard, replica, base, kept_from });
+        }
     }
 }

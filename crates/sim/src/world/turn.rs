@@ -1,17 +1,17 @@
 //! Carries out what a node's host wants done in a turn, as the engine's threads would.
 
-use quorate_host::{Apply, Event, ShardFetch, ShardInstall, ShardLoss, ShardWrite, Turn};
-use quorate_machine::{ApplyOutcome, apply_committed};
-use quorate_raft::{EntryKind, Run};
-use quorate_types::{Index, LogId, Monotonic, NodeId, ReplicaId, ShardId};
+use quorate_host::{Event, ShardFetch, ShardLoss, ShardPurge, ShardWrite, Turn};
+use quorate_types::{Monotonic, ReplicaId, ShardId};
 
-use super::log_disk::{DiskTurn, ReplicaWrite};
+use super::apply::ApplyWork;
+use super::log_disk::{DiskTurn, LogUnit, ReplicaWrite};
+use super::log_replica::Damaged;
 use super::network::LANE_CONTROL;
-use super::node::Node;
-use super::node::number_of;
+use super::node::{Node, number_of};
+use super::receiving::Receiving;
 use super::schedule::{Freight, Happening};
 use super::{MILLI, World};
-use crate::observation::{Observation, entry_hash, why};
+use crate::observation::{Observation, why};
 
 impl World {
     /// Hands an event to a node's worker; the caller then takes its turn with [`World::step`].
@@ -52,6 +52,19 @@ impl World {
         }
     }
 
+    /// Orders the worker to give a replica up in its next turn.
+    pub(crate) fn order_end(
+        &mut self,
+        node: usize,
+        (shard, replica): (ShardId, ReplicaId),
+        why: &'static str,
+    ) {
+        if let Some(process) = &mut self.nodes[node].process {
+            process.doomed.insert((shard, replica));
+            process.orders.push_back((shard, replica, why));
+        }
+    }
+
     /// Takes and carries out a node's turn, unless its worker stands still.
     pub(crate) fn step(&mut self, node: usize) {
         if self.now < self.nodes[node].worker_stands_until() {
@@ -59,6 +72,10 @@ impl World {
         }
         let (now, wall) = (self.nodes[node].read(self.now), self.nodes[node].wall(self.now));
         let Some(process) = &mut self.nodes[node].process else { return };
+        for (shard, replica, reason) in std::mem::take(&mut process.orders) {
+            self.give_up(node, (shard, replica), reason);
+        }
+        let process = self.nodes[node].process.as_mut().expect("it runs");
         while let Some(event) = process.inbox.pop_front() {
             process.host.handle(now, wall, event);
         }
@@ -95,10 +112,11 @@ impl World {
         for ShardLoss { shard, replica, loss } in &turn.losses {
             let (shard, replica) = (*shard, *replica);
             self.observe(Observation::LossFound { node: id, shard, replica, loss });
-            self.remove_replica(node, shard, why::DAMAGED);
+            self.give_up(node, (shard, replica), why::DAMAGED);
         }
+        self.end_transfers_of_former_leaders(node, &turn.roles);
         self.carry_out_installs(node, &turn);
-        self.write(node, turn.write, &turn.installs);
+        self.write(node, turn.write, turn.purges);
         for apply in &turn.applies {
             self.touch(apply.shard);
         }
@@ -114,16 +132,14 @@ impl World {
             self.handle_note(node, note);
         }
         for apply in turn.applies {
-            self.queue_apply(node, apply);
+            let of = (apply.shard, apply.replica);
+            self.queue_apply(node, of, ApplyWork::Range(apply));
         }
         for (ticket, answer) in turn.answers {
             self.handle_answer(node, ticket, &answer);
         }
         for snapshot in turn.snapshots {
-            self.begin_snapshot(node, &snapshot);
-        }
-        for purge in turn.purges {
-            self.carry_out_purge(node, purge);
+            self.ask_for_snapshot(node, snapshot);
         }
         for (ticket, result) in turn.changes {
             self.handle_change_answer(ticket, &result);
@@ -138,128 +154,61 @@ impl World {
         Some(self.nodes[node].process.as_ref()?.replicas.get(&shard)?.replica)
     }
 
+    /// Hands everything that the turn changes in the logs to the disk, as one unit.
     fn write(
         &mut self,
         node: usize,
         write: Option<(u64, Vec<ShardWrite>)>,
-        installs: &[ShardInstall],
+        purges: Vec<ShardPurge>,
     ) {
-        let Some((number, writes)) = write else { return };
+        self.show_purges(node, &purges);
+        let (number, writes) = write.map_or((None, Vec::new()), |(n, writes)| (Some(n), writes));
         let id = self.nodes[node].id;
-        let mut parts = Vec::with_capacity(writes.len());
-        for ShardWrite { shard, replica, write } in writes {
-            // A replica that was removed in this very turn writes nothing.
-            if self.replica_of(node, shard) != Some(replica) {
-                continue;
-            }
-            self.observe(Observation::Written { node: id, shard, replica, write: &write });
-            let is_installed = installs.iter().any(|install| install.shard == shard);
-            let live = self.nodes[node].live(shard, replica).expect("looked at just now");
-            let space = (is_installed && write.install.is_some()).then_some(live.space);
-            parts.push(ReplicaWrite { shard, replica, write, space });
+        for ShardWrite { shard, replica, write } in &writes {
+            let (shard, replica) = (*shard, *replica);
+            self.observe(Observation::Written { node: id, shard, replica, write });
         }
-        self.submit(node, DiskTurn::Turn(number, parts));
-    }
-
-    fn queue_apply(&mut self, node: usize, apply: Apply) {
-        let shard = apply.shard;
-        let (life, after) = (self.nodes[node].life, self.random.between(50_000, 3 * MILLI));
-        let now = self.now;
         let process = self.nodes[node].process.as_mut().expect("it took a turn");
-        let Some(live) = process.replicas.get_mut(&shard) else { return };
-        // One thread applies a shard, in order.
-        live.apply_at = live.apply_at.max(now + after);
-        live.applying.push_back(apply);
-        let (at, replica) = (live.apply_at, live.replica);
-        self.schedule.at(at, Happening::Apply { node, life, shard, replica });
+        let receiving = &process.receiving;
+        let part = |ShardWrite { shard, replica, write }| {
+            let arrived = receiving.get(&shard).filter(|_| write.install.is_some());
+            let space = arrived.filter(|arrived| arrived.to == replica).and_then(Receiving::space);
+            ReplicaWrite { shard, replica, write, space }
+        };
+        let writes = writes.into_iter().map(part).collect();
+        let ends = std::mem::take(&mut process.ends);
+        let unit = LogUnit { number, purges, writes, ends, clears_damage: false };
+        if !unit.is_empty() {
+            self.submit(node, DiskTurn::Unit(unit));
+        }
     }
 
-    /// An apply thread applies the oldest waiting entries of a shard.
-    pub(crate) fn handle_apply(
-        &mut self,
-        node: usize,
-        life: u64,
-        shard: ShardId,
-        replica: ReplicaId,
-    ) {
+    /// Asks the fetch thread for runs; it lags, and reads when its time has come.
+    fn fetch(&mut self, node: usize, fetch: ShardFetch) {
+        let is_late = !self.is_healed && self.random.chance(self.profile.lag_per_mille);
+        let longest = if is_late { self.profile.fetch_lag } else { MILLI };
+        let (life, at) = (self.nodes[node].life, self.now + self.random.between(100_000, longest));
+        let fetch = Box::new(fetch);
+        self.schedule.at(at, Happening::Fetch { node, life, fetch });
+    }
+
+    /// The fetch thread reads runs back from the disk.
+    pub(crate) fn handle_fetch(&mut self, node: usize, life: u64, fetch: &ShardFetch) {
         if self.nodes[node].life != life {
             return;
         }
-        let Some(live) = self.nodes[node].live(shard, replica) else { return };
-        let apply = live.applying.pop_front().expect("queued once, applied once");
-        let id = self.nodes[node].id;
-        let committed = &apply.committed;
-        self.observe(Observation::Applied { node: id, shard, replica, committed });
-        let replies = self.apply(node, &apply);
-        self.show_replies(id, shard, &replies);
-        self.note_memberships(shard, committed);
-        let mut tickets = apply.tickets.iter().peekable();
-        for (id, outcome) in replies {
-            if let Some((_, ticket)) = tickets.next_if(|(wanted, _)| *wanted == id.index) {
-                let hash = hash_of(&apply.committed.runs, id.index);
-                self.handle_reply(node, shard, (*ticket, id, hash), &outcome);
+        let ShardFetch { shard, replica, reader, ref range, bytes_max } = *fetch;
+        match self.nodes[node].disk.read((shard, replica), range, bytes_max) {
+            // The log of a replica that has ended is gone, and so is whoever asked.
+            None => {}
+            Some(Ok(runs)) => {
+                let fetched = Event::Fetched { shard, replica, reader, runs };
+                self.report(node, (shard, replica), fetched);
             }
-        }
-        let index = apply.committed.range.end.previous();
-        self.touch(shard);
-        self.tell(node, Event::Applied { shard, replica, index });
-        self.step(node);
-        self.try_install(node, shard);
-    }
-
-    fn apply(&mut self, node: usize, apply: &Apply) -> Vec<(LogId, ApplyOutcome)> {
-        let Node { process, data, .. } = &mut self.nodes[node];
-        let process = process.as_mut().expect("only the living apply");
-        let live = process.replicas.get_mut(&apply.shard).expect("looked at just now");
-        let space = data.space(live.space);
-        let mut record = space.record.clone();
-        let mut replies = Vec::new();
-        apply_committed(
-            apply.shard,
-            live.machine.as_mut(),
-            &mut record,
-            &apply.committed,
-            space,
-            &mut |id, outcome| replies.push((id, outcome)),
-        );
-        space.record = record;
-        replies
-    }
-
-    fn show_replies(&mut self, node: NodeId, shard: ShardId, replies: &[(LogId, ApplyOutcome)]) {
-        for (id, outcome) in replies {
-            // What did not reach the machine was refused by the entry alone.
-            let ApplyOutcome::Reply(reply) = outcome else { continue };
-            let reply_hash = entry_hash(EntryKind::Command, reply);
-            self.observe(Observation::Replied { node, shard, id: *id, reply_hash });
-        }
-    }
-
-    fn fetch(&mut self, node: usize, fetch: ShardFetch) {
-        let replica = fetch.replica;
-        let (from, until) = (fetch.range.start, fetch.range.end);
-        let disk = &self.nodes[node].disk;
-        let Ok(runs) = disk.read(fetch.shard, from, until, fetch.bytes_max) else {
-            self.remove_replica(node, fetch.shard, why::DAMAGED);
-            return;
-        };
-        let (life, at) = (self.nodes[node].life, self.now + self.random.between(100_000, MILLI));
-        let fetch = Box::new((fetch, runs));
-        self.schedule.at(at, Happening::Fetched { node, life, replica, fetch });
-    }
-
-    /// Runs were read back from disk.
-    pub(crate) fn handle_fetched(
-        &mut self,
-        node: usize,
-        life: u64,
-        replica: ReplicaId,
-        (fetch, runs): (ShardFetch, Vec<Run>),
-    ) {
-        let ShardFetch { shard, reader, .. } = fetch;
-        if self.nodes[node].life == life && self.nodes[node].live(shard, replica).is_some() {
-            self.tell(node, Event::Fetched { shard, replica, reader, runs });
-            self.step(node);
+            Some(Err(Damaged)) => {
+                self.order_end(node, (shard, replica), why::DAMAGED);
+                self.step(node);
+            }
         }
     }
 
@@ -279,10 +228,4 @@ impl World {
         }
         self.touched = touched;
     }
-}
-
-/// The hash of the entry at `index`.
-fn hash_of(runs: &[Run], index: Index) -> u64 {
-    let run = runs.iter().find(|run| run.range().contains(&index)).expect("it was just applied");
-    entry_hash(EntryKind::Command, &run.payload(index))
 }

@@ -102,7 +102,7 @@ impl Watch {
         }
         let at = SimTime(now);
         self.timeline.observe(at, observation);
-        self.marks.observe(observation);
+        self.marks.observe(at, observation);
         self.reporter.observe(at, observation);
         self.broken = self.properties.observe(at, &Logs(nodes), observation).err();
     }
