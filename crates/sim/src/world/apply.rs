@@ -12,9 +12,10 @@ use quorate_machine::{ApplyOutcome, apply_committed};
 use quorate_raft::{EntryKind, Run};
 use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId};
 
+use super::World;
 use super::node::{Live, Node};
 use super::schedule::Happening;
-use super::{MILLI, World};
+use super::units::MILLI;
 use crate::observation::{Observation, entry_hash};
 
 /// Something that the apply thread does for one replica.

@@ -5,10 +5,11 @@ use quorate_host::{Answer, Event, HostRefusal, Ticket};
 use quorate_machine::ApplyOutcome;
 use quorate_types::{Index, LogId, ShardId};
 
+use super::World;
 use super::node::{Node, number_of};
 use super::schedule::Happening;
+use super::units::{MILLI, SECOND};
 use super::workload::{Ask, Moment, Outcome};
-use super::{MILLI, SECOND, World};
 use crate::linearizability::ClientId;
 use crate::observation::{Observation, OperationEnd};
 

@@ -2,10 +2,11 @@
 
 use quorate_types::ShardId;
 
+use super::World;
 use super::node::Node;
 use super::profile::Clocks;
 use super::schedule::Happening;
-use super::{MILLI, SECOND, World};
+use super::units::{MILLI, SECOND};
 use crate::observation::{FaultKind, Observation, why};
 
 /// The end of a fault that lasts.

@@ -5,8 +5,9 @@ use quorate_types::ShardId;
 
 use super::clients::Caller;
 use super::node::{Node, node_id, number_of};
+use super::units::SECOND;
 use super::workload::{Ask, Moment, Outcome};
-use super::{Clocks, SECOND, World};
+use super::{Clocks, World};
 use crate::linearizability::ClientId;
 use crate::observation::{Observation, ProbeKind};
 

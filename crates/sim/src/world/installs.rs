@@ -13,10 +13,11 @@
 use quorate_host::{Event, ShardInstall, Turn};
 use quorate_types::{LogId, Mutant, ReplicaId, ShardId};
 
+use super::World;
 use super::node::Node;
 use super::receiving::{ChunkVerdict, InstallStage, Receiving};
 use super::schedule::Happening;
-use super::{MILLI, World};
+use super::units::MILLI;
 use crate::observation::{InstallStep, Observation};
 
 impl World {

@@ -12,6 +12,7 @@ use quorate_types::{
     limits,
 };
 
+use super::World;
 use super::data_store::{Space, SpaceId};
 use super::log_disk::{DiskTurn, LogUnit, ReplicaEnd};
 use super::log_replica::LogReplica;
@@ -20,7 +21,7 @@ use super::profile::{
     Clocks, TIGHT_APPLY_BYTES_MAX, TIGHT_KEPT_ENTRIES_MAX, TIGHT_NODE_APPLY_BYTES_MAX,
 };
 use super::schedule::Happening;
-use super::{MILLI, SECOND, World};
+use super::units::{MILLI, SECOND};
 use crate::observation::{FaultKind, Observation, why};
 
 /// Where the log of every new shard begins (RULE 14).

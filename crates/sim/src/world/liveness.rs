@@ -4,12 +4,13 @@ use quorate_host::Event;
 use quorate_liveness::{AuditList, Datagram, LivenessEvent, LivenessNote, Unfit, Verdict};
 use quorate_types::limits;
 
+use super::World;
 use super::log_disk::DiskTurn;
 use super::network::LANE_CONTROL;
 use super::node::{Node, node_id, number_of};
 use super::profile::Clocks;
 use super::schedule::{Freight, Happening};
-use super::{MILLI, World};
+use super::units::MILLI;
 use crate::observation::{Observation, SimTime};
 
 impl World {

@@ -27,6 +27,7 @@ mod schedule;
 mod storage;
 mod transfers;
 mod turn;
+mod units;
 mod watch;
 mod workload;
 
@@ -47,13 +48,9 @@ use self::network::Network;
 use self::node::Node;
 use self::operator::Operator;
 use self::schedule::{Happening, Schedule};
+use self::units::{MILLI, SECOND};
 use self::watch::Watch;
 use crate::observation::{FaultKind, Observation, why};
-
-/// Nanoseconds of a millisecond.
-pub(crate) const MILLI: u64 = 1_000_000;
-/// Nanoseconds of a second.
-pub(crate) const SECOND: u64 = 1_000 * MILLI;
 
 /// How to make a world.
 #[derive(Clone, Copy, Debug)]

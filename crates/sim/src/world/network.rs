@@ -7,7 +7,7 @@
 
 use smallvec::SmallVec;
 
-use super::MILLI;
+use super::units::MILLI;
 use quorate_types::SplitMix64;
 
 /// Votes, leading, bindings.

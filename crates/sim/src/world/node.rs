@@ -7,7 +7,6 @@ use quorate_liveness::{NodeLiveness, SupportHeld};
 use quorate_machine::StateMachine;
 use quorate_types::{Index, Monotonic, NodeId, ReplicaId, ShardId, WallMillis};
 
-use super::MILLI;
 use super::apply::ApplyQueue;
 use super::clients::Caller;
 use super::clock::Clock;
@@ -15,6 +14,7 @@ use super::data_store::{DataStore, SpaceId};
 use super::log_disk::{LogDisk, ReplicaEnd};
 use super::receiving::Receiving;
 use super::transfers::SnapshotTransfer;
+use super::units::MILLI;
 
 /// A replica that a process hosts, or has given up while entries of it are still being applied.
 pub(crate) struct Live {

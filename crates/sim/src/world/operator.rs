@@ -10,11 +10,12 @@ use quorate_host::{Event, Ticket};
 use quorate_raft::{ChangeError, Committed, EntryKind, Member, Membership, Role};
 use quorate_types::{Index, LogId, Mutant, ReplicaId, ShardId};
 
+use super::World;
 use super::clients::Caller;
 use super::log_disk::{DiskTurn, LogUnit, ReplicaEnd};
 use super::node::{node_id, number_of};
 use super::schedule::Happening;
-use super::{MILLI, SECOND, World};
+use super::units::{MILLI, SECOND};
 use crate::observation::Observation;
 
 /// Time between two checks of the shards.

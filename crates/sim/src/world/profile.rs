@@ -3,7 +3,7 @@
 
 use quorate_types::{SplitMix64, limits};
 
-use super::MILLI;
+use super::units::MILLI;
 use crate::observation::FaultKind;
 
 /// How far clocks stray.

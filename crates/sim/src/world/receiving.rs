@@ -7,12 +7,13 @@ use std::rc::Rc;
 
 use quorate_types::{LogId, Mutant, ReplicaId, ShardId, Term};
 
+use super::World;
 use super::apply::ApplyWork;
 use super::data_store::{Space, SpaceId};
 use super::network::LANE_SNAPSHOT;
 use super::schedule::{Freight, Happening};
 use super::transfers::{Chunk, View};
-use super::{MILLI, SECOND, World};
+use super::units::{MILLI, SECOND};
 use crate::observation::Observation;
 
 /// A transfer of which nothing has arrived for this long is given up.

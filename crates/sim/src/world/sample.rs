@@ -6,7 +6,8 @@ use quorate_types::{ReplicaId, ShardId, Term};
 
 use super::node::number_of;
 use super::schedule::Happening;
-use super::{Clocks, MILLI, SECOND, World};
+use super::units::{MILLI, SECOND};
+use super::{Clocks, World};
 use crate::observation::{Memory, NodeMemory, Observation, SimTime};
 
 impl World {

@@ -3,10 +3,11 @@
 use quorate_host::{Event, ShardPurge};
 use quorate_types::{Index, Mutant, ReplicaId, ShardId};
 
+use super::World;
 use super::log_disk::{DiskTurn, Done, Part, ReplicaEnd};
 use super::log_replica::Stored;
 use super::schedule::Happening;
-use super::{MILLI, SECOND, World};
+use super::units::{MILLI, SECOND};
 use crate::observation::{FaultKind, Observation, why};
 
 impl World {

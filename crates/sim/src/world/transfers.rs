@@ -15,11 +15,12 @@ use quorate_machine::AppliedRecord;
 use quorate_raft::{Role, SnapshotOutcome};
 use quorate_types::{ReplicaId, ShardId, Term};
 
+use super::World;
 use super::network::LANE_SNAPSHOT;
 use super::node::{Node, node_id, number_of};
 use super::receiving::{ChunkAnswer, ChunkVerdict};
 use super::schedule::{Freight, Happening};
-use super::{SECOND, World};
+use super::units::SECOND;
 use crate::observation::{FaultKind, Observation};
 
 /// A chunk that is not answered in this time is sent again.

@@ -3,6 +3,7 @@
 use quorate_host::{Event, ShardFetch, ShardLoss, ShardPurge, ShardWrite, Turn};
 use quorate_types::{Monotonic, ReplicaId, ShardId};
 
+use super::World;
 use super::apply::ApplyWork;
 use super::log_disk::{DiskTurn, LogUnit, ReplicaWrite};
 use super::log_replica::Damaged;
@@ -10,7 +11,7 @@ use super::network::LANE_CONTROL;
 use super::node::{Node, number_of};
 use super::receiving::Receiving;
 use super::schedule::{Freight, Happening};
-use super::{MILLI, World};
+use super::units::MILLI;
 use crate::observation::{Observation, why};
 
 impl World {
