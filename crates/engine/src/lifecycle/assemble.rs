@@ -173,7 +173,7 @@ pub(super) fn assemble(settings: Settings, parts: Parts) -> Result<Running, Open
         runtime.handle().clone(),
     );
     // Before the first caller: a start on a disk without room takes no writes.
-    disk_watch.look();
+    disk_watch.begin();
     let running = Running::new(components, Arc::clone(&inbound), &shared, runtime);
     let queues = shared.queues.clone();
     start_threads(&running, &settings, shared, replicas)?;

@@ -53,7 +53,10 @@ impl Reads {
             }
             if route.is_ended() {
                 // The replica here was given up: the others answer.
-                around = self.dispatch.route_by_id(route.shard)?;
+                // By the version that the caller chose its keys by (RULE 1).
+                let descriptor_version = route.descriptor_version;
+                let others = self.dispatch.route_by_id(route.shard)?;
+                around = Route { descriptor_version, ..others };
                 route = &around;
             }
             let outcome = match self.try_read(route, request, level, &retry).await {

@@ -233,8 +233,10 @@ fn take_request(to: &Targets, from: NodeId, id: u64, payload: &Bytes) -> Option<
             None
         }
         RequestKind::DiskRoom => {
-            let level = to.dispatch.state().disk.level();
-            Some(codec::room_outcome(level == DiskLevel::Roomy))
+            let state = to.dispatch.state();
+            // A node that can't lead has no room for leaderships either.
+            let is_fit = !to.dispatch.is_stopped() && !state.stalls.disk() && !state.stalls.apply();
+            Some(codec::room_outcome(is_fit && state.disk.level() == DiskLevel::Roomy))
         }
         RequestKind::Write | RequestKind::WriteWithProgress => {
             if check_command_size(&request.body).is_err() {

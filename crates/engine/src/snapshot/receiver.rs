@@ -179,7 +179,14 @@ impl<'a> Receiving<'a> {
             }
             !parts.state.shutdown.has_begun()
         };
-        match incoming.take(&self.parts.data, part, &mut meanwhile) {
+        let taken = incoming.take(&self.parts.data, part, &mut meanwhile);
+        // Parts of the others may have come while this one was worked on for long.
+        let spent = clock::now().since(now);
+        if spent >= NEWS {
+            self.incoming.values_mut().for_each(|it| it.heard = it.heard + spent);
+        }
+        let incoming = self.incoming.get_mut(&shard).expect("it is still there");
+        match taken {
             Ok(is_last) => {
                 let next = incoming.next;
                 self.parts.state.counters.snapshot_bytes_received.add(bytes);

@@ -94,9 +94,12 @@ impl Transfers {
         receiving.values().map(|it| it.bytes_total.saturating_sub(it.bytes_done)).sum()
     }
 
-    /// Whether this node sends a snapshot of `shard`.
+    /// Whether this node sends a snapshot of `shard` whose receiver has taken a part of it.
     pub(crate) fn is_sent(&self, shard: ShardId) -> bool {
-        self.is_wanted() && self.sending.lock().keys().any(|(sent, _)| *sent == shard)
+        let is_on_its_way = |((sent, _), progress): (&(ShardId, ReplicaId), &TransferProgress)| {
+            *sent == shard && progress.bytes_done > 0
+        };
+        self.is_wanted() && self.sending.lock().iter().any(is_on_its_way)
     }
 
     /// Whether any follower waits for a snapshot of this node.

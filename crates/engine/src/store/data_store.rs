@@ -35,6 +35,10 @@ pub(crate) use rocksdb::Error as DataError;
 /// moving them from there into the store copies nothing.
 const INCOMING: &str = "incoming";
 
+/// Bytes of tables that one merge below the first level takes in: what the floor of the disk is derived
+/// from. RocksDB's own bound is three times as high.
+const MERGE_BYTES_MAX: u64 = 512 << 20;
+
 /// Sizes of the data store, for status and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DataStatistics {
@@ -123,6 +127,10 @@ impl DataStore {
         let mut options = Options::default();
         options.create_if_missing(may_be_new);
         options.set_write_buffer_size(limits::DATA_MEMTABLE_BYTES);
+        // Until the node has looked at the room on its disk: a merge that begins with the opening would
+        // fill a disk that is nearly full, and so would each further start.
+        options.set_disable_auto_compactions(true);
+        options.set_max_compaction_bytes(MERGE_BYTES_MAX);
         options.set_max_write_buffer_number(4);
         options.set_max_background_jobs(2);
         options.set_compression_type(DBCompressionType::Lz4);
@@ -323,7 +331,8 @@ impl DataStore {
     }
 
     /// Whether RocksDB may begin to merge tables by itself. A merge writes its result before it deletes
-    /// its input, so on a disk without room none is begun; one that runs goes on.
+    /// its input, so on a disk without room none is begun; one that runs goes on. A store that was just
+    /// opened merges nothing.
     pub(crate) fn let_merge(&self, may_merge: bool) {
         let value = if may_merge { "false" } else { "true" };
         if let Err(error) = self.db.set_options(&[("disable_auto_compactions", value)]) {

@@ -45,8 +45,14 @@ impl DiskWatch {
         }
     }
 
+    /// The first look, which lets the data store merge tables if there is room.
+    pub(crate) fn begin(&self) {
+        self.look();
+        self.data.let_merge(self.dispatch.state().disk.level() == DiskLevel::Roomy);
+    }
+
     /// Finds out how much room there is.
-    pub(crate) fn look(&self) {
+    fn look(&self) {
         match self.resources.room() {
             Ok(room) => self.judge(room),
             // What was found last still counts.

@@ -109,6 +109,14 @@ async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Ve
     let unknown = replies.iter().find(|reply| is_unknown(reply));
     let failed = unknown.or_else(|| replies.iter().find(|r| matches!(r, Reply::Error(_))));
     match failed {
+        Some(Reply::Error(text))
+            if unknown.is_none() && replies.iter().any(|r| !matches!(r, Reply::Error(_))) =>
+        {
+            // Refused on its own, this error says that nothing happened.
+            Err(Reply::Error(
+                format!("ERR a part was written, and the rest was not: {text}").into(),
+            ))
+        }
         Some(error) => Err(error.clone()),
         None => Ok(replies),
     }
