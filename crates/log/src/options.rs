@@ -14,7 +14,7 @@ const MEMTABLE_BYTES: usize = 2 * limits::DATA_MEMTABLE_BYTES;
 const MEMTABLES_BYTES_MAX: usize = 256 << 20;
 /// Bytes of write-ahead log before the family that holds the oldest file is flushed. Bounds what
 /// a start has to replay, and the disk space of a log whose runs are purged at once.
-const WAL_BYTES_MAX: u64 = 384 << 20;
+const WAL_BYTES_MAX: u64 = 256 << 20;
 /// Table files held open. Sockets need descriptors, too, and the usual limit is 1,024.
 const OPEN_FILES_MAX: i32 = 512;
 

@@ -133,6 +133,9 @@ impl DataStore {
         options.set_max_compaction_bytes(MERGE_BYTES_MAX);
         options.set_max_write_buffer_number(4);
         options.set_max_background_jobs(2);
+        // Each table that waits to be merged may be overwritten already. At RocksDB's four, a small
+        // set of keys that is overwritten takes five times its size.
+        options.set_level_zero_file_num_compaction_trigger(3);
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_bytes_per_sync(1 << 20);
         options.set_keep_log_file_num(2);
