@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod link;
+pub mod plot;
 pub mod power_loss;
 pub mod process;
 

@@ -65,6 +65,12 @@ impl NodeProcess {
         (NodeProcess { name: name.to_owned(), child, output: output.to_owned() }, reader)
     }
 
+    /// The id that the system gave it.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it as a power cut would, except that the page cache survives.
     ///
     /// # Panics

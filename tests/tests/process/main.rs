@@ -12,6 +12,7 @@
 
 mod apart;
 mod command_line;
+mod endless;
 mod foreign;
 mod kills;
 mod linearizable;
