@@ -164,9 +164,10 @@ pub const CLIENT_CONNECTION_BYTES_MAX: usize = 17 << 20;
 pub const STREAMS_MAX: u32 = 1_024;
 
 /// Bytes of applied entries that one node keeps in its log for followers that are away; one that is
-/// away for longer gets a snapshot. Half of what the log's memtables hold, so that most of it is
-/// purged before it reaches a table.
-pub const LOG_KEPT_BYTES_MAX: u64 = 128 << 20;
+/// away for longer gets a snapshot. A quarter of what the log's memtables hold, so that most of it is
+/// purged before it reaches a table, and so little that a node's directory stays below a gigabyte
+/// beside a small amount of data.
+pub const LOG_KEPT_BYTES_MAX: u64 = 64 << 20;
 /// Bytes that the log of one node holds before it is purged beyond what followers that keep up still
 /// need: they get snapshots instead.
 pub const LOG_HELD_BYTES_MAX: u64 = 512 << 20;

@@ -14,8 +14,8 @@ use quorate_tests::process::{ProcessCluster, VALUE_BYTES, assert_filled, fill, n
 use crate::{CLUSTER, environment, turn};
 
 const KEYS: u64 = 20_000;
-/// What no directory may have at any time: a GiB.
-const DIRECTORY_BYTES_MAX: u64 = 1 << 30;
+/// What no directory may have at any time.
+const DIRECTORY_BYTES_MAX: u64 = 1_000_000_000;
 /// Unless the environment sets it.
 const SECONDS: u64 = 600;
 /// Pause between two samples.

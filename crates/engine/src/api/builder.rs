@@ -116,7 +116,7 @@ impl EngineBuilder {
 
     /// Bytes of applied entries that the node's log keeps for followers that were away, and for
     /// [`committed_entries`](crate::Engine::committed_entries). A follower that needs older ones
-    /// gets a snapshot. Default 128 MiB.
+    /// gets a snapshot. Default 64 MiB.
     pub fn log_kept_bytes_max(mut self, bytes: u64) -> Self {
         self.settings.log_kept_bytes_max = bytes;
         self

@@ -26,7 +26,8 @@ use crate::worker::snapshots::SendTask;
 
 /// A part that is not answered in this time is sent again.
 const RESEND: Duration = Duration::from_secs(1);
-/// Pause before the applied state is looked at again that is older than the follower needs.
+/// Pause before the next look at what soon changes: an applied state that is older than the follower
+/// needs, or a lane that is full.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Everything the thread works with.
@@ -300,7 +301,10 @@ impl<'a> Sending<'a> {
             transfer.due = now + RESEND;
             let (node, part) = (transfer.wanted.node, transfer.part.clone());
             let sent = self.parts.transport.send_snapshot_part(node, part);
-            // A lane that is full is no event: the part is sent when others have arrived.
+            // A lane that is full is no event: the parts of others leave it in milliseconds.
+            if sent == Err(SendError::Full) {
+                transfer.due = now + LOOK_AGAIN;
+            }
             let is_cut_off = matches!(sent, Err(SendError::Unreachable));
             if is_cut_off && !transfer.is_cut_off {
                 let shard = transfer.wanted.shard;

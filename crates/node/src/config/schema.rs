@@ -25,7 +25,7 @@ pub(super) const ROOT: Schema = Schema {
         key("node", "1"),
         key("directory", "\"data/node-1\""),
         key("disk_floor_mib", "896"),
-        key("log_kept_mib", "128"),
+        key("log_kept_mib", "64"),
         key("certificates", ""),
         key("nodes", ""),
         key("bootstrap", ""),
