@@ -97,7 +97,7 @@ impl LogStore {
     ///
     /// # Errors
     /// [`LogOpenError`]. Damage to a single replica is not an error of the directory: it is
-    /// reported in [`RecoveredReplica::damaged`].
+    /// reported in [`RecoveredReplica::damaged`](crate::RecoveredReplica::damaged).
     pub fn open(
         dir: &Path,
         cluster: ClusterId,
