@@ -105,6 +105,11 @@ async fn write_scattered(engine: &Engine, writes: Vec<SingleWrite>) -> Result<Ve
         })
         .collect();
     let replies: Vec<Reply> = run_all(tasks, SCATTER_WIDTH).await.into_iter().flatten().collect();
+    whole(replies)
+}
+
+/// The replies of a command's parts, or the error that tells how it ended if a part has failed.
+fn whole(replies: Vec<Reply>) -> Result<Vec<Reply>, Reply> {
     // An unknown outcome is reported before a definite failure: the caller must know of it.
     let unknown = replies.iter().find(|reply| is_unknown(reply));
     let failed = unknown.or_else(|| replies.iter().find(|r| matches!(r, Reply::Error(_))));
@@ -381,5 +386,22 @@ mod tests {
         let of_a = groups.iter().find(|group| group.contains(&writes[0])).expect("kept");
         assert_eq!(of_a, &[writes[0].clone(), writes[2].clone()]);
         assert_eq!(groups.len(), 4, "the big ones are apart");
+    }
+
+    /// Goal: a client that reads "it did not happen" may rely on it. Method: parts that were all
+    /// refused, some of them, and some with an unknown outcome.
+    #[test]
+    fn a_part_that_was_written_is_told() {
+        let (written, unknown) = (Reply::Status("OK"), Reply::Error(format!("{UNKNOWN}x").into()));
+        let refused = Reply::Error("MISCONF no room".into());
+        assert_eq!(whole(vec![written.clone(); 2]), Ok(vec![written.clone(); 2]));
+        assert_eq!(whole(vec![refused.clone(); 2]), Err(refused.clone()));
+        assert_eq!(
+            whole(vec![written.clone(), refused.clone()]),
+            Err(Reply::Error(
+                "ERR a part was written, and the rest was not: MISCONF no room".into()
+            ))
+        );
+        assert_eq!(whole(vec![written, refused, unknown.clone()]), Err(unknown));
     }
 }
