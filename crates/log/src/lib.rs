@@ -23,7 +23,9 @@
 //! - The first index and the bytes of every stored run are in memory: a purge reads nothing, and
 //!   [`LogStore::held`] and its like tell at any time how much is stored.
 //! - A torn tail of the write-ahead log was never acknowledged and is dropped, even one with a hole
-//!   instead of an early end; a directory with any other damage in that log is refused (RULE 9).
+//!   instead of an early end; a directory with any other damage in that log is refused (RULE 9). So
+//!   is, for any RocksDB, what a power cut left of the last change to its list of files
+//!   ([`mend_manifest`]).
 //!
 //! ```
 //! use quorate_log::{LogOptions, LogStore, NewReplica, ShardWrite, TurnWrite};
@@ -75,8 +77,10 @@ mod error;
 mod families;
 mod first_fault;
 mod held;
+mod journal;
 mod keys;
 mod latch;
+mod manifest_repair;
 mod notes;
 mod open;
 mod options;
@@ -98,6 +102,7 @@ pub use directory::{holds_database, make_durably};
 pub use error::{CreateError, Holder, LogFault, LogOpenError, LogReadError};
 pub use first_fault::FirstFault;
 pub use held::HeldLog;
+pub use manifest_repair::{ManifestError, mend_manifest};
 pub use options::{LogOptions, SyncMode, WriteHook};
 pub use record::Identity;
 pub use recovery::{RecoveredReplica, Recovery};

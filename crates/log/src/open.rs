@@ -14,15 +14,17 @@ use quorate_types::{ClusterId, NodeId, NodeInstance, ReplicaId, ShardId, StoreId
 use crate::directory::make_durably;
 use crate::error::LogOpenError;
 use crate::families::{Families, RECORDS_FAMILY};
+use crate::journal::{Damage, Journal};
 use crate::keys::RecordKey;
 use crate::latch::Latch;
+use crate::manifest_repair::{ManifestError, mend_manifest};
 use crate::options::LogOptions;
 use crate::record::{
     FORMAT, Family, RecordError, ReplicaRecord, decode_damage, decode_hard_state, decode_identity,
     decode_instance, decode_u32, decode_u64, unseal,
 };
 use crate::settings::{self, Db};
-use crate::wal_repair::{Damage, NewestFile};
+use crate::wal_repair;
 
 /// Every record of a directory, decoded.
 #[derive(Debug, Default)]
@@ -59,6 +61,7 @@ pub(crate) fn open(
     latch: Arc<Latch>,
 ) -> Result<Opened, LogOpenError> {
     let fresh = prepare(dir)?;
+    mend_manifest(dir).map_err(|error| manifest_refusal(dir, error))?;
     let mut database = settings::database(options, latch);
     database.create_if_missing(fresh);
     let names = if fresh {
@@ -95,18 +98,27 @@ pub(crate) fn damaged(dir: &Path, what: impl Into<String>) -> LogOpenError {
 
 /// The newest file of the write-ahead log. Read before RocksDB opens it: RocksDB takes some damage
 /// for the end of the file, and would silently skip what follows.
-fn inspect_newest(dir: &Path) -> Result<Option<NewestFile>, LogOpenError> {
-    let newest = NewestFile::inspect(dir)
+fn inspect_newest(dir: &Path) -> Result<Option<Journal>, LogOpenError> {
+    let newest = wal_repair::inspect_newest(dir)
         .map_err(|source| LogOpenError::Directory { dir: dir.to_owned(), source })?;
-    if let Some(NewestFile {
-        path, damage: Some(Damage { at, follower: Some(follower) }), ..
-    }) = &newest
+    if let Some(Journal { path, damage: Some(Damage { at, follower: Some(follower) }), .. }) =
+        &newest
     {
         let path = path.display();
         let what = format!("{path}: the record at {at} is unreadable, and another at {follower}");
         return Err(damaged(dir, format!("{what} shows that it was synced")));
     }
     Ok(newest)
+}
+
+/// What an unmended manifest means.
+fn manifest_refusal(dir: &Path, error: ManifestError) -> LogOpenError {
+    let dir = dir.to_owned();
+    match error {
+        ManifestError::InUse(holder) => LogOpenError::InUse { dir, holder },
+        ManifestError::Damaged { what } => LogOpenError::Damaged { dir, what },
+        ManifestError::Io(source) => LogOpenError::Directory { dir, source },
+    }
 }
 
 /// Makes `dir` if it is missing. True if it never held a RocksDB.

@@ -26,14 +26,15 @@ const CUTS_MIN: usize = 400;
 /// Set for a child whose log does not wait for the disk.
 const UNSYNCED: &str = "QUORATE_POWER_UNSYNCED";
 
-/// One family for all shards but the first. Only starts write tables, and too few to be compacted: a
-/// manifest that a power loss leaves with a hole is refused, and not what this is about.
+/// One family for all shards but the first. Memtables are small, so that tables are written and merged
+/// on the way.
 pub(crate) fn open(log: &Path) -> anyhow::Result<(LogStore, Recovery)> {
     let is_unsynced = std::env::var_os(UNSYNCED).is_some();
     let options = LogOptions {
         sync: if is_unsynced { SyncMode::UnsafeNoSync } else { SyncMode::Sync },
         families_dedicated_max: 1,
         families_pooled: 1,
+        memtable_bytes: 64 << 10,
         ..LogOptions::default()
     };
     Ok(LogStore::open(log, ClusterId(1), NodeId(1), StoreId(1), options)?)

@@ -11,7 +11,7 @@ use quorate_log::{
 use quorate_raft::{EntryKind, HardState, Install, Member, Membership, Run, RunDraft, Write};
 use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, SpaceId, Term, WriteNumber};
 
-pub(crate) const ROUNDS: usize = 6;
+pub(crate) const ROUNDS: usize = 8;
 /// Changes of one round, each of which is one batch.
 pub(crate) const STEPS: usize = 9;
 /// The shards of a round.

@@ -116,7 +116,7 @@ struct Repairs;
 
 impl<S: tracing::Subscriber> Layer<S> for Repairs {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let repairs = event.metadata().target() == "quorate_log::wal_repair";
+        let repairs = event.metadata().target() == "quorate_log::journal";
         REPAIRED.fetch_add(usize::from(repairs), Ordering::Relaxed);
     }
 }

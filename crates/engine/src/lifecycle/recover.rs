@@ -225,6 +225,7 @@ fn open_data(
         what: format!("making the directory {}", directory.display()),
         cause,
     })?;
+    quorate_log::mend_manifest(directory).map_err(|error| OpenFault::Data(error.to_string()))?;
     // The log has the other third: it is rarely read from tables.
     let open_files_max = settings.table_files_max / 3 * 2;
     DataStore::open_bounded(directory, may_be_new, open_files_max)

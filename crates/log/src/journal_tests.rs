@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// A file as RocksDB writes it: each record in as many fragments as its blocks demand.
-fn file(records: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
+pub(crate) fn file(records: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut starts) = (Vec::new(), Vec::new());
     for record in records {
         let mut rest = *record;
@@ -45,7 +45,7 @@ fn scan(bytes: &[u8]) -> Option<Damage> {
 }
 
 /// Bytes without zeroes, so that every hole shows.
-fn record(length: usize, seed: u8) -> Vec<u8> {
+pub(crate) fn record(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed) | 1).collect()
 }
 
