@@ -28,6 +28,7 @@ soak:
     QUORATE_POWER_ROUNDS=100 cargo test --release -p quorate-tests --test power_loss -- --nocapture
     QUORATE_SNAPSHOT_CUTS=1500 cargo test --release -p quorate-tests --test snapshot_power_loss -- --nocapture
     QUORATE_CHAOS_SECONDS=600 QUORATE_SNAPSHOT_MIB=1024 cargo test --release -p quorate-tests --test process -- --nocapture
+    cargo test --release -p quorate-tests --test process -- --ignored rejoin --nocapture
     scripts/overwrites 600
 
 # One seed of the simulated world.

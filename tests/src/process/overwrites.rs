@@ -155,6 +155,12 @@ impl Overwrites {
         .await;
     }
 
+    /// How many writes were acknowledged so far, in all phases.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        self.shared.took_us.lock().iter().map(Vec::len).sum()
+    }
+
     /// Ends the writers. Returns the version of each key, and how long the writes of each phase took,
     /// ascending, in microseconds.
     ///

@@ -14,6 +14,7 @@ mod apart;
 mod command_line;
 mod endless;
 mod foreign;
+mod full_disks;
 mod kills;
 mod linearizable;
 mod logging;
@@ -22,6 +23,7 @@ mod operations;
 mod outage;
 mod pause;
 mod refused;
+mod rejoin;
 mod snapshot;
 mod stop;
 

@@ -34,7 +34,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// on; five broken connections on the way cost no more than the parts that were under way, and the
 /// node then has exactly what was acknowledged. Method: its datagrams pass through the test's own
 /// sockets, which stop after a sixth of the data each. How long the load's writes take is printed
-/// with and without the snapshot.
+/// with and without the snapshot; with more data than usual, 99 of 100 must take at most half as long
+/// again with it.
 ///
 /// `QUORATE_SNAPSHOT_MIB` sets how much data there is.
 #[tokio::test(flavor = "multi_thread")]
@@ -89,6 +90,11 @@ async fn a_snapshot_goes_on_over_broken_connections() {
     let phases = ["all up", "away, filling", "away", "snapshot", "caught up"];
     for (name, took) in phases.iter().zip(&took) {
         println!("{name}: {} writes, {}", took.len(), percentiles(took));
+    }
+    // Few writes over a moment show nothing, and a test among others shares its cores.
+    if data_mib > DATA_MIB {
+        let (without, with) = (percentile(&took[0], 99), percentile(&took[3], 99));
+        assert!(with * 2 <= without * 3, "p99 {with} us with the snapshot, {without} us without");
     }
     cluster.wait_caught_up(NodeId(1)).await;
 
@@ -161,7 +167,11 @@ async fn counter(cluster: &ProcessCluster, node: NodeId, name: &str) -> Result<u
 
 /// Of times in ascending order.
 fn percentiles(took_us: &[u64]) -> String {
-    let at = |percent: usize| took_us.get(took_us.len() * percent / 100).copied().unwrap_or(0);
     let max = took_us.last().copied().unwrap_or(0);
-    format!("p50 {} us, p99 {} us, max {max} us", at(50), at(99))
+    let (p50, p99) = (percentile(took_us, 50), percentile(took_us, 99));
+    format!("p50 {p50} us, p99 {p99} us, max {max} us")
+}
+
+fn percentile(took_us: &[u64], percent: usize) -> u64 {
+    took_us.get(took_us.len() * percent / 100).copied().unwrap_or(0)
 }
