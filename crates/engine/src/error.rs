@@ -109,15 +109,16 @@ pub enum Refusal {
     #[error("the command is not known to every node's version; upgrade all nodes, then try again")]
     UnknownCommand,
     /// The disk of the leader's node is below its floor, and no replica on a node with more room could
-    /// take over. Reads are served. Writes are taken again as soon as some space is free.
+    /// take over; or so many other nodes are below half of theirs that no majority would store the write.
+    /// Reads are served. Writes are taken again as soon as some space is free.
     #[error(
-        "node {node}, which leads shard {shard}, takes no writes: its disk has {low}; free some there, \
+        "node {node}, which holds shard {shard}, takes no writes: its disk has {low}; free some there, \
          then try again"
     )]
     DiskLow {
         /// The shard.
         shard: ShardId,
-        /// The leader's node.
+        /// The leader's node, or one of the others.
         node: NodeId,
         /// How much room it has.
         low: DiskLow,

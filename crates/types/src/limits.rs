@@ -298,6 +298,8 @@ pub const DISK_FLOOR_RISE_BYTES: u64 = DATA_MEMTABLE_BYTES as u64;
 pub const DISK_FLOOR_BYTES_MIN: u64 = DISK_FLOOR_HARD_DIVISOR * DISK_FREE_START_BYTES;
 /// How often a node looks how much room its disk has. A fast disk takes about a memtable in this time.
 pub const DISK_FLOOR_LOOK: Duration = Duration::from_millis(1_000);
+/// How long it counts that a node has said that its disk is spent. It says so with each look.
+pub const DISK_SPENT_COUNTS: Duration = Duration::from_millis(3_500);
 /// Free bytes that a start needs in addition to a copy of what it replays: new files of both stores,
 /// with what RocksDB allocates ahead for them. A start with less would fail after it had made some of
 /// them, and each further start would take a little more.

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use quorate_types::{NodeId, ShardId, limits};
 use tokio::task::JoinSet;
 
-use crate::peer::codec::{PeerRequest, RequestKind, says_room};
+use crate::error::DiskLow;
+use crate::peer::codec::{PeerRequest, RequestKind, encode_spent, says_room};
 use crate::peer::forwarder::PendingRequest;
 use crate::request::dispatch::Dispatch;
 
@@ -31,6 +32,24 @@ impl Dispatch {
         let moves = led.iter().filter_map(|s| Some((s, self.target(s, round, may_lead)?)));
         for (shard, target) in moves.take(MOVES_MAX) {
             self.begin_transfer(shard.shard, shard.version(), target);
+        }
+    }
+
+    /// Tells the other members of the shards here that this node's disk is spent, or is not any longer. A
+    /// message that is lost is made good with the next look, or by the other's clock.
+    pub(crate) fn tell_spent(&self, low: Option<DiskLow>) {
+        let all = self.shards().all();
+        let members = all.iter().flat_map(|shard| shard.descriptor().members);
+        let nodes: BTreeSet<NodeId> = members.map(|member| member.node).collect();
+        let request = PeerRequest {
+            kind: RequestKind::DiskSpent,
+            shard: ShardId(0),
+            descriptor_version: 0,
+            body: encode_spent(low),
+        };
+        for node in nodes.into_iter().filter(|node| *node != self.node()) {
+            // Nobody waits for the answer.
+            drop(self.send_request(node, &request, None));
         }
     }
 

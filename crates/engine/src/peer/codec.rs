@@ -53,6 +53,9 @@ pub(crate) enum RequestKind {
     DataBytes,
     /// Tell whether the node's disk has room for writes; shard, version and body mean nothing.
     DiskRoom,
+    /// Know that the requester's disk is spent, if the body has its figures, or is not any longer, if the
+    /// body is empty; shard and version mean nothing.
+    DiskSpent,
 }
 
 /// A message that answers a request.
@@ -96,6 +99,7 @@ pub(crate) fn encode_request(request: &PeerRequest) -> Bytes {
         RequestKind::TransferLeader => 7,
         RequestKind::DataBytes => 8,
         RequestKind::DiskRoom => 9,
+        RequestKind::DiskSpent => 10,
     });
     bytes.extend_from_slice(&request.shard.0.to_le_bytes());
     bytes.extend_from_slice(&request.descriptor_version.to_le_bytes());
@@ -117,6 +121,7 @@ pub(crate) fn decode_request(bytes: &Bytes) -> Result<PeerRequest, ForwardError>
         7 => RequestKind::TransferLeader,
         8 => RequestKind::DataBytes,
         9 => RequestKind::DiskRoom,
+        10 => RequestKind::DiskSpent,
         _ => return Err(ForwardError("unknown kind of request")),
     };
     Ok(PeerRequest {
@@ -174,6 +179,23 @@ pub(crate) fn room_outcome(has_room: bool) -> Outcome {
 }
 
 /// True if `outcome` is the answer of a node whose disk has room for writes.
+/// The body of `DiskSpent`: free and needed bytes, u64 each, or nothing.
+pub(crate) fn encode_spent(low: Option<DiskLow>) -> Bytes {
+    let figures = |low: DiskLow| {
+        [low.free_bytes.to_le_bytes(), low.needed_bytes.to_le_bytes()].concat().into()
+    };
+    low.map_or_else(Bytes::new, figures)
+}
+
+/// Reads what [`encode_spent`] wrote.
+pub(crate) fn decode_spent(body: &[u8]) -> Result<Option<DiskLow>, ForwardError> {
+    match body.len() {
+        0 => Ok(None),
+        16 => Ok(Some(DiskLow { free_bytes: u64_at(body, 0), needed_bytes: u64_at(body, 8) })),
+        _ => Err(ForwardError("figures of a disk that are no two numbers")),
+    }
+}
+
 pub(crate) fn says_room(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Reply(told) if told.as_ref() == ROOM)
 }
@@ -356,6 +378,11 @@ mod tests {
             assert!(decode_reply(&Bytes::from(bytes.clone()).slice(..cut)).is_err(), "{cut}");
         }
         assert!(decode_reply(&[&[19], &figures[..], &[2]].concat().into()).is_err());
+        let low = DiskLow { free_bytes: 260, needed_bytes: 1 << 40 };
+        for low in [None, Some(low)] {
+            assert_eq!(decode_spent(&encode_spent(low)), Ok(low));
+        }
+        assert!(decode_spent(&[1; 15]).is_err());
         assert!(says_room(&room_outcome(true)) && !says_room(&room_outcome(false)));
         assert!(!says_room(&Outcome::Malformed), "an older version's answer");
     }
@@ -383,6 +410,7 @@ mod tests {
             (RequestKind::TransferLeader, 7),
             (RequestKind::DataBytes, 8),
             (RequestKind::DiskRoom, 9),
+            (RequestKind::DiskSpent, 10),
         ] {
             let other = PeerRequest { kind, ..asks.clone() };
             assert_eq!(encode_request(&other)[0], byte);

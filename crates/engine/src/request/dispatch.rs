@@ -16,6 +16,7 @@ use crate::error::{Invalid, Refusal};
 use crate::peer::codec::{PeerRequest, RequestKind};
 use crate::peer::forwarder::{Forwarder, NotSent, PendingRequest};
 use crate::request::route::Route;
+use crate::state::clock;
 use crate::state::counters::Counters;
 use crate::state::engine_state::EngineState;
 use crate::state::shards::{DamagedReplica, LocalShard, Shards};
@@ -104,7 +105,7 @@ impl Dispatch {
     fn check_disk(&self, shard: &LocalShard) -> Result<(), Outcome> {
         let disk = &self.0.state.disk;
         let Some(low) = disk.low() else {
-            return Ok(());
+            return self.check_peers_disks(shard);
         };
         let is_spared = shard.shard == META_SHARD && !disk.is_spent();
         if is_spared || shard.leader() != Some(self.node()) {
@@ -113,6 +114,21 @@ impl Dispatch {
         let members = shard.descriptor().members;
         let is_relieved = disk.is_relieved(members.iter().map(|member| member.node));
         Err(Outcome::DiskLow { node: self.node(), low, is_relieved })
+    }
+
+    /// Refuses a write of a shard that is led here, if so many members have said that they take no entries
+    /// that it could not be committed.
+    fn check_peers_disks(&self, shard: &LocalShard) -> Result<(), Outcome> {
+        let peers = &self.0.state.spent_peers;
+        if !peers.has_some() || shard.leader() != Some(self.node()) {
+            return Ok(());
+        }
+        let members = shard.descriptor().members;
+        let nodes = members.iter().map(|member| member.node);
+        match peers.without_majority(clock::now(), nodes) {
+            None => Ok(()),
+            Some((node, low)) => Err(Outcome::DiskLow { node, low, is_relieved: false }),
+        }
     }
 
     /// Ends a replica whose stored bytes are not what was written.

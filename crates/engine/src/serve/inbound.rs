@@ -21,6 +21,7 @@ use crate::peer::replies::send_replies;
 use crate::request::dispatch::{Dispatch, check_command_size};
 use crate::serve::peer_service::PeerService;
 use crate::snapshot::part::is_answer;
+use crate::state::clock;
 use crate::state::disk_floor::DiskLevel;
 use crate::state::fatal::Fatal;
 use crate::state::tasks::spawn_guarded;
@@ -238,6 +239,16 @@ fn take_request(to: &Targets, from: NodeId, id: u64, payload: &Bytes) -> Option<
             let is_fit = !to.dispatch.is_stopped() && !state.stalls.disk() && !state.stalls.apply();
             Some(codec::room_outcome(is_fit && state.disk.level() == DiskLevel::Roomy))
         }
+        RequestKind::DiskSpent => Some(match codec::decode_spent(&request.body) {
+            Ok(low) => {
+                to.dispatch.state().spent_peers.note(clock::now(), from, low);
+                Outcome::Reply(Bytes::new())
+            }
+            Err(error) => {
+                tracing::warn!(node = %from, %error, "what a node says of its disk can't be read");
+                Outcome::Malformed
+            }
+        }),
         RequestKind::Write | RequestKind::WriteWithProgress => {
             if check_command_size(&request.body).is_err() {
                 return Some(Outcome::Malformed);

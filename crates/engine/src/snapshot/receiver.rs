@@ -163,6 +163,12 @@ impl<'a> Receiving<'a> {
         if number != incoming.next || matches!(incoming.stage, Stage::Installing) {
             return Some(Verdict::Next(incoming.next));
         }
+        // There was room when it began. What has arrived is given back: entries need what is left more.
+        if self.parts.state.disk.is_spent() {
+            let why = "the disk is spent".to_owned();
+            self.discard(shard, to, &why);
+            return Some(Verdict::Refused(why));
+        }
         let bytes = part.pairs.len() as u64;
         // Senders hear of this node while it reads a large snapshot back.
         let next = Verdict::Next(number + 1);

@@ -7,6 +7,7 @@ use crate::state::disk_floor::DiskFloor;
 use crate::state::fatal::Fatal;
 use crate::state::shards::Shards;
 use crate::state::shutdown::Shutdown;
+use crate::state::spent_peers::SpentPeers;
 use crate::state::stall::Stalls;
 use crate::state::transfers::Transfers;
 
@@ -20,6 +21,8 @@ pub(crate) struct EngineState {
     pub(crate) stalls: Stalls,
     /// Whether the disk has room for writes.
     pub(crate) disk: DiskFloor,
+    /// The other nodes whose disks have none even for entries.
+    pub(crate) spent_peers: SpentPeers,
     /// The snapshots under way.
     pub(crate) transfers: Transfers,
 }
@@ -34,6 +37,7 @@ impl EngineState {
             counters: Counters::default(),
             stalls: Stalls::default(),
             disk,
+            spent_peers: SpentPeers::default(),
             transfers: Transfers::default(),
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod fatal;
 pub(crate) mod position;
 pub(crate) mod shards;
 pub(crate) mod shutdown;
+pub(crate) mod spent_peers;
 pub(crate) mod stall;
 pub(crate) mod tasks;
 pub(crate) mod transfers;

@@ -38,8 +38,13 @@ impl DiskWatch {
         if self.dispatch.is_stopped() {
             return;
         }
+        let disk = &self.dispatch.state().disk;
+        let was_spent = disk.is_spent();
         self.look();
-        if self.dispatch.state().disk.level() > DiskLevel::Roomy {
+        if was_spent || disk.is_spent() {
+            self.dispatch.tell_spent(disk.is_spent().then(|| disk.low()).flatten());
+        }
+        if disk.level() > DiskLevel::Roomy {
             self.runtime.block_on(self.dispatch.hand_to_roomy(self.round));
             self.round += 1;
         }

@@ -19,6 +19,7 @@ use crate::api::engine::Engine;
 use crate::calls::read::ReadLevel;
 use crate::cluster::map::META_SHARD;
 use crate::error::{Refusal, WriteError};
+use crate::state::clock;
 use crate::state::disk_floor::DiskLevel;
 use crate::state::disk_room::Room;
 use crate::status::cluster_status::{ClusterStatus, Health, NodeState, NodeStatus, Reason};
@@ -292,6 +293,41 @@ async fn without_room_anywhere_writes_are_refused_and_nothing_moves() {
         assert_reads(full.engine(node), "after").await;
     }
     cluster_status(full.engine(3), |status| status.health == Health::Healthy).await;
+    full.stop().await;
+}
+
+/// Two of three nodes take no entries: the leader, whose disk has room, refuses at once what could not
+/// be committed, whoever asks, and takes it again by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_refuses_what_no_majority_would_store() {
+    let full = NearlyFull::open(&[(2, 2), (3, 2)]).await;
+    full.wait_levels([DiskLevel::Roomy, DiskLevel::Low, DiskLevel::Low]).await;
+    write_soon(full.engine(1), "before").await;
+    full.let_lead(1, SHARD).await;
+    full.fill();
+    full.wait_levels([DiskLevel::Roomy, DiskLevel::Spent, DiskLevel::Spent]).await;
+    let spent_peers = &full.engine(1).running.state().spent_peers;
+    let members = || (1..=3).map(NodeId).collect::<Vec<_>>().into_iter();
+    until("both have said so", || {
+        spent_peers.without_majority(clock::now(), members().skip(1)).is_some()
+            && spent_peers.without_majority(clock::now(), members()).is_some()
+    })
+    .await;
+    for node in 1..=3 {
+        let began = Instant::now();
+        let refused = full.engine(node).put(KEY.to_vec(), "during").await;
+        let Err(WriteError::DidNotHappen(Refusal::DiskLow { node: whose, .. })) = &refused else {
+            panic!("through node {node}: {refused:?}");
+        };
+        assert!([2, 3].contains(&whose.0), "{refused:?}");
+        assert!(began.elapsed() < ROUNDS, "{:?}", began.elapsed());
+        assert_reads(full.engine(node), "before").await;
+    }
+    full.free();
+    for node in 1..=3 {
+        write_soon(full.engine(node), "after").await;
+        assert_reads(full.engine(node), "after").await;
+    }
     full.stop().await;
 }
 
