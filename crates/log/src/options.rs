@@ -7,14 +7,15 @@ use quorate_types::limits;
 
 /// Memtable bytes of one family before it is flushed to a table. A run that is purged while still in
 /// its memtable is never written a second time. If one shard is written to alone, its runs are
-/// purged after the data store has flushed, so at least half of a memtable is gone by its flush.
-const MEMTABLE_BYTES: usize = 2 * limits::DATA_MEMTABLE_BYTES;
+/// purged after the data store has flushed, so about half of a memtable is gone by its flush. RocksDB
+/// allocates a file of the write-ahead log a tenth more than this ahead.
+const MEMTABLE_BYTES: usize = limits::DATA_MEMTABLE_BYTES / 4 * 7;
 /// Memtable bytes of all families together. RocksDB begins to flush at seven eighths of it, and by
 /// then the data store has flushed three times.
-const MEMTABLES_BYTES_MAX: usize = 256 << 20;
+const MEMTABLES_BYTES_MAX: usize = 224 << 20;
 /// Bytes of write-ahead log before the family that holds the oldest file is flushed. Bounds what
 /// a start has to replay, and the disk space of a log whose runs are purged at once.
-const WAL_BYTES_MAX: u64 = 256 << 20;
+const WAL_BYTES_MAX: u64 = 224 << 20;
 /// Table files held open. Sockets need descriptors, too, and the usual limit is 1,024.
 const OPEN_FILES_MAX: i32 = 512;
 

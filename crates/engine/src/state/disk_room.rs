@@ -18,6 +18,13 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// The space of the fuller one of the disks that hold the two stores of the node in `directory`: each
+    /// may be a mount of its own.
+    pub(crate) fn of_node(directory: &Path) -> io::Result<Room> {
+        let (log, data) = (Room::of(&directory.join("log"))?, Room::of(&directory.join("data"))?);
+        Ok(if data.free_bytes < log.free_bytes { data } else { log })
+    }
+
     /// The space of the disk that holds `directory`, or will hold it once it is created.
     pub(crate) fn of(directory: &Path) -> io::Result<Room> {
         let there = directory.ancestors().find(|path| path.exists());
@@ -37,7 +44,7 @@ impl Room {
 /// # Errors
 /// [`OpenFault::DiskFull`]. Space that can't be determined is no reason to refuse.
 pub(crate) fn check(directory: &Path) -> Result<(), OpenFault> {
-    let (free_bytes, replayed_bytes) = match (Room::of(directory), replayed_bytes(directory)) {
+    let (free_bytes, replayed_bytes) = match (Room::of_node(directory), replayed_bytes(directory)) {
         (Ok(room), Ok(replayed_bytes)) => (room.free_bytes, replayed_bytes),
         (Err(error), _) | (_, Err(error)) => {
             tracing::warn!(directory = %directory.display(), %error, "room on the disk is not known");
@@ -81,6 +88,31 @@ fn mebibytes(bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: the fuller one of two disks counts, whichever store it holds. Method: a store on a file system
+    /// in memory, on machines that have one.
+    #[test]
+    fn the_fuller_disk_counts() {
+        let elsewhere = match Path::new("/dev/shm") {
+            memory if memory.is_dir() => tempfile::tempdir_in(memory),
+            _ => tempfile::tempdir(),
+        };
+        let elsewhere = elsewhere.expect("a directory");
+        let other = Room::of(elsewhere.path()).expect("found");
+        for store in ["log", "data"] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let own = Room::of(directory.path()).expect("found");
+            assert_eq!(Room::of_node(directory.path()).expect("found").bytes, own.bytes);
+            std::os::unix::fs::symlink(elsewhere.path(), directory.path().join(store))
+                .expect("made");
+            let fuller = if other.free_bytes < own.free_bytes { other } else { own };
+            assert_eq!(
+                Room::of_node(directory.path()).expect("found").bytes,
+                fuller.bytes,
+                "{store}"
+            );
+        }
+    }
 
     /// Goal: a start needs what it replays and some more, also where no directory exists yet. Method:
     /// sparse files; then one that is larger than any disk, which has to be refused with both figures.

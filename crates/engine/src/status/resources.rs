@@ -97,9 +97,9 @@ impl Resources {
         };
     }
 
-    /// The space of the node's disk.
+    /// The space of the node's disk, or of the fuller one of two.
     pub(crate) fn room(&self) -> io::Result<Room> {
-        Room::of(&self.directory)
+        Room::of_node(&self.directory)
     }
 
     /// Whether work that can wait may write `bytes` more: only what callers write may cause the
