@@ -95,6 +95,21 @@ impl ProcessCluster {
         cluster
     }
 
+    /// Gives every node other addresses, and writes all configurations. None may run.
+    ///
+    /// # Panics
+    /// If one runs, or the system refuses.
+    pub fn change_addresses(&mut self) {
+        assert!(self.running.is_empty(), "a node runs");
+        let drawn = Addresses::draw(self.nodes.len());
+        for ((_, addresses), drawn) in self.nodes.iter_mut().zip(drawn) {
+            *addresses = drawn;
+        }
+        for node in ProcessCluster::NODES {
+            self.configuration(node).write(&self.configuration_path(node));
+        }
+    }
+
     /// Where everything is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -10,6 +10,7 @@
 //! short enough for a CI of two cores. `QUORATE_SEED` repeats the choices of a run, though never
 //! its timing.
 
+mod addresses;
 mod apart;
 mod command_line;
 mod endless;
