@@ -167,6 +167,15 @@ impl LogDisk {
         })
     }
 
+    /// The spaces that turns under way name: after a crash, the log may.
+    pub(crate) fn spaces_under_way(&self) -> impl Iterator<Item = SpaceId> {
+        self.queue.iter().flat_map(|turn| match turn {
+            DiskTurn::Birth(_, replica) => vec![replica.space],
+            DiskTurn::Unit(unit) => unit.writes.iter().filter_map(|write| write.space).collect(),
+            DiskTurn::Longest(_) => Vec::new(),
+        })
+    }
+
     fn complete(&mut self, count: usize) -> Vec<Done> {
         let turns: Vec<DiskTurn> = self.queue.drain(..count).collect();
         let complete = |turn| match turn {

@@ -143,7 +143,7 @@ impl Node {
     /// is arriving there, and no entries are being applied to it.
     pub(crate) fn sweep_spaces(&mut self) {
         let mut kept: BTreeSet<SpaceId> = self.disk.replicas().map(|(_, log)| log.space).collect();
-        kept.extend(self.disk.births().map(|(_, log)| log.space));
+        kept.extend(self.disk.spaces_under_way());
         if let Some(process) = &self.process {
             kept.extend(process.replicas.values().map(|live| live.space));
             kept.extend(process.leaving.values().map(|live| live.space));
