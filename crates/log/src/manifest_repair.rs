@@ -3,32 +3,36 @@
 //!
 //! RocksDB writes each change of its set of files as a group of one or more records, and syncs the
 //! manifest after each group. Only then does it delete what the group has made obsolete. A new manifest
-//! is synced before CURRENT names it. So at most the last group was not synced. After a power cut any
-//! part of that may be on disk; RocksDB accepts an early end, refuses a record with a hole in it, and
-//! takes a hole where a record begins for the end of a block. This store knows what RocksDB does not:
+//! begins with a group, too, and is synced before CURRENT names it. So at most the last group was not
+//! synced, and never the first. After a power cut any part of that last group may be on disk; RocksDB
+//! accepts an early end, refuses a record with a hole in it, and takes a hole where a record begins for
+//! the end of a block. This store knows what RocksDB does not:
 //!
-//! - If no record begins behind the damaged one, it belongs to the last group.
-//! - Records of one group carry the same number for the next new file. If records that follow carry
-//!   several, they are of several groups, so the damaged one was synced.
+//! - If no record can be read behind the damaged one, it belongs to the last group.
 //! - What a power cut leaves out of a file that only grows reads as zeroes, from the beginning of a write
 //!   or a sector to the end of one. If the rest of a group follows such a hole, no sync has passed
 //!   since; a bit that flipped leaves no hole.
+//! - Records of one group carry the same number for the next new file, but for rare cases. If records
+//!   behind a hole carry several, they are of several groups: the disk has lost what was synced.
 //!
-//! In the first and the third case the file may be cut where the damaged record begins: the files of
-//! before the group are all still there, and hold the same. Otherwise the directory is damaged.
+//! In the first two cases the file may be cut where the damaged record begins. What is left of the group
+//! is one of the states on its way, and all files of that state are still there: those that a change
+//! makes obsolete are named by its last records. Otherwise the directory is damaged, and nothing is
+//! changed.
 //!
-//! The first case may also be a synced record that has rotted. What was deleted after it is missing then,
-//! and RocksDB refuses to open: tables it misses by name, files of the write-ahead log because it keeps
-//! count of those (`track_and_verify_wals_in_manifest`).
+//! A synced record that has rotted while it is the last one looks like the first case. Tables that were
+//! deleted after it are missing then, by name; so are closed files of the write-ahead log, which RocksDB
+//! counts (`track_and_verify_wals_in_manifest`). Where neither is so, the older state holds the same.
 //!
 //! The records are those of RocksDB's `db/version_edit.cc`: tags and numbers as variable-length integers
 //! of seven bits a byte, the lowest first.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use rocksdb::{DB, ErrorKind, Options};
+use rocksdb::{DB, ErrorKind, InfoLogger, LogLevel, Options};
 
 use crate::error::Holder;
 use crate::journal::{BLOCK_BYTES, Damage, Fragment, Journal, Kind, walk};
@@ -38,6 +42,7 @@ use crate::settings::lock_holder;
 const SECTOR_BYTES: u64 = 512;
 /// Fewest zeroes that are taken for a hole. A record has a checksum and a few numbers at least.
 const HOLE_BYTES_MIN: usize = 16;
+const PREFIX: &str = "MANIFEST-";
 const TAG_COMPARATOR: u64 = 1;
 const TAG_LOG_NUMBER: u64 = 2;
 const TAG_NEXT_FILE: u64 = 3;
@@ -48,7 +53,7 @@ const TAG_DATABASE_ID: u64 = (1 << 13) + 1;
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// A process has the database open.
-    #[error("the database is open elsewhere: {0:?}")]
+    #[error("the database is open in {0}")]
     InUse(Holder),
     /// What is damaged was synced.
     #[error("{what}")]
@@ -56,7 +61,7 @@ pub enum ManifestError {
         /// The file, the place, and how that is known.
         what: String,
     },
-    /// From the operating system.
+    /// From the operating system, or from RocksDB.
     #[error("reading or mending the manifest: {0}")]
     Io(#[from] io::Error),
 }
@@ -68,19 +73,25 @@ pub enum ManifestError {
 /// # Errors
 /// [`ManifestError::Damaged`] if more is damaged than a power cut explains: then nothing is changed.
 pub fn mend_manifest(dir: &Path) -> Result<(), ManifestError> {
-    let Some(path) = manifest_in(dir)? else { return Ok(()) };
+    if damaged_in(dir)?.is_none() {
+        return Ok(());
+    }
+    // What another process is just writing looks the same. If it has ended, what it wrote last counts.
+    check_free(dir)?;
+    let Some((manifest, damage)) = damaged_in(dir)? else { return Ok(()) };
+    check_unsynced(&manifest.path, damage)?;
+    Ok(manifest.cut()?)
+}
+
+/// The manifest, if it is damaged.
+fn damaged_in(dir: &Path) -> io::Result<Option<(Journal, Damage)>> {
+    let Some(path) = manifest_in(dir)? else { return Ok(None) };
     let manifest = match Journal::inspect(&path) {
         // RocksDB says what is missing, or another process has changed to a new one just now.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         found => found?,
     };
-    let Some(damage) = manifest.damage else { return Ok(()) };
-    // What another process is just writing looks the same.
-    if let Some(holder) = holder_of(dir) {
-        return Err(ManifestError::InUse(holder));
-    }
-    check_unsynced(&path, damage)?;
-    Ok(manifest.cut()?)
+    Ok(manifest.damage.map(|damage| (manifest, damage)))
 }
 
 /// The file that CURRENT names.
@@ -91,82 +102,116 @@ fn manifest_in(dir: &Path) -> io::Result<Option<PathBuf>> {
         name => name?,
     };
     let name = name.trim_end();
-    Ok(name.starts_with("MANIFEST-").then(|| dir.join(name)))
+    Ok(name.starts_with(PREFIX).then(|| dir.join(name)))
 }
 
-/// The process that has the database open. RocksDB takes its lock before it looks whether there is a
-/// database, which is what this open refuses.
-fn holder_of(dir: &Path) -> Option<Holder> {
+/// Refuses if a process has the database open. RocksDB takes its lock before it looks whether there is a
+/// database, which is what this open refuses; it changes nothing, and would only rename its text logs.
+fn check_free(dir: &Path) -> Result<(), ManifestError> {
     let mut options = Options::default();
     options.set_error_if_exists(true);
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
     match DB::open(&options, dir) {
-        Err(error) if error.kind() == ErrorKind::InvalidArgument => None,
-        Err(error) => lock_holder(&error, dir),
-        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::InvalidArgument => Ok(()),
+        Err(error) => Err(match lock_holder(&error, dir) {
+            Some(holder) => ManifestError::InUse(holder),
+            None => io::Error::other(error.to_string()).into(),
+        }),
+        Ok(_) => Err(io::Error::other("CURRENT is gone").into()),
     }
 }
 
 fn check_unsynced(path: &Path, damage: Damage) -> Result<(), ManifestError> {
-    let Some(follower) = damage.follower else { return Ok(()) };
-    let begin = damage.at / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(begin))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let tail = Tail { bytes: &bytes, begin };
-    let why = match (tail.has_hole(damage.at, follower), tail.has_one_group(follower)) {
-        (true, true) => return Ok(()),
-        (true, false) => "later changes show that it was synced",
-        (false, _) => "another follows, and no power cut leaves that",
-    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let number = name.strip_prefix(PREFIX).and_then(|number| number.parse().ok());
+    let mut judge = Judge::new(damage, number.unwrap_or(u64::MAX));
+    let (mut file, mut block) = (File::open(path)?, Vec::with_capacity(BLOCK_BYTES));
+    loop {
+        block.clear();
+        file.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut block)?;
+        judge.take_block(&block);
+        if block.len() < BLOCK_BYTES {
+            break;
+        }
+    }
+    let Some(why) = judge.synced() else { return Ok(()) };
     let (path, at) = (path.display(), damage.at);
-    let what =
-        format!("{path}: the record at {at} is unreadable, and another at {follower}: {why}");
+    let what = format!("{path}: the record at {at} is unreadable, and was synced: {why}");
     Err(ManifestError::Damaged { what })
 }
 
-/// The end of a manifest, from the beginning of a block on.
-struct Tail<'a> {
-    bytes: &'a [u8],
-    begin: u64,
+/// Looks for signs that a damaged record was synced, block by block.
+struct Judge {
+    damage: Damage,
+    /// The manifest's own number: when it was begun, the next file got one above it.
+    number: u64,
+    /// Offset of the next block.
+    position: u64,
+    has_first_group: bool,
+    has_hole: bool,
+    /// What the first record behind the damage says, and whether all others say the same.
+    group: Option<Option<u64>>,
+    is_one_group: bool,
 }
 
-impl Tail<'_> {
-    /// Whether what one sector holds of the part `[from, to)` of the file is zeroes only, and enough of
-    /// them: a record's last bytes may be some.
-    fn has_hole(&self, from: u64, to: u64) -> bool {
-        let mut at = from;
-        while at < to {
-            let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(to);
-            let sector = (at - self.begin) as usize..(end - self.begin) as usize;
-            let sector = &self.bytes[sector];
-            if sector.len() >= HOLE_BYTES_MIN && sector.iter().all(|byte| *byte == 0) {
-                return true;
-            }
-            at = end;
+impl Judge {
+    fn new(damage: Damage, number: u64) -> Judge {
+        Judge {
+            damage,
+            number,
+            position: 0,
+            has_first_group: false,
+            has_hole: false,
+            group: None,
+            is_one_group: true,
         }
-        false
     }
 
-    /// Whether all records that begin at `from` or later may be of one group.
-    fn has_one_group(&self, from: u64) -> bool {
-        let mut group = None;
-        let mut is_one = true;
-        for (number, block) in self.bytes.chunks(BLOCK_BYTES).enumerate() {
-            let begins = self.begin + (number * BLOCK_BYTES) as u64;
-            walk(block, &mut |at, found| {
-                let is_later = begins + at as u64 >= from;
-                let Some(Fragment { kind: Kind::Full | Kind::First, bytes }) = found else {
-                    return;
-                };
-                if is_later {
-                    let next = next_file(bytes);
-                    is_one &= next.is_some() && *group.get_or_insert(next) == next;
-                }
-            });
-        }
-        is_one
+    fn take_block(&mut self, block: &[u8]) {
+        let (begin, Damage { at: damaged, follower }) = (self.position, self.damage);
+        walk(block, &mut |at, found| {
+            let Some(Fragment { kind: Kind::Full | Kind::First, bytes }) = found else { return };
+            let (at, next) = (begin + at as u64, next_file(bytes));
+            if at < damaged {
+                // The last record of the first group is the first with a higher number.
+                self.has_first_group |= next.is_some_and(|next| next > self.number);
+            } else if follower.is_some_and(|follower| at >= follower) {
+                self.is_one_group &= next.is_some() && *self.group.get_or_insert(next) == next;
+            }
+        });
+        let end = begin + block.len() as u64;
+        let lost = damaged.max(begin)..follower.unwrap_or(damaged).min(end);
+        self.has_hole |= has_hole(block, begin, lost);
+        self.position = end;
     }
+
+    /// Why the damaged record was synced, if it was.
+    fn synced(&self) -> Option<&'static str> {
+        if !self.has_first_group {
+            return Some("CURRENT names a manifest only once its beginning is");
+        }
+        self.damage.follower?;
+        match (self.has_hole, self.is_one_group) {
+            (true, true) => None,
+            (true, false) => Some("later changes follow"),
+            (false, _) => Some("another record follows, and no power cut leaves that"),
+        }
+    }
+}
+
+/// Whether what one sector holds of the part `lost` of the file is zeroes only, and enough of them: a
+/// record's last bytes may be some.
+fn has_hole(block: &[u8], begin: u64, lost: Range<u64>) -> bool {
+    let mut at = lost.start;
+    while at < lost.end {
+        let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(lost.end);
+        let sector = &block[(at - begin) as usize..(end - begin) as usize];
+        if sector.len() >= HOLE_BYTES_MIN && sector.iter().all(|byte| *byte == 0) {
+            return true;
+        }
+        at = end;
+    }
+    false
 }
 
 /// The number that the next new file gets, as a record says it.

@@ -75,15 +75,33 @@ fn a_torn_end_is_cut_off() {
 /// hole with changes of two groups behind it.
 #[test]
 fn what_was_synced_is_never_cut_off() {
-    let records = [change(7, 1_500), change(8, 900), change(9, 900)];
+    let records = [change(7, 1_500), change(8, 900), change(9, 900), change(10, 900)];
     let flip: fn(&mut Vec<u8>, &[usize]) = |bytes, starts| bytes[starts[1] + 300] ^= 1;
-    let hole: fn(&mut Vec<u8>, &[usize]) = |bytes, _| bytes[512..1024].fill(0);
-    for (change, words) in [(flip, "no power cut leaves that"), (hole, "it was synced")] {
+    let hole: fn(&mut Vec<u8>, &[usize]) = |bytes, starts| {
+        bytes[starts[1]..(starts[1] + 1).next_multiple_of(512)].fill(0);
+    };
+    for (change, words) in [(flip, "no power cut leaves that"), (hole, "later changes follow")] {
         let (dir, bytes) = manifest(&records, change);
         let error = mend_manifest(dir.path()).expect_err(words);
         assert!(error.to_string().contains(words), "{error}");
         assert!(error.to_string().contains(NAME), "{error}");
         assert_eq!(fs::read(dir.path().join(NAME)).expect("read"), bytes, "{words}");
+    }
+}
+
+/// Goal: the group that a manifest begins with was synced before CURRENT named it, so damage there is never
+/// taken for a change under way, even if nothing follows.
+#[test]
+fn the_beginning_is_never_cut_off() {
+    // As a start writes it: the state of before has no number, or an older one.
+    let beginning = [change(5, 300), change(5, 900), change(6, 900)];
+    for damaged in 0..3 {
+        let (dir, bytes) = manifest(&beginning, |bytes, starts| {
+            bytes.truncate(starts[damaged] + 250);
+        });
+        let error = mend_manifest(dir.path()).expect_err("it was synced");
+        assert!(error.to_string().contains("its beginning"), "{error}");
+        assert_eq!(fs::read(dir.path().join(NAME)).expect("read"), bytes);
     }
 }
 

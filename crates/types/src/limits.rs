@@ -280,14 +280,14 @@ pub const DISK_FREE_WARN_BYTES: u64 = 1 << 30;
 pub const DISK_FREE_WARN_PERCENT: u64 = 5;
 /// Free bytes of its disk below which a node takes no writes, unless its owner sets another floor; or the
 /// percentage below, if that is more. A write that finds no room ends the node's service, so by then
-/// there must be room for what it has in memory and what it has begun: the memtables of the log (256
+/// there must be room for what it has in memory and what it has begun: the memtables of the log (224
 /// MiB), one that is full and one that fills up of the data (128 MiB), and the merge of tables that
 /// RocksDB has under way in the data: four memtables into a first level of as much (512 MiB).
 pub const DISK_FLOOR_BYTES: u64 = 896 << 20;
 /// The same in percent of the whole.
 pub const DISK_FLOOR_PERCENT: u64 = 2;
 /// Below its floor divided by this, a node takes no entries of leaders on other nodes either. The half is
-/// still enough for its next start to write what it replays: the write-ahead log, at most 384 MiB, and
+/// still enough for its next start to write what it replays: the write-ahead log, at most 336 MiB, and
 /// [`DISK_FREE_START_BYTES`].
 pub const DISK_FLOOR_HARD_DIVISOR: u64 = 2;
 /// Free bytes above its floor, and above the half of it, from which on a node takes again what it did not
@@ -300,6 +300,11 @@ pub const DISK_FLOOR_BYTES_MIN: u64 = DISK_FLOOR_HARD_DIVISOR * DISK_FREE_START_
 pub const DISK_FLOOR_LOOK: Duration = Duration::from_millis(1_000);
 /// How long it counts that a node has said that its disk is spent. It says so with each look.
 pub const DISK_SPENT_COUNTS: Duration = Duration::from_millis(3_500);
+const _: () = assert!(
+    DISK_SPENT_COUNTS.as_millis()
+        >= 2 * (DISK_FLOOR_LOOK.as_millis() + DISK_FLOOR_LOOK.as_millis() / 2),
+    "a look may wait for other nodes, and one message may be lost"
+);
 /// Free bytes that a start needs in addition to a copy of what it replays: new files of both stores,
 /// with what RocksDB allocates ahead for them. A start with less would fail after it had made some of
 /// them, and each further start would take a little more.

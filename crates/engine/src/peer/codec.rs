@@ -178,7 +178,6 @@ pub(crate) fn room_outcome(has_room: bool) -> Outcome {
     Outcome::Reply(Bytes::from_static(if has_room { ROOM } else { NO_ROOM }))
 }
 
-/// True if `outcome` is the answer of a node whose disk has room for writes.
 /// The body of `DiskSpent`: free and needed bytes, u64 each, or nothing.
 pub(crate) fn encode_spent(low: Option<DiskLow>) -> Bytes {
     let figures = |low: DiskLow| {
@@ -196,6 +195,7 @@ pub(crate) fn decode_spent(body: &[u8]) -> Result<Option<DiskLow>, ForwardError>
     }
 }
 
+/// True if `outcome` is the answer of a node whose disk has room for writes.
 pub(crate) fn says_room(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Reply(told) if told.as_ref() == ROOM)
 }

@@ -107,9 +107,11 @@ impl Dispatch {
         let Some(low) = disk.low() else {
             return self.check_peers_disks(shard);
         };
-        let is_spared = shard.shard == META_SHARD && !disk.is_spent();
-        if is_spared || shard.leader() != Some(self.node()) {
+        if shard.leader() != Some(self.node()) {
             return Ok(());
+        }
+        if shard.shard == META_SHARD && !disk.is_spent() {
+            return self.check_peers_disks(shard);
         }
         let members = shard.descriptor().members;
         let is_relieved = disk.is_relieved(members.iter().map(|member| member.node));

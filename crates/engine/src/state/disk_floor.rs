@@ -88,8 +88,7 @@ impl DiskFloor {
 
     /// Below how many free bytes of such a disk no writes are taken.
     pub(crate) fn floor_bytes(&self, room: Room) -> u64 {
-        let usual = (room.bytes / 100 * limits::DISK_FLOOR_PERCENT).max(limits::DISK_FLOOR_BYTES);
-        self.chosen_bytes.unwrap_or(usual)
+        self.chosen_bytes.unwrap_or(room.usual_floor_bytes())
     }
 
     /// Notes which nodes have room, of those that were asked.

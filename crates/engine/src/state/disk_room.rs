@@ -18,11 +18,17 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// The space of the fuller one of the disks that hold the two stores of the node in `directory`: each
+    /// The space of the disk of the two stores of the node in `directory` that is nearer to its floor: each
     /// may be a mount of its own.
     pub(crate) fn of_node(directory: &Path) -> io::Result<Room> {
         let (log, data) = (Room::of(&directory.join("log"))?, Room::of(&directory.join("data"))?);
-        Ok(if data.free_bytes < log.free_bytes { data } else { log })
+        let above = |room: Room| i128::from(room.free_bytes) - i128::from(room.usual_floor_bytes());
+        Ok(if above(data) < above(log) { data } else { log })
+    }
+
+    /// Below how many free bytes no writes are taken, unless an owner says otherwise.
+    pub(crate) fn usual_floor_bytes(self) -> u64 {
+        (self.bytes / 100 * limits::DISK_FLOOR_PERCENT).max(limits::DISK_FLOOR_BYTES)
     }
 
     /// The space of the disk that holds `directory`, or will hold it once it is created.
@@ -105,12 +111,10 @@ mod tests {
             assert_eq!(Room::of_node(directory.path()).expect("found").bytes, own.bytes);
             std::os::unix::fs::symlink(elsewhere.path(), directory.path().join(store))
                 .expect("made");
-            let fuller = if other.free_bytes < own.free_bytes { other } else { own };
-            assert_eq!(
-                Room::of_node(directory.path()).expect("found").bytes,
-                fuller.bytes,
-                "{store}"
-            );
+            let above = |room: Room| i128::from(room.free_bytes) - i128::from(room.usual_floor_bytes());
+            let fuller = if above(other) < above(own) { other } else { own };
+            let found = Room::of_node(directory.path()).expect("found");
+            assert_eq!(found.bytes, fuller.bytes, "{store}");
         }
     }
 

@@ -29,13 +29,20 @@ impl SpentPeers {
         self.has_some.store(!told.is_empty(), Ordering::Release);
     }
 
+    /// Forgets what counts no longer: a node that has died says nothing more.
+    pub(crate) fn forget_old(&self, now: Monotonic) {
+        let mut told = self.told.write();
+        told.retain(|_, (at, _)| counts(now, *at));
+        self.has_some.store(!told.is_empty(), Ordering::Release);
+    }
+
     /// Whether there may be any.
     pub(crate) fn has_some(&self) -> bool {
         self.has_some.load(Ordering::Acquire)
     }
 
     /// One of `members` that is spent, if those that are not are no majority. A node that does not say it
-    /// again may have room by now.
+    /// again may have room by now, and one that is down counts as if it took them.
     pub(crate) fn without_majority(
         &self,
         now: Monotonic,
@@ -43,14 +50,18 @@ impl SpentPeers {
     ) -> Option<(NodeId, DiskLow)> {
         let told = self.told.read();
         let count = members.len();
-        let spent: Vec<(NodeId, DiskLow)> = members
+        let mut spent = members
             .filter_map(|node| Some((node, told.get(&node)?)))
-            .filter(|(_, (at, _))| now.since(*at) < limits::DISK_SPENT_COUNTS)
-            .map(|(node, (_, low))| (node, *low))
-            .collect();
-        let takes = count - spent.len();
-        spent.first().copied().filter(|_| takes < count / 2 + 1)
+            .filter(|(_, (at, _))| counts(now, *at))
+            .map(|(node, (_, low))| (node, *low));
+        let first = spent.next()?;
+        let takes = count - 1 - spent.count();
+        (takes < count / 2 + 1).then_some(first)
     }
+}
+
+fn counts(now: Monotonic, told: Monotonic) -> bool {
+    now.since(told) < limits::DISK_SPENT_COUNTS
 }
 
 #[cfg(test)]
@@ -82,5 +93,9 @@ mod tests {
         let later = now + limits::DISK_SPENT_COUNTS;
         peers.note(later, NodeId(3), Some(low));
         assert_eq!(of(later, &[1, 2, 3]), None, "node 2 has not said it again");
+        peers.forget_old(later);
+        assert!(peers.has_some());
+        peers.forget_old(later + limits::DISK_SPENT_COUNTS);
+        assert!(!peers.has_some(), "a write looks for none");
     }
 }

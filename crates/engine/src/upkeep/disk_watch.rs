@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::request::dispatch::Dispatch;
+use crate::state::clock;
 use crate::state::disk_floor::{DiskLevel, LevelChange};
 use crate::state::disk_room::Room;
 use crate::status::resources::Resources;
@@ -40,6 +41,7 @@ impl DiskWatch {
         }
         let disk = &self.dispatch.state().disk;
         let was_spent = disk.is_spent();
+        self.dispatch.state().spent_peers.forget_old(clock::now());
         self.look();
         if was_spent || disk.is_spent() {
             self.dispatch.tell_spent(disk.is_spent().then(|| disk.low()).flatten());
