@@ -100,6 +100,21 @@ pub enum LogOpenError {
         /// What was found where.
         what: String,
     },
+    /// Tables are damaged, and the disk has no room for what can be read of them. Nothing was
+    /// changed.
+    #[error(
+        "tables in log directory {} are damaged, and writing what can be read into new ones takes \
+         {needed_mebibytes} MiB, of which its disk has {free_mebibytes}: free some, then start the \
+         node again", dir.display()
+    )]
+    NoRoom {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The free space.
+        free_mebibytes: u64,
+        /// The free space that it takes.
+        needed_mebibytes: u64,
+    },
     /// The storage engine refuses for another reason.
     #[error("log directory {} can't be opened: {detail}; correct that and start again", dir.display())]
     Storage {
@@ -143,6 +158,18 @@ pub enum LogFault {
          restart: check the disk first", dir.display()
     )]
     Background {
+        /// The log's directory.
+        dir: PathBuf,
+        /// In the storage engine's words.
+        detail: String,
+    },
+    /// A flush or compaction met a table whose bytes are not what was written.
+    #[error(
+        "a table of the log in {} is damaged: {detail}; nothing more is written until a restart, \
+         which writes what can be read into new tables, and gives up the replicas of which something \
+         can't be read: start the node again", dir.display()
+    )]
+    DamagedTable {
         /// The log's directory.
         dir: PathBuf,
         /// In the storage engine's words.

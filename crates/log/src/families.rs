@@ -5,7 +5,7 @@
 //! costs memory and time at start (10,000: 23 s to open, about 1 GB), so only the first shards get
 //! one and the others share a few. A shard stays where it was placed: the map is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rocksdb::Options;
 use rustc_hash::FxHashSet;
@@ -58,6 +58,40 @@ impl Families {
     pub(crate) fn missing(&self) -> Option<(ShardId, Family)> {
         let mut placed = self.placed.iter().map(|(shard, family)| (*shard, *family));
         placed.find(|(_, family)| !self.existing.contains(&family.name()))
+    }
+
+    /// The shards that were placed in the family `name`, ascending.
+    pub(crate) fn shards_in(&self, name: &str) -> Vec<ShardId> {
+        let placed = self.placed.iter().filter(|(_, family)| family.name() == name);
+        placed.map(|(shard, _)| *shard).collect()
+    }
+
+    /// The families that hold runs.
+    pub(crate) fn in_use(&self) -> BTreeSet<String> {
+        self.placed.values().map(|family| family.name()).collect()
+    }
+
+    /// The families of runs that hold no shard: what a placement or a move left that a crash cut
+    /// short.
+    pub(crate) fn unused(&self) -> Vec<&str> {
+        let in_use = self.in_use();
+        let of_runs = self.existing.iter().filter(|name| *name != RECORDS_FAMILY);
+        of_runs.filter(|name| !in_use.contains(*name)).map(String::as_str).collect()
+    }
+
+    /// Families that no shard is in and that no placement chooses, to move shards into.
+    pub(crate) fn spares(&self) -> impl Iterator<Item = Family> + use<> {
+        let numbers = self.placed.values().filter_map(|family| match family {
+            Family::Pooled(number) => Some(number + 1),
+            Family::Dedicated(_) => None,
+        });
+        let first = numbers.max().unwrap_or(0).max(self.pooled);
+        (first..).map(Family::Pooled)
+    }
+
+    /// What the families are created with.
+    pub(crate) fn settings(&self) -> &Options {
+        &self.settings
     }
 
     /// True if no shard was placed and no family was made yet.

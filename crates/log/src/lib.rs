@@ -72,6 +72,7 @@
 //! # }
 //! ```
 
+mod damage_mark;
 mod directory;
 mod error;
 mod families;
@@ -87,10 +88,12 @@ mod options;
 mod record;
 mod recovery;
 mod replicas;
+mod rewrite;
 mod run_index;
 mod runs;
 mod settings;
 mod stage;
+mod start;
 mod statistics;
 mod store;
 mod tables;
@@ -98,6 +101,7 @@ mod turn;
 mod wal_repair;
 mod writer;
 
+pub use damage_mark::DamageMark;
 pub use directory::{holds_database, make_durably};
 pub use error::{CreateError, Holder, LogFault, LogOpenError, LogReadError};
 pub use first_fault::FirstFault;

@@ -23,7 +23,7 @@ use crate::record::{
     FORMAT, Family, RecordError, ReplicaRecord, decode_damage, decode_hard_state, decode_identity,
     decode_instance, decode_u32, decode_u64, unseal,
 };
-use crate::settings::{self, Db};
+use crate::settings::{self, Db, Merging};
 use crate::wal_repair;
 
 /// Every record of a directory, decoded.
@@ -59,6 +59,7 @@ pub(crate) fn open(
     dir: &Path,
     options: &LogOptions,
     latch: Arc<Latch>,
+    merging: Merging,
 ) -> Result<Opened, LogOpenError> {
     let fresh = prepare(dir)?;
     mend_manifest(dir).map_err(|error| manifest_refusal(dir, error))?;
@@ -69,7 +70,7 @@ pub(crate) fn open(
     } else {
         Db::list_cf(&database, dir).map_err(|error| refusal(dir, &error))?
     };
-    let family = settings::family(options);
+    let family = settings::family(options, merging);
     let describe = |name: &String| ColumnFamilyDescriptor::new(name, family.clone());
     let open = || Db::open_cf_descriptors(&database, dir, names.iter().map(describe));
     let torn = inspect_newest(dir)?.filter(|newest| newest.damage.is_some());
@@ -145,7 +146,7 @@ fn names_in(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// What RocksDB's refusal to open means.
-fn refusal(dir: &Path, error: &rocksdb::Error) -> LogOpenError {
+pub(crate) fn refusal(dir: &Path, error: &rocksdb::Error) -> LogOpenError {
     let detail = error.to_string();
     if let Some(holder) = settings::lock_holder(error, dir) {
         return LogOpenError::InUse { dir: dir.to_owned(), holder };

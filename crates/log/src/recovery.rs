@@ -54,10 +54,21 @@ pub struct RecoveredReplica {
     pub restored: Restored,
 }
 
+/// A replica and what is stored of its log.
+pub(crate) struct RecoveredLog {
+    pub(crate) replica: RecoveredReplica,
+    /// Of a living one only.
+    pub(crate) log: Option<RunIndex>,
+    /// A table that holds something of it can't be read: any merge of that table would fail.
+    pub(crate) has_damaged_table: bool,
+}
+
 /// Why a replica's log is not restored.
 enum Unrestored {
     /// Stored bytes are not what was written, or contradict each other.
     Damaged(String),
+    /// So says the storage engine, of a table.
+    DamagedTable(String),
     /// The disk or the system failed: another start may read it.
     Unread(String),
 }
@@ -71,18 +82,20 @@ impl From<String> for Unrestored {
 impl From<RunFault> for Unrestored {
     fn from(fault: RunFault) -> Unrestored {
         let what = fault.to_string();
-        if fault.is_damage() { Unrestored::Damaged(what) } else { Unrestored::Unread(what) }
+        match (fault.is_damage(), fault.is_of_table()) {
+            (true, true) => Unrestored::DamagedTable(what),
+            (true, false) => Unrestored::Damaged(what),
+            (false, _) => Unrestored::Unread(what),
+        }
     }
 }
 
-/// Reads and verifies every replica's runs; a living one comes with its log.
+/// Reads and verifies every replica's runs.
 ///
 /// # Errors
 /// What could not be read, although nothing says that it is damaged: a replica that is taken for
 /// damaged is given up for ever.
-pub(crate) fn recover(
-    opened: &Opened,
-) -> Result<Vec<(RecoveredReplica, Option<RunIndex>)>, String> {
+pub(crate) fn recover(opened: &Opened) -> Result<Vec<RecoveredLog>, String> {
     let replicas = opened.records.replicas.iter();
     replicas.map(|(shard, record)| recover_one(opened, *shard, record)).collect()
 }
@@ -91,8 +104,8 @@ fn recover_one(
     opened: &Opened,
     shard: ShardId,
     record: &ReplicaRecord,
-) -> Result<(RecoveredReplica, Option<RunIndex>), String> {
-    let mut recovered = RecoveredReplica {
+) -> Result<RecoveredLog, String> {
+    let replica = RecoveredReplica {
         shard,
         replica: record.replica,
         space: record.space,
@@ -108,8 +121,9 @@ fn recover_one(
             applied: record.base.index,
         },
     };
+    let mut recovered = RecoveredLog { replica, log: None, has_damaged_table: false };
     if record.tombstone {
-        return Ok((recovered, None));
+        return Ok(recovered);
     }
     let log = match opened.records.damaged.get(&shard) {
         Some(Ok((replica, what))) if *replica == record.replica => Err(what.clone().into()),
@@ -117,17 +131,23 @@ fn recover_one(
             Err(format!("its record of damage is of {replica}: {what}").into())
         }
         Some(Err(error)) => Err(format!("its record of damage: {error}").into()),
-        None => fill(opened, shard, &mut recovered.restored),
+        None => fill(opened, shard, &mut recovered.replica.restored),
     };
-    match log {
-        Ok(log) => Ok((recovered, Some(log))),
-        Err(Unrestored::Unread(what)) => Err(format!("the log of shard {shard}: {what}")),
-        Err(Unrestored::Damaged(what)) => {
-            tracing::error!(%shard, replica = %record.replica, %what, "replica is damaged");
-            recovered.damaged = Some(what);
-            Ok((recovered, None))
+    let what = match log {
+        Ok(log) => {
+            recovered.log = Some(log);
+            return Ok(recovered);
         }
-    }
+        Err(Unrestored::Unread(what)) => return Err(format!("the log of shard {shard}: {what}")),
+        Err(Unrestored::Damaged(what)) => what,
+        Err(Unrestored::DamagedTable(what)) => {
+            recovered.has_damaged_table = true;
+            what
+        }
+    };
+    tracing::error!(%shard, replica = %record.replica, %what, "replica is damaged");
+    recovered.replica.damaged = Some(what);
+    Ok(recovered)
 }
 
 /// Fills in hard state and log, or says what is wrong with them.

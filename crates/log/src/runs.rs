@@ -47,6 +47,11 @@ impl RunFault {
             _ => true,
         }
     }
+
+    /// Whether a table's own checksums show the damage, so that no merge can take that table in.
+    pub(crate) fn is_of_table(&self) -> bool {
+        matches!(self, RunFault::Storage(_)) && self.is_damage()
+    }
 }
 
 /// What a start needs to know about a log.
@@ -133,6 +138,20 @@ impl<F: AsColumnFamilyRef> Place<'_, F> {
             runs.next();
         }
         Ok(found)
+    }
+
+    /// Passes every run, verified, to `visit`, in order, until that fails.
+    pub(crate) fn each(
+        &self,
+        visit: &mut dyn FnMut(Run) -> Result<(), rocksdb::Error>,
+    ) -> Result<(), RunFault> {
+        let mut runs = self.iterator();
+        runs.seek(run_key(self.shard, Index(0)));
+        while let Some(run) = current(&runs)? {
+            visit(run)?;
+            runs.next();
+        }
+        Ok(())
     }
 
     /// The run at `first`, which must have entries on both sides of `from`.

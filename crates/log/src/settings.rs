@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use rocksdb::event_listener::{DBBackgroundErrorReason, EventListener, MutableStatus};
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DBWithThreadMode, MultiThreaded,
-    Options, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DBWithThreadMode, ErrorKind,
+    MultiThreaded, Options, WriteBufferManager, WriteOptions,
 };
 
+use crate::damage_mark::DamageMark;
 use crate::error::{Holder, LogFault};
 use crate::latch::Latch;
 use crate::options::{LogOptions, SyncMode};
@@ -40,7 +41,7 @@ pub(crate) fn database(options: &LogOptions, latch: Arc<Latch>) -> Options {
     settings.set_avoid_flush_during_recovery(false);
     // RULE 8: RocksDB would retry after some errors and continue; here the first error is final.
     settings.set_max_bgerror_resume_count(0);
-    settings.add_event_listener(BackgroundErrors { latch });
+    settings.add_event_listener(BackgroundErrors { mark: DamageMark::of(latch.dir()), latch });
     settings.set_paranoid_checks(true);
 
     settings.set_max_total_wal_size(options.wal_bytes_max);
@@ -63,8 +64,16 @@ pub(crate) fn database(options: &LogOptions, latch: Arc<Latch>) -> Options {
     settings
 }
 
+/// Whether RocksDB merges tables by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merging {
+    On,
+    /// For a start that has to get rid of damaged tables first: a merge would end it.
+    Off,
+}
+
 /// What the families of one database share: settings are cloned for each, the cache is not.
-pub(crate) fn family(options: &LogOptions) -> Options {
+pub(crate) fn family(options: &LogOptions, merging: Merging) -> Options {
     let mut tables = BlockBasedOptions::default();
     tables.set_block_size(TABLE_BLOCK_BYTES);
     tables.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
@@ -77,6 +86,7 @@ pub(crate) fn family(options: &LogOptions) -> Options {
     // Most of a table is purged soon after it is written, and only a merge frees it. At RocksDB's four
     // tables for each busy family, a log of sixteen held twice as much in tables as in entries.
     settings.set_level_zero_file_num_compaction_trigger(2);
+    settings.set_disable_auto_compactions(merging == Merging::Off);
     // A run that lives until a compaction is read once more at most; lz4 is cheap enough for both.
     settings.set_compression_type(DBCompressionType::Lz4);
     // A table is read back after it is written, before the log that covers it is dropped.
@@ -105,16 +115,25 @@ pub(crate) fn lock_holder(error: &rocksdb::Error, dir: &Path) -> Option<Holder> 
     })
 }
 
-/// Latches the first failure of a flush or compaction at once, not at the next write.
+/// Latches the first failure of a flush or compaction at once, not at the next write. Of damage, it
+/// leaves a note first: the damaged table stays among RocksDB's files.
 struct BackgroundErrors {
     latch: Arc<Latch>,
+    mark: DamageMark,
 }
 
 impl EventListener for BackgroundErrors {
     fn on_background_error(&self, reason: DBBackgroundErrorReason, status: MutableStatus) {
         if let Err(error) = status.result() {
             let detail = format!("{reason:?}: {error}");
-            self.latch.close(LogFault::Background { dir: self.latch.dir().to_owned(), detail });
+            let dir = self.latch.dir().to_owned();
+            let fault = if error.kind() == ErrorKind::Corruption {
+                self.mark.note(&detail);
+                LogFault::DamagedTable { dir, detail }
+            } else {
+                LogFault::Background { dir, detail }
+            };
+            self.latch.close(fault);
         }
     }
 }

@@ -169,6 +169,9 @@ impl LogStore {
         let place = Place { db: self.db(), family: self.family(&living.family), shard };
         let run = place.run_at(first, from).map_err(|fault| {
             let (dir, detail) = (self.latch().dir().to_owned(), fault.to_string());
+            if fault.is_of_table() {
+                self.mark().note(&detail);
+            }
             self.latch().close(LogFault::Unreadable { dir, shard, detail })
         })?;
         Ok(Some(run.cut(first, from)))

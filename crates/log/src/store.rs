@@ -13,17 +13,19 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use quorate_raft::Run;
 use quorate_types::{ClusterId, Incarnation, Index, NodeId, ReplicaId, ShardId, SpaceId, StoreId};
 
+use crate::damage_mark::DamageMark;
 use crate::error::{LogFault, LogOpenError, LogReadError};
 use crate::families::Families;
 use crate::keys::RecordKey;
 use crate::latch::{Latch, PanicGuard};
-use crate::open::{self, Opened, Records, damaged};
+use crate::open::damaged;
 use crate::options::{LogOptions, SyncMode};
-use crate::record::{FORMAT, Identity, ReplicaRecord, encode_identity, seal};
-use crate::recovery::{Recovery, recover};
+use crate::record::{Identity, ReplicaRecord, seal};
+use crate::recovery::{RecoveredLog, Recovery};
 use crate::run_index::RunIndex;
 use crate::runs::Place;
 use crate::settings::{self, Db};
+use crate::start::{Owner, Start};
 use crate::statistics::{Counters, LogStatistics, add};
 
 /// Space ids taken from the durable counter at once. A restart skips what is left of them.
@@ -36,6 +38,8 @@ pub struct LogStore {
     sync: SyncMode,
     options: LogOptions,
     latch: Arc<Latch>,
+    /// Tells the next start of damaged tables.
+    mark: DamageMark,
     counters: Counters,
     /// Held during every change. Changes read what earlier ones wrote, so they run one by one; the
     /// log writer thread makes nearly all of them, so it finds the lock free.
@@ -93,7 +97,8 @@ impl DerefMut for Change<'_> {
 impl LogStore {
     /// Opens the log in `dir`, and makes it if `dir` is missing or empty; `fresh_store` is then
     /// its random identity. Blocks: replays the write-ahead log, syncs what it replayed (RULE 8),
-    /// reads and verifies every run, and raises the incarnation durably before it returns.
+    /// reads and verifies every run, and raises the incarnation durably before it returns. Families with
+    /// damaged tables are replaced first.
     ///
     /// # Errors
     /// [`LogOpenError`]. Damage to a single replica is not an error of the directory: it is
@@ -105,20 +110,17 @@ impl LogStore {
         fresh_store: StoreId,
         options: LogOptions,
     ) -> Result<(LogStore, Recovery), LogOpenError> {
-        let latch = Arc::new(Latch::new(dir));
-        let mut opened = open::open(dir, &options, Arc::clone(&latch))?;
-        let store = admit(dir, &mut opened, cluster, node, fresh_store)?;
+        let Start { mut opened, latch, store, recovered } =
+            Start::begin(dir, &Owner { cluster, node, fresh_store }, &options)?;
         let (incarnation, spaces) = match (opened.records.incarnation, opened.records.spaces) {
             (Some(incarnation), Some(spaces)) => (Incarnation(incarnation + 1), spaces),
             _ => return Err(damaged(dir, "the record of the incarnation or of spaces is missing")),
         };
         let identity = Identity { cluster, node, store, incarnation };
-        let recovered = recover(&opened)
-            .map_err(|detail| LogOpenError::Storage { dir: dir.to_owned(), detail })?;
-        let held_bytes = recovered.iter().filter_map(|(_, log)| Some(log.as_ref()?.bytes())).sum();
+        let held_bytes = recovered.iter().filter_map(|it| Some(it.log.as_ref()?.bytes())).sum();
         let mut shards = FxHashMap::default();
         let mut replicas = Vec::with_capacity(recovered.len());
-        for (replica, log) in recovered {
+        for RecoveredLog { replica, log, .. } in recovered {
             if let Some(log) = log {
                 let family = opened.families.of(replica.shard).expect("recovered from its family");
                 shards.insert(replica.shard, Living::new(replica.replica, family.name(), log));
@@ -139,6 +141,7 @@ impl LogStore {
             identity,
             sync: options.sync,
             options,
+            mark: DamageMark::of(dir),
             latch,
             counters: Counters::new(),
             shards: RwLock::new(shards),
@@ -187,6 +190,9 @@ impl LogStore {
             Ok(runs) => Ok(runs),
             Err(fault) => {
                 let detail = fault.to_string();
+                if fault.is_of_table() {
+                    self.mark.note(&detail);
+                }
                 Err(match fault.is_damage() {
                     true => LogReadError::Damaged { shard, detail },
                     false => LogReadError::Failed { shard, detail },
@@ -262,6 +268,10 @@ impl LogStore {
         &self.latch
     }
 
+    pub(crate) fn mark(&self) -> &DamageMark {
+        &self.mark
+    }
+
     pub(crate) fn db(&self) -> &Db {
         &self.db
     }
@@ -331,56 +341,4 @@ impl WriterState {
     pub(crate) fn record_of(&mut self, shard: ShardId) -> &mut ReplicaRecord {
         self.records.get_mut(&shard).expect("a living replica has a record")
     }
-}
-
-/// Checks that the directory belongs to this node; an empty directory is claimed for it.
-fn admit(
-    dir: &Path,
-    opened: &mut Opened,
-    cluster: ClusterId,
-    node: NodeId,
-    fresh_store: StoreId,
-) -> Result<StoreId, LogOpenError> {
-    let dir = dir.to_owned();
-    match opened.records.identity {
-        Some((found, ..)) if found != cluster => {
-            Err(LogOpenError::OtherCluster { dir, expected: cluster, found })
-        }
-        Some((_, found, _)) if found != node => {
-            Err(LogOpenError::OtherNode { dir, expected: node, found })
-        }
-        Some((.., store)) => Ok(store),
-        // A crash before the first write leaves a database without records, and nothing else.
-        None if opened.records.format.is_none() && opened.families.is_new() => {
-            opened.records = make_own(&opened.db, cluster, node, fresh_store)
-                .map_err(|error| LogOpenError::Storage { dir, detail: error.to_string() })?;
-            Ok(fresh_store)
-        }
-        None => Err(damaged(&dir, "the record of the identity is missing")),
-    }
-}
-
-/// Writes a new directory's records, and flushes them: they are then in a table that the manifest
-/// names, and no torn write-ahead log can make the directory look new again.
-fn make_own(
-    db: &Db,
-    cluster: ClusterId,
-    node: NodeId,
-    store: StoreId,
-) -> Result<Records, rocksdb::Error> {
-    let mut batch = WriteBatch::default();
-    let mut put = |key: RecordKey, body: &[u8]| batch.put(key.bytes(), seal(key, body));
-    put(RecordKey::Format, &FORMAT.to_le_bytes());
-    put(RecordKey::Identity, &encode_identity(cluster, node, store));
-    put(RecordKey::Incarnation, &0u64.to_le_bytes());
-    put(RecordKey::Spaces, &1u64.to_le_bytes());
-    db.write_opt(&batch, &settings::write(SyncMode::Sync))?;
-    db.flush()?;
-    Ok(Records {
-        format: Some(FORMAT),
-        identity: Some((cluster, node, store)),
-        incarnation: Some(0),
-        spaces: Some(1),
-        ..Records::default()
-    })
 }
