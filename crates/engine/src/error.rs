@@ -320,6 +320,20 @@ pub enum OpenFault {
         /// The free space that a start needs.
         needed_mebibytes: u64,
     },
+    /// Tables of the data store are damaged, and the disk has no room for what can be read of them.
+    #[error(
+        "tables in {} are damaged, and writing what can be read into new ones takes \
+         {needed_mebibytes} MiB, of which its disk has {free_mebibytes}: free some, then start it again",
+        directory.display()
+    )]
+    NoRoomToRewrite {
+        /// The data store's directory.
+        directory: PathBuf,
+        /// The free space.
+        free_mebibytes: u64,
+        /// The free space that it takes.
+        needed_mebibytes: u64,
+    },
     /// The data store refused to open, or failed.
     #[error("data store: {0}")]
     Data(String),

@@ -4,6 +4,7 @@ pub(crate) mod assemble;
 pub(crate) mod open;
 pub(crate) mod periodic;
 pub(crate) mod recover;
+mod rewrite;
 pub(crate) mod running;
 pub(crate) mod settings;
 pub(crate) mod threads;

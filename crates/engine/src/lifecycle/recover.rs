@@ -17,10 +17,12 @@ use rustc_hash::FxHashSet;
 
 use crate::cluster::bootstrap::Bootstrap;
 use crate::error::OpenFault;
+use crate::lifecycle::rewrite::without_damage;
 use crate::lifecycle::settings::Settings;
 use crate::state::shards::{DamagedReplica, descriptor_of};
-use crate::store::data_store::{DataError, DataStore, is_damage};
+use crate::store::data_store::{DataError, DataStore};
 use crate::store::identity::StoreIdentity;
+use crate::store::rewrite;
 
 /// The entry before the first of every bootstrapped log. Not index 0: a log's base is matched only
 /// by a replica that holds the base state (RULE 14).
@@ -38,7 +40,8 @@ pub(crate) struct Recovered {
     pub(crate) log: LogStore,
     pub(crate) data: DataStore,
     pub(crate) replicas: Vec<Replica>,
-    /// Their files stay, as evidence, until their shards get other replicas here.
+    /// What is sound of their files stays, as evidence, until their shards get other replicas here or
+    /// the store is written anew.
     pub(crate) damaged: Vec<DamagedReplica>,
     /// This start: durable, and not yet told to any peer.
     pub(crate) instance: NodeInstance,
@@ -62,10 +65,11 @@ pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Reco
         std::mem::take(&mut recovery.replicas)
     };
     let leftovers = leftovers(&data, &recovered)?;
-    let (replicas, damaged) =
+    let (replicas, mut damaged) =
         join_stores(&data, recovered, !leftovers.is_empty(), settings.workers)?;
     end_damaged(&log, &damaged)?;
     delete_leftovers(&data, &leftovers)?;
+    let (data, replicas) = without_damage(settings, &log, data, replicas, &mut damaged)?;
     let nonce = u64::from_le_bytes(random("a nonce")?);
     // Before any peer hears of this start: later starts must be able to prove that they descend
     // from it.
@@ -81,7 +85,7 @@ fn open_stores(
     node: NodeId,
 ) -> Result<(LogStore, DataStore, Recovery), OpenFault> {
     let directories = Directories::of(&settings.directory);
-    let data_holds = holds(&directories.data)?;
+    let data_holds = holds(&directories.data)? || rewrite::is_pending(&directories.data);
     if data_holds && !holds(&directories.log)? {
         return Err(directories.log_is_missing());
     }
@@ -215,7 +219,7 @@ fn open_log(
     Ok(LogStore::open(directory, cluster, node, fresh_store, options)?)
 }
 
-fn open_data(
+pub(super) fn open_data(
     settings: &Settings,
     directory: &Path,
     may_be_new: bool,
@@ -225,11 +229,20 @@ fn open_data(
         what: format!("making the directory {}", directory.display()),
         cause,
     })?;
+    // Under the lock of the log, which is open.
+    rewrite::finish(directory).map_err(|cause| OpenFault::System {
+        what: format!("putting a rewritten store into {}", directory.display()),
+        cause,
+    })?;
     quorate_log::mend_manifest(directory).map_err(|error| OpenFault::Data(error.to_string()))?;
-    // The log has the other third: it is rarely read from tables.
-    let open_files_max = settings.table_files_max / 3 * 2;
-    DataStore::open_bounded(directory, may_be_new, open_files_max)
+    DataStore::open_bounded(directory, may_be_new, data_files_max(settings))
         .map_err(|error| OpenFault::Data(error.to_string()))
+}
+
+/// Table files that the data store keeps open. The log has the other third: it is rarely read from
+/// tables.
+pub(super) fn data_files_max(settings: &Settings) -> i32 {
+    settings.table_files_max / 3 * 2
 }
 
 fn data_fault(error: DataError) -> OpenFault {
@@ -314,7 +327,7 @@ fn leftovers(data: &DataStore, recovered: &[RecoveredReplica]) -> Result<Vec<Spa
         recovered.iter().filter(|replica| !replica.tombstone).map(|r| r.space).collect();
     match data.spaces() {
         // Which replica the damage is of is found by reading that replica.
-        Err(error) if is_damage(&error) => {
+        Err(error) if data.note_damage(&error) => {
             tracing::error!(%error, "data of no replica may stay behind");
             Ok(Vec::new())
         }
@@ -331,7 +344,7 @@ fn delete_leftovers(data: &DataStore, leftovers: &[SpaceId]) -> Result<(), OpenF
     })?;
     for space in leftovers {
         tracing::info!(%space, "data of no replica is deleted");
-        data.delete_leftover_space(*space).map_err(data_fault)?;
+        data.delete_unread_space(*space).map_err(data_fault)?;
     }
     Ok(())
 }
@@ -387,7 +400,7 @@ fn join(
         Ok(None) => return Ok(Err("its applied record is gone from the data store".to_owned())),
         Ok(Some(Err(error))) => return Ok(Err(error.to_string())),
         Ok(Some(Ok(record))) => record,
-        Err(error) if is_damage(&error) => return Ok(Err(format!("its data: {error}"))),
+        Err(error) if data.note_damage(&error) => return Ok(Err(format!("its data: {error}"))),
         Err(error) => return Err(data_fault(error)),
     };
     let (applied, base) = (record.applied, recovered.restored.base);
@@ -405,7 +418,7 @@ fn join(
 
 /// Notes the damaged replicas durably: one that can be read by chance at a later start has still
 /// forgotten what it promised meanwhile (RULE 17).
-fn end_damaged(log: &LogStore, damaged: &[DamagedReplica]) -> Result<(), OpenFault> {
+pub(super) fn end_damaged(log: &LogStore, damaged: &[DamagedReplica]) -> Result<(), OpenFault> {
     let ends = damaged.iter().map(|damaged| ReplicaEnd {
         shard: damaged.shard,
         replica: damaged.replica,

@@ -18,7 +18,7 @@ use crate::error::FatalError;
 use crate::request::reads::Reads;
 use crate::state::shards::LocalShard;
 use crate::state::tasks::run_blocking;
-use crate::store::data_store::{DataError, is_damage};
+use crate::store::data_store::DataError;
 use crate::store::lookup::{self, Reach};
 
 /// Most keys of a read on the caller's own thread: each costs some microseconds, or a few
@@ -171,7 +171,7 @@ impl Reads {
     /// What a caller is told whose read failed. Damaged bytes end the replica that they belong to, and
     /// other replicas answer instead.
     fn fail_read(&self, state: &LocalShard, error: &DataError) -> Outcome {
-        if is_damage(error) {
+        if self.data.note_damage(error) {
             let what = format!("its data: {error}");
             self.dispatch.report_damage(state, what);
             return Outcome::Refused(HostRefusal::NoReplica);

@@ -132,3 +132,7 @@ impl<'a> Incoming<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "incoming_tests.rs"]
+mod tests;

@@ -15,7 +15,7 @@ use crate::state::disk_floor::DiskLevel;
 use crate::state::engine_state::EngineState;
 use crate::state::transfers::TransferProgress;
 use crate::status::resources::Resources;
-use crate::store::data_store::DataStore;
+use crate::store::data_store::{DataError, DataStore};
 use crate::worker::apply::ApplyTask;
 use crate::worker::queue::Queue;
 use crate::worker::shared::WorkerShared;
@@ -112,7 +112,7 @@ impl<'a> Receiving<'a> {
             ReceiveTask::Refused { shard, to, why } => {
                 let Some(refused) = self.remove(shard, to) else { return };
                 tracing::info!(%shard, why, "a snapshot is not installed");
-                self.delete(refused.space);
+                self.delete_unread(refused.space);
                 self.answer(refused.sender, refused.transfer, Verdict::Refused(why));
             }
             ReceiveTask::Ended { shard, to } => {
@@ -260,7 +260,7 @@ impl<'a> Receiving<'a> {
 
     fn end_installed(&mut self, shard: ShardId, to: ReplicaId, former: SpaceId) {
         // Nothing reads it any more but what began before: that sees it to the end.
-        self.delete(former);
+        report_left(former, self.parts.data.delete_space(former));
         let Some(done) = self.remove(shard, to) else { return };
         self.parts.state.counters.snapshots_received.add(1);
         tracing::info!(%shard, base = %done.record.applied, "a snapshot is in force");
@@ -289,7 +289,7 @@ impl<'a> Receiving<'a> {
     fn discard(&mut self, shard: ShardId, to: ReplicaId, why: &str) {
         let Some(dropped) = self.remove(shard, to) else { return };
         tracing::info!(%shard, from = %dropped.sender, why, "a snapshot is no longer received");
-        self.delete(dropped.space);
+        self.delete_unread(dropped.space);
     }
 
     fn remove(&mut self, shard: ShardId, to: ReplicaId) -> Option<Incoming<'a>> {
@@ -298,14 +298,19 @@ impl<'a> Receiving<'a> {
         self.incoming.remove(&shard)
     }
 
-    fn delete(&self, space: SpaceId) {
-        if let Err(error) = self.parts.data.delete_space(space) {
-            // The next start deletes it.
-            tracing::error!(%space, %error, "the data of a former snapshot is left behind");
-        }
+    /// Deletes what never was in force.
+    fn delete_unread(&self, space: SpaceId) {
+        report_left(space, self.parts.data.delete_unread_space(space));
     }
 
     fn answer(&self, node: NodeId, transfer: TransferId, verdict: Verdict) {
         self.parts.answer(node, transfer, verdict);
+    }
+}
+
+/// The next start deletes what is left of a space.
+fn report_left(space: SpaceId, deleted: Result<(), DataError>) {
+    if let Err(error) = deleted {
+        tracing::error!(%space, %error, "the data of a snapshot is left behind");
     }
 }

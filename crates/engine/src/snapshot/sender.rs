@@ -17,7 +17,7 @@ use crate::state::clock;
 use crate::state::engine_state::EngineState;
 use crate::state::shards::DamagedReplica;
 use crate::state::transfers::TransferProgress;
-use crate::store::data_store::{DataError, DataStore, is_damage};
+use crate::store::data_store::{DataError, DataStore};
 use crate::store::space_view::{Digest, SpaceView};
 use crate::worker::inbox::{Inbox, Input};
 use crate::worker::queue::Queue;
@@ -341,7 +341,7 @@ impl<'a> Sending<'a> {
     /// The replica's own data can't be read.
     fn fail_read(&self, worker: usize, wanted: &ShardSnapshot, error: &DataError) {
         let (shard, replica) = (wanted.shard, wanted.from);
-        if is_damage(error) {
+        if self.parts.data.note_damage(error) {
             let what = format!("its data, read for a snapshot: {error}");
             let damaged = DamagedReplica { shard, replica, what };
             self.parts.inboxes[worker].push(Input::Damaged(damaged));

@@ -66,9 +66,32 @@ pub(crate) fn check(directory: &Path) -> Result<(), OpenFault> {
     }
 }
 
-/// A start writes what it replays into tables before the source files may be deleted (RULE 8).
-fn needed_bytes(replayed_bytes: u64) -> u64 {
-    limits::DISK_FREE_START_BYTES.saturating_add(replayed_bytes)
+/// Refuses to copy `bytes` of tables on the disk of `directory` if they would fill it.
+///
+/// # Errors
+/// [`OpenFault::NoRoomToRewrite`]. Space that can't be determined is no reason to refuse.
+pub(crate) fn check_rewrite(directory: &Path, bytes: u64) -> Result<(), OpenFault> {
+    let free_bytes = match Room::of(directory) {
+        Ok(room) => room.free_bytes,
+        Err(error) => {
+            tracing::warn!(directory = %directory.display(), %error, "room on the disk is not known");
+            return Ok(());
+        }
+    };
+    match needed_bytes(bytes) {
+        needed_bytes if free_bytes < needed_bytes => Err(OpenFault::NoRoomToRewrite {
+            directory: directory.to_owned(),
+            free_mebibytes: mebibytes(free_bytes),
+            needed_mebibytes: needed_bytes.div_ceil(1 << 20),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A start writes what it replays into tables before the source files may be deleted (RULE 8), and so
+/// it copies what it rewrites.
+fn needed_bytes(copied_bytes: u64) -> u64 {
+    limits::DISK_FREE_START_BYTES.saturating_add(copied_bytes)
 }
 
 /// Bytes of the log's write-ahead files in the node's `directory`.
@@ -145,5 +168,15 @@ mod tests {
         sparse("000009.log", 1 << 43);
         let refused = check(temporary.path()).expect_err("8 TiB").to_string();
         assert!(refused.contains("8388673 MiB"), "{refused}");
+    }
+
+    /// Goal: no copy is begun that would fill the disk, and the refusal has the figure.
+    #[test]
+    fn a_copy_needs_room_for_all_of_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(check_rewrite(directory.path(), 1).is_ok());
+        let refused =
+            check_rewrite(directory.path(), 1 << 60).expect_err("an exbibyte").to_string();
+        assert!(refused.contains("takes 1099511627840 MiB"), "{refused}");
     }
 }

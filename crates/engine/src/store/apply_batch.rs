@@ -12,7 +12,7 @@ use rocksdb::WriteBatch;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 use std::hash::BuildHasher;
 
-use crate::store::data_store::{DataStore, is_damage};
+use crate::store::data_store::DataStore;
 use crate::store::layout::{PREFIX_BYTES, end_of, prefix, record_key, user_key};
 use crate::store::staged::{Staged, Staging};
 
@@ -69,7 +69,8 @@ impl<'a> ApplyBatch<'a> {
     /// Keeps an error of a read: damaged bytes are the fault of this space, anything else of the
     /// store.
     fn fail_read(&mut self, error: rocksdb::Error) {
-        let kept = if is_damage(&error) { &mut self.damage } else { &mut self.failure };
+        let kept =
+            if self.store.note_damage(&error) { &mut self.damage } else { &mut self.failure };
         kept.get_or_insert(error);
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use quorate_log::FirstFault;
+use quorate_log::{DamageMark, FirstFault};
 use quorate_machine::{AppliedRecord, AppliedRecordError};
 use quorate_types::{LogId, SpaceId, limits};
 use rocksdb::event_listener::{
@@ -86,12 +86,19 @@ pub(crate) struct DataStore {
     background: Arc<FirstFault<String>>,
     flushes: Arc<AtomicU64>,
     options: Options,
+    directory: PathBuf,
     incoming: PathBuf,
+    /// Tells the next start of damaged tables.
+    mark: DamageMark,
 }
 
 /// Learns of a flush or compaction that failed: without a write-ahead log RocksDB continues to take
-/// writes after some of these failures, until its memtables are full.
-struct BackgroundErrors(Arc<FirstFault<String>>);
+/// writes after some of these failures, until its memtables are full. Of damage it leaves a note
+/// first: the damaged table stays among RocksDB's files.
+struct BackgroundErrors {
+    first: Arc<FirstFault<String>>,
+    mark: DamageMark,
+}
 
 /// Counts the flushes that have ended.
 struct Flushes(Arc<AtomicU64>);
@@ -104,9 +111,18 @@ impl EventListener for Flushes {
 
 impl EventListener for BackgroundErrors {
     fn on_background_error(&self, reason: DBBackgroundErrorReason, status: MutableStatus) {
-        if let Err(error) = status.result() {
-            self.0.close(|| format!("background work failed ({reason:?}): {error}"));
+        let Err(error) = status.result() else { return };
+        if !is_damage(error) {
+            self.first.close(|| format!("background work failed ({reason:?}): {error}"));
+            return;
         }
+        self.mark.note(&format!("{reason:?}: {error}"));
+        self.first.close(|| {
+            format!(
+                "a table is damaged ({reason:?}: {error}): start the node again, which writes what can \
+                 be read into new tables, and gives up the replicas of which something can't be read"
+            )
+        });
     }
 }
 
@@ -150,12 +166,29 @@ impl DataStore {
         // RULE 8: RocksDB would retry after some errors and continue; here the first one is final.
         options.set_max_bgerror_resume_count(0);
         let background = Arc::new(FirstFault::new());
-        options.add_event_listener(BackgroundErrors(Arc::clone(&background)));
+        let (first, mark) = (Arc::clone(&background), DamageMark::of(directory));
+        options.add_event_listener(BackgroundErrors { first, mark });
         let flushes = Arc::new(AtomicU64::new(0));
         options.add_event_listener(Flushes(Arc::clone(&flushes)));
         let db = DB::open(&options, directory)?;
-        let incoming = directory.join(INCOMING);
-        Ok(DataStore { db, background, flushes, options, incoming })
+        let (directory, incoming) = (directory.to_owned(), directory.join(INCOMING));
+        let mark = DamageMark::of(&directory);
+        Ok(DataStore { db, background, flushes, options, directory, incoming, mark })
+    }
+
+    /// Whether `error`, of a read, says that stored bytes are not what was written. If so, the next
+    /// start is told to write the store anew: the damaged table would end every merge that takes it in.
+    pub(crate) fn note_damage(&self, error: &DataError) -> bool {
+        let is_damage = is_damage(error);
+        if is_damage {
+            self.mark.note(error.as_ref());
+        }
+        is_damage
+    }
+
+    /// What was noted of damaged tables, by this start or earlier ones; `None` if there is none.
+    pub(crate) fn noted_damage(&self) -> std::io::Result<Option<String>> {
+        self.mark.read()
     }
 
     /// Calls `listener` once with the first failure of a flush or compaction, now if there was one.
@@ -239,9 +272,9 @@ impl DataStore {
         self.write(&batch)
     }
 
-    /// As [`DataStore::delete_space`], before anything reads the store: whole files go at once,
-    /// which no view would survive.
-    pub(crate) fn delete_leftover_space(&self, space: SpaceId) -> Result<(), rocksdb::Error> {
+    /// As [`DataStore::delete_space`], of a space that nothing reads: whole files go at once, damaged
+    /// ones too, which no view would survive.
+    pub(crate) fn delete_unread_space(&self, space: SpaceId) -> Result<(), rocksdb::Error> {
         // RocksDB includes the end: it must be a key of this space.
         let last = user_key(space, &[0xff; 16]);
         self.db.delete_file_in_range(&record_key(space)[..], &last[..])?;
@@ -353,9 +386,28 @@ impl DataStore {
         &self.db
     }
 
+    /// Reads every table, and checks every block of it.
+    #[cfg(test)]
+    pub(crate) fn verify_tables(&self) -> Result<(), DataError> {
+        self.db.verify_checksum()
+    }
+
+    /// Reads and writes every table, also those that RocksDB would move as they are.
+    #[cfg(test)]
+    pub(crate) fn merge_all_tables(&self) {
+        let mut every = rocksdb::CompactOptions::default();
+        every.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &every);
+    }
+
     /// How the tables of this store are written.
     pub(crate) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The store's own directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Where snapshots are written that arrive.

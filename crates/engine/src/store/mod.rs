@@ -5,6 +5,7 @@ pub(crate) mod data_store;
 pub(crate) mod identity;
 pub(crate) mod layout;
 pub(crate) mod lookup;
+pub(crate) mod rewrite;
 pub(crate) mod space_view;
 pub(crate) mod space_writer;
 pub(crate) mod staged;
