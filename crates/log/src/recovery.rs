@@ -65,6 +65,8 @@ pub(crate) struct RecoveredLog {
 
 /// Why a replica's log is not restored.
 enum Unrestored {
+    /// It was given up earlier, for this reason.
+    Noted(String),
     /// Stored bytes are not what was written, or contradict each other.
     Damaged(String),
     /// So says the storage engine, of a table.
@@ -126,23 +128,27 @@ fn recover_one(
         return Ok(recovered);
     }
     let log = match opened.records.damaged.get(&shard) {
-        Some(Ok((replica, what))) if *replica == record.replica => Err(what.clone().into()),
+        Some(Ok((replica, what))) if *replica == record.replica => {
+            Err(Unrestored::Noted(what.clone()))
+        }
         Some(Ok((replica, what))) => {
             Err(format!("its record of damage is of {replica}: {what}").into())
         }
         Some(Err(error)) => Err(format!("its record of damage: {error}").into()),
         None => fill(opened, shard, &mut recovered.replica.restored),
     };
+    let of_log = |what| format!("its log is damaged: {what}");
     let what = match log {
         Ok(log) => {
             recovered.log = Some(log);
             return Ok(recovered);
         }
         Err(Unrestored::Unread(what)) => return Err(format!("the log of shard {shard}: {what}")),
-        Err(Unrestored::Damaged(what)) => what,
+        Err(Unrestored::Noted(what)) => what,
+        Err(Unrestored::Damaged(what)) => of_log(what),
         Err(Unrestored::DamagedTable(what)) => {
             recovered.has_damaged_table = true;
-            what
+            of_log(what)
         }
     };
     tracing::error!(%shard, replica = %record.replica, %what, "replica is damaged");

@@ -46,6 +46,11 @@ async fn write(engine: &Engine) {
 
 /// Its store may be open.
 fn flip_the_middle_of_the_largest_table(directory: &Path) {
+    flip_in_the_largest_table(directory, |bytes| bytes / 2);
+}
+
+/// Flips the byte at what `at` makes of the length of the table.
+fn flip_in_the_largest_table(directory: &Path, at: impl FnOnce(u64) -> u64) {
     let files = std::fs::read_dir(directory).expect("a store");
     let tables = files.map(|file| file.expect("readable").path());
     let tables = tables.filter(|path| path.extension().is_some_and(|name| name == "sst"));
@@ -55,8 +60,9 @@ fn flip_the_middle_of_the_largest_table(directory: &Path) {
     let bytes = file.metadata().expect("there").len();
     assert!(bytes > VALUE_BYTES as u64 * 4, "the values are in it");
     let mut byte = [0];
-    file.read_exact_at(&mut byte, bytes / 2).expect("readable");
-    file.write_all_at(&[byte[0] ^ 0x20], bytes / 2).expect("writable");
+    let at = at(bytes);
+    file.read_exact_at(&mut byte, at).expect("readable");
+    file.write_all_at(&[byte[0] ^ 0x20], at).expect("writable");
 }
 
 /// Every value is right wherever it is read, and reads through `engine` see every acknowledged write.
@@ -155,7 +161,7 @@ async fn damaged_data_that_a_merge_meets_ends_the_node_once() {
     for _ in 0..2 {
         let again = cluster.reopen(VICTIM);
         let damaged = until_damaged(&again).await;
-        assert!(damaged.what.contains("data"), "{}", damaged.what);
+        assert!(damaged.what.starts_with("its data: Corruption"), "{}", damaged.what);
         assert_nothing_is_damaged(&again);
         assert_serves(&again).await;
         let meta = again.watch_position(META_SHARD).expect("its replica of the map is whole");
@@ -164,6 +170,29 @@ async fn damaged_data_that_a_merge_meets_ends_the_node_once() {
         again.shutdown().await;
     }
     cluster.stop().await;
+}
+
+/// Goal: a table that can't be opened at all, because its end is damaged, refuses the node's directory, by
+/// name; the others serve.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_end_is_damaged_refuses_the_directory() {
+    for store in ["data", "log"] {
+        let mut cluster = open_and_write().await;
+        let victim = cluster.engines.pop().expect("the third");
+        victim.shutdown().await;
+        // A start writes what it replays of the log into tables.
+        let victim = cluster.reopen(VICTIM);
+        victim.wait_ready(HANG).await.expect("sound");
+        victim.shutdown().await;
+        flip_in_the_largest_table(&cluster.path(VICTIM).join(store), |bytes| bytes - 3);
+        for _ in 0..2 {
+            let refused = cluster.builder(VICTIM).open().map(|_| ()).expect_err("damaged");
+            let text = refused.to_string();
+            assert!(text.contains(".sst") && text.contains(store), "{text}");
+        }
+        assert_serves(&cluster.engines[0]).await;
+        cluster.stop().await;
+    }
 }
 
 /// Goal: a start after a crash puts a store that was written anew in its place, also if nothing but that

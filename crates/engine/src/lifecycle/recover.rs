@@ -20,7 +20,7 @@ use crate::error::OpenFault;
 use crate::lifecycle::rewrite::without_damage;
 use crate::lifecycle::settings::Settings;
 use crate::state::shards::{DamagedReplica, descriptor_of};
-use crate::store::data_store::{DataError, DataStore};
+use crate::store::data_store::{DataError, DataStore, is_damage};
 use crate::store::identity::StoreIdentity;
 use crate::store::rewrite;
 
@@ -235,8 +235,16 @@ pub(super) fn open_data(
         cause,
     })?;
     quorate_log::mend_manifest(directory).map_err(|error| OpenFault::Data(error.to_string()))?;
-    DataStore::open_bounded(directory, may_be_new, data_files_max(settings))
-        .map_err(|error| OpenFault::Data(error.to_string()))
+    DataStore::open_bounded(directory, may_be_new, data_files_max(settings)).map_err(|error| {
+        // Which replicas it concerns can't be told: the end of a table says how to read the rest.
+        OpenFault::Data(match is_damage(&error) {
+            true => format!(
+                "{error}: it can't even be opened. Move the node's directory away and let the machine \
+                 join as a new node; the other nodes hold what this one acknowledged"
+            ),
+            false => error.to_string(),
+        })
+    })
 }
 
 /// Table files that the data store keeps open. The log has the other third: it is rarely read from
@@ -383,7 +391,7 @@ fn join(
     workers: usize,
 ) -> Result<Result<Replica, String>, OpenFault> {
     if let Some(damage) = &recovered.damaged {
-        return Ok(Err(format!("its log is damaged: {damage}")));
+        return Ok(Err(damage.clone()));
     }
     let record = match data.record(recovered.space) {
         // A snapshot's space takes the place of another only once it is complete. An older log names

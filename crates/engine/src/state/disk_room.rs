@@ -134,7 +134,8 @@ mod tests {
             assert_eq!(Room::of_node(directory.path()).expect("found").bytes, own.bytes);
             std::os::unix::fs::symlink(elsewhere.path(), directory.path().join(store))
                 .expect("made");
-            let above = |room: Room| i128::from(room.free_bytes) - i128::from(room.usual_floor_bytes());
+            let above =
+                |room: Room| i128::from(room.free_bytes) - i128::from(room.usual_floor_bytes());
             let fuller = if above(other) < above(own) { other } else { own };
             let found = Room::of_node(directory.path()).expect("found");
             assert_eq!(found.bytes, fuller.bytes, "{store}");
