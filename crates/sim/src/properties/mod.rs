@@ -209,6 +209,7 @@ impl Properties {
         match *observation {
             Observation::NodeStarted { node, .. } => self.support_kept.node_started(node),
             Observation::Role { node, shard, replica, role } => {
+                self.purge_waits.role(node, shard, role);
                 return self.role(sight, (node, shard, replica), role);
             }
             Observation::Sent { from, shard, message, .. } => {

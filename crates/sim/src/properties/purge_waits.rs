@@ -1,10 +1,11 @@
 //! A purge never outruns a transfer: while a leader sends a snapshot, its log goes on behind what the
-//! snapshot holds at least, within the bound of what is kept for followers.
+//! snapshot holds at least, within the bound of what is kept for followers. Whoever has lost the
+//! leadership since waits for nothing: another leader's log goes on behind that snapshot, if it is taken.
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Body, Message};
-use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId};
+use quorate_raft::{Body, Message, Role, RoleState};
+use quorate_types::{Index, LogId, NodeId, ReplicaId, ShardId, Term};
 
 use super::known::Known;
 use super::{Broken, broken};
@@ -16,11 +17,27 @@ const NAME: &str = "purge_waits";
 #[derive(Default)]
 pub(crate) struct PurgeWaits {
     under_way: BTreeMap<(ShardId, ReplicaId), (NodeId, Index)>,
+    /// The terms in which nodes lead.
+    led: BTreeMap<(ShardId, NodeId), Term>,
 }
 
 impl PurgeWaits {
+    /// What a node was about to send while it led waits for it no longer in another term.
+    pub(crate) fn role(&mut self, node: NodeId, shard: ShardId, role: RoleState) {
+        let led = (role.role == Role::Leader).then_some(role.term);
+        let before = match led {
+            Some(term) => self.led.insert((shard, node), term),
+            None => self.led.remove(&(shard, node)),
+        };
+        if before != led {
+            self.under_way.retain(|(of, _), (from, _)| *of != shard || *from != node);
+        }
+    }
+
     pub(crate) fn sent(&mut self, from: NodeId, shard: ShardId, to: ReplicaId, at_least: Index) {
-        self.under_way.insert((shard, to), (from, at_least));
+        if self.led.contains_key(&(shard, from)) {
+            self.under_way.insert((shard, to), (from, at_least));
+        }
     }
 
     pub(crate) fn ended(&mut self, from: NodeId, shard: ShardId, to: ReplicaId) {
@@ -32,6 +49,7 @@ impl PurgeWaits {
     /// A sender that stopped sends nothing any more.
     pub(crate) fn stopped(&mut self, node: NodeId) {
         self.under_way.retain(|_, (from, _)| *from != node);
+        self.led.retain(|(_, leader), _| *leader != node);
     }
 
     /// A follower that acknowledges enough needs the snapshot no more.
@@ -78,16 +96,22 @@ mod tests {
 
     fn bench() -> Bench {
         let mut bench = Bench::new();
+        bench.role(1, Role::Leader, 2).expect("elected");
         bench.replicate(&[1, 2], 1, &run(2, 2, 5));
         bench.commit(1, 6).expect("told by a leader");
         bench.apply(1, run(2, 2, 5)).expect("committed");
         let (node, shard, replica, applied) = (NodeId(1), SHARD, ReplicaId(1), Index(6));
         bench.see(&Observation::Flushed { node, shard, replica, applied }).expect("noted");
+        send(&mut bench);
+        bench
+    }
+
+    fn send(bench: &mut Bench) {
         let (from, to, replica) = (NodeId(1), NodeId(3), ReplicaId(3));
+        let shard = SHARD;
         let (base, at_least) = (id(2, 4), Index(3));
         let sent = Observation::SnapshotSent { from, to, shard, replica, base, at_least };
         bench.see(&sent).expect("noted");
-        bench
     }
 
     fn purge(bench: &mut Bench, index: u64, kept_from: u64) -> Result<(), Broken> {
@@ -102,6 +126,16 @@ mod tests {
         breaks(purge(&mut bench(), 4, 0), NAME);
         breaks(purge(&mut bench(), 4, 4), NAME);
         purge(&mut bench(), 4, 5).expect("beyond the bound");
+    }
+
+    #[test]
+    fn a_former_leader_waits_for_nothing() {
+        let mut deposed = bench();
+        deposed.role(1, Role::Follower, 3).expect("deposed");
+        purge(&mut deposed, 6, 0).expect("another leads");
+        // An order from before may be carried out late.
+        send(&mut deposed);
+        purge(&mut deposed, 6, 0).expect("another leads");
     }
 
     #[test]
