@@ -100,8 +100,8 @@ pub enum LogOpenError {
         /// What was found where.
         what: String,
     },
-    /// Tables are damaged, and the disk has no room for what can be read of them. Nothing was
-    /// changed.
+    /// Tables are damaged, and the disk has no room for what can be read of them. Nothing that
+    /// counts was changed.
     #[error(
         "tables in log directory {} are damaged, and writing what can be read into new ones takes \
          {needed_mebibytes} MiB, of which its disk has {free_mebibytes}: free some, then start the \

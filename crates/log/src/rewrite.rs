@@ -68,10 +68,11 @@ pub(crate) fn rewrite(
     let begun = Instant::now();
     let Rewriting { dir, opened, recovered, .. } = rewriting;
     let families = rewriting.damaged_families(noted)?;
-    check_room(dir, rewriting.needed_bytes(&families)?)?;
     tracing::warn!(dir = %dir.display(), noted, ?families, "damaged tables: their logs are moved");
+    // Before the look at the room: what a try has left that was cut short takes as much as this one.
     before(Step::DropUnused)?;
     rewriting.drop_families(opened.families.unused())?;
+    check_room(dir, rewriting.needed_bytes(&families)?)?;
     let moves: Vec<_> = families.iter().zip(opened.families.spares()).collect();
     before(Step::Create)?;
     rewriting.create(moves.iter().map(|(_, new)| new.name()).collect())?;

@@ -98,7 +98,7 @@ fn open_stores(
         return Err(directories.data_is_missing(own));
     }
     let data = open_data(settings, &directories.data, !recovery.has_data_store)?;
-    match data.identity().map_err(data_fault)? {
+    match data.identity().map_err(|error| unopened(&error))? {
         Some(Ok(found)) if found == own => {}
         Some(Ok(found)) => return Err(directories.do_not_match(own, found)),
         Some(Err(error)) => return Err(OpenFault::Data(format!("its identity: {error}"))),
@@ -235,15 +235,19 @@ pub(super) fn open_data(
         cause,
     })?;
     quorate_log::mend_manifest(directory).map_err(|error| OpenFault::Data(error.to_string()))?;
-    DataStore::open_bounded(directory, may_be_new, data_files_max(settings)).map_err(|error| {
-        // Which replicas it concerns can't be told: the end of a table says how to read the rest.
-        OpenFault::Data(match is_damage(&error) {
-            true => format!(
-                "{error}: it can't even be opened. Move the node's directory away and let the machine \
-                 join as a new node; the other nodes hold what this one acknowledged"
-            ),
-            false => error.to_string(),
-        })
+    DataStore::open_bounded(directory, may_be_new, data_files_max(settings))
+        .map_err(|error| unopened(&error))
+}
+
+/// Damage of which nobody can tell which replicas it concerns: the end of a table says how to read the
+/// rest, and the store's identity whose all of it is.
+fn unopened(error: &DataError) -> OpenFault {
+    OpenFault::Data(match is_damage(error) {
+        true => format!(
+            "{error}: it can't even be opened. Move the node's directory away and let the machine join as \
+             a new node; the other nodes hold what this one acknowledged"
+        ),
+        false => error.to_string(),
     })
 }
 

@@ -16,7 +16,7 @@ use crate::error::FatalError;
 use crate::state::clock;
 use crate::state::engine_state::EngineState;
 use crate::state::shards::LocalShard;
-use crate::store::data_store::{DataError, DataStore, is_damage};
+use crate::store::data_store::{DataError, DataStore};
 use crate::worker::inbox::{Inbox, Input, PurgeBound};
 
 /// Pause between two looks: one atomic is read as long as the log is within its bound.
@@ -101,7 +101,7 @@ impl LogBound {
             let persisted = match self.data.persisted(state.space()) {
                 Ok(persisted) => persisted.map_or(Index(0), |id| id.index),
                 // Whoever needs the record finds the damage, too.
-                Err(error) if is_damage(&error) => continue,
+                Err(error) if self.data.note_damage(&error) => continue,
                 Err(error) => return Err(error),
             };
             let bound = self.bound(state, shard, &held, (share, total), persisted);
