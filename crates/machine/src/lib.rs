@@ -1,9 +1,10 @@
 //! What a committed entry means: state machines, the commands in a log, and how they are applied.
 //!
-//! A [`StateMachine`] interprets commands over an [`OrderedMap`]; [`KvMachine`] is the built-in
-//! key-value store, [`MetaMachine`] the directory of the cluster. [`apply_committed`] takes each
-//! command out of its [`Envelope`], runs the machine, and updates the [`AppliedRecord`], which says
-//! how far a shard's data has come. The engine and the simulator run the same code.
+//! A [`StateMachine`] interprets commands over an [`OrderedMap`], or over a store of its own
+//! ([`OwnStore`]); [`KvMachine`] is the built-in key-value store, [`MetaMachine`] the directory of
+//! the cluster. [`apply_committed`] takes each command out of its [`Envelope`], runs the machine, and
+//! updates the [`AppliedRecord`], which says how far a shard's data has come. The engine and the
+//! simulator run the same code.
 //!
 //! ```text
 //!  committed entries ──▶ apply_committed ──▶ Envelope ──▶ StateMachine ──▶ OrderedMap
@@ -78,6 +79,7 @@ mod apply;
 mod envelope;
 mod kv;
 mod meta;
+mod own_store;
 #[cfg(test)]
 mod plain_map;
 mod state_machine;
@@ -90,4 +92,5 @@ pub use meta::{
     IdKind, MetaCommand, MetaError, MetaMachine, MetaMap, MetaReply, NodeRecord, decode_descriptor,
     encode_descriptor,
 };
+pub use own_store::{OwnStore, SnapshotChunks, StoreFault, StoreSnapshot, StoreSync};
 pub use state_machine::{ApplyContext, ApplyTarget, OrderedMap, StateMachine};

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use quorate_types::{LogId, ShardId, WallMillis};
 
 use crate::applied_record::AppliedRecord;
+use crate::own_store::OwnStore;
 
 /// Facts about the entry being applied; the same on every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +20,20 @@ pub struct ApplyContext {
 /// A replica's deterministic interpreter of commands, run on an apply thread.
 ///
 /// The same commands in the same order must leave the same map and give the same replies on every
-/// replica: no clock but [`ApplyContext::time`], no random source, no hash order. It names no store:
-/// it writes into an [`OrderedMap`], which its driver makes durable together with the applied
-/// record (RULE 10).
+/// replica: no clock but [`ApplyContext::time`], no random source, no hash order. Usually it names no
+/// store: it writes into an [`OrderedMap`], which its driver makes durable together with the applied
+/// record (RULE 10). Or else it keeps a store of its own, [`OwnStore`], and commits that record there.
 pub trait StateMachine: Send {
     /// Applies one command and gives the reply for its proposer. Malformed bytes must give a reply
     /// that says so, the same on every replica: an entry in the log can no longer be refused.
     fn apply(&mut self, context: ApplyContext, command: &[u8], map: &mut dyn OrderedMap) -> Bytes;
+
+    /// The store that this machine keeps beside the engine's; always `Some` or always `None`. If there
+    /// is one, `apply` changes that store and gets a map that is empty and must not be written to, and
+    /// the engine's reads of keys are refused: the author reads the store.
+    fn own_store(&mut self) -> Option<&mut dyn OwnStore> {
+        None
+    }
 }
 
 /// An ordered map from keys to values, which holds a shard's data.
