@@ -53,6 +53,10 @@ mod status;
 mod store;
 #[cfg(test)]
 mod test_engines;
+#[cfg(test)]
+mod test_file_store;
+#[cfg(test)]
+mod test_memory_store;
 mod upkeep;
 mod worker;
 
@@ -70,7 +74,10 @@ pub use error::{
     Refusal, WriteError,
 };
 pub use quorate_log::SyncMode;
-pub use quorate_machine::{ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, StateMachine};
+pub use quorate_machine::{
+    ApplyContext, KvCommand, KvMachine, KvReply, OrderedMap, OwnStore, SnapshotChunks,
+    StateMachine, StoreFault, StoreSnapshot, StoreSync,
+};
 pub use quorate_router::{Replica, ShardDescriptor};
 pub use quorate_transport::{
     BindError, CertificateError, ClusterAuthority, NodeTls, PemRole, Validity, WallClock, utc,

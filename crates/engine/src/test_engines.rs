@@ -29,7 +29,7 @@ pub(crate) struct TestEngines {
     /// Before the directory: they end before their files do.
     pub(crate) engines: Vec<Engine>,
     founders: Vec<NodeId>,
-    machine: Arc<dyn Fn() -> Box<dyn StateMachine> + Send + Sync>,
+    machine: Arc<dyn Fn(PathBuf) -> Box<dyn StateMachine> + Send + Sync>,
     log_kept_bytes_max: u64,
     /// The floors of disks, of nodes that are given another than the usual.
     pub(crate) disk_floors: BTreeMap<NodeId, u64>,
@@ -72,6 +72,18 @@ impl TestEngines {
         machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
         log_kept_bytes_max: u64,
     ) -> TestEngines {
+        let machine = move |_| machine();
+        TestEngines::open_each(directory, nodes, replicas, machine, log_kept_bytes_max).await
+    }
+
+    /// As [`TestEngines::open_in`], with state machines that are given a directory of their own.
+    pub(crate) async fn open_each(
+        directory: TempDir,
+        nodes: u64,
+        replicas: usize,
+        machine: impl Fn(PathBuf) -> Box<dyn StateMachine> + Send + Sync + 'static,
+        log_kept_bytes_max: u64,
+    ) -> TestEngines {
         let mut all = TestEngines {
             engines: Vec::new(),
             founders: (1..=nodes).map(NodeId).take(replicas).collect(),
@@ -98,6 +110,7 @@ impl TestEngines {
     /// Opens `node` on a free port.
     pub(crate) fn builder(&self, node: NodeId) -> EngineBuilder {
         let machine = Arc::clone(&self.machine);
+        let own_directory = self.own_directory(node);
         let builder = match self.disk_floors.get(&node) {
             Some(bytes) => Engine::builder(self.path(node)).disk_floor_bytes(*bytes),
             None => Engine::builder(self.path(node)),
@@ -109,7 +122,12 @@ impl TestEngines {
             .tls(self.authority.issue(node).expect("a certificate"))
             .bootstrap(Bootstrap::single(&self.founders, self.founders.len()))
             .log_kept_bytes_max(self.log_kept_bytes_max)
-            .state_machine(move |_| machine())
+            .state_machine(move |_| machine(own_directory.clone()))
+    }
+
+    /// Where the state machine of `node` may keep a store of its own.
+    pub(crate) fn own_directory(&self, node: NodeId) -> PathBuf {
+        self.directory.path().join(format!("own-{node}"))
     }
 
     /// Stops all and opens all again, with the floors that are set now.

@@ -379,7 +379,8 @@ fn a_damaged_replica() {
     status.health = Health::Degraded;
     status.problems = vec![format!("node 3: a replica is damaged and given up ({what})")];
     let (shard, replica) = (ShardId(2), ReplicaId(3));
-    status.nodes[2].damaged = vec![DamagedReplica { shard, replica, what: what.clone() }];
+    status.nodes[2].damaged =
+        vec![DamagedReplica { shard, replica, what: what.clone(), until_restart: false }];
     let shard = &mut status.shards[2];
     shard.state = ShardState::UnderReplicated;
     let replica = shard.replicas.iter_mut().find(|replica| replica.node == 3).expect("one");

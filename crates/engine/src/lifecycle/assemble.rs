@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quorate_host::{Host, HostConfig, ReplicaInit};
 use quorate_log::{LogStore, LogWriter, RecoveredReplica};
-use quorate_machine::{MetaMachine, NodeRecord};
+use quorate_machine::NodeRecord;
 use quorate_transport::{BoundSocket, Transport};
 use quorate_types::{NodeId, NodeInstance, limits};
 use rustc_hash::FxHashMap;
@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use crate::cluster::addresses::PeerAddresses;
 use crate::cluster::bootstrap_state::BootstrapState;
 use crate::cluster::identity::NodeIdentity;
-use crate::cluster::map::{ClusterMap, META_SHARD};
+use crate::cluster::map::ClusterMap;
 use crate::control::admission::{Admission, AdmissionParts};
 use crate::control::map_sync::{MapSync, MapSyncParts};
 use crate::error::{FatalError, OpenFault};
@@ -35,9 +35,11 @@ use crate::status::cluster_reporter::ClusterReporter;
 use crate::status::node_status::{StatusParts, StatusReporter};
 use crate::status::resources::Resources;
 use crate::store::data_store::DataStore;
+use crate::store::identity::StoreIdentity;
 use crate::upkeep::disk_watch::DiskWatch;
 use crate::upkeep::log_bound::LogBound;
-use crate::worker::apply::{Applier, Appliers, ApplyThread, MachineFactory};
+use crate::worker::applier::Applier;
+use crate::worker::apply::{Appliers, ApplyThread};
 use crate::worker::fetch::FetchThread;
 use crate::worker::inbox::{Inbox, Input};
 use crate::worker::shared::{Queues, WorkerShared};
@@ -209,7 +211,8 @@ fn fatal(inboxes: &[Arc<Inbox>], log: &LogStore, data: &DataStore) -> Arc<Fatal>
 fn state_of(replica: &Replica) -> Arc<LocalShard> {
     let RecoveredReplica { replica: id, space, .. } = replica.recovered;
     let applied = replica.record.applied.index;
-    Arc::new(LocalShard::new(replica.descriptor(), id, space, replica.worker, applied))
+    let state = LocalShard::new(replica.descriptor(), id, space, replica.worker, applied);
+    Arc::new(if replica.keeps_own_store { state.with_own_store() } else { state })
 }
 
 /// Takes `shared` by value: beside `running` only the threads may hold the log writer, because
@@ -223,12 +226,7 @@ fn start_threads(
     let hosts = hosts(settings, running.identity());
     let mut silent: Vec<Vec<ReplicaInit>> = hosts.iter().map(|_| Vec::new()).collect();
     let mut appliers = FxHashMap::default();
-    let of_users = Arc::clone(&settings.machine);
-    let machines: MachineFactory = Arc::new(move |shard| match shard {
-        META_SHARD => Box::new(MetaMachine),
-        shard => of_users(shard),
-    });
-    for Replica { recovered, record, worker } in replicas {
+    for Replica { recovered, record, machine, worker, .. } in replicas {
         let shard = recovered.shard;
         silent[worker].push(ReplicaInit {
             shard,
@@ -237,12 +235,14 @@ fn start_threads(
             restored: recovered.restored,
         });
         let state = shared.state.shards.get(shard).expect("made from the same replicas");
-        appliers.insert(shard, Applier::new(Arc::clone(state), machines(shard), record));
+        appliers.insert(shard, Applier::new(Arc::clone(state), machine, record));
     }
     for (index, (host, silent)) in hosts.into_iter().zip(silent).enumerate() {
         running.start_worker(Worker::new(&shared, index, host, silent))?;
     }
-    let appliers = Appliers::new(appliers, Arc::clone(running.data()), machines);
+    let identity = StoreIdentity::of(running.log().identity());
+    let data = Arc::clone(running.data());
+    let appliers = Appliers::new(appliers, data, identity, settings.machines());
     running.start_apply(ApplyThread::new(&shared, appliers))?;
     running.start_fetch(FetchThread::new(&shared))?;
     let data = || Arc::clone(running.data());
@@ -256,6 +256,7 @@ fn start_threads(
         Arc::clone(running.log()),
         data(),
         Arc::clone(&shared.state),
+        Arc::clone(&shared.queues.applies),
         shared.inboxes.clone(),
         settings.log_kept_bytes_max,
     ))

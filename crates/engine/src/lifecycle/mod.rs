@@ -2,6 +2,7 @@
 
 pub(crate) mod assemble;
 pub(crate) mod open;
+mod own_store;
 pub(crate) mod periodic;
 pub(crate) mod recover;
 mod rewrite;

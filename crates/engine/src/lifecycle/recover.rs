@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use quorate_log::{
     EndReason, LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery, ReplicaEnd, TurnWrite,
 };
-use quorate_machine::AppliedRecord;
+use quorate_machine::{AppliedRecord, OwnStore, StateMachine};
 use quorate_raft::{HardState, Member, Membership, Restored};
 use quorate_router::ShardDescriptor;
 use quorate_types::{Index, LogId, NodeId, NodeInstance, SpaceId, StoreId, Term, WallMillis};
@@ -17,12 +17,14 @@ use rustc_hash::FxHashSet;
 
 use crate::cluster::bootstrap::Bootstrap;
 use crate::error::OpenFault;
+use crate::lifecycle::own_store::{OwnFault, OwnReplica};
 use crate::lifecycle::rewrite::without_damage;
 use crate::lifecycle::settings::Settings;
 use crate::state::shards::{DamagedReplica, descriptor_of};
 use crate::store::data_store::{DataError, DataStore, is_damage};
 use crate::store::identity::StoreIdentity;
 use crate::store::rewrite;
+use crate::worker::apply::MachineFactory;
 
 /// The entry before the first of every bootstrapped log. Not index 0: a log's base is matched only
 /// by a replica that holds the base state (RULE 14).
@@ -32,6 +34,10 @@ const BOOTSTRAP_BASE: LogId = LogId::new(Term(1), Index(1));
 pub(crate) struct Replica {
     pub(crate) recovered: RecoveredReplica,
     pub(crate) record: AppliedRecord,
+    /// The record in its space: the same, unless the machine keeps a store of its own.
+    pub(crate) space_record: AppliedRecord,
+    pub(crate) machine: Box<dyn StateMachine>,
+    pub(crate) keeps_own_store: bool,
     pub(crate) worker: usize,
 }
 
@@ -65,8 +71,14 @@ pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Reco
         std::mem::take(&mut recovery.replicas)
     };
     let leftovers = leftovers(&data, &recovered)?;
-    let (replicas, mut damaged) =
-        join_stores(&data, recovered, !leftovers.is_empty(), settings.workers)?;
+    let joining = Joining {
+        data: &data,
+        identity: StoreIdentity::of(log.identity()),
+        machines: settings.machines(),
+        has_leftovers: !leftovers.is_empty(),
+        workers: settings.workers,
+    };
+    let (replicas, mut damaged) = join_stores(&joining, recovered)?;
     end_damaged(&log, &damaged)?;
     delete_leftovers(&data, &leftovers)?;
     let (data, replicas) = without_damage(settings, &log, data, replicas, &mut damaged)?;
@@ -361,13 +373,21 @@ fn delete_leftovers(data: &DataStore, leftovers: &[SpaceId]) -> Result<(), OpenF
     Ok(())
 }
 
+/// What replicas are joined from.
+struct Joining<'a> {
+    data: &'a DataStore,
+    identity: StoreIdentity,
+    machines: MachineFactory,
+    /// The data store holds spaces that no replica owns.
+    has_leftovers: bool,
+    workers: usize,
+}
+
 /// Joins log and data store: each replica continues to apply after its record (RULE 10). A replica
 /// that is damaged in one of them is given up, and the others go on.
 fn join_stores(
-    data: &DataStore,
+    joining: &Joining<'_>,
     recovered: Vec<RecoveredReplica>,
-    has_leftovers: bool,
-    workers: usize,
 ) -> Result<(Vec<Replica>, Vec<DamagedReplica>), OpenFault> {
     let mut replicas = Vec::new();
     let mut damaged = Vec::new();
@@ -376,11 +396,11 @@ fn join_stores(
             continue;
         }
         let (shard, replica) = (recovered.shard, recovered.replica);
-        match join(data, recovered, has_leftovers, workers)? {
+        match join(joining, recovered)? {
             Ok(sound) => replicas.push(sound),
             Err(what) => {
                 tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
-                damaged.push(DamagedReplica { shard, replica, what });
+                damaged.push(DamagedReplica::for_good(shard, replica, what));
             }
         }
     }
@@ -389,18 +409,16 @@ fn join_stores(
 
 /// One replica of both stores, or what is damaged.
 fn join(
-    data: &DataStore,
+    joining: &Joining<'_>,
     mut recovered: RecoveredReplica,
-    has_leftovers: bool,
-    workers: usize,
 ) -> Result<Result<Replica, String>, OpenFault> {
     if let Some(damage) = &recovered.damaged {
         return Ok(Err(damage.clone()));
     }
-    let record = match data.record(recovered.space) {
+    let record = match joining.data.record(recovered.space) {
         // A snapshot's space takes the place of another only once it is complete. An older log names
         // the older one, and what no replica owns is the newest.
-        Ok(None) if has_leftovers => {
+        Ok(None) if joining.has_leftovers => {
             let (shard, space) = (recovered.shard, recovered.space);
             let what = format!(
                 "the log says that the data of shard {shard} is in space {space}, and the data \
@@ -412,8 +430,23 @@ fn join(
         Ok(None) => return Ok(Err("its applied record is gone from the data store".to_owned())),
         Ok(Some(Err(error))) => return Ok(Err(error.to_string())),
         Ok(Some(Ok(record))) => record,
-        Err(error) if data.note_damage(&error) => return Ok(Err(format!("its data: {error}"))),
+        Err(error) if joining.data.note_damage(&error) => {
+            return Ok(Err(format!("its data: {error}")));
+        }
         Err(error) => return Err(data_fault(error)),
+    };
+    let mut machine = (joining.machines)(recovered.shard);
+    let (space_record, mut keeps_own_store) = (record.clone(), false);
+    let record = match machine.own_store() {
+        None => record,
+        Some(store) => {
+            keeps_own_store = true;
+            match join_own(joining, &recovered, store, record) {
+                Ok(record) => record,
+                Err(OwnFault::Damaged(what)) => return Ok(Err(what)),
+                Err(OwnFault::Refused(fault)) => return Err(fault),
+            }
+        }
     };
     let (applied, base) = (record.applied, recovered.restored.base);
     if applied.index < base.index {
@@ -424,8 +457,21 @@ fn join(
     check_applied(applied, &recovered.restored)
         .map_err(|what| OpenFault::Replica { shard, what })?;
     recovered.restored.applied = applied.index;
-    let worker = usize::try_from(shard.0).unwrap_or(0) % workers;
-    Ok(Ok(Replica { recovered, record, worker }))
+    let worker = usize::try_from(shard.0).unwrap_or(0) % joining.workers;
+    Ok(Ok(Replica { recovered, record, space_record, machine, keeps_own_store, worker }))
+}
+
+/// As [`join`], for a state machine that keeps a store of its own: where that stands.
+fn join_own(
+    joining: &Joining<'_>,
+    recovered: &RecoveredReplica,
+    store: &mut dyn OwnStore,
+    of_space: AppliedRecord,
+) -> Result<AppliedRecord, OwnFault> {
+    let (data, identity) = (joining.data, joining.identity);
+    let own = OwnReplica { data, identity, shard: recovered.shard, space: recovered.space };
+    let is_first = of_space.applied == BOOTSTRAP_BASE;
+    own.join(store, of_space, is_first)
 }
 
 /// Notes the damaged replicas durably: one that can be read by chance at a later start has still

@@ -66,13 +66,13 @@ fn copy_sound(
     let mut sound = Vec::with_capacity(replicas.len());
     let mut given_up = Vec::new();
     for replica in replicas {
-        match copy.copy(replica.recovered.space, &replica.record)? {
+        match copy.copy(replica.recovered.space, &replica.space_record)? {
             Ok(()) => sound.push(replica),
             Err(error) => {
                 let (shard, replica) = (replica.recovered.shard, replica.recovered.replica);
                 let what = format!("its data: {error}");
                 tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
-                given_up.push(DamagedReplica { shard, replica, what });
+                given_up.push(DamagedReplica::for_good(shard, replica, what));
             }
         }
     }

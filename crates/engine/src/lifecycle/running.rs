@@ -33,6 +33,8 @@ use crate::worker::fetch::FetchThread;
 use crate::worker::inbox::{Inbox, Input};
 use crate::worker::shared::{Queues, WorkerShared};
 use crate::worker::step::Worker;
+#[cfg(test)]
+use crate::worker::{apply::ApplyTask, queue::Queue};
 
 /// Longest wait for reads that run for other nodes.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -154,6 +156,24 @@ impl Running {
     #[cfg(test)]
     pub(crate) fn inbound(&self) -> &Inbound {
         &self.inbound
+    }
+
+    /// Where tasks for the apply thread go.
+    #[cfg(test)]
+    pub(crate) fn applies(&self) -> &Arc<Queue<ApplyTask>> {
+        &self.queues.applies
+    }
+
+    /// Another watch over this engine's log, which asks `applies` for syncs of own stores.
+    #[cfg(test)]
+    pub(crate) fn log_bound(
+        &self,
+        applies: &Arc<Queue<ApplyTask>>,
+        kept_bytes_max: u64,
+    ) -> LogBound {
+        let Components { log, data, .. } = &self.components;
+        let (log, data, state) = (Arc::clone(log), Arc::clone(data), Arc::clone(&self.state));
+        LogBound::new(log, data, state, Arc::clone(applies), self.inboxes.clone(), kept_bytes_max)
     }
 
     /// Starts the thread of the next worker.

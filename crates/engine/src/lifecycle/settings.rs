@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use quorate_log::SyncMode;
-use quorate_machine::{KvMachine, MetaCommand, NodeRecord};
+use quorate_machine::{KvMachine, MetaCommand, MetaMachine, NodeRecord};
 use quorate_transport::{NodeTls, WallClock};
 use quorate_types::{ClusterId, NodeId, NodeInstance, limits};
 
@@ -65,6 +65,15 @@ impl Settings {
             machine: Arc::new(|_| Box::new(KvMachine)),
             observer: None,
         }
+    }
+
+    /// Makes the interpreters of all shards.
+    pub(crate) fn machines(&self) -> MachineFactory {
+        let of_users = Arc::clone(&self.machine);
+        Arc::new(move |shard| match shard {
+            META_SHARD => Box::new(MetaMachine),
+            shard => of_users(shard),
+        })
     }
 
     /// Every setting that is missing or invalid.

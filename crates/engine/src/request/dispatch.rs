@@ -136,7 +136,7 @@ impl Dispatch {
     /// Ends a replica whose stored bytes are not what was written.
     pub(crate) fn report_damage(&self, state: &LocalShard, what: String) {
         let (shard, replica) = (state.shard, state.replica);
-        let damaged = DamagedReplica { shard, replica, what };
+        let damaged = DamagedReplica::for_good(shard, replica, what);
         self.0.inboxes[state.worker].push(Input::Damaged(damaged));
     }
 

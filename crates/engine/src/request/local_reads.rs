@@ -141,7 +141,9 @@ impl Reads {
     ) -> Result<ReadResponse, Outcome> {
         let state =
             self.dispatch.shards().get(shard).ok_or(Outcome::Refused(HostRefusal::NoReplica))?;
-        if matches!(request, ReadRequest::Map { .. }) && shard != META_SHARD {
+        let is_of_meta = matches!(request, ReadRequest::Map { .. });
+        // What lies in an own store is read there, by who has written it.
+        if (is_of_meta && shard != META_SHARD) || state.keeps_own_store() {
             return Err(Outcome::Malformed);
         }
         if self.fatal.is_set() {

@@ -5,6 +5,7 @@ use quorate_types::{ByteReader, Monotonic, NodeId, ReplicaId, ShardId, SpaceId, 
 
 use crate::snapshot::part::{Part, TransferId};
 use crate::store::data_store::DataStore;
+use crate::store::own_chunks::ChunkState;
 use crate::store::space_view::{Digest, next_pair};
 use crate::store::space_writer::{SpaceError, SpaceWriter};
 use crate::worker::snapshots::ArrivedSnapshot;
@@ -22,6 +23,8 @@ pub(super) enum IncomingError {
     Digest { expected: Digest, found: Digest },
     #[error("it was written as {expected:?} and is read as {found:?}: the disk has changed bytes")]
     Stored { expected: Digest, found: Digest },
+    #[error("its sender's state machine keeps no store of its own, and the one here does")]
+    NoChunks,
     #[error("the node stops")]
     Stopped,
     #[error("writing it: {0}")]
@@ -118,6 +121,14 @@ impl<'a> Incoming<'a> {
             return Err(IncomingError::Stored { expected, found });
         }
         Ok(true)
+    }
+
+    /// Whether everything that has arrived is the chunks of an own store.
+    pub(super) fn check_chunks(&self, data: &DataStore) -> Result<(), IncomingError> {
+        match data.chunk_state(self.space).map_err(SpaceError::Data)? {
+            ChunkState::Complete => Ok(()),
+            ChunkState::None | ChunkState::Installed => Err(IncomingError::NoChunks),
+        }
     }
 
     /// What the replica's worker needs to install it.

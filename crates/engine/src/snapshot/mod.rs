@@ -10,6 +10,9 @@ pub(crate) mod part;
 mod rate;
 pub(crate) mod receiver;
 pub(crate) mod sender;
+mod view;
 
 #[cfg(test)]
 mod engine_tests;
+#[cfg(test)]
+mod own_engine_tests;

@@ -16,10 +16,12 @@ use crate::state::engine_state::EngineState;
 use crate::state::transfers::TransferProgress;
 use crate::status::resources::Resources;
 use crate::store::data_store::{DataError, DataStore};
+use crate::store::identity::StoreIdentity;
+use crate::store::own_record::OwnRecord;
 use crate::worker::apply::ApplyTask;
 use crate::worker::queue::Queue;
 use crate::worker::shared::WorkerShared;
-use crate::worker::snapshots::ReceiveTask;
+use crate::worker::snapshots::{OwnInstall, ReceiveTask};
 
 /// How often the senders hear of this node while it works on one part for long.
 const NEWS: Duration = Duration::from_secs(1);
@@ -80,6 +82,33 @@ impl SnapshotReceiver {
     }
 }
 
+/// Tells the senders of all transfers, now and then, that this node works.
+struct News<'a> {
+    parts: &'a SnapshotReceiver,
+    told: Monotonic,
+    /// The number of the part that each comes to.
+    transfers: Vec<(NodeId, TransferId, u32)>,
+}
+
+impl News<'_> {
+    fn add(&mut self, node: NodeId, transfer: TransferId, next: u32) {
+        self.transfers.retain(|(_, known, _)| *known != transfer);
+        self.transfers.push((node, transfer, next));
+    }
+
+    /// False once the engine stops.
+    fn tell(&mut self) -> bool {
+        let now = clock::now();
+        if now.since(self.told) >= NEWS {
+            self.told = now;
+            for (node, transfer, next) in &self.transfers {
+                self.parts.answer(*node, *transfer, Verdict::Next(*next));
+            }
+        }
+        !self.parts.state.shutdown.has_begun()
+    }
+}
+
 struct Receiving<'a> {
     parts: &'a SnapshotReceiver,
     incoming: BTreeMap<ShardId, Incoming<'a>>,
@@ -108,6 +137,7 @@ impl<'a> Receiving<'a> {
                 // Its sender sends it again.
                 Err(error) => tracing::warn!(node = %from, %error, "dropped"),
             },
+            ReceiveTask::InstallOwn(install) => self.install_own(now, install),
             ReceiveTask::Installed { shard, to, former } => self.end_installed(shard, to, former),
             ReceiveTask::Refused { shard, to, why } => {
                 let Some(refused) = self.remove(shard, to) else { return };
@@ -155,9 +185,7 @@ impl<'a> Receiving<'a> {
                 return Some(Verdict::Refused(why));
             }
         }
-        let others = self.incoming.values().filter(|it| it.transfer != transfer);
-        let others: Vec<_> =
-            others.map(|it| (it.sender, it.transfer, Verdict::Next(it.next))).collect();
+        let mut news = self.news(now);
         let incoming = self.incoming.get_mut(&shard).expect("it is there, or was begun just now");
         incoming.heard = now;
         if number != incoming.next || matches!(incoming.stage, Stage::Installing) {
@@ -170,27 +198,13 @@ impl<'a> Receiving<'a> {
             return Some(Verdict::Refused(why));
         }
         let bytes = part.pairs.len() as u64;
-        // Senders hear of this node while it reads a large snapshot back.
-        let next = Verdict::Next(number + 1);
-        let mut news = vec![(from, transfer, next)];
-        news.extend(others);
-        let parts = self.parts;
-        let mut told = now;
-        let mut meanwhile = || {
-            let now = clock::now();
-            if now.since(told) >= NEWS {
-                told = now;
-                news.iter()
-                    .for_each(|(node, it, verdict)| parts.answer(*node, *it, verdict.clone()));
-            }
-            !parts.state.shutdown.has_begun()
-        };
-        let taken = incoming.take(&self.parts.data, part, &mut meanwhile);
-        // Parts of the others may have come while this one was worked on for long.
-        let spent = clock::now().since(now);
-        if spent >= NEWS {
-            self.incoming.values_mut().for_each(|it| it.heard = it.heard + spent);
+        // Its sender hears of this node while it reads a large snapshot back.
+        news.add(from, transfer, number + 1);
+        let mut taken = incoming.take(&self.parts.data, part, &mut || news.tell());
+        if matches!(taken, Ok(true)) && state.keeps_own_store() {
+            taken = incoming.check_chunks(&self.parts.data).map(|()| true);
         }
+        self.forgive(now);
         let incoming = self.incoming.get_mut(&shard).expect("it is still there");
         match taken {
             Ok(is_last) => {
@@ -214,6 +228,41 @@ impl<'a> Receiving<'a> {
                 self.discard(shard, to, &why);
                 Some(Verdict::Refused(why))
             }
+        }
+    }
+
+    /// Puts a snapshot into the own store of its replica's machine, which goes back to the apply thread.
+    fn install_own(&mut self, now: Monotonic, mut install: Box<OwnInstall>) {
+        let OwnInstall { arrived, machine } = &mut *install;
+        let (shard, space) = (arrived.shard, arrived.space);
+        let SnapshotReceiver { data, log, applies, .. } = self.parts;
+        let identity = StoreIdentity::of(log.identity());
+        let record = OwnRecord { identity, shard, record: arrived.record.clone() }.encode();
+        let store = machine.own_store().expect("its shard keeps one");
+        let mut news = self.news(now);
+        let outcome = data.install_chunks(space, store, &record, &mut || news.tell());
+        // Durable there; otherwise the next start installs them again.
+        if outcome.is_ok()
+            && let Err(error) = data.delete_chunks(space)
+        {
+            tracing::error!(%space, %error, "the chunks of an installed snapshot are left behind");
+        }
+        self.forgive(now);
+        applies.push_all([ApplyTask::OwnInstalled { install, outcome }]);
+    }
+
+    /// What senders are told while this thread works on one thing for long.
+    fn news(&self, now: Monotonic) -> News<'a> {
+        let mut news = News { parts: self.parts, told: now, transfers: Vec::new() };
+        self.incoming.values().for_each(|it| news.add(it.sender, it.transfer, it.next));
+        news
+    }
+
+    /// Parts may have come while this thread has worked on one thing since `began`.
+    fn forgive(&mut self, began: Monotonic) {
+        let spent = clock::now().since(began);
+        if spent >= NEWS {
+            self.incoming.values_mut().for_each(|it| it.heard = it.heard + spent);
         }
     }
 

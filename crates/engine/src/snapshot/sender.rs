@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_host::ShardSnapshot;
-use quorate_machine::{AppliedRecord, AppliedRecordError};
+use quorate_machine::{AppliedRecord, AppliedRecordError, StoreFault};
 use quorate_raft::SnapshotOutcome;
 use quorate_transport::{SendError, Transport};
 use quorate_types::{LogId, Monotonic, NodeId, limits};
 
 use crate::snapshot::part::{Part, PartAnswer, TransferId, Verdict};
 use crate::snapshot::rate::Rate;
+use crate::snapshot::view::{OwnView, View};
 use crate::state::clock;
 use crate::state::engine_state::EngineState;
 use crate::state::shards::DamagedReplica;
 use crate::state::transfers::TransferProgress;
-use crate::store::data_store::{DataError, DataStore};
-use crate::store::space_view::{Digest, SpaceView};
+use crate::store::data_store::DataStore;
+use crate::store::space_view::Digest;
+use crate::worker::apply::ApplyTask;
 use crate::worker::inbox::{Inbox, Input};
 use crate::worker::queue::Queue;
 use crate::worker::shared::WorkerShared;
-use crate::worker::snapshots::SendTask;
+use crate::worker::snapshots::{OwnSnapshot, SendTask};
 
 /// A part that is not answered in this time is sent again.
 const RESEND: Duration = Duration::from_secs(1);
@@ -33,6 +35,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Everything the thread works with.
 pub(crate) struct SnapshotSender {
     queue: Arc<Queue<SendTask>>,
+    applies: Arc<Queue<ApplyTask>>,
     data: Arc<DataStore>,
     inboxes: Vec<Arc<Inbox>>,
     transport: Arc<Transport>,
@@ -45,6 +48,7 @@ impl SnapshotSender {
     pub(crate) fn new(shared: &WorkerShared, data: Arc<DataStore>, nonce: u64) -> SnapshotSender {
         SnapshotSender {
             queue: Arc::clone(&shared.queues.sent),
+            applies: Arc::clone(&shared.queues.applies),
             data,
             inboxes: shared.inboxes.clone(),
             transport: Arc::clone(&shared.transport),
@@ -58,6 +62,7 @@ impl SnapshotSender {
         let mut sending = Sending {
             parts: &self,
             waiting: VecDeque::new(),
+            asked: Vec::new(),
             transfers: BTreeMap::new(),
             begun: 0,
             rate: Rate::new(
@@ -86,7 +91,7 @@ struct Waiting {
 struct Transfer<'a> {
     worker: usize,
     wanted: ShardSnapshot,
-    view: SpaceView<'a>,
+    view: View<'a>,
     base: LogId,
     digest: Digest,
     /// The number of the part under way, and its bytes.
@@ -105,6 +110,8 @@ struct Transfer<'a> {
 struct Sending<'a> {
     parts: &'a SnapshotSender,
     waiting: VecDeque<Waiting>,
+    /// Snapshots of own stores that the apply thread was asked for. Each has the place of a transfer.
+    asked: Vec<Waiting>,
     transfers: BTreeMap<TransferId, Transfer<'a>>,
     begun: u64,
     rate: Rate,
@@ -113,10 +120,14 @@ struct Sending<'a> {
 impl<'a> Sending<'a> {
     /// How long there is nothing to do unless something comes in.
     fn wait(&self, now: Monotonic) -> Option<Duration> {
-        let has_place = self.transfers.len() < limits::SNAPSHOTS_IN_FLIGHT_MAX;
+        let has_place = self.places_taken() < limits::SNAPSHOTS_IN_FLIGHT_MAX;
         let waiting = self.waiting.iter().filter(|_| has_place).map(|waiting| waiting.not_before);
         let due = self.transfers.values().map(|it| it.due.max(self.rate.free_at()));
         waiting.chain(due).min().map(|at| at.since(now))
+    }
+
+    fn places_taken(&self) -> usize {
+        self.transfers.len() + self.asked.len()
     }
 
     fn take_in(&mut self, now: Monotonic, task: SendTask) {
@@ -128,6 +139,14 @@ impl<'a> Sending<'a> {
                 self.waiting.push_back(Waiting { worker, wanted, not_before: now });
             }
             SendTask::StepDown(shard) => self.drop_where(|it| it.shard == shard),
+            SendTask::Viewed { shard, to, viewed } => {
+                let is_it = |it: &Waiting| it.wanted.shard == shard && it.wanted.to == to;
+                // Nobody waits for it any more if it is not there.
+                let asked = self.asked.iter().position(is_it).map(|at| self.asked.swap_remove(at));
+                if let Some(asked) = asked {
+                    self.begin_own(now, asked, viewed);
+                }
+            }
             SendTask::Answer { from, part } => self.take_answer(now, from, &part),
             SendTask::Connected(node) => {
                 let broken = self.transfers.values_mut().filter(|it| it.wanted.node == node);
@@ -138,9 +157,10 @@ impl<'a> Sending<'a> {
 
     /// Forgets snapshots without an answer to their kernels.
     fn drop_where(&mut self, is_dropped: impl Fn(&ShardSnapshot) -> bool) {
-        let before = self.waiting.len();
+        let before = self.waiting.len() + self.asked.len();
         self.waiting.retain(|it| !is_dropped(&it.wanted));
-        let waiting = before - self.waiting.len();
+        self.asked.retain(|it| !is_dropped(&it.wanted));
+        let waiting = before - self.waiting.len() - self.asked.len();
         let dropped: Vec<TransferId> = self
             .transfers
             .iter()
@@ -156,12 +176,14 @@ impl<'a> Sending<'a> {
     /// Begins as many of the waiting snapshots as may be under way at once.
     fn begin_waiting(&mut self, now: Monotonic) {
         for _ in 0..self.waiting.len() {
-            if self.transfers.len() >= limits::SNAPSHOTS_IN_FLIGHT_MAX {
+            if self.places_taken() >= limits::SNAPSHOTS_IN_FLIGHT_MAX {
                 return;
             }
             let Some(waiting) = self.waiting.pop_front() else { return };
             let node = waiting.wanted.node;
-            let to_node = self.transfers.values().filter(|it| it.wanted.node == node).count();
+            let asked = self.asked.iter().map(|it| it.wanted.node);
+            let nodes = self.transfers.values().map(|it| it.wanted.node).chain(asked);
+            let to_node = nodes.filter(|it| *it == node).count();
             if waiting.not_before > now {
                 self.waiting.push_back(waiting);
             } else if !self.parts.transport.is_connected(node) {
@@ -178,32 +200,77 @@ impl<'a> Sending<'a> {
     }
 
     fn begin(&mut self, now: Monotonic, waiting: Waiting) {
-        let Waiting { worker, wanted, .. } = waiting;
-        let state = self.parts.state.shards.get(wanted.shard);
-        let Some(state) = state.filter(|state| state.replica == wanted.from) else {
+        let ShardSnapshot { shard, from, to, .. } = waiting.wanted;
+        let state = self.parts.state.shards.get(shard);
+        let Some(state) = state.filter(|state| state.replica == from) else {
             self.parts.state.transfers.end_wanted();
             return;
         };
+        if state.keeps_own_store() {
+            self.parts.applies.push_all([ApplyTask::View { shard, replica: from, to }]);
+            self.asked.push(waiting);
+            return;
+        }
         let space = state.space();
-        let view = self.parts.data.view(space);
-        let record = match view.record() {
+        let data = &self.parts.data;
+        let view = data.view(space);
+        match view.record() {
             // It was replaced between the two looks, or is applied only partly.
-            Ok(record) if state.space() != space || is_older(&record, &wanted) => {
-                let not_before = now + LOOK_AGAIN;
-                self.waiting.push_back(Waiting { worker, wanted, not_before });
-                return;
+            Ok(record) if state.space() != space || is_older(&record, &waiting.wanted) => {
+                self.look_again(now, waiting);
             }
-            Ok(record) => record.and_then(Result::ok).expect("looked at just now"),
+            Ok(record) => {
+                let record = record.and_then(Result::ok).expect("looked at just now");
+                let bytes_total = data.space_bytes(space);
+                self.begin_with(now, waiting, View::Space(data, view), record, bytes_total);
+            }
             Err(error) => {
                 self.parts.state.transfers.end_wanted();
-                self.fail_read(worker, &wanted, &error);
-                return;
+                self.fail_read(waiting.worker, &waiting.wanted, &data.fault_of(&error));
             }
-        };
+        }
+    }
+
+    /// Begins to send what the apply thread has shown of an own store.
+    fn begin_own(
+        &mut self,
+        now: Monotonic,
+        asked: Waiting,
+        viewed: Result<OwnSnapshot, StoreFault>,
+    ) {
+        match viewed {
+            Ok(OwnSnapshot { record, .. }) if record.applied.index < asked.wanted.at_least => {
+                self.look_again(now, asked);
+            }
+            Ok(OwnSnapshot { record, snapshot }) => {
+                let bytes_total = snapshot.bytes_estimate();
+                let view = View::Own(OwnView::new(snapshot));
+                self.begin_with(now, asked, view, record, bytes_total);
+            }
+            Err(fault) => {
+                self.parts.state.transfers.end_wanted();
+                self.fail_read(asked.worker, &asked.wanted, &fault);
+            }
+        }
+    }
+
+    fn look_again(&mut self, now: Monotonic, waiting: Waiting) {
+        let not_before = now + LOOK_AGAIN;
+        self.waiting.push_back(Waiting { not_before, ..waiting });
+    }
+
+    fn begin_with(
+        &mut self,
+        now: Monotonic,
+        waiting: Waiting,
+        view: View<'a>,
+        record: AppliedRecord,
+        bytes_total: u64,
+    ) {
+        let Waiting { worker, wanted, .. } = waiting;
         self.begun += 1;
         let id = TransferId(self.parts.nonce.wrapping_add(self.begun));
         let base = record.applied;
-        let bytes_total = self.parts.data.space_bytes(space);
         tracing::info!(shard = %wanted.shard, to = %wanted.node, %base, "sending a snapshot");
         let progress = TransferProgress::begin(now, wanted.node, base.index, bytes_total);
         let sending = &self.parts.state.transfers.sending;
@@ -223,7 +290,7 @@ impl<'a> Sending<'a> {
         };
         match cut_part(&mut transfer, id, bytes_total, Some(record)) {
             Ok(()) => drop(self.transfers.insert(id, transfer)),
-            Err(error) => self.end_unreadable(id, transfer, &error),
+            Err(fault) => self.end_unreadable(id, transfer, &fault),
         }
     }
 
@@ -277,9 +344,9 @@ impl<'a> Sending<'a> {
         }
         transfer.number += 1;
         transfer.due = now;
-        if let Err(error) = cut_part(transfer, id, bytes_total, None) {
+        if let Err(fault) = cut_part(transfer, id, bytes_total, None) {
             let transfer = self.transfers.remove(&id).expect("looked at just now");
-            self.end_unreadable(id, transfer, &error);
+            self.end_unreadable(id, transfer, &fault);
         }
     }
 
@@ -331,23 +398,26 @@ impl<'a> Sending<'a> {
         self.report(transfer.worker, &transfer.wanted, outcome);
     }
 
-    fn end_unreadable(&mut self, id: TransferId, transfer: Transfer<'a>, error: &DataError) {
+    fn end_unreadable(&mut self, id: TransferId, transfer: Transfer<'a>, fault: &StoreFault) {
         let (worker, wanted) = (transfer.worker, transfer.wanted);
         self.transfers.insert(id, transfer);
         self.remove(id);
-        self.fail_read(worker, &wanted, error);
+        self.fail_read(worker, &wanted, fault);
     }
 
     /// The replica's own data can't be read.
-    fn fail_read(&self, worker: usize, wanted: &ShardSnapshot, error: &DataError) {
+    fn fail_read(&self, worker: usize, wanted: &ShardSnapshot, fault: &StoreFault) {
         let (shard, replica) = (wanted.shard, wanted.from);
-        if self.parts.data.note_damage(error) {
-            let what = format!("its data, read for a snapshot: {error}");
-            let damaged = DamagedReplica { shard, replica, what };
-            self.parts.inboxes[worker].push(Input::Damaged(damaged));
-        } else {
-            tracing::error!(%shard, %error, "a snapshot can't be read");
-            self.report(worker, wanted, SnapshotOutcome::Failed);
+        match fault {
+            StoreFault::Damaged(what) => {
+                let what = format!("its data, read for a snapshot: {what}");
+                let damaged = DamagedReplica::for_good(shard, replica, what);
+                self.parts.inboxes[worker].push(Input::Damaged(damaged));
+            }
+            StoreFault::Failed(error) => {
+                tracing::error!(%shard, error, "a snapshot can't be read");
+                self.report(worker, wanted, SnapshotOutcome::Failed);
+            }
         }
     }
 
@@ -382,9 +452,9 @@ fn cut_part(
     id: TransferId,
     bytes_total: u64,
     record: Option<AppliedRecord>,
-) -> Result<(), DataError> {
+) -> Result<(), StoreFault> {
     let start = transfer.next.take().expect("there is more");
-    let pairs = transfer.view.pairs(&start, limits::SNAPSHOT_CHUNK_BYTES_MAX)?;
+    let pairs = transfer.view.pairs(&start)?;
     transfer.digest.add(pairs.count, &pairs.bytes);
     transfer.next = pairs.next;
     transfer.part = Part {

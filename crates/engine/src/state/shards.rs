@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use quorate_machine::AppliedRecord;
+use quorate_machine::{AppliedRecord, StoreFault};
 use quorate_router::{Replica, ShardDescriptor};
 use quorate_types::{Index, Monotonic, NodeId, ReplicaId, ShardId, SpaceId};
 use rustc_hash::FxHashMap;
@@ -27,7 +27,8 @@ pub struct Leadership {
     pub serving: bool,
 }
 
-/// A replica whose stored bytes are not what was written: it may have lost what it promised (RULE 5).
+/// A replica that was given up: its stored bytes are not what was written, so it may have lost what it
+/// promised (RULE 5), or the store that its state machine keeps fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedReplica {
     /// Its shard.
@@ -36,6 +37,30 @@ pub struct DamagedReplica {
     pub replica: ReplicaId,
     /// What is wrong with it.
     pub what: String,
+    /// True if only its machine's own store failed: it has lost nothing that it promised, and is tried
+    /// again at the node's next start.
+    #[serde(default)]
+    pub until_restart: bool,
+}
+
+impl DamagedReplica {
+    /// One whose stored bytes are not what was written.
+    pub(crate) fn for_good(shard: ShardId, replica: ReplicaId, what: String) -> DamagedReplica {
+        DamagedReplica { shard, replica, what, until_restart: false }
+    }
+
+    /// One whose own store has this fault.
+    pub(crate) fn of_store(
+        shard: ShardId,
+        replica: ReplicaId,
+        fault: &StoreFault,
+    ) -> DamagedReplica {
+        let (what, until_restart) = match fault {
+            StoreFault::Damaged(what) => (format!("its own store is damaged: {what}"), false),
+            StoreFault::Failed(what) => (format!("its own store fails: {what}"), true),
+        };
+        DamagedReplica { shard, replica, what, until_restart }
+    }
 }
 
 /// One shard as callers and threads see it without asking its worker.
@@ -51,7 +76,10 @@ pub(crate) struct LocalShard {
     /// The descriptor's version; readers check it after reading, too (RULE 1).
     descriptor_version: AtomicU64,
     /// Why the replica was given up, if it was.
-    ended: OnceLock<String>,
+    ended: OnceLock<DamagedReplica>,
+    /// Through where the state machine's own store is durable, as far as this process knows; `None`
+    /// if the machine writes into the engine's data store.
+    own_synced: Option<AtomicU64>,
     /// How far it has come here.
     pub(crate) position: PositionCell,
     /// The same as in `leadership`; every request reads these.
@@ -75,6 +103,7 @@ impl LocalShard {
             replica,
             space: AtomicU64::new(space.0),
             ended: OnceLock::new(),
+            own_synced: None,
             worker,
             descriptor_version: AtomicU64::new(descriptor.epoch.version),
             descriptor: RwLock::new(descriptor),
@@ -84,6 +113,28 @@ impl LocalShard {
             leadership: watch::Sender::new(Leadership::default()),
             position: PositionCell::new(applied),
         }
+    }
+
+    /// The same for a replica whose state machine keeps a store of its own.
+    pub(crate) fn with_own_store(self) -> LocalShard {
+        LocalShard { own_synced: Some(AtomicU64::new(0)), ..self }
+    }
+
+    /// Whether the state machine keeps a store of its own.
+    pub(crate) fn keeps_own_store(&self) -> bool {
+        self.own_synced.is_some()
+    }
+
+    /// The last entry that the state machine's own store has made durable since the engine was opened;
+    /// `None` if the machine keeps none, index 0 if it was not asked yet.
+    pub(crate) fn own_synced(&self) -> Option<Index> {
+        self.own_synced.as_ref().map(|index| Index(index.load(Ordering::Acquire)))
+    }
+
+    /// The own store is durable through `index`.
+    pub(crate) fn note_own_synced(&self, index: Index) {
+        let synced = self.own_synced.as_ref().expect("only own stores are synced");
+        synced.fetch_max(index.0, Ordering::AcqRel);
     }
 
     /// Where its data is. A reader asks again after it has read: the space may have been replaced
@@ -106,9 +157,9 @@ impl LocalShard {
     }
 
     /// Notes why the replica was given up; it serves nothing from now on.
-    pub(crate) fn end(&self, why: String) {
+    pub(crate) fn end(&self, damaged: DamagedReplica) {
         // The first reason is the one that counts.
-        let _first = self.ended.set(why);
+        let _first = self.ended.set(damaged);
         self.set_leader(None, false);
         // Who waits for its position learns that it comes no further.
         self.position.announce();
@@ -116,7 +167,7 @@ impl LocalShard {
 
     /// Why the replica was given up; `None` while it serves.
     pub(crate) fn ended(&self) -> Option<&str> {
-        self.ended.get().map(String::as_str)
+        self.ended.get().map(|damaged| &damaged.what[..])
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -199,11 +250,8 @@ impl Shards {
 
     /// The replicas that were given up because they are damaged, by shard.
     pub(crate) fn damaged(&self) -> Vec<DamagedReplica> {
-        let meanwhile = self.by_id.values().filter_map(|state| {
-            let (shard, replica) = (state.shard, state.replica);
-            state.ended().map(|what| DamagedReplica { shard, replica, what: what.to_owned() })
-        });
-        let mut all: Vec<_> = self.damaged.iter().cloned().chain(meanwhile).collect();
+        let meanwhile = self.by_id.values().filter_map(|state| state.ended.get());
+        let mut all: Vec<_> = self.damaged.iter().chain(meanwhile).cloned().collect();
         all.sort_by_key(|damaged| damaged.shard);
         all
     }

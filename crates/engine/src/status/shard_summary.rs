@@ -99,7 +99,7 @@ mod tests {
     fn damaged(replica: u64) -> Status {
         let what = "its data: flipped".to_owned();
         let (shard, replica) = (ShardId(SHARD), ReplicaId(replica));
-        let damaged = vec![DamagedReplica { shard, replica, what }];
+        let damaged = vec![DamagedReplica::for_good(shard, replica, what)];
         Status { damaged, ..status(2, Vec::new()) }
     }
 

@@ -20,7 +20,8 @@ pub(crate) struct IdentityError {
 }
 
 const IDENTITY_FORMAT: u8 = 1;
-const IDENTITY_BYTES: usize = 45;
+/// Bytes of an identity.
+pub(crate) const IDENTITY_BYTES: usize = 45;
 
 impl StoreIdentity {
     pub(crate) fn of(log: &quorate_log::Identity) -> StoreIdentity {

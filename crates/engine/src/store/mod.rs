@@ -5,6 +5,8 @@ pub(crate) mod data_store;
 pub(crate) mod identity;
 pub(crate) mod layout;
 pub(crate) mod lookup;
+pub(crate) mod own_chunks;
+pub(crate) mod own_record;
 pub(crate) mod rewrite;
 pub(crate) mod space_view;
 pub(crate) mod space_writer;

@@ -4,9 +4,10 @@
 //! Below its bound, the log keeps everything, so that a follower that comes back after a while finds
 //! there what it lacks. Above it, each shard gives up the same part of its log, but nothing that is
 //! not yet in a table of the data store (RULE 10), and nothing that a follower that keeps up is
-//! about to read. Far above it, slow followers are not waited for either: they get a snapshot.
+//! about to read. Far above it, slow followers are not waited for either: they get a snapshot. What a
+//! state machine's own store has synced counts as what is in tables.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use quorate_log::{HeldLog, LogStore};
@@ -17,7 +18,9 @@ use crate::state::clock;
 use crate::state::engine_state::EngineState;
 use crate::state::shards::LocalShard;
 use crate::store::data_store::{DataError, DataStore};
+use crate::worker::apply::ApplyTask;
 use crate::worker::inbox::{Inbox, Input, PurgeBound};
+use crate::worker::queue::Queue;
 
 /// Pause between two looks: one atomic is read as long as the log is within its bound.
 pub(crate) const LOOK: Duration = Duration::from_millis(200);
@@ -31,12 +34,15 @@ pub(crate) struct LogBound {
     log: Arc<LogStore>,
     data: Arc<DataStore>,
     state: Arc<EngineState>,
+    applies: Arc<Queue<ApplyTask>>,
     inboxes: Vec<Arc<Inbox>>,
     kept_bytes_max: u64,
     /// The flushes of the data store that were seen.
     flushes: u64,
     /// Bytes appended to the log when the data store was last flushed from here.
     flushed_at: u64,
+    /// Bytes appended to the log when the own stores of state machines were last synced.
+    own_synced_at: u64,
     looked_at: Monotonic,
 }
 
@@ -46,12 +52,23 @@ impl LogBound {
         log: Arc<LogStore>,
         data: Arc<DataStore>,
         state: Arc<EngineState>,
+        applies: Arc<Queue<ApplyTask>>,
         inboxes: Vec<Arc<Inbox>>,
         kept_bytes_max: u64,
     ) -> LogBound {
-        let flushed_at = log.statistics().run_bytes;
-        let looked_at = clock::now();
-        LogBound { log, data, state, inboxes, kept_bytes_max, flushes: 0, flushed_at, looked_at }
+        let appended = log.statistics().run_bytes;
+        LogBound {
+            log,
+            data,
+            state,
+            applies,
+            inboxes,
+            kept_bytes_max,
+            flushes: 0,
+            flushed_at: appended,
+            own_synced_at: appended,
+            looked_at: clock::now(),
+        }
     }
 
     /// One look. Blocks for the disk if data has to be flushed.
@@ -64,7 +81,8 @@ impl LogBound {
         let since = appended.saturating_sub(self.flushed_at);
         let flushes = self.data.flushes();
         let is_flushed = flushes != self.flushes;
-        let must_flush = since >= limits::LOG_FLUSH_BYTES.min(self.kept_bytes_max);
+        let flush_bytes = limits::LOG_FLUSH_BYTES.min(self.kept_bytes_max);
+        let must_flush = since >= flush_bytes;
         // A follower may not need any more what it needed at the last look.
         let is_late = clock::now().since(self.looked_at) >= LOOK_AGAIN;
         if !is_flushed && !must_flush && !is_late {
@@ -73,6 +91,7 @@ impl LogBound {
         // Usually RocksDB has flushed a full memtable meanwhile. If commands leave little data, it
         // has not, and their entries would stay for ever.
         let outcome = if !is_flushed && must_flush { self.flush(appended) } else { Ok(()) };
+        self.sync_own_stores(appended, flush_bytes);
         self.flushes = self.data.flushes();
         self.looked_at = clock::now();
         match outcome.and_then(|()| self.bounds()) {
@@ -84,6 +103,35 @@ impl LogBound {
     fn flush(&mut self, appended: u64) -> Result<(), DataError> {
         self.flushed_at = appended;
         self.data.flush()
+    }
+
+    /// Makes the own stores of state machines durable, once in `flush_bytes` of log; those first that
+    /// this process does not know to be durable at all. Blocks for the apply thread and for the disk.
+    fn sync_own_stores(&mut self, appended: u64, flush_bytes: u64) {
+        let is_due = appended.saturating_sub(self.own_synced_at) >= flush_bytes;
+        let (reply, syncs) = mpsc::channel();
+        let must_sync = |state: &&&Arc<LocalShard>| {
+            let applied = state.position.get().applied;
+            state
+                .own_synced()
+                .is_some_and(|synced| synced < applied && (is_due || synced == Index(0)))
+        };
+        let shards = self.state.shards.all();
+        let tasks = shards.iter().filter(must_sync).map(|state| {
+            let (shard, replica, reply) = (state.shard, state.replica, reply.clone());
+            ApplyTask::Sync { shard, replica, reply }
+        });
+        self.applies.push_all(tasks);
+        drop(reply);
+        if is_due {
+            self.own_synced_at = appended;
+        }
+        for sync in syncs {
+            let worker = sync.state.worker;
+            if let Err(damaged) = sync.run() {
+                self.inboxes[worker].push(Input::Damaged(damaged));
+            }
+        }
     }
 
     /// Through where each replica's log may be purged.
@@ -98,8 +146,8 @@ impl LogBound {
             if held.bytes - share < worth {
                 continue;
             }
-            let persisted = match self.data.persisted(state.space()) {
-                Ok(persisted) => persisted.map_or(Index(0), |id| id.index),
+            let persisted = match self.persisted(state) {
+                Ok(persisted) => persisted,
                 // Whoever needs the record finds the damage, too.
                 Err(error) if self.data.note_damage(&error) => continue,
                 Err(error) => return Err(error),
@@ -108,6 +156,15 @@ impl LogBound {
             bounds.extend(bound.map(|bound| (state.worker, bound)));
         }
         Ok(bounds)
+    }
+
+    /// Through where a power cut takes nothing of a replica's data any more.
+    fn persisted(&self, state: &LocalShard) -> Result<Index, DataError> {
+        if let Some(synced) = state.own_synced() {
+            return Ok(synced);
+        }
+        let persisted = self.data.persisted(state.space())?;
+        Ok(persisted.map_or(Index(0), |id| id.index))
     }
 
     fn bound(

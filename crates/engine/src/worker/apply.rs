@@ -1,23 +1,24 @@
 //! The apply thread: writes committed entries of all shards to the store, then answers callers.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
-use quorate_machine::{AppliedRecord, ApplyOutcome, StateMachine, apply_committed};
-use quorate_raft::Committed;
-use quorate_types::{Index, LogId, ReplicaId, ShardId};
+use quorate_machine::{StateMachine, StoreFault};
+use quorate_types::{ReplicaId, ShardId};
 use rustc_hash::FxHashMap;
 
-use crate::calls::call::{Applied, Completion, Outcome};
+use crate::calls::call::Outcome;
 use crate::error::FatalError;
 use crate::peer::replies::Replies;
 use crate::state::engine_state::EngineState;
-use crate::state::shards::{DamagedReplica, LocalShard};
+use crate::state::shards::DamagedReplica;
 use crate::store::apply_batch::ApplyBatch;
 use crate::store::data_store::{DataError, DataStore};
+use crate::store::identity::StoreIdentity;
+use crate::worker::applier::{Applier, ApplyJob, Ends, JobEnd, OwnSync};
 use crate::worker::inbox::{AppliedReplica, Inbox, Input};
 use crate::worker::queue::Queue;
 use crate::worker::shared::WorkerShared;
-use crate::worker::snapshots::{ArrivedSnapshot, ReceiveTask};
+use crate::worker::snapshots::{ArrivedSnapshot, OwnInstall, OwnSnapshot, ReceiveTask, SendTask};
 
 /// What an apply thread is asked to do, in order.
 pub(crate) enum ApplyTask {
@@ -28,83 +29,30 @@ pub(crate) enum ApplyTask {
     Pause(Box<ArrivedSnapshot>),
     /// The wait ends: the snapshot's data is in force from now on.
     Adopt(Box<ArrivedSnapshot>),
+    /// The wait ends: the snapshot is in the machine's own store, or why it is not.
+    OwnInstalled { install: Box<OwnInstall>, outcome: Result<(), StoreFault> },
     /// The wait ends: the snapshot was not taken.
     Resume { shard: ShardId, replica: ReplicaId },
     /// The replica was given up.
     End { shard: ShardId, replica: ReplicaId },
-}
-
-/// Committed entries of one shard and the callers that wait for them.
-pub(crate) struct ApplyJob {
-    pub(crate) shard: ShardId,
-    pub(crate) replica: ReplicaId,
-    pub(crate) committed: Committed,
-    /// Ascending by index.
-    pub(crate) callers: Vec<(Index, Completion)>,
+    /// The thread that sends snapshots wants what an own store holds, for `to`.
+    View { shard: ShardId, replica: ReplicaId, to: ReplicaId },
+    /// What an own store has committed is to be made durable, by whoever waits for `reply`.
+    Sync { shard: ShardId, replica: ReplicaId, reply: mpsc::Sender<OwnSync> },
 }
 
 /// Makes the interpreter of one shard's commands.
 pub(crate) type MachineFactory = Arc<dyn Fn(ShardId) -> Box<dyn StateMachine> + Send + Sync>;
 
-/// One replica's interpreter and how far it has applied.
-pub(crate) struct Applier {
-    pub(crate) state: Arc<LocalShard>,
-    pub(crate) machine: Box<dyn StateMachine>,
-    pub(crate) record: AppliedRecord,
-    /// Entries that wait until it is known whether a snapshot is taken.
-    parked: Option<Vec<ApplyJob>>,
-}
-
-impl Applier {
-    pub(crate) fn new(
-        state: Arc<LocalShard>,
-        machine: Box<dyn StateMachine>,
-        record: AppliedRecord,
-    ) -> Applier {
-        Applier { state, machine, record, parked: None }
-    }
-
-    /// Applies a job's entries to `batch`, and adds its callers' outcomes to `done`.
-    fn apply(&mut self, job: ApplyJob, batch: &mut ApplyBatch<'_>, done: &mut Done) {
-        let ApplyJob { shard, replica, committed, callers } = job;
-        batch.begin(self.state.space());
-        let epoch = self.record.epoch;
-        let mut callers = callers.into_iter().peekable();
-        let first_end = done.ends.len();
-        apply_committed(
-            shard,
-            self.machine.as_mut(),
-            &mut self.record,
-            &committed,
-            batch,
-            &mut |id, outcome| {
-                if let Some((_, caller)) = callers.next_if(|(wanted, _)| *wanted == id.index) {
-                    done.ends.push((caller, end_of(id, outcome, &self.state)));
-                }
-            },
-        );
-        assert!(callers.next().is_none(), "shard {shard}: a caller's entry is missing");
-        let worker = self.state.worker;
-        if let Some(error) = batch.take_damage() {
-            // What the machine has answered since may come from damaged data.
-            done.ends[first_end..].iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
-            let what = format!("its data: {error}");
-            done.damaged.push((worker, DamagedReplica { shard, replica, what }));
-            return;
-        }
-        if epoch != self.record.epoch {
-            self.state.follow(&self.record);
-        }
-        let index = self.record.applied.index;
-        done.applied.push((worker, AppliedReplica { shard, replica, index }));
-    }
-}
-
 /// The shards' interpreters over one store.
 pub(crate) struct Appliers {
     by_shard: FxHashMap<ShardId, Applier>,
     store: Arc<DataStore>,
+    /// Whose data all of it is.
+    identity: StoreIdentity,
     machines: MachineFactory,
+    /// Shards whose own stores have something to commit.
+    uncommitted: Vec<ShardId>,
     /// A batch was lost: the records in memory are ahead of the store, so nothing more may be
     /// applied, or a later batch would write them past the hole.
     failed: bool,
@@ -115,14 +63,16 @@ pub(crate) struct Appliers {
 pub(crate) struct Done {
     /// Per job: the shard's worker, and how far it has come. Empty if the batch was lost.
     applied: Vec<(usize, AppliedReplica)>,
-    /// Replicas whose data is damaged, and their workers.
+    /// Replicas that can't go on, and their workers.
     damaged: Vec<(usize, DamagedReplica)>,
     /// Snapshots that may be installed: everything before them is applied.
     paused: Vec<(usize, ArrivedSnapshot)>,
     /// For the thread that receives snapshots.
     received: Vec<ReceiveTask>,
+    /// For the thread that sends snapshots.
+    viewed: Vec<SendTask>,
     /// The callers' outcomes.
-    ends: Vec<(Completion, Outcome)>,
+    ends: Ends,
     /// Why the batch was lost.
     lost: Option<DataError>,
 }
@@ -131,9 +81,10 @@ impl Appliers {
     pub(crate) fn new(
         by_shard: FxHashMap<ShardId, Applier>,
         store: Arc<DataStore>,
+        identity: StoreIdentity,
         machines: MachineFactory,
     ) -> Appliers {
-        Appliers { by_shard, store, machines, failed: false }
+        Appliers { by_shard, store, identity, machines, uncommitted: Vec::new(), failed: false }
     }
 
     fn run(&mut self, tasks: &mut Vec<ApplyTask>) -> Done {
@@ -144,27 +95,22 @@ impl Appliers {
         let store = Arc::clone(&self.store);
         let mut batch = ApplyBatch::new(&store);
         for task in tasks.drain(..) {
-            match task {
-                ApplyTask::Entries(job) => self.apply(job, &mut batch, &mut done),
-                ApplyTask::Pause(arrived) => self.pause(*arrived, &mut done),
-                ApplyTask::Adopt(arrived) => self.adopt(&arrived, &mut batch, &mut done),
-                ApplyTask::Resume { shard, replica } => {
-                    let applier = self.by_shard.get_mut(&shard);
-                    let applier = applier.filter(|applier| applier.state.replica == replica);
-                    let parked = applier.and_then(|applier| applier.parked.take());
-                    for job in parked.into_iter().flatten() {
-                        self.apply(job, &mut batch, &mut done);
-                    }
-                }
-                ApplyTask::End { shard, replica } => self.end(shard, replica, &mut done),
-            }
+            self.carry_out(task, &mut batch, &mut done);
         }
-        if let Err(error) = batch.finish() {
-            // What was committed stays committed, and the next start will apply it.
-            self.failed = true;
-            done.applied.clear();
-            done.ends.iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
-            done.lost = Some(error);
+        match batch.finish() {
+            Ok(()) => {
+                for shard in std::mem::take(&mut self.uncommitted) {
+                    self.commit(shard, &mut done);
+                }
+            }
+            Err(error) => {
+                // What was committed stays committed, and the next start will apply it.
+                self.failed = true;
+                done.applied.clear();
+                done.ends.iter_mut().for_each(|(_, end)| *end = Outcome::UnknownStopped);
+                done.ends.append(&mut self.give_up_all());
+                done.lost = Some(error);
+            }
         }
         for (_, applied) in &done.applied {
             if let Some(applier) = self.by_shard.get(&applied.shard) {
@@ -174,12 +120,36 @@ impl Appliers {
         done
     }
 
+    fn carry_out(&mut self, task: ApplyTask, batch: &mut ApplyBatch<'_>, done: &mut Done) {
+        match task {
+            ApplyTask::Entries(job) => self.apply(job, batch, done),
+            ApplyTask::Pause(arrived) => self.pause(*arrived, done),
+            ApplyTask::Adopt(arrived) => self.adopt(arrived, batch, done),
+            ApplyTask::OwnInstalled { install, outcome } => {
+                self.end_own_install(*install, outcome, batch, done);
+            }
+            ApplyTask::Resume { shard, replica } => {
+                let parked = self.find(shard, replica).and_then(|applier| applier.parked.take());
+                for job in parked.into_iter().flatten() {
+                    self.apply(job, batch, done);
+                }
+            }
+            ApplyTask::End { shard, replica } => self.end(shard, replica, done),
+            ApplyTask::View { shard, replica, to } => self.view(shard, replica, to, done),
+            ApplyTask::Sync { shard, replica, reply } => self.sync(shard, replica, &reply, done),
+        }
+    }
+
+    /// The applier of a replica, unless it was given up.
+    fn find(&mut self, shard: ShardId, replica: ReplicaId) -> Option<&mut Applier> {
+        self.by_shard.get_mut(&shard).filter(|applier| applier.state.replica == replica)
+    }
+
     /// Applies a job, unless it has to wait. The entries of a replica that was given up are applied
     /// by others: what its callers asked for is committed, and its replies are lost.
     fn apply(&mut self, job: ApplyJob, batch: &mut ApplyBatch<'_>, done: &mut Done) {
         let (shard, replica) = (job.shard, job.replica);
-        let applier = self.by_shard.get_mut(&shard).filter(|it| it.state.replica == replica);
-        let Some(applier) = applier else {
+        let Some(applier) = self.find(shard, replica) else {
             done.ends.extend(unknown(job));
             return;
         };
@@ -187,17 +157,93 @@ impl Appliers {
             parked.push(job);
             return;
         }
-        let before = done.damaged.len();
-        applier.apply(job, batch, done);
-        if done.damaged.len() > before {
-            self.end(shard, replica, done);
+        let end = applier.apply(job, batch, &mut done.ends);
+        let (worker, index) = (applier.state.worker, applier.record.applied.index);
+        match end {
+            JobEnd::InBatch => {
+                done.applied.push((worker, AppliedReplica { shard, replica, index }));
+            }
+            JobEnd::InOwnStore { is_first: true } => self.uncommitted.push(shard),
+            JobEnd::InOwnStore { is_first: false } => {}
+            JobEnd::Damaged(error) => {
+                let what = format!("its data: {error}");
+                self.give_up(DamagedReplica::for_good(shard, replica, what), done);
+            }
+            JobEnd::Misused(fault) => {
+                self.give_up(DamagedReplica::of_store(shard, replica, &fault), done);
+            }
+        }
+    }
+
+    /// Has the own store of `shard` commit what was applied, if there is any.
+    fn commit(&mut self, shard: ShardId, done: &mut Done) {
+        let Some(applier) = self.by_shard.get_mut(&shard) else { return };
+        let Some((mut ends, fault)) = applier.commit(self.identity) else { return };
+        done.ends.append(&mut ends);
+        let (worker, replica) = (applier.state.worker, applier.state.replica);
+        let index = applier.record.applied.index;
+        match fault {
+            None => done.applied.push((worker, AppliedReplica { shard, replica, index })),
+            Some(fault) => self.give_up(DamagedReplica::of_store(shard, replica, &fault), done),
+        }
+    }
+
+    /// Shows what an own store holds to the thread that sends snapshots. The kernel asks again for
+    /// one that can't be had now. Who asks for a replica that was given up is told so by its worker.
+    fn view(&mut self, shard: ShardId, replica: ReplicaId, to: ReplicaId, done: &mut Done) {
+        self.commit(shard, done);
+        let Some(applier) = self.find(shard, replica) else { return };
+        let viewed = match applier.own_store() {
+            Some(store) => store.snapshot(),
+            None => Err(StoreFault::Failed("it gets a snapshot itself".to_owned())),
+        };
+        let record = applier.record.clone();
+        let viewed = viewed.map(|snapshot| OwnSnapshot { record, snapshot });
+        done.viewed.push(SendTask::Viewed { shard, to, viewed });
+    }
+
+    /// Begins to make an own store durable. One that gets a snapshot is durable with it.
+    fn sync(
+        &mut self,
+        shard: ShardId,
+        replica: ReplicaId,
+        reply: &mpsc::Sender<OwnSync>,
+        done: &mut Done,
+    ) {
+        self.commit(shard, done);
+        let Some(applier) = self.find(shard, replica) else { return };
+        match applier.begin_sync() {
+            None => {}
+            // Nobody waits once the engine stops.
+            Some(Ok(sync)) => drop(reply.send(sync)),
+            Some(Err(fault)) => {
+                self.give_up(DamagedReplica::of_store(shard, replica, &fault), done);
+            }
+        }
+    }
+
+    /// Makes the own stores durable, so that the next start has little to apply again.
+    fn sync_all(&mut self) {
+        if self.failed {
+            return;
+        }
+        for applier in self.by_shard.values_mut() {
+            let synced = match applier.begin_sync() {
+                None => continue,
+                Some(Ok(sync)) => sync.run().map_err(|damaged| damaged.what),
+                Some(Err(fault)) => Err(fault.to_string()),
+            };
+            if let Err(error) = synced {
+                // Nothing is lost: the next start applies it again from the log.
+                tracing::warn!(shard = %applier.state.shard, error, "an own store was not synced");
+            }
         }
     }
 
     fn pause(&mut self, arrived: ArrivedSnapshot, done: &mut Done) {
         let (shard, to) = (arrived.shard, arrived.to);
-        let applier = self.by_shard.get_mut(&shard).filter(|it| it.state.replica == to);
-        let Some(applier) = applier.filter(|applier| applier.parked.is_none()) else {
+        let applier = self.find(shard, to).filter(|applier| applier.parked.is_none());
+        let Some(applier) = applier else {
             let why = "the replica is gone, or installs another snapshot".to_owned();
             done.received.push(ReceiveTask::Refused { shard, to, why });
             return;
@@ -206,17 +252,60 @@ impl Appliers {
         done.paused.push((applier.state.worker, arrived));
     }
 
-    /// Goes on with the data of a snapshot whose log is durable (RULE 13).
-    fn adopt(&mut self, arrived: &ArrivedSnapshot, batch: &mut ApplyBatch<'_>, done: &mut Done) {
+    /// Goes on with the data of a snapshot whose log is durable (RULE 13). A machine with a store of
+    /// its own has to take it in first, on another thread: that takes long, and other shards go on.
+    fn adopt(
+        &mut self,
+        arrived: Box<ArrivedSnapshot>,
+        batch: &mut ApplyBatch<'_>,
+        done: &mut Done,
+    ) {
         let (shard, to) = (arrived.shard, arrived.to);
         let applier = self.by_shard.get_mut(&shard).filter(|it| it.state.replica == to);
         // A replica that ended meanwhile was reported to the thread that receives snapshots.
         let Some(applier) = applier else { return };
+        if applier.state.keeps_own_store() {
+            let machine = applier.machine.take().expect("a snapshot is put in force once");
+            let install = Box::new(OwnInstall { arrived, machine });
+            done.received.push(ReceiveTask::InstallOwn(install));
+            return;
+        }
+        // What the former one remembers of its map is not so in this one.
+        applier.machine = Some((self.machines)(shard));
+        self.put_in_force(&arrived, batch, done);
+    }
+
+    /// Goes on with a snapshot that its own store has taken in, durably.
+    fn end_own_install(
+        &mut self,
+        install: OwnInstall,
+        outcome: Result<(), StoreFault>,
+        batch: &mut ApplyBatch<'_>,
+        done: &mut Done,
+    ) {
+        let OwnInstall { arrived, machine } = install;
+        let (shard, to) = (arrived.shard, arrived.to);
+        let Some(applier) = self.find(shard, to) else { return };
+        if let Err(fault) = outcome {
+            self.give_up(DamagedReplica::of_store(shard, to, &fault), done);
+            return;
+        }
+        applier.machine = Some(machine);
+        applier.state.note_own_synced(arrived.record.applied.index);
+        self.put_in_force(&arrived, batch, done);
+    }
+
+    fn put_in_force(
+        &mut self,
+        arrived: &ArrivedSnapshot,
+        batch: &mut ApplyBatch<'_>,
+        done: &mut Done,
+    ) {
+        let (shard, to) = (arrived.shard, arrived.to);
+        let Some(applier) = self.find(shard, to) else { return };
         let former = applier.state.space();
         let index = arrived.record.applied.index;
         applier.record = arrived.record.clone();
-        // What the former one remembers of its map is not so in this one.
-        applier.machine = (self.machines)(shard);
         applier.state.put_in_force(arrived.space, &applier.record);
         let worker = applier.state.worker;
         let parked = applier.parked.take().unwrap_or_default();
@@ -232,21 +321,31 @@ impl Appliers {
         }
     }
 
+    /// Applies nothing more of a replica, and has its worker give it up.
+    fn give_up(&mut self, damaged: DamagedReplica, done: &mut Done) {
+        let (shard, replica) = (damaged.shard, damaged.replica);
+        let Some(applier) = self.find(shard, replica) else { return };
+        done.damaged.push((applier.state.worker, damaged));
+        self.end(shard, replica, done);
+    }
+
     fn end(&mut self, shard: ShardId, replica: ReplicaId, done: &mut Done) {
-        let is_here = self.by_shard.get(&shard).is_some_and(|it| it.state.replica == replica);
-        if let Some(applier) = is_here.then(|| self.by_shard.remove(&shard)).flatten() {
-            done.ends.extend(applier.parked.into_iter().flatten().flat_map(unknown));
+        if self.find(shard, replica).is_none() {
+            return;
         }
+        let mut applier = self.by_shard.remove(&shard).expect("found just now");
+        let callers = applier.give_up();
+        done.ends.extend(callers.map(|caller| (caller, Outcome::UnknownLeaderChanged)));
     }
 
     /// The callers of what waits.
-    fn give_up(&mut self) -> Vec<(Completion, Outcome)> {
-        let parked = self.by_shard.values_mut().filter_map(|applier| applier.parked.take());
-        refuse(parked.flatten().map(ApplyTask::Entries))
+    fn give_up_all(&mut self) -> Ends {
+        let callers = self.by_shard.values_mut().flat_map(Applier::give_up);
+        callers.map(|caller| (caller, Outcome::UnknownStopped)).collect()
     }
 }
 
-fn refuse(tasks: impl Iterator<Item = ApplyTask>) -> Vec<(Completion, Outcome)> {
+fn refuse(tasks: impl Iterator<Item = ApplyTask>) -> Ends {
     let callers = tasks.flat_map(|task| match task {
         ApplyTask::Entries(job) => job.callers,
         _ => Vec::new(),
@@ -255,14 +354,16 @@ fn refuse(tasks: impl Iterator<Item = ApplyTask>) -> Vec<(Completion, Outcome)> 
 }
 
 /// The outcomes of entries that this replica does not apply.
-fn unknown(job: ApplyJob) -> impl Iterator<Item = (Completion, Outcome)> {
-    job.callers.into_iter().map(|(_, caller)| (caller, Outcome::UnknownLeaderChanged))
+fn unknown(job: ApplyJob) -> Ends {
+    let unknown = |(_, caller)| (caller, Outcome::UnknownLeaderChanged);
+    job.callers.into_iter().map(unknown).collect()
 }
 
 /// Everything an apply thread works with.
 pub(crate) struct ApplyThread {
     queue: Arc<Queue<ApplyTask>>,
     received: Arc<Queue<ReceiveTask>>,
+    sent: Arc<Queue<SendTask>>,
     appliers: Appliers,
     inboxes: Vec<Arc<Inbox>>,
     replies: Replies,
@@ -274,6 +375,7 @@ impl ApplyThread {
         ApplyThread {
             queue: Arc::clone(&shared.queues.applies),
             received: Arc::clone(&shared.queues.received),
+            sent: Arc::clone(&shared.queues.sent),
             appliers,
             inboxes: shared.inboxes.clone(),
             replies: Replies::new(Arc::clone(&shared.transport)),
@@ -288,11 +390,12 @@ impl ApplyThread {
             let done = self.appliers.run(&mut tasks);
             self.report(done);
         }
+        self.appliers.sync_all();
     }
 
     /// The workers first, because their followers and readers wait; then the callers.
     fn report(&mut self, done: Done) {
-        let Done { applied, damaged, paused, received, ends, lost } = done;
+        let Done { applied, damaged, paused, received, viewed, ends, lost } = done;
         if let Some(error) = lost {
             self.state.fatal.latch(FatalError::Data(error.to_string()));
         }
@@ -312,6 +415,7 @@ impl ApplyThread {
             self.inboxes[worker].push(Input::Install(Box::new(arrived)));
         }
         self.received.push_all(received);
+        self.sent.push_all(viewed);
         self.state.counters.writes_applied.add(ends.len() as u64);
         for (completion, outcome) in ends {
             self.replies.complete(completion, outcome);
@@ -323,20 +427,16 @@ impl ApplyThread {
 impl Drop for ApplyThread {
     /// Also when unwinding: every caller that waits for an entry gets an answer.
     fn drop(&mut self) {
-        let mut ends = self.appliers.give_up();
+        let mut ends = self.appliers.give_up_all();
         ends.extend(refuse(self.queue.close_and_take().into_iter()));
         self.report(Done { ends, ..Done::default() });
-    }
-}
-
-fn end_of(id: LogId, outcome: ApplyOutcome, state: &LocalShard) -> Outcome {
-    match outcome {
-        ApplyOutcome::Reply(reply) => Outcome::Applied(Applied { id, reply }),
-        ApplyOutcome::StaleVersion { .. } => Outcome::Stale(Box::new(state.descriptor())),
-        ApplyOutcome::Malformed => Outcome::Malformed,
     }
 }
 
 #[cfg(test)]
 #[path = "apply_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "own_apply_tests.rs"]
+mod own_tests;

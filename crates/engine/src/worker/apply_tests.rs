@@ -5,16 +5,21 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use quorate_machine::{Envelope, KvCommand, KvMachine};
-use quorate_raft::{EntryKind, Membership, RunDraft};
-use quorate_types::{Epoch, ReplicaId, SpaceId, Term, WallMillis};
+use quorate_log::Identity;
+use quorate_machine::{AppliedRecord, Envelope, KvCommand, KvMachine};
+use quorate_raft::{Committed, EntryKind, Membership, RunDraft};
+use quorate_types::{
+    ClusterId, Epoch, Incarnation, Index, LogId, NodeId, ReplicaId, SpaceId, StoreId, Term,
+    WallMillis,
+};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::state::shards::descriptor_of;
+use crate::calls::call::Completion;
+use crate::state::shards::{LocalShard, descriptor_of};
 
-const SHARD: ShardId = ShardId(1);
-const OTHER: ShardId = ShardId(2);
+pub(super) const SHARD: ShardId = ShardId(1);
+pub(super) const OTHER: ShardId = ShardId(2);
 
 /// Bytes that no codec can compress.
 fn noise(len: usize, mut state: u64) -> Bytes {
@@ -27,7 +32,7 @@ fn noise(len: usize, mut state: u64) -> Bytes {
     (0..len).map(step).collect()
 }
 
-fn record(applied: u64) -> AppliedRecord {
+pub(super) fn record(applied: u64) -> AppliedRecord {
     AppliedRecord {
         applied: LogId::new(Term(1), Index(applied)),
         epoch: Epoch { membership: 1, version: 1 },
@@ -51,13 +56,19 @@ fn appliers(store: &Arc<DataStore>) -> Appliers {
         (shard, Applier::new(Arc::new(state), Box::new(KvMachine), record))
     };
     let machines: MachineFactory = Arc::new(|_| Box::new(KvMachine));
-    Appliers::new([SHARD, OTHER].map(applier).into_iter().collect(), Arc::clone(store), machines)
+    let appliers = [SHARD, OTHER].map(applier).into_iter().collect();
+    Appliers::new(appliers, Arc::clone(store), identity(), machines)
 }
 
-type Waiting = oneshot::Receiver<Outcome>;
+pub(super) fn identity() -> StoreIdentity {
+    let (cluster, node, store) = (ClusterId(1), NodeId(1), StoreId(1));
+    StoreIdentity::of(&Identity { cluster, node, store, incarnation: Incarnation(1) })
+}
+
+pub(super) type Waiting = oneshot::Receiver<Outcome>;
 
 /// One command at `index`, and its caller.
-fn entry(shard: ShardId, index: u64, command: &KvCommand) -> (ApplyTask, Waiting) {
+pub(super) fn entry(shard: ShardId, index: u64, command: &KvCommand) -> (ApplyTask, Waiting) {
     let envelope =
         Envelope { descriptor_version: 1, leader_time: WallMillis(1), session: None }.encode();
     let mut draft = RunDraft::new();
@@ -71,7 +82,7 @@ fn entry(shard: ShardId, index: u64, command: &KvCommand) -> (ApplyTask, Waiting
 }
 
 /// Does the tasks in one batch, and answers their callers.
-fn run(appliers: &mut Appliers, tasks: impl IntoIterator<Item = ApplyTask>) -> Done {
+pub(super) fn run(appliers: &mut Appliers, tasks: impl IntoIterator<Item = ApplyTask>) -> Done {
     let mut done = appliers.run(&mut tasks.into_iter().collect());
     for (completion, outcome) in done.ends.drain(..) {
         let Completion::Local(sender) = completion else { panic!("a local caller") };
@@ -87,7 +98,7 @@ fn apply(appliers: &mut Appliers, shard: ShardId, index: u64, command: &KvComman
     caller.try_recv().expect("answered")
 }
 
-fn put(key: &'static str, value: &'static str) -> KvCommand {
+pub(super) fn put(key: &'static str, value: &'static str) -> KvCommand {
     KvCommand::Put { key: key.into(), value: value.into() }
 }
 
@@ -154,12 +165,12 @@ fn damage_ends_its_own_replica_and_no_other() {
     assert!(matches!(apply(&mut after, OTHER, 3, &put("other", "y")), Outcome::Applied(_)));
 }
 
-fn arrived(base: u64, space: SpaceId) -> Box<ArrivedSnapshot> {
+pub(super) fn arrived(base: u64, space: SpaceId) -> Box<ArrivedSnapshot> {
     let (from, term, record) = (ReplicaId(2), Term(1), record(base));
     Box::new(ArrivedSnapshot { shard: SHARD, to: ReplicaId(1), from, term, record, space })
 }
 
-fn places(done: &Done) -> Vec<Index> {
+pub(super) fn places(done: &Done) -> Vec<Index> {
     done.applied.iter().map(|(_, applied)| applied.index).collect()
 }
 

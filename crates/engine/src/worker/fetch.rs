@@ -64,7 +64,7 @@ impl FetchThread {
                     // A log that can't return what is committed must not continue to vote.
                     Err(error) => {
                         let what = error.to_string();
-                        let damaged = DamagedReplica { shard, replica, what };
+                        let damaged = DamagedReplica::for_good(shard, replica, what);
                         self.inboxes[worker].push(Input::Damaged(damaged));
                         continue;
                     }

@@ -50,7 +50,7 @@ pub(crate) enum Input {
     SnapshotEnded { shard: ShardId, to: ReplicaId, outcome: SnapshotOutcome },
     /// Logs that may be purged.
     Purge(Vec<PurgeBound>),
-    /// A replica that must never speak again.
+    /// A replica that must never speak again, or not before the next start.
     Damaged(DamagedReplica),
     /// A request for a view of all shards.
     View(oneshot::Sender<Vec<(ShardId, ShardView)>>),

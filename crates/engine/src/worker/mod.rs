@@ -1,5 +1,6 @@
 //! The threads that do a shard's work: step, apply, read back from the log.
 
+pub(crate) mod applier;
 pub(crate) mod apply;
 pub(crate) mod fetch;
 pub(crate) mod inbox;

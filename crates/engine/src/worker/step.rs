@@ -23,7 +23,8 @@ use crate::state::clock;
 use crate::state::engine_state::EngineState;
 use crate::state::shards::DamagedReplica;
 use crate::state::stall::Stalled;
-use crate::worker::apply::{ApplyJob, ApplyTask};
+use crate::worker::applier::ApplyJob;
+use crate::worker::apply::ApplyTask;
 use crate::worker::fetch::FetchJob;
 use crate::worker::inbox::{AppliedReplica, Inbox, Input, PurgeBound};
 use crate::worker::pending_calls::{PendingCall, PendingCalls};
@@ -357,14 +358,17 @@ impl Worker {
     }
 
     /// Gives up a replica that may have lost what it promised (RULE 5): nothing of it leaves any
-    /// more, and it is noted durably, so that no later start trusts what may be readable then.
+    /// more, and it is noted durably, so that no later start trusts what may be readable then. One
+    /// whose own store fails is as good as on a node that has crashed: it keeps its promises in the
+    /// log, and its data at the last commit.
     fn end_damaged(&mut self, now: Monotonic, damaged: DamagedReplica) {
-        let DamagedReplica { shard, replica, what } = damaged;
+        let DamagedReplica { shard, replica, ref what, until_restart } = damaged;
         let state = self.state.shards.get(shard).filter(|state| state.replica == replica);
         // It was found damaged in two places, or its engine is stopping.
         let Some(state) = state else { return };
-        tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
-        state.end(what.clone());
+        let why = EndReason::Damaged(what.clone());
+        tracing::error!(%shard, %replica, %what, until_restart, "a replica is given up");
+        state.end(damaged);
         self.host.remove(now, shard);
         self.silent.retain(|silent| silent.shard != shard);
         self.arrived.remove(&shard);
@@ -372,7 +376,9 @@ impl Worker {
         self.queues.applies.push_all([ApplyTask::End { shard, replica }]);
         self.queues.received.push_all([ReceiveTask::Ended { shard, to: replica }]);
         self.queues.sent.push_all([SendTask::StepDown(shard)]);
-        self.ends.push(ReplicaEnd { shard, replica, why: EndReason::Damaged(what) });
+        if !until_restart {
+            self.ends.push(ReplicaEnd { shard, replica, why });
+        }
     }
 
     /// An older copy of the directory was put back: its replicas may have forgotten promises, so nothing

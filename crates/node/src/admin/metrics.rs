@@ -324,7 +324,12 @@ mod tests {
         counters.snapshot_bytes_received = 112;
         status.snapshots.wanted = 113;
         let what = String::new();
-        status.damaged = vec![DamagedReplica { shard: ShardId(1), replica: ReplicaId(1), what }];
+        status.damaged = vec![DamagedReplica {
+            shard: ShardId(1),
+            replica: ReplicaId(1),
+            what,
+            until_restart: false,
+        }];
         let written = text_of(status);
         for line in [
             "quorate_log_held_bytes 101",

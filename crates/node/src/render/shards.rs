@@ -139,7 +139,7 @@ fn facts(replica: &ReplicaReport) -> Option<String> {
         replica.behind.map_or_else(String::new, |behind| format!(", {behind} entries behind"));
     let text = match (&replica.damaged, replica.catch_up, &replica.snapshot) {
         (Some(what), _, _) => format!(
-            "node {node} has given up its replica, which is damaged and has to be replaced: {what}"
+            "node {node} has given up its replica ({what}); `quorate status` says what to do"
         ),
         (None, Some(CatchUp::Log), _) => {
             format!("node {node} catches up from its leader's log{behind}")

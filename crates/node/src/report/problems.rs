@@ -75,17 +75,24 @@ fn damaged(node: NodeId, replicas: &[DamagedReplica], leaderless: &[ShardId]) ->
         [] => "the other replicas serve, and another failure may end that".to_owned(),
         found => format!("without the other replicas nothing serves {}", shards(found)),
     };
-    let its = if replicas.len() == 1 { "replica has" } else { "replicas have" };
-    format!(
-        "node {node}: {}; {service}; this node's {its} to be replaced, because what was promised may \
-         be lost: keep the other nodes up until then, and look at this one's disk",
-        given_up(replicas)
-    )
+    let lost = replicas.iter().filter(|replica| !replica.until_restart).count();
+    let its = if lost == 1 { "replica has" } else { "replicas have" };
+    let remedy = if lost == 0 {
+        "nothing that was promised is lost: see to what the state machine keeps its data in, then start \
+         this node again"
+            .to_owned()
+    } else {
+        format!(
+            "this node's {its} to be replaced, because what was promised may be lost: keep the other \
+             nodes up until then, and look at this one's disk"
+        )
+    };
+    format!("node {node}: {}; {service}; {remedy}", given_up(replicas))
 }
 
 /// Which replicas of a node are damaged, and how.
 pub(super) fn given_up(replicas: &[DamagedReplica]) -> String {
-    let describe = |DamagedReplica { shard, replica, what }: &DamagedReplica| {
+    let describe = |DamagedReplica { shard, replica, what, .. }: &DamagedReplica| {
         format!("replica {replica} of {}: {what}", shards(&[*shard]))
     };
     let named: Vec<String> = replicas.iter().take(DAMAGED_NAMED_MAX).map(describe).collect();
@@ -94,7 +101,9 @@ pub(super) fn given_up(replicas: &[DamagedReplica]) -> String {
         count => format!("; and {count} more"),
     };
     let are = if replicas.len() == 1 { "a replica is" } else { "replicas are" };
-    format!("{are} damaged and given up ({}{left_out})", named.join("; "))
+    let is_damaged = replicas.iter().any(|replica| !replica.until_restart);
+    let damaged = if is_damaged { "damaged and " } else { "" };
+    format!("{are} {damaged}given up ({}{left_out})", named.join("; "))
 }
 
 /// How far the snapshots are that a node needs for some of `shards` shards.
@@ -249,6 +258,7 @@ mod tests {
             shard: ShardId(shard),
             replica: ReplicaId(3),
             what: format!("block {shard} is not what was written"),
+            until_restart: false,
         };
         let told = |shards: std::ops::Range<u64>, leaderless: Vec<ShardId>| {
             let replicas = shards.map(damaged).collect();
@@ -265,6 +275,25 @@ mod tests {
         let many = told(5..15, vec![ShardId(7)]);
         assert!(many.contains("shard 7: block 7 is not what was written; and 7 more)"), "{many}");
         assert!(many.contains("nothing serves shard 7; this node's replicas have to"), "{many}");
+
+        let failed = DamagedReplica {
+            what: "its own store fails: no room".to_owned(),
+            until_restart: true,
+            ..damaged(5)
+        };
+        let node = NodeId(2);
+        let problem =
+            |replicas| Problem::ReplicasDamaged { node, replicas, leaderless: Vec::new() };
+        assert_eq!(
+            sentences(&[problem(vec![failed.clone()])]),
+            [
+                "node 2: a replica is given up (replica 3 of shard 5: its own store fails: no room); the \
+              other replicas serve, and another failure may end that; nothing that was promised is \
+              lost: see to what the state machine keeps its data in, then start this node again"
+            ]
+        );
+        let mixed = sentences(&[problem(vec![failed, damaged(6)])]).remove(0);
+        assert!(mixed.contains("this node's replica has to be replaced"), "{mixed}");
     }
 
     /// Goal: what comes by snapshot is told with what is left of it, where it stands still too.

@@ -30,7 +30,13 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(replica: ReplicaId, space: SpaceId, machine: Box<dyn StateMachine>) -> Live {
+    pub(crate) fn new(
+        replica: ReplicaId,
+        space: SpaceId,
+        mut machine: Box<dyn StateMachine>,
+    ) -> Live {
+        // What such a store commits and loses is not simulated, so it would prove nothing.
+        assert!(machine.own_store().is_none(), "a machine here writes into the world's data store");
         let (commit, is_quiesced, apply) = (Index(0), false, ApplyQueue::default());
         Live { replica, space, machine, commit, is_quiesced, apply }
     }
