@@ -337,15 +337,6 @@ pub enum OpenFault {
     /// The data store refused to open, or failed.
     #[error("data store: {0}")]
     Data(String),
-    /// The store that a state machine keeps could not be read, although nothing says that it is
-    /// damaged.
-    #[error("the own store of shard {shard}: {what}. See to it, then start the node again")]
-    OwnStore {
-        /// The shard.
-        shard: ShardId,
-        /// What failed.
-        what: String,
-    },
     /// The port or the certificates were refused.
     #[error("transport: {0}")]
     Transport(String),

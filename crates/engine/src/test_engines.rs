@@ -29,7 +29,7 @@ pub(crate) struct TestEngines {
     /// Before the directory: they end before their files do.
     pub(crate) engines: Vec<Engine>,
     founders: Vec<NodeId>,
-    machine: Arc<dyn Fn(PathBuf) -> Box<dyn StateMachine> + Send + Sync>,
+    machine: Arc<dyn Fn(NodeId, PathBuf) -> Box<dyn StateMachine> + Send + Sync>,
     log_kept_bytes_max: u64,
     /// The floors of disks, of nodes that are given another than the usual.
     pub(crate) disk_floors: BTreeMap<NodeId, u64>,
@@ -72,16 +72,17 @@ impl TestEngines {
         machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
         log_kept_bytes_max: u64,
     ) -> TestEngines {
-        let machine = move |_| machine();
+        let machine = move |_, _| machine();
         TestEngines::open_each(directory, nodes, replicas, machine, log_kept_bytes_max).await
     }
 
-    /// As [`TestEngines::open_in`], with state machines that are given a directory of their own.
+    /// As [`TestEngines::open_in`], with state machines that are given their node and a directory of
+    /// their own.
     pub(crate) async fn open_each(
         directory: TempDir,
         nodes: u64,
         replicas: usize,
-        machine: impl Fn(PathBuf) -> Box<dyn StateMachine> + Send + Sync + 'static,
+        machine: impl Fn(NodeId, PathBuf) -> Box<dyn StateMachine> + Send + Sync + 'static,
         log_kept_bytes_max: u64,
     ) -> TestEngines {
         let mut all = TestEngines {
@@ -122,7 +123,7 @@ impl TestEngines {
             .tls(self.authority.issue(node).expect("a certificate"))
             .bootstrap(Bootstrap::single(&self.founders, self.founders.len()))
             .log_kept_bytes_max(self.log_kept_bytes_max)
-            .state_machine(move |_| machine(own_directory.clone()))
+            .state_machine(move |_| machine(node, own_directory.clone()))
     }
 
     /// Where the state machine of `node` may keep a store of its own.

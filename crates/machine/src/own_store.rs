@@ -39,8 +39,8 @@ use bytes::Bytes;
 /// of it is read again. [`StoreFault::Failed`] ends it until the next start of the node, which begins
 /// with what the store has committed; nothing is called on the store any more until then, because a
 /// write or a sync that failed says nothing about what is on the disk. Neither touches the other
-/// shards of the node, nor the other replicas of the shard. Two calls are spared: a snapshot that
-/// fails to be read is only not sent, and a failure of `committed` refuses the start.
+/// shards of the node, nor the other replicas of the shard. One call is spared: a snapshot that fails
+/// to be read is only not sent.
 ///
 /// # Example
 ///
@@ -152,7 +152,7 @@ pub trait OwnStore {
     /// machine that could not open its store says so here.
     ///
     /// # Errors
-    /// [`StoreFault`]. `Failed` refuses the start of the node.
+    /// [`StoreFault`]. After `Failed` the node starts without this replica.
     fn committed(&mut self) -> Result<Option<Bytes>, StoreFault>;
 
     /// Commits everything that was applied since the last commit, and `record` in place of the last
@@ -165,7 +165,8 @@ pub trait OwnStore {
 
     /// Prepares to make durable everything that is committed now. The result is run on another
     /// thread, while entries are applied and committed here; only when it has succeeded are entries
-    /// of the log deleted. Called now and then as the log grows, and when the engine stops.
+    /// of the log deleted. Called now and then as the log grows, and when the engine stops, which runs
+    /// the result at once.
     ///
     /// # Errors
     /// [`StoreFault`], here or when it is run.

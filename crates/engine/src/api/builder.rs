@@ -133,7 +133,9 @@ impl EngineBuilder {
     }
 
     /// A state machine instead of the built-in key-value commands; see [`StateMachine`]. It must be
-    /// the same on every node.
+    /// the same on every node. `machine` is called for each replica that lives here when the engine is
+    /// opened, and again when a snapshot takes the place of what a machine has written into the
+    /// engine's map; a machine that keeps a store of its own takes the snapshot in itself.
     pub fn state_machine(
         mut self,
         machine: impl Fn(ShardId) -> Box<dyn StateMachine> + Send + Sync + 'static,

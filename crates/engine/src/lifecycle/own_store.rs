@@ -20,8 +20,8 @@ pub(super) struct OwnReplica<'a> {
 /// What the replica's data can't be, other than sound.
 #[derive(Debug)]
 pub(super) enum OwnFault {
-    /// The replica is given up, and why.
-    Damaged(String),
+    /// The replica is given up: its own store has this fault, or its data has.
+    Unfit(StoreFault),
     /// The start is refused.
     Refused(OpenFault),
 }
@@ -62,20 +62,20 @@ impl OwnReplica<'_> {
             })),
             found => {
                 let found = found.map_or("nothing".to_owned(), |it| format!("{}", it.applied));
-                Err(OwnFault::Damaged(format!(
-                    "its own store holds {found}, and its log relies on a snapshot through {}",
+                Err(OwnFault::Unfit(StoreFault::Damaged(format!(
+                    "it holds {found}, and its log relies on a snapshot through {}",
                     of_space.applied
-                )))
+                ))))
             }
         }
     }
 
     fn committed(&self, store: &mut dyn OwnStore) -> Result<Option<AppliedRecord>, OwnFault> {
-        let Some(bytes) = store.committed().map_err(|fault| self.refuse(fault))? else {
+        let Some(bytes) = store.committed().map_err(OwnFault::Unfit)? else {
             return Ok(None);
         };
         let own = OwnRecord::decode(&bytes)
-            .map_err(|error| OwnFault::Damaged(format!("its own store is damaged: {error}")))?;
+            .map_err(|error| OwnFault::Unfit(StoreFault::Damaged(error.to_string())))?;
         if own.identity == self.identity && own.shard == self.shard {
             return Ok(Some(own.record));
         }
@@ -93,7 +93,7 @@ impl OwnReplica<'_> {
         tracing::info!(%shard, base = %record.applied, "a snapshot is put into an own store again");
         let record = OwnRecord { identity, shard, record: record.clone() }.encode();
         let installed = self.data.install_chunks(self.space, store, &record, &mut || true);
-        installed.map_err(|fault| self.refuse(fault))?;
+        installed.map_err(OwnFault::Unfit)?;
         self.delete_chunks()
     }
 
@@ -101,20 +101,10 @@ impl OwnReplica<'_> {
         self.data.delete_chunks(self.space).map_err(|error| self.space_fault(&error))
     }
 
-    fn refuse(&self, fault: StoreFault) -> OwnFault {
-        match fault {
-            StoreFault::Damaged(what) => {
-                OwnFault::Damaged(format!("its own store is damaged: {what}"))
-            }
-            StoreFault::Failed(what) => {
-                OwnFault::Refused(OpenFault::OwnStore { shard: self.shard, what })
-            }
-        }
-    }
-
+    /// The fault of a replica whose space can't be read.
     fn space_fault(&self, error: &DataError) -> OwnFault {
         match self.data.note_damage(error) {
-            true => OwnFault::Damaged(format!("its data: {error}")),
+            true => OwnFault::Unfit(StoreFault::Damaged(format!("the snapshot for it: {error}"))),
             false => OwnFault::Refused(OpenFault::Data(error.to_string())),
         }
     }

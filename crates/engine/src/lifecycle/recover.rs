@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use quorate_log::{
     EndReason, LogOptions, LogStore, NewReplica, RecoveredReplica, Recovery, ReplicaEnd, TurnWrite,
 };
-use quorate_machine::{AppliedRecord, OwnStore, StateMachine};
+use quorate_machine::{AppliedRecord, OwnStore, StateMachine, StoreFault};
 use quorate_raft::{HardState, Member, Membership, Restored};
 use quorate_router::ShardDescriptor;
 use quorate_types::{Index, LogId, NodeId, NodeInstance, SpaceId, StoreId, Term, WallMillis};
@@ -78,10 +78,10 @@ pub(crate) fn recover(settings: &Settings, bootstrap: &Bootstrap) -> Result<Reco
         has_leftovers: !leftovers.is_empty(),
         workers: settings.workers,
     };
-    let (replicas, mut damaged) = join_stores(&joining, recovered)?;
+    let Joined { replicas, mut damaged, waiting } = join_stores(&joining, recovered)?;
     end_damaged(&log, &damaged)?;
     delete_leftovers(&data, &leftovers)?;
-    let (data, replicas) = without_damage(settings, &log, data, replicas, &mut damaged)?;
+    let (data, replicas) = without_damage(settings, &log, data, replicas, &waiting, &mut damaged)?;
     let nonce = u64::from_le_bytes(random("a nonce")?);
     // Before any peer hears of this start: later starts must be able to prove that they descend
     // from it.
@@ -388,9 +388,8 @@ struct Joining<'a> {
 fn join_stores(
     joining: &Joining<'_>,
     recovered: Vec<RecoveredReplica>,
-) -> Result<(Vec<Replica>, Vec<DamagedReplica>), OpenFault> {
-    let mut replicas = Vec::new();
-    let mut damaged = Vec::new();
+) -> Result<Joined, OpenFault> {
+    let (mut replicas, mut damaged, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     for recovered in recovered {
         if recovered.tombstone {
             continue;
@@ -398,22 +397,50 @@ fn join_stores(
         let (shard, replica) = (recovered.shard, recovered.replica);
         match join(joining, recovered)? {
             Ok(sound) => replicas.push(sound),
-            Err(what) => {
-                tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
-                damaged.push(DamagedReplica::for_good(shard, replica, what));
+            Err(unfit) => {
+                let unfit = match unfit {
+                    Unfit::Damaged(what) => DamagedReplica::for_good(shard, replica, what),
+                    Unfit::OwnStore { fault, space, space_record } => {
+                        waiting.push((space, space_record));
+                        DamagedReplica::of_store(shard, replica, &fault)
+                    }
+                };
+                let DamagedReplica { what, until_restart, .. } = &unfit;
+                tracing::error!(%shard, %replica, %what, until_restart, "a replica is given up");
+                damaged.push(unfit);
             }
         }
     }
-    Ok((replicas, damaged))
+    Ok(Joined { replicas, damaged, waiting })
 }
 
-/// One replica of both stores, or what is damaged.
+/// What came of joining the stores.
+struct Joined {
+    replicas: Vec<Replica>,
+    damaged: Vec<DamagedReplica>,
+    /// Spaces, with their records, of replicas that are given up for their own stores.
+    waiting: Vec<(SpaceId, AppliedRecord)>,
+}
+
+/// Why a replica is given up.
+enum Unfit {
+    Damaged(String),
+    OwnStore { fault: StoreFault, space: SpaceId, space_record: AppliedRecord },
+}
+
+impl From<String> for Unfit {
+    fn from(what: String) -> Self {
+        Unfit::Damaged(what)
+    }
+}
+
+/// One replica of both stores, or why it is given up.
 fn join(
     joining: &Joining<'_>,
     mut recovered: RecoveredReplica,
-) -> Result<Result<Replica, String>, OpenFault> {
+) -> Result<Result<Replica, Unfit>, OpenFault> {
     if let Some(damage) = &recovered.damaged {
-        return Ok(Err(damage.clone()));
+        return Ok(Err(damage.clone().into()));
     }
     let record = match joining.data.record(recovered.space) {
         // A snapshot's space takes the place of another only once it is complete. An older log names
@@ -427,11 +454,13 @@ fn join(
             );
             return Err(OpenFault::Stores { what });
         }
-        Ok(None) => return Ok(Err("its applied record is gone from the data store".to_owned())),
-        Ok(Some(Err(error))) => return Ok(Err(error.to_string())),
+        Ok(None) => {
+            return Ok(Err("its applied record is gone from the data store".to_owned().into()));
+        }
+        Ok(Some(Err(error))) => return Ok(Err(error.to_string().into())),
         Ok(Some(Ok(record))) => record,
         Err(error) if joining.data.note_damage(&error) => {
-            return Ok(Err(format!("its data: {error}")));
+            return Ok(Err(format!("its data: {error}").into()));
         }
         Err(error) => return Err(data_fault(error)),
     };
@@ -443,14 +472,18 @@ fn join(
             keeps_own_store = true;
             match join_own(joining, &recovered, store, record) {
                 Ok(record) => record,
-                Err(OwnFault::Damaged(what)) => return Ok(Err(what)),
+                Err(OwnFault::Unfit(fault)) => {
+                    let space = recovered.space;
+                    return Ok(Err(Unfit::OwnStore { fault, space, space_record }));
+                }
                 Err(OwnFault::Refused(fault)) => return Err(fault),
             }
         }
     };
     let (applied, base) = (record.applied, recovered.restored.base);
     if applied.index < base.index {
-        return Ok(Err(format!("data is applied to {applied}, but the log begins after {base}")));
+        let what = format!("data is applied to {applied}, but the log begins after {base}");
+        return Ok(Err(what.into()));
     }
     // Not this replica's fault alone: a log that has lost entries may have lost any (RULE 17).
     let shard = recovered.shard;
@@ -475,9 +508,10 @@ fn join_own(
 }
 
 /// Notes the damaged replicas durably: one that can be read by chance at a later start has still
-/// forgotten what it promised meanwhile (RULE 17).
+/// forgotten what it promised meanwhile (RULE 17). One whose own store fails has forgotten nothing.
 pub(super) fn end_damaged(log: &LogStore, damaged: &[DamagedReplica]) -> Result<(), OpenFault> {
-    let ends = damaged.iter().map(|damaged| ReplicaEnd {
+    let lost = damaged.iter().filter(|damaged| !damaged.until_restart);
+    let ends = lost.map(|damaged| ReplicaEnd {
         shard: damaged.shard,
         replica: damaged.replica,
         why: EndReason::Damaged(damaged.what.clone()),

@@ -5,6 +5,8 @@ use std::io;
 use std::time::Instant;
 
 use quorate_log::LogStore;
+use quorate_machine::AppliedRecord;
+use quorate_types::SpaceId;
 
 use crate::error::OpenFault;
 use crate::lifecycle::recover::{Replica, data_files_max, end_damaged, open_data};
@@ -17,12 +19,14 @@ use crate::store::rewrite::Rewrite;
 use crate::store::space_writer::SpaceError;
 
 /// Returns the store of `replicas` without damaged tables, and those whose data could be read. The
-/// others are given up durably, and added to `damaged`. Blocks for the disk.
+/// others are given up durably, and added to `damaged`. The spaces of replicas that are `waiting` for a
+/// later start are kept. Blocks for the disk.
 pub(super) fn without_damage(
     settings: &Settings,
     log: &LogStore,
     data: DataStore,
     replicas: Vec<Replica>,
+    waiting: &[(SpaceId, AppliedRecord)],
     damaged: &mut Vec<DamagedReplica>,
 ) -> Result<(DataStore, Vec<Replica>), OpenFault> {
     let directory = data.directory().to_owned();
@@ -41,6 +45,12 @@ pub(super) fn without_damage(
     let identity = StoreIdentity::of(log.identity());
     let copy = Rewrite::begin(&data, identity, data_files_max(settings)).map_err(failed)?;
     let (sound, given_up) = copy_sound(&copy, replicas).map_err(failed)?;
+    for (space, record) in waiting {
+        if let Err(error) = copy.copy(*space, record).map_err(failed)? {
+            // The start at which its own store can be read again finds nothing of it.
+            tracing::error!(%space, %error, "data of a replica that waits for its own store");
+        }
+    }
     // Before the copy counts: what it lacks would be no proof later that bytes were damaged.
     end_damaged(log, &given_up)?;
     let bytes = copy.complete().map_err(failed)?;

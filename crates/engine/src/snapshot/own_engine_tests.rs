@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quorate_machine::StoreFault;
+use quorate_log::DamageMark;
+use quorate_machine::{KvMachine, StoreFault};
 use quorate_types::{Index, NodeId, limits};
 
 use crate::api::engine::Engine;
@@ -32,9 +33,21 @@ struct Own {
 
 impl Own {
     async fn open(nodes: u64, kept_bytes: u64) -> Own {
+        Own::open_with(nodes, kept_bytes, |_| true).await
+    }
+
+    /// Only the machines of these nodes keep stores of their own.
+    async fn open_with(
+        nodes: u64,
+        kept_bytes: u64,
+        keeps_own_store: impl Fn(NodeId) -> bool + Send + Sync + 'static,
+    ) -> Own {
         let stores = FileStores::default();
         let machines = stores.clone();
-        let machine = move |directory| machines.machine(directory);
+        let machine = move |node, directory| match keeps_own_store(node) {
+            true => machines.machine(directory),
+            false => Box::new(KvMachine),
+        };
         let directory = tempfile::tempdir().expect("a temporary directory");
         let replicas = nodes as usize;
         let cluster = TestEngines::open_each(directory, nodes, replicas, machine, kept_bytes).await;
@@ -136,6 +149,37 @@ async fn writes_survive_restarts_and_power_cuts() {
     own.cluster.stop().await;
 }
 
+/// Goal: a data store that is written anew keeps what an own store may fall back to: the state that the
+/// replica began with, not the one that the own store has come to. The same for a replica that waits for
+/// its store. Method: a start is told that a table is damaged; then the journal loses everything, which
+/// the log still has.
+#[tokio::test]
+async fn a_rewritten_data_store_keeps_the_beginning() {
+    let mut own = Own::open(1, limits::LOG_KEPT_BYTES_MAX).await;
+    let control = own.control(NodeId(1));
+    write(&own.cluster.engines[0], 0..30).await;
+    let node = own.stop_last().await;
+    let mark = DamageMark::of(&own.cluster.path(node).join("data"));
+    mark.note("by the test");
+    own.reopen(node).await;
+    assert_eq!(mark.read().expect("readable"), None, "it is written anew");
+    assert_holds(&control, 30);
+
+    own.stop_last().await;
+    mark.note("by the test");
+    control.lock().fault = Some(("committed", StoreFault::Failed("no volume".to_owned())));
+    let without = own.cluster.reopen(node);
+    until_given_up(&without).await;
+    without.shutdown().await;
+    assert_eq!(mark.read().expect("readable"), None, "it is written anew");
+
+    std::fs::remove_file(FileMachine::journal(&own.cluster.own_directory(node))).expect("there");
+    own.reopen(node).await;
+    write(&own.cluster.engines[0], 30..31).await;
+    assert_holds(&control, 31);
+    own.cluster.stop().await;
+}
+
 /// Goal: RULE 10. The log is purged through what the store has synced and no further, and the store is
 /// asked to sync when the log is full. Method: a second watch over the log, first without anybody who
 /// syncs.
@@ -182,11 +226,15 @@ async fn leave_behind(own: &mut Own) -> u64 {
     let left_at = log.held(SHARD).expect("its log is still open").last;
     drop(log);
     let mut written = 20;
+    let keeps_own_store = |engine: &Engine| {
+        let shard = engine.running.state().shards.get(SHARD);
+        shard.expect("it lives here").keeps_own_store()
+    };
     while own.cluster.engines.iter().any(|engine| base(engine) <= left_at) {
         assert!(written < 10_000, "no log is purged");
         write(&own.cluster.engines[0], written..written + 50).await;
         written += 50;
-        for engine in &own.cluster.engines {
+        for engine in own.cluster.engines.iter().filter(|engine| keeps_own_store(engine)) {
             // In this order: what is synced only grows.
             let (base, synced) = (base(engine), own.control(engine.node()).lock().synced);
             let first = Index(1);
@@ -263,6 +311,22 @@ async fn a_follower_catches_up_by_an_own_snapshot_under_load() {
     own.cluster.stop().await;
 }
 
+/// Goal: a snapshot that a machine could make nothing of never becomes the state of its log. Method: one
+/// node was given another machine than the others, which is a mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_another_kind_of_machine_is_refused() {
+    let mut own = Own::open_with(3, KEPT_BYTES, |node| node == AWAY).await;
+    leave_behind(&mut own).await;
+    let control = own.control(AWAY);
+    let back = own.cluster.reopen(AWAY);
+    let failed = |engine: &Engine| engine.running.state().counters.values().snapshots_failed;
+    until("it is refused", || own.cluster.engines.iter().any(|engine| failed(engine) > 0)).await;
+    assert_eq!((base(&back), control.lock().installs), (Index(1), 0), "its log is what it was");
+    assert!(back.running.state().shards.damaged().is_empty() && back.fatal().is_none());
+    own.cluster.engines.push(back);
+    own.cluster.stop().await;
+}
+
 /// The damaged replicas of an engine, once there is one.
 async fn until_given_up(engine: &Engine) -> DamagedReplica {
     let damaged = || engine.running.state().shards.damaged();
@@ -299,7 +363,8 @@ async fn an_install_that_was_cut_short_is_repeated() {
 }
 
 /// Goal: a store that fails ends its replica until the next start, and its shard serves. Method: a
-/// commit that fails at a follower, then at the leader.
+/// commit that fails at a follower, a start that can't read the store, and a commit that fails at the
+/// leader.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_store_ends_its_replica_until_the_next_start() {
     let mut own = Own::open(3, limits::LOG_KEPT_BYTES_MAX).await;
@@ -314,20 +379,27 @@ async fn a_failing_store_ends_its_replica_until_the_next_start() {
     write(&own.cluster.engines[2], 20..30).await;
 
     own.stop_last().await;
+    // A store that can't even be read: the node starts without that replica.
+    control.lock().fault = Some(("committed", StoreFault::Failed("no volume".to_owned())));
+    let back = own.reopen(AWAY).await;
+    let damaged = until_given_up(back).await;
+    assert!(damaged.until_restart && damaged.what.contains("no volume"), "{damaged:?}");
+    write(back, 30..31).await;
+    own.stop_last().await;
     let back = own.reopen(AWAY).await;
     assert!(back.running.state().shards.damaged().is_empty());
-    write(back, 30..31).await;
-    until("it applies the last", || control.lock().values.commands == 31).await;
-    assert_holds(&control, 31);
+    write(back, 31..32).await;
+    until("it applies the last", || control.lock().values.commands == 32).await;
+    assert_holds(&control, 32);
 
     lead(&own.cluster, AWAY).await;
     control.lock().fault = Some(("commit", StoreFault::Failed("no room".to_owned())));
-    let unanswered = own.cluster.engines[0].put(key(31), value(31)).await;
+    let unanswered = own.cluster.engines[0].put(key(32), value(32)).await;
     assert!(matches!(unanswered, Err(WriteError::OutcomeUnknown(_))), "{unanswered:?}");
     assert!(until_given_up(&own.cluster.engines[2]).await.until_restart);
-    write(&own.cluster.engines[0], 32..40).await;
+    write(&own.cluster.engines[0], 33..40).await;
     let survivor = own.control(NodeId(1));
-    assert_eq!(survivor.lock().values.by_key.get(&key(31)), Some(&value(31).to_vec()));
+    assert_eq!(survivor.lock().values.by_key.get(&key(32)), Some(&value(32).to_vec()));
     own.cluster.stop().await;
 }
 
