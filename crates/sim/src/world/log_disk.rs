@@ -167,6 +167,12 @@ impl LogDisk {
         })
     }
 
+    /// Whether a turn under way ends a replica.
+    pub(crate) fn has_ends_under_way(&self) -> bool {
+        let ends = |turn: &DiskTurn| matches!(turn, DiskTurn::Unit(unit) if !unit.ends.is_empty());
+        self.queue.iter().any(ends)
+    }
+
     /// The spaces that turns under way name: after a crash, the log may.
     pub(crate) fn spaces_under_way(&self) -> impl Iterator<Item = SpaceId> {
         self.queue.iter().flat_map(|turn| match turn {

@@ -196,6 +196,13 @@ impl World {
         }
         self.probe();
         self.run_until(self.now + heal::PROBE_TIMEOUT)?;
+        // A replica may have been given up just now: its end gets time to become durable.
+        for _ in 0..heal::LOOKS_MORE {
+            if !self.nodes.iter().any(Node::has_ends_under_way) {
+                break;
+            }
+            self.run_until(self.now + SECOND)?;
+        }
         self.end();
         self.watch.failure(self.now)
     }

@@ -145,6 +145,12 @@ impl Node {
         }
     }
 
+    /// Whether a replica was given up here, and its end is not durable yet.
+    pub(crate) fn has_ends_under_way(&self) -> bool {
+        let is_begun = self.process.as_ref().is_some_and(|process| !process.ends.is_empty());
+        is_begun || self.disk.has_ends_under_way()
+    }
+
     /// Deletes every space that nobody needs any more: no log names it or is about to, no snapshot
     /// is arriving there, and no entries are being applied to it.
     pub(crate) fn sweep_spaces(&mut self) {
