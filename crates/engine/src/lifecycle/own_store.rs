@@ -1,7 +1,7 @@
 //! Joins a state machine's own store with the log, when its engine is opened.
 
 use quorate_machine::{AppliedRecord, OwnStore, StoreFault};
-use quorate_types::{ShardId, SpaceId};
+use quorate_types::{LogId, ShardId, SpaceId};
 
 use crate::error::OpenFault;
 use crate::store::data_store::{DataError, DataStore};
@@ -24,6 +24,17 @@ pub(super) enum OwnFault {
     Unfit(StoreFault),
     /// The start is refused.
     Refused(OpenFault),
+}
+
+impl OwnFault {
+    /// A store that holds nothing, though its log relies on what it held through `through`. It may be on a
+    /// volume that is not mounted, or be looked for elsewhere, so nothing is given up for good.
+    pub(super) fn nothing_in_it(through: LogId) -> OwnFault {
+        OwnFault::Unfit(StoreFault::Failed(format!(
+            "it holds nothing, and its log relies on what it held through {through}: is a volume not \
+             mounted, or its path another one? Put it back, then start the node again"
+        )))
+    }
 }
 
 impl OwnReplica<'_> {
@@ -60,13 +71,11 @@ impl OwnReplica<'_> {
                     self.shard
                 ),
             })),
-            found => {
-                let found = found.map_or("nothing".to_owned(), |it| format!("{}", it.applied));
-                Err(OwnFault::Unfit(StoreFault::Damaged(format!(
-                    "it holds {found}, and its log relies on a snapshot through {}",
-                    of_space.applied
-                ))))
-            }
+            None => Err(OwnFault::nothing_in_it(of_space.applied)),
+            Some(found) => Err(OwnFault::Unfit(StoreFault::Damaged(format!(
+                "it holds {}, and its log relies on a snapshot through {}",
+                found.applied, of_space.applied
+            )))),
         }
     }
 

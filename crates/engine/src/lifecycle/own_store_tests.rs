@@ -185,13 +185,11 @@ fn a_store_that_has_gone_on_is_left_alone() {
 /// machine or directory.
 #[test]
 fn a_store_that_lost_data_is_given_up() {
-    for held in [Some((5, 1, 4)), None] {
-        let world = World::new(held);
-        world.put_snapshot(values(100), 1 << 20);
-        world.data.delete_chunks(SPACE).expect("healthy");
-        let what = damage(world.join(100));
-        assert!(what.contains("relies on a snapshot through 1/100"), "{what}");
-    }
+    let world = World::new(Some((5, 1, 4)));
+    world.put_snapshot(values(100), 1 << 20);
+    world.data.delete_chunks(SPACE).expect("healthy");
+    let what = damage(world.join(100));
+    assert!(what.contains("relies on a snapshot through 1/100"), "{what}");
     let damaged = World::new(Some((5, 1, 4)));
     damaged.disk.lock().committed.as_mut().expect("committed").record[9] ^= 1;
     assert!(damage(damaged.join(1)).contains("checksum"));
@@ -201,6 +199,17 @@ fn a_store_that_lost_data_is_given_up() {
     let torn = World::new(Some((5, 1, 4)));
     torn.put_snapshot_without(values(100), 100, Some(3));
     assert!(damage(torn.join(100)).contains("chunk 3 of"));
+}
+
+/// Goal: a store that holds nothing may be elsewhere: its replica waits for it, and is not given up for
+/// good.
+#[test]
+fn a_store_that_is_empty_is_waited_for() {
+    let world = World::new(None);
+    world.put_snapshot(values(100), 1 << 20);
+    world.data.delete_chunks(SPACE).expect("healthy");
+    let what = failure(world.join(100));
+    assert!(what.contains("through 1/100: is a volume not mounted"), "{what}");
 }
 
 #[test]

@@ -504,7 +504,12 @@ fn join_own(
     let (data, identity) = (joining.data, joining.identity);
     let own = OwnReplica { data, identity, shard: recovered.shard, space: recovered.space };
     let is_first = of_space.applied == BOOTSTRAP_BASE;
-    own.join(store, of_space, is_first)
+    let record = own.join(store, of_space, is_first)?;
+    let base = recovered.restored.base;
+    match record.applied == BOOTSTRAP_BASE && base.index > BOOTSTRAP_BASE.index {
+        true => Err(OwnFault::nothing_in_it(base)),
+        false => Ok(record),
+    }
 }
 
 /// Notes the damaged replicas durably: one that can be read by chance at a later start has still

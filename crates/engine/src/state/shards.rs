@@ -165,6 +165,11 @@ impl LocalShard {
         self.position.announce();
     }
 
+    /// How the replica was given up first; `None` while it serves.
+    pub(crate) fn end_reason(&self) -> Option<&DamagedReplica> {
+        self.ended.get()
+    }
+
     /// Why the replica was given up; `None` while it serves.
     pub(crate) fn ended(&self) -> Option<&str> {
         self.ended.get().map(|damaged| &damaged.what[..])

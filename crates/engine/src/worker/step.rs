@@ -363,10 +363,17 @@ impl Worker {
     /// log, and its data at the last commit.
     fn end_damaged(&mut self, now: Monotonic, damaged: DamagedReplica) {
         let DamagedReplica { shard, replica, ref what, until_restart } = damaged;
-        let state = self.state.shards.get(shard).filter(|state| state.replica == replica);
-        // It was found damaged in two places, or its engine is stopping.
+        let state = self.state.shards.find(shard).filter(|state| state.replica == replica);
         let Some(state) = state else { return };
         let why = EndReason::Damaged(what.clone());
+        if let Some(before) = state.end_reason() {
+            // What only waited for the next start is found to have lost something.
+            if before.until_restart && !until_restart {
+                tracing::error!(%shard, %replica, %what, "a replica is given up for good");
+                self.ends.push(ReplicaEnd { shard, replica, why });
+            }
+            return;
+        }
         tracing::error!(%shard, %replica, %what, until_restart, "a replica is given up");
         state.end(damaged);
         self.host.remove(now, shard);
