@@ -17,7 +17,7 @@ use crate::cluster::map::ClusterMap;
 use crate::control::admission::{Admission, AdmissionParts};
 use crate::control::map_sync::{MapSync, MapSyncParts};
 use crate::error::{FatalError, OpenFault};
-use crate::lifecycle::recover::Replica;
+use crate::lifecycle::join::Replica;
 use crate::lifecycle::running::{Components, Running};
 use crate::lifecycle::settings::Settings;
 use crate::peer::forwarder::Forwarder;

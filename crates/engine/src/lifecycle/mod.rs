@@ -1,6 +1,7 @@
 //! Opens an engine from its directory, runs its threads, and stops them.
 
 pub(crate) mod assemble;
+mod join;
 pub(crate) mod open;
 mod own_store;
 pub(crate) mod periodic;

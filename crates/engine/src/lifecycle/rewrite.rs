@@ -5,15 +5,15 @@ use std::io;
 use std::time::Instant;
 
 use quorate_log::LogStore;
-use quorate_machine::AppliedRecord;
-use quorate_types::SpaceId;
+use quorate_types::{ReplicaId, ShardId};
 
 use crate::error::OpenFault;
-use crate::lifecycle::recover::{Replica, data_files_max, end_damaged, open_data};
+use crate::lifecycle::join::{Replica, WaitingReplica, end_damaged};
+use crate::lifecycle::recover::{data_files_max, open_data};
 use crate::lifecycle::settings::Settings;
 use crate::state::disk_room;
 use crate::state::shards::DamagedReplica;
-use crate::store::data_store::DataStore;
+use crate::store::data_store::{DataError, DataStore};
 use crate::store::identity::StoreIdentity;
 use crate::store::rewrite::Rewrite;
 use crate::store::space_writer::SpaceError;
@@ -26,7 +26,7 @@ pub(super) fn without_damage(
     log: &LogStore,
     data: DataStore,
     replicas: Vec<Replica>,
-    waiting: &[(SpaceId, AppliedRecord)],
+    waiting: Vec<WaitingReplica>,
     damaged: &mut Vec<DamagedReplica>,
 ) -> Result<(DataStore, Vec<Replica>), OpenFault> {
     let directory = data.directory().to_owned();
@@ -44,11 +44,12 @@ pub(super) fn without_damage(
     let failed = |error: SpaceError| OpenFault::Data(format!("writing it anew: {error}"));
     let identity = StoreIdentity::of(log.identity());
     let copy = Rewrite::begin(&data, identity, data_files_max(settings)).map_err(failed)?;
-    let (sound, given_up) = copy_sound(&copy, replicas).map_err(failed)?;
-    for (space, record) in waiting {
-        if let Err(error) = copy.copy(*space, record).map_err(failed)? {
-            // The start at which its own store can be read again finds nothing of it.
-            tracing::error!(%space, %error, "data of a replica that waits for its own store");
+    let (sound, mut given_up) = copy_sound(&copy, replicas).map_err(failed)?;
+    for WaitingReplica { shard, replica, space, record } in waiting {
+        // The start at which its own store can be read again would find nothing of it here.
+        if let Err(error) = copy.copy(space, &record).map_err(failed)? {
+            damaged.retain(|it| it.shard != shard);
+            given_up.push(unreadable(shard, replica, &error));
         }
     }
     // Before the copy counts: what it lacks would be no proof later that bytes were damaged.
@@ -80,11 +81,15 @@ fn copy_sound(
             Ok(()) => sound.push(replica),
             Err(error) => {
                 let (shard, replica) = (replica.recovered.shard, replica.recovered.replica);
-                let what = format!("its data: {error}");
-                tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
-                given_up.push(DamagedReplica::for_good(shard, replica, what));
+                given_up.push(unreadable(shard, replica, &error));
             }
         }
     }
     Ok((sound, given_up))
+}
+
+fn unreadable(shard: ShardId, replica: ReplicaId, error: &DataError) -> DamagedReplica {
+    let what = format!("its data: {error}");
+    tracing::error!(%shard, %replica, %what, "a replica is damaged and given up");
+    DamagedReplica::for_good(shard, replica, what)
 }
